@@ -1,0 +1,7829 @@
+/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, backends - MIT OR Unlicense (full texts at the end)
+
+   CONTENTS (search for the tag)
+     How to use it, options, words, picture ........ this comment
+     [TA:CONFIG]       linkage, version, limits
+     [TA:TYPES]        results, streams, devices, requests, buffers
+     [TA:HOOKS]        callbacks: events, out of memory, walking
+     [TA:BACKEND-API]  where bytes come from; budgets; your own backend
+     [TA:ALLOCATOR]    the one interface that every allocator implements
+     [TA:POOL]         caches over a best-fit heap; the one most people use
+     [TA:ARENA]        bump, mark, rewind, reset
+     [TA:TENSOR]       dtypes, shapes, strides, a small tensor over a block
+     [TA:STATS]        counters, buckets, reports
+     Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS] [TA:HEAP]
+     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:TENSOR-IMPL] [TA:REPORT]
+     [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
+
+   QUICK START
+     // in exactly one source file
+     #define TENSORALLOC_IMPLEMENTATION
+     #include "tensoralloc.h"
+
+     // anywhere
+     #include "tensoralloc.h"
+     ta_pool *pool;
+     if (ta_pool_create(NULL, &pool) != TA_OK) { return 1; }     // host memory, thread-safe, no limit
+     float *x = (float *)ta_pool_alloc(pool, 1024 * sizeof(float), NULL);
+     ta_pool_free(pool, x);                                       // stays in the pool, ready for reuse
+     ta_pool_destroy(pool);
+
+   OPTIONS (all optional; "impl" = needed only where TENSORALLOC_IMPLEMENTATION is defined, "all" = the same everywhere)
+     TENSORALLOC_IMPLEMENTATION    impl   compiles the implementation into this file
+     TENSORALLOC_STATIC            all    every function is static: private copies per file
+     TENSORALLOC_API               all    linkage of the public functions, e.g. __declspec(dllexport); default extern
+     TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
+     TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches (chosen by itself where there are none)
+     TENSORALLOC_DEBUG             impl   0..3: 1 asserts on bad arguments, 2 and invariants, 3 and full walks; default 0
+     TENSORALLOC_CHECKED           impl   misuse detection that costs something (atomic double free, sized free checked)
+     TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
+     TENSORALLOC_LOG(result, text) impl   called when a call fails for a reason worth a line; default nothing
+     TENSORALLOC_MALLOC(size), TENSORALLOC_FREE(ptr)             impl   memory of objects and records; give both or none
+     TENSORALLOC_LOAD_RELAXED ... (see [TA:ATOMICS])             impl   atomics, all or none
+     TENSORALLOC_LOCK_TYPE, _LOCK_INIT(l), _LOCK_ACQUIRE(l), _LOCK_RELEASE(l)   impl   the short lock; give all or none
+     TENSORALLOC_THREAD_LOCAL      impl   storage class of thread slots; default __thread or its like
+     TENSORALLOC_CLOCK_NS()        impl   monotonic time in ns for events; default the system's
+
+   WORDS (the same word means the same thing in code, documentation, statistics and tests)
+     requested      bytes the caller asked for; kept in the block's record
+     capacity       bytes usable behind the pointer; capacity >= requested
+     in use         sum of the capacity of live blocks
+     cached         bytes held free inside an allocator, ready for reuse without asking the backend
+     reserved       in use + cached: memory taken from the backend and not yet returned, granularity included, records not
+     wasted         capacity - requested, over live blocks
+     address range  virtual addresses set aside; costs no memory; never counted in reserved
+     committed      the part of an address range that has memory behind it
+     bucket         power-of-two size group as users see it: bucket i holds capacities in [64 * 2^i, 128 * 2^i)
+     size class     a finer step inside a bucket; an implementation detail
+     backend        where bytes come from: host pages, a fixed buffer, the user's own
+     upstream       the allocator from which another allocator takes its memory
+     budget         limit, and list of those who can give memory back, of one backend instance
+     stream         an opaque 64-bit order of work; 0 is the default one; on the host everything is one stream
+     home stream    the stream on which a block was allocated
+     step           one iteration of the user's loop
+
+   PICTURE (data goes down once and comes up once; a layer uses only what is below it)
+
+      your program
+      -----------------------------------------------------------------------------------
+      ta_tensor      shape, dtype, strides over a block
+      ta_pool        thread caches over a heap            ta_arena   bump, mark, rewind
+      ta_direct      one backend segment per block
+      ---- ta_allocator: {vtable, self}; each of the above implements it -----------------
+      heap           best fit with coalescing over growing address ranges     (private)
+      blocks         records out of band, pointer -> record by a window map   (private)
+      ta_budget      limit and reclaim, one per backend instance
+      ta_backend     a table of functions: host, fixed buffer, an allocator, yours
+      -----------------------------------------------------------------------------------
+      operating system
+*/
+#ifndef TENSORALLOC_H
+#define TENSORALLOC_H
+
+/*=========================================================================================================
+  [TA:CONFIG] linkage, version, limits
+  =======================================================================================================*/
+#include <stddef.h>
+#include <stdint.h>
+
+#define TENSORALLOC_VERSION_MAJOR 0
+#define TENSORALLOC_VERSION_MINOR 1
+#define TENSORALLOC_VERSION_PATCH 0
+#define TENSORALLOC_VERSION (TENSORALLOC_VERSION_MAJOR * 10000 + TENSORALLOC_VERSION_MINOR * 100 + TENSORALLOC_VERSION_PATCH)
+
+#ifdef TENSORALLOC_STATIC
+    #if defined(__GNUC__) || defined(__clang__)
+        #define TENSORALLOC_DEF static __attribute__((unused))
+    #else
+        #define TENSORALLOC_DEF static
+    #endif
+#elif defined(TENSORALLOC_API)
+    #define TENSORALLOC_DEF TENSORALLOC_API
+#else
+    #define TENSORALLOC_DEF extern
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The largest rank of shapes in this header. */
+#define TA_RANK_MAX 16
+/* Stands for "no limit" in byte and count options, where 0 means the default. */
+#define TA_UNLIMITED ((size_t)-1)
+
+/* Version of the compiled implementation, as TENSORALLOC_VERSION. Threads: any. Pure. */
+TENSORALLOC_DEF int ta_version(void);
+
+/*=========================================================================================================
+  [TA:TYPES] results, streams, devices, requests, buffers
+  =======================================================================================================*/
+
+/* Every result with its text. TA_OK is 0, everything else is an error and leaves the state as it was. */
+#define TA_RESULT_LIST(X) \
+    X(TA_OK, "ok") \
+    X(TA_ERROR_INVALID_ARGUMENT, "invalid argument") \
+    X(TA_ERROR_INVALID_SIZE, "size is zero") \
+    X(TA_ERROR_INVALID_ALIGNMENT, "alignment is not a power of two or too large") \
+    X(TA_ERROR_OVERFLOW, "size arithmetic overflows") \
+    X(TA_ERROR_OUT_OF_MEMORY, "the backend has no more memory") \
+    X(TA_ERROR_LIMIT, "the limit of the budget is reached") \
+    X(TA_ERROR_FRAGMENTED, "enough bytes are free, but not in one piece") \
+    X(TA_ERROR_NOT_CACHED, "nothing cached fits, and only the cache was asked") \
+    X(TA_ERROR_SEALED, "the allocator is sealed and the backend would be needed") \
+    X(TA_ERROR_FOREIGN, "the pointer or buffer is not of this allocator") \
+    X(TA_ERROR_INTERIOR, "the pointer points into a block, not at its start") \
+    X(TA_ERROR_STALE, "the block was freed before") \
+    X(TA_ERROR_SIZE_MISMATCH, "the size given back is not the size of the block") \
+    X(TA_ERROR_WOULD_MOVE, "the block cannot be resized in place") \
+    X(TA_ERROR_NOT_READY, "the work before the ticket is not finished") \
+    X(TA_ERROR_BUSY, "the object is in use") \
+    X(TA_ERROR_DISPOSED, "the allocator was disposed") \
+    X(TA_ERROR_FORKED, "the allocator belongs to the parent process") \
+    X(TA_ERROR_UNSUPPORTED, "the backend or allocator cannot do this") \
+    X(TA_ERROR_UNAVAILABLE, "the backend is not available on this machine") \
+    X(TA_ERROR_BACKEND, "the backend failed") \
+    X(TA_ERROR_RECORDS, "no more memory or room for records") \
+    X(TA_ERROR_CORRUPT, "a check found a broken invariant")
+
+typedef enum ta_result {
+#define TA_RESULT_ENUM(name, text) name,
+    TA_RESULT_LIST(TA_RESULT_ENUM)
+#undef TA_RESULT_ENUM
+    TA_RESULT_COUNT
+} ta_result;
+
+/* Text of a result, never NULL; "unknown result" for values that are none. Threads: any. Pure. */
+TENSORALLOC_DEF const char *ta_result_text(ta_result result);
+
+/* An order of work, opaque to this library; 0 is the default one. Only backends with TA_CAP_ORDERED look at it. */
+typedef uint64_t ta_stream;
+
+typedef enum ta_device_type { TA_DEVICE_HOST = 0, TA_DEVICE_CUDA = 1, TA_DEVICE_OTHER = 2 } ta_device_type;
+
+/* Where memory lives. */
+typedef struct ta_device {
+    ta_device_type type;
+    int32_t index; /* ordinal of the device; 0 for the host */
+} ta_device;
+
+/* Flags of a request. */
+enum {
+    TA_REQUEST_ZEROED = 1,        /* the bytes [0, size_bytes) read as zero */
+    TA_REQUEST_CACHED_ONLY = 2,   /* never asks the backend; else TA_ERROR_NOT_CACHED */
+    TA_REQUEST_WITHIN_BUDGET = 4  /* takes what the budget has left; nobody is asked to give memory back, no callback */
+};
+
+/* One request for memory. All-zero but for size_bytes is the usual one. */
+typedef struct ta_request {
+    size_t size_bytes;      /* > 0 */
+    size_t alignment_bytes; /* power of two; 0: the backend's (64 on the host) */
+    ta_stream stream;       /* home stream of the block; ignored by backends without order */
+    const char *tag;        /* NULL, or a string that lives as long as the block; shown by walks and snapshots */
+    uint32_t flags;         /* TA_REQUEST_* */
+    uint32_t reserved;      /* 0 */
+} ta_request;
+
+/* Names one block of one allocator. The generation changes when the block is freed, so copies go stale together. */
+typedef struct ta_block_id {
+    uint64_t owner;      /* id of the allocator */
+    uint32_t index;      /* record of the block in its allocator */
+    uint32_t generation; /* life of the record */
+} ta_block_id;
+
+/* A block with its sizes. Whether it is still valid is asked of its owner: ta_allocator_check_buffer. */
+typedef struct ta_buffer {
+    void *data;            /* device memory must not be dereferenced on the host */
+    size_t size_bytes;     /* requested, exactly */
+    size_t capacity_bytes; /* usable */
+    ta_block_id id;
+} ta_buffer;
+
+typedef struct ta_stats ta_stats; /* [TA:STATS] */
+
+/*=========================================================================================================
+  [TA:HOOKS] callbacks. None of them is called with a lock held: each may allocate, free and trim on the
+  allocator that calls it, and state is looked at afresh afterwards. None may throw or longjmp.
+  =======================================================================================================*/
+
+typedef enum ta_event_kind {
+    TA_EVENT_ALLOC,   /* a block became live; hit tells whether the backend was needed */
+    TA_EVENT_FREE,    /* a block was freed */
+    TA_EVENT_RESIZE,  /* a live block changed its size in place */
+    TA_EVENT_GROW,    /* size_bytes were taken from the backend */
+    TA_EVENT_TRIM,    /* size_bytes went back to the backend */
+    TA_EVENT_LIMIT,   /* the budget refused size_bytes */
+    TA_EVENT_FAILURE  /* an allocation of size_bytes failed with result */
+} ta_event_kind;
+
+typedef struct ta_event {
+    ta_event_kind kind;
+    ta_result result;      /* TA_EVENT_FAILURE: why; else TA_OK */
+    void *ptr;             /* the block, or NULL */
+    size_t size_bytes;     /* requested bytes of blocks; bytes moved for grow, trim and limit */
+    size_t capacity_bytes; /* capacity of the block, or 0 */
+    ta_stream stream;
+    const char *tag;
+    const char *name;      /* of the allocator */
+    uint64_t time_ns;      /* monotonic */
+    int hit;               /* TA_EVENT_ALLOC: served without asking the backend */
+} ta_event;
+
+typedef void (*ta_event_fn)(void *user, const ta_event *event);
+
+/* Why an allocation failed. */
+typedef struct ta_failure {
+    ta_result result;           /* TA_ERROR_LIMIT, _FRAGMENTED, _OUT_OF_MEMORY, _BACKEND, _RECORDS, _SEALED, _NOT_CACHED */
+    size_t requested_bytes;
+    size_t alignment_bytes;
+    ta_stream stream;
+    const char *tag;
+    size_t limit_bytes;         /* of the budget; TA_UNLIMITED when there is none */
+    size_t budget_used_bytes;   /* reserved by all allocators over the budget */
+    size_t reserved_bytes;      /* by this allocator */
+    size_t in_use_bytes;        /* live blocks and what thread caches hold */
+    size_t free_bytes;          /* free and committed in the heap */
+    size_t largest_free_bytes;  /* in one piece */
+    size_t pending_bytes;       /* freed, but work on other streams may still use them */
+    int64_t backend_code;       /* the backend's own code (errno, CUresult), 0 if none */
+    uint64_t count;             /* failures so far, this one included */
+} ta_failure;
+
+/* Called at the end of the ladder. Return nonzero after having freed something: the allocation is tried again,
+   from the first rung. Return 0 to let it fail. */
+typedef int (*ta_out_of_memory_fn)(void *user, const ta_failure *failure);
+
+typedef enum ta_block_state {
+    TA_BLOCK_LIVE,    /* held by the program */
+    TA_BLOCK_CACHED,  /* in a thread cache */
+    TA_BLOCK_FREE,    /* in the heap */
+    TA_BLOCK_PENDING, /* freed, waiting for work on other streams */
+    TA_BLOCK_BUSY     /* between the heap and the backend for a moment */
+} ta_block_state;
+
+/* One block as walks show it. */
+typedef struct ta_block_info {
+    void *ptr;
+    size_t requested_bytes; /* 0 unless live */
+    size_t capacity_bytes;
+    ta_block_state state;
+    ta_stream stream;
+    const char *tag;
+    ta_block_id id;
+    int uncommitted;        /* free block: some of its pages went back to the backend */
+} ta_block_info;
+
+/* Return 0 to go on, anything else to stop the walk. */
+typedef int (*ta_walk_fn)(void *user, const ta_block_info *block);
+
+/*=========================================================================================================
+  [TA:BACKEND-API] where bytes come from
+  =======================================================================================================*/
+
+/* What a backend can do. The core never asks which backend it has, only this. */
+enum {
+    TA_CAP_SEGMENTS = 1,    /* alloc and free of whole segments */
+    TA_CAP_RANGES = 2,      /* reserve, commit, decommit, release */
+    TA_CAP_ORDERED = 4,     /* work is asynchronous: mark, is_done, wait, sync */
+    TA_CAP_HOST_ACCESS = 8, /* the host may read and write the memory */
+    TA_CAP_FRESH_ZERO = 16  /* fresh memory reads as zero */
+};
+
+/* Flags of reserve. */
+enum { TA_RANGE_HUGE_PAGES = 1 /* a hint: huge pages are wanted where the range is committed */ };
+
+typedef struct ta_backend_info {
+    uint32_t caps;                /* TA_CAP_* */
+    ta_device device;
+    size_t granularity_bytes;     /* power of two: segments and commits are multiples of it */
+    size_t alignment_bytes;       /* power of two >= 16: alignment and step of blocks (host 64, CUDA 256) */
+    size_t range_bytes_max;       /* TA_CAP_RANGES: sum of all reservations; 0: plenty */
+} ta_backend_info;
+
+/* What a backend says about its last failure on this thread, or in general where it cannot tell threads apart. */
+typedef struct ta_backend_error {
+    int64_t code;      /* errno, GetLastError, CUresult; 0 if none */
+    const char *text;  /* static string, never NULL */
+} ta_backend_error;
+
+/* The table. Every entry takes the backend's own pointer. Entries are called without any lock of this library,
+   from any thread, several at once; a backend serialises itself where it must. ptr and sizes are multiples of
+   granularity_bytes except in zero and copy. An entry that fails leaves everything as it was. "R" = required with
+   the capability named, "O" = optional (NULL). An entry must not call into allocators above it. */
+typedef struct ta_backend_vtable {
+    uint32_t struct_bytes; /* sizeof(ta_backend_vtable): tells versions apart */
+    const char *name;      /* static, e.g. "host" */
+
+    /* R always. Fills *out; constant over the life of the backend. */
+    void (*info)(void *self, ta_backend_info *out);
+
+    /* R SEGMENTS. *out = size_bytes of memory, aligned to granularity_bytes.
+       TA_ERROR_OUT_OF_MEMORY when there is none, TA_ERROR_BACKEND when something else is wrong. */
+    ta_result (*alloc)(void *self, size_t size_bytes, void **out);
+    /* R SEGMENTS. Gives back exactly what alloc returned. All work on it is finished. Errors: TA_ERROR_BACKEND. */
+    ta_result (*free)(void *self, void *ptr, size_t size_bytes);
+
+    /* R RANGES. *out = size_bytes of addresses with nothing behind them, aligned to alignment_bytes (a power of two
+       >= granularity_bytes). Refusal is normal (TA_ERROR_OUT_OF_MEMORY): the caller asks for less. */
+    ta_result (*reserve)(void *self, size_t size_bytes, size_t alignment_bytes, uint32_t flags, void **out);
+    /* R RANGES. Gives back a whole reservation, committed or not. All work on it is finished. */
+    ta_result (*release)(void *self, void *ptr, size_t size_bytes);
+    /* R RANGES. Puts memory behind [ptr, ptr + size_bytes) of a reservation, none of which is committed.
+       Contents are unspecified unless FRESH_ZERO. Errors: TA_ERROR_OUT_OF_MEMORY. */
+    ta_result (*commit)(void *self, void *ptr, size_t size_bytes);
+    /* R RANGES. Takes the memory away again; the addresses stay reserved. The span is wholly committed, perhaps by
+       several commits, and all work on it is finished. */
+    ta_result (*decommit)(void *self, void *ptr, size_t size_bytes);
+
+    /* O. Bytes the backend could still give, and its total; either may be TA_UNLIMITED when unknown. */
+    ta_result (*memory_info)(void *self, size_t *out_free_bytes, size_t *out_total_bytes);
+    /* O. The last failure. */
+    void (*last_error)(void *self, ta_backend_error *out);
+
+    /* R ORDERED. *out = a ticket for all work on stream up to now. */
+    ta_result (*mark)(void *self, ta_stream stream, uint64_t *out_ticket);
+    /* R ORDERED. TA_OK when the work before the ticket is finished, TA_ERROR_NOT_READY when not, else an error. */
+    ta_result (*is_done)(void *self, uint64_t ticket);
+    /* R ORDERED. Later work on stream waits for the ticket; the host does not. */
+    ta_result (*wait)(void *self, ta_stream stream, uint64_t ticket);
+    /* R ORDERED. The host waits for the ticket. */
+    ta_result (*sync)(void *self, uint64_t ticket);
+    /* O ORDERED. The ticket is not used again. */
+    void (*drop)(void *self, uint64_t ticket);
+
+    /* O; R without HOST_ACCESS. Writes zeros on stream. Any ptr and size inside committed memory. */
+    ta_result (*zero)(void *self, void *ptr, size_t size_bytes, ta_stream stream);
+    /* O; R without HOST_ACCESS. Copies on stream; the spans do not overlap. */
+    ta_result (*copy)(void *self, void *dst, const void *src, size_t size_bytes, ta_stream stream);
+} ta_backend_vtable;
+
+/* A backend is a table and its pointer, passed by value. It must outlive every allocator and budget over it. */
+typedef struct ta_backend {
+    const ta_backend_vtable *vtable; /* NULL: the host backend */
+    void *self;
+} ta_backend;
+
+/* Host memory: mmap on POSIX, VirtualAlloc on Windows (ranges and segments), malloc elsewhere or with
+   TENSORALLOC_MALLOC_BACKEND (segments only). Has no state; nothing to destroy. Threads: any. */
+TENSORALLOC_DEF ta_backend ta_backend_host(void);
+
+/* A backend over the caller's memory, which is neither read nor written. One allocator at a time can reserve it.
+   state: caller's storage that lives as long as the backend. buffer may be unaligned; up to 64 bytes at either
+   end may be lost to alignment. Errors: TA_ERROR_INVALID_ARGUMENT (null, or less than 256 bytes).
+   Threads: one at a time for this call, any for the backend. Never blocks. */
+typedef struct ta_fixed_buffer {
+    uintptr_t base;
+    size_t size_bytes;
+    uint32_t reserved; /* 1 while an allocator has it */
+    uint32_t padding;
+} ta_fixed_buffer;
+TENSORALLOC_DEF ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer, size_t size_bytes, ta_backend *out);
+
+/* Checks the table against its contract: required entries present for the capabilities, powers of two.
+   TA_OK or TA_ERROR_INVALID_ARGUMENT. Every create function calls it. Threads: any. */
+TENSORALLOC_DEF ta_result ta_backend_check(ta_backend backend);
+
+/* A budget: limit and reclaim for all allocators over one backend instance. */
+typedef struct ta_budget ta_budget;
+
+typedef struct ta_budget_desc {
+    ta_backend backend; /* zero: the host backend */
+    size_t limit_bytes; /* of reserved memory, over all allocators together; 0: unlimited */
+} ta_budget_desc;
+
+typedef struct ta_budget_stats {
+    size_t limit_bytes;         /* TA_UNLIMITED when there is none */
+    size_t reserved_bytes;      /* exact at every moment; never above the limit */
+    size_t peak_reserved_bytes; /* exact */
+    size_t allocator_count;
+} ta_budget_stats;
+
+/* Makes a budget. desc may be NULL. The budget must outlive its allocators. On error *out is NULL.
+   Errors: TA_ERROR_INVALID_ARGUMENT, TA_ERROR_RECORDS. Threads: any. */
+TENSORALLOC_DEF ta_result ta_budget_create(const ta_budget_desc *desc, ta_budget **out);
+/* Frees a budget; NULL is TA_OK. TA_ERROR_BUSY while allocators are over it. */
+TENSORALLOC_DEF ta_result ta_budget_destroy(ta_budget *budget);
+/* Changes the limit (0: unlimited). Below what is reserved it stops growth and takes nothing away. Threads: any. */
+TENSORALLOC_DEF ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_bytes);
+/* Reads the figures. Threads: any. */
+TENSORALLOC_DEF ta_result ta_budget_get_stats(ta_budget *budget, ta_budget_stats *out);
+
+/*=========================================================================================================
+  [TA:ALLOCATOR] the one interface. Functions ta_allocator_* call through the table and check their arguments.
+  Contract (a test suite runs over every allocator and backend):
+    - alloc gives exactly requested bytes or more, aligned as asked; size 0 is TA_ERROR_INVALID_SIZE.
+    - free of NULL is TA_OK; of anything that is not a live block's start an error that changes nothing.
+    - empty_cache leaves nothing cached that could go back; it is a no-op where there is no cache.
+    - reserved = in use + cached, always.
+    - after dispose everything but stats and destroy answers TA_ERROR_DISPOSED.
+  =======================================================================================================*/
+
+typedef struct ta_allocator_vtable {
+    uint32_t struct_bytes; /* sizeof(ta_allocator_vtable) */
+    const char *kind;      /* "pool", "arena", "direct", yours */
+    /* NULL and *result (may be NULL) on failure. */
+    void *(*alloc)(void *self, const ta_request *request, ta_result *result);
+    /* Never moves. old_bytes: requested size, 0 if not known. Else TA_ERROR_WOULD_MOVE. */
+    ta_result (*resize_in_place)(void *self, void *ptr, size_t old_bytes, size_t new_bytes);
+    /* May move, but only where that is cheap (no copy through the caller's cache). Else NULL and TA_ERROR_WOULD_MOVE. */
+    void *(*remap)(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result);
+    /* size_bytes and alignment_bytes as requested, or 0 if not known. stream: where the block was used last. */
+    ta_result (*free)(void *self, void *ptr, size_t size_bytes, size_t alignment_bytes, ta_stream stream);
+    ta_result (*empty_cache)(void *self);
+    /* Gives memory back until at most keep_bytes are cached, as far as whole pages allow. */
+    ta_result (*trim)(void *self, size_t keep_bytes, size_t *out_released_bytes);
+    ta_result (*stats)(void *self, ta_stats *out);
+    ta_result (*device)(void *self, ta_device *out);
+    ta_result (*dispose)(void *self);
+    ta_result (*destroy)(void *self);
+    /* What is known of the live block at ptr: sizes, id. Errors as free. */
+    ta_result (*describe)(void *self, const void *ptr, ta_block_info *out);
+} ta_allocator_vtable;
+
+/* An allocator is a table and its pointer, passed by value. */
+typedef struct ta_allocator {
+    const ta_allocator_vtable *vtable;
+    void *self;
+} ta_allocator;
+
+/* Allocates. request->size_bytes > 0; alignment 0 or a power of two up to 1 GiB. NULL on failure, *result (optional)
+   says why. Ownership: the caller's until freed. Threads: as the allocator. May block in the backend on a miss. */
+TENSORALLOC_DEF void *ta_allocator_alloc(ta_allocator allocator, const ta_request *request, ta_result *result);
+/* Frees. size_bytes and alignment_bytes: as requested, or 0 if not known; a wrong size is TA_ERROR_SIZE_MISMATCH.
+   NULL is TA_OK. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _SIZE_MISMATCH, _DISPOSED; nothing has changed then. */
+TENSORALLOC_DEF ta_result ta_allocator_free(ta_allocator allocator, void *ptr, size_t size_bytes,
+                                            size_t alignment_bytes, ta_stream stream);
+/* Grows or shrinks a live block without moving it: requested becomes new_bytes (> 0). Else TA_ERROR_WOULD_MOVE. */
+TENSORALLOC_DEF ta_result ta_allocator_resize_in_place(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes);
+/* As resize_in_place, but may return another pointer where the move is cheap; ptr is gone then. NULL: nothing changed. */
+TENSORALLOC_DEF void *ta_allocator_remap(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result);
+/* Gives everything cached back to the backend or upstream, as far as whole pages allow. TA_OK without a cache. */
+TENSORALLOC_DEF ta_result ta_allocator_empty_cache(ta_allocator allocator);
+/* Gives memory back until at most keep_bytes are cached. out_released_bytes may be NULL. */
+TENSORALLOC_DEF ta_result ta_allocator_trim(ta_allocator allocator, size_t keep_bytes, size_t *out_released_bytes);
+/* Reads the statistics; also after dispose. */
+TENSORALLOC_DEF ta_result ta_allocator_get_stats(ta_allocator allocator, ta_stats *out);
+/* The device the memory is on. */
+TENSORALLOC_DEF ta_result ta_allocator_get_device(ta_allocator allocator, ta_device *out);
+/* Returns everything, live blocks too, to the backend. No other thread may be in a call. Statistics stay readable. */
+TENSORALLOC_DEF ta_result ta_allocator_dispose(ta_allocator allocator);
+/* Disposes if that has not happened, and frees the object. NULL self is TA_OK. */
+TENSORALLOC_DEF ta_result ta_allocator_destroy(ta_allocator allocator);
+/* What is known of a live block. Errors as ta_allocator_free. */
+TENSORALLOC_DEF ta_result ta_allocator_describe(ta_allocator allocator, const void *ptr, ta_block_info *out);
+
+/* Allocates into *out (all-zero on failure). */
+TENSORALLOC_DEF ta_result ta_allocator_alloc_buffer(ta_allocator allocator, const ta_request *request, ta_buffer *out);
+/* TA_OK while the buffer is live here; TA_ERROR_STALE after it was freed, also through a copy; TA_ERROR_FOREIGN. */
+TENSORALLOC_DEF ta_result ta_allocator_check_buffer(ta_allocator allocator, const ta_buffer *buffer);
+/* Frees and clears *buffer. A zero buffer is TA_OK. Errors as check_buffer; nothing has changed then. */
+TENSORALLOC_DEF ta_result ta_allocator_free_buffer(ta_allocator allocator, ta_buffer *buffer, ta_stream stream);
+
+/* An allocator as a backend (segments only): how any allocator becomes upstream of another. state: caller's storage
+   that lives as long as the backend; the allocator must outlive it too. granularity_bytes: 0 = 64 KiB, a power of two.
+   The upstream's streams are not used: segments are allocated and freed on stream 0 with no work pending. */
+typedef struct ta_upstream {
+    ta_allocator allocator;
+    size_t granularity_bytes;
+} ta_upstream;
+TENSORALLOC_DEF ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator, size_t granularity_bytes, ta_backend *out);
+
+/* Pass-through: each block is one segment of the backend and goes back at once. No cache: hits are 0. Blocks are
+   rounded up to the backend's granularity. Thread-safe. For backends with SEGMENTS (else TA_ERROR_UNSUPPORTED). */
+typedef struct ta_direct ta_direct;
+typedef struct ta_direct_desc {
+    ta_backend backend; /* zero: the host backend; ignored when budget is given */
+    ta_budget *budget;  /* NULL: a private one */
+    size_t limit_bytes; /* of the private budget; 0: unlimited */
+    const char *name;   /* copied, 31 bytes at most; NULL: "direct" */
+} ta_direct_desc;
+TENSORALLOC_DEF ta_result ta_direct_create(const ta_direct_desc *desc, ta_direct **out);
+TENSORALLOC_DEF ta_result ta_direct_destroy(ta_direct *direct);
+TENSORALLOC_DEF ta_allocator ta_direct_allocator(ta_direct *direct);
+
+/*=========================================================================================================
+  [TA:POOL] caches over a heap
+  =======================================================================================================*/
+
+typedef struct ta_pool ta_pool;
+
+typedef enum ta_huge_pages { TA_HUGE_PAGES_DEFAULT = 0, TA_HUGE_PAGES_ON = 1, TA_HUGE_PAGES_OFF = 2 } ta_huge_pages;
+
+/* Options of a pool. All-zero is the default pool: host memory, thread-safe, unlimited. */
+typedef struct ta_pool_desc {
+    ta_backend backend;              /* zero: the host backend; ignored when budget is given */
+    ta_budget *budget;               /* NULL: a private one over backend */
+    size_t limit_bytes;              /* hard limit on reserved bytes of the private budget; 0: unlimited */
+    size_t initial_bytes;            /* committed at creation, in both heaps together; 0: none */
+    size_t cached_bytes_max;         /* free bytes kept; above it whole free pages go back, highest first; 0: unlimited */
+    size_t buffers_per_bucket_max;   /* blocks kept uncoalesced per size class and thread; 0: unlimited */
+    size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole; 0: always split */
+    size_t thread_cache_bytes;       /* what one thread may hold; 0: 1 MiB */
+    size_t thread_cache_block_bytes; /* largest block that thread caches hold, up to 64 KiB; 0: 64 KiB */
+    size_t range_bytes;              /* addresses to reserve; 0: 4 x physical memory, at most 256 GiB */
+    size_t block_count_max;          /* records to reserve addresses for; 0: 16 Mi (64 Ki without virtual memory) */
+    uint32_t classes_per_doubling;   /* of what thread caches hold: 1, 2, 4 or 8; 0: 8 */
+    ta_huge_pages huge_pages;        /* default: on for blocks above thread_cache_block_bytes */
+    int disable_thread_caches;       /* every call goes to the heap */
+    int disable_ranges;              /* segments even where the backend has ranges */
+    int disable_stealing;            /* TA_CAP_ORDERED: never take a block from another stream with a wait */
+    int single_threaded;             /* one thread at a time: no locks; peak in use is exact */
+    int zeroed;                      /* every allocation reads as zero */
+    const char *name;                /* copied, 31 bytes at most; NULL: "pool" */
+    ta_event_fn on_event;            /* NULL: none. With it the pool shows every call and keeps no thread caches */
+    void *on_event_user;
+    ta_out_of_memory_fn on_out_of_memory; /* NULL: none */
+    void *on_out_of_memory_user;
+} ta_pool_desc;
+
+/* The configuration of the specification: 64 MiB cached at most, 8 buffers per bucket, power-of-two classes. */
+TENSORALLOC_DEF ta_pool_desc ta_pool_desc_spec(void);
+
+/* Makes a pool. desc may be NULL; it is copied. On error *out is NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS,
+   _LIMIT, _OUT_OF_MEMORY (initial_bytes), _UNSUPPORTED (backend with neither ranges nor segments).
+   Threads: any. Cost: a few system calls. */
+TENSORALLOC_DEF ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out);
+/* Disposes and frees the pool; NULL is TA_OK. No other thread may be in a call or start one; threads that used it
+   before may still be running or exit at any time. */
+TENSORALLOC_DEF ta_result ta_pool_destroy(ta_pool *pool);
+/* Gives everything back, live blocks too (ordered backends: after their work). Statistics stay readable, every other
+   call answers TA_ERROR_DISPOSED. No other thread may be in a call. Disposing twice is TA_OK. */
+TENSORALLOC_DEF ta_result ta_pool_dispose(ta_pool *pool);
+/* The pool as an allocator. */
+TENSORALLOC_DEF ta_allocator ta_pool_allocator(ta_pool *pool);
+/* The resolved options: every 0 replaced by what it stands for. */
+TENSORALLOC_DEF ta_result ta_pool_get_desc(ta_pool *pool, ta_pool_desc *out);
+
+/* Allocates size_bytes > 0, aligned to 64 bytes on the host. NULL on failure; result (optional) says why.
+   Ownership: the caller's until ta_pool_free. Threads: any. Cost: a hit makes no system call; up to
+   thread_cache_block_bytes it takes no lock. A miss may block in the backend. */
+TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result);
+/* As ta_pool_alloc with an alignment: a power of two up to 1 GiB. */
+TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes, ta_result *result);
+/* count elements of element_bytes each; TA_ERROR_OVERFLOW when the product does not fit. */
+TENSORALLOC_DEF void *ta_pool_alloc_array(ta_pool *pool, size_t count, size_t element_bytes, ta_result *result);
+/* As ta_pool_alloc; the bytes read as zero. */
+TENSORALLOC_DEF void *ta_pool_alloc_zeroed(ta_pool *pool, size_t size_bytes, ta_result *result);
+/* The full entry point. */
+TENSORALLOC_DEF void *ta_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result);
+/* Typed allocation: float *x = TA_POOL_NEW(pool, float, 1024); */
+#define TA_POOL_NEW(pool, type, count) ((type *)ta_pool_alloc_array((pool), (count), sizeof(type), NULL))
+
+/* Frees a block; NULL is TA_OK. The size need not be known. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _DISPOSED,
+   _FORKED; nothing has changed then. Two threads freeing one block at the same moment are told apart for certain
+   with TENSORALLOC_CHECKED. Threads: any, also another than the one that allocated. */
+TENSORALLOC_DEF ta_result ta_pool_free(ta_pool *pool, void *ptr);
+/* As ta_pool_free; size_bytes must be the requested size, else TA_ERROR_SIZE_MISMATCH. */
+TENSORALLOC_DEF ta_result ta_pool_free_sized(ta_pool *pool, void *ptr, size_t size_bytes);
+/* Frees all live blocks. No other thread may be in a call. Pointers and buffers from before are stale. O(blocks). */
+TENSORALLOC_DEF ta_result ta_pool_clear(ta_pool *pool);
+
+/* The buffer pool of the specification: get = cached or NULL (TA_ERROR_NOT_CACHED), put = back to the pool.
+   get_or_alloc is ta_pool_alloc. put of what is not of this pool is TA_ERROR_FOREIGN. */
+TENSORALLOC_DEF void *ta_pool_get(ta_pool *pool, size_t size_bytes, ta_result *result);
+TENSORALLOC_DEF void *ta_pool_get_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes, ta_result *result);
+TENSORALLOC_DEF void *ta_pool_get_or_alloc(ta_pool *pool, size_t size_bytes, ta_result *result);
+TENSORALLOC_DEF ta_result ta_pool_put(ta_pool *pool, void *ptr, size_t size_bytes);
+TENSORALLOC_DEF ta_result ta_pool_put_aligned(ta_pool *pool, void *ptr, size_t size_bytes, size_t alignment_bytes);
+
+/* Resizes a live block without moving it; else TA_ERROR_WOULD_MOVE. Shrinking gives the tail back where it is worth
+   it and always succeeds. */
+TENSORALLOC_DEF ta_result ta_pool_resize_in_place(ta_pool *pool, void *ptr, size_t new_bytes);
+/* In place, or a new block with min(old, new) bytes copied. NULL: nothing has changed, ptr is still valid.
+   ptr NULL allocates; new_bytes 0 is TA_ERROR_INVALID_SIZE. The alignment is kept. */
+TENSORALLOC_DEF void *ta_pool_realloc(ta_pool *pool, void *ptr, size_t new_bytes, ta_result *result);
+/* Usable bytes of the live block at ptr; 0 if there is none. */
+TENSORALLOC_DEF size_t ta_pool_capacity_of(ta_pool *pool, const void *ptr);
+/* 1 if ptr is the start of a live block of this pool, else 0. */
+TENSORALLOC_DEF int ta_pool_owns(ta_pool *pool, const void *ptr);
+/* Sizes, state, stream, tag and id of the live block at ptr. */
+TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out);
+/* Work on stream uses the block: after free it is reused only when that work is finished. Home stream: nothing to do.
+   Without TA_CAP_ORDERED: TA_OK and no effect. */
+TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream);
+
+/* The calling thread's cache goes back to the heap. */
+TENSORALLOC_DEF ta_result ta_pool_thread_flush(ta_pool *pool);
+/* Flushes the calling thread's cache and gives all whole free pages back to the backend. What other threads' caches
+   hold stays (at most thread_cache_bytes each). Ordered backends: waits for the work on freed blocks first. */
+TENSORALLOC_DEF ta_result ta_pool_empty_cache(ta_pool *pool);
+/* As empty_cache, but stops when at most keep_bytes are cached. out_released_bytes may be NULL. */
+TENSORALLOC_DEF ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t *out_released_bytes);
+/* sealed != 0: from now on an allocation that would need the backend fails with TA_ERROR_SEALED and is counted. */
+TENSORALLOC_DEF ta_result ta_pool_seal(ta_pool *pool, int sealed);
+
+/* Calls fn for each live block, in no promised order. fn may allocate and free; blocks that come or go meanwhile may or
+   may not be seen. Returns TA_OK also when fn stopped the walk. */
+TENSORALLOC_DEF ta_result ta_pool_for_each_live(ta_pool *pool, ta_walk_fn fn, void *user);
+/* Calls fn for every block, by address within each range or segment: without calls in between they tile it. */
+TENSORALLOC_DEF ta_result ta_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user);
+/* Checks every invariant of the pool; TA_OK or TA_ERROR_CORRUPT. No other thread may be in a call. O(blocks). */
+TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
+
+/* Why the last failed allocation of this pool failed; all-zero if none did. Threads: any. */
+TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
+
+/* A child after fork may use only allocators that it creates; older ones answer TA_ERROR_FORKED (single-threaded ones
+   go on working). Called by itself where pthread_atfork exists; call it in the child of a bare clone. */
+TENSORALLOC_DEF void ta_after_fork_child(void);
+/* Removes this copy's thread key: call it before dlclose of the library that holds it, when no pool is left. */
+TENSORALLOC_DEF void ta_process_detach(void);
+
+/*=========================================================================================================
+  [TA:ARENA] bump allocation; everything freed together
+  =======================================================================================================*/
+
+typedef struct ta_arena ta_arena;
+
+typedef struct ta_arena_desc {
+    ta_backend backend;    /* zero: the host backend; ignored when budget is given */
+    ta_budget *budget;     /* NULL: a private one over backend */
+    size_t limit_bytes;    /* of the private budget; 0: unlimited */
+    size_t range_bytes;    /* addresses to reserve; 0: as ta_pool_desc. Without ranges: ignored */
+    size_t chunk_bytes;    /* without ranges: smallest segment; 0: 1 MiB. Segments double up to 64 MiB */
+    int single_threaded;   /* one thread at a time: no lock */
+    int zeroed;            /* every allocation reads as zero */
+    const char *name;      /* copied, 31 bytes at most; NULL: "arena" */
+} ta_arena_desc;
+
+/* A place in an arena to go back to. */
+typedef struct ta_arena_mark {
+    uint64_t owner;
+    uint32_t block_count;
+    uint32_t epoch;
+} ta_arena_mark;
+
+/* Makes an arena. desc may be NULL. On error *out is NULL. Errors as ta_pool_create. */
+TENSORALLOC_DEF ta_result ta_arena_create(const ta_arena_desc *desc, ta_arena **out);
+/* Frees everything; NULL is TA_OK. */
+TENSORALLOC_DEF ta_result ta_arena_destroy(ta_arena *arena);
+/* The arena as an allocator. free is bookkeeping, and gives bytes back only from the end. */
+TENSORALLOC_DEF ta_allocator ta_arena_allocator(ta_arena *arena);
+/* Allocates at the end. With ranges pointers never move and blocks lie one behind the other. */
+TENSORALLOC_DEF void *ta_arena_alloc(ta_arena *arena, size_t size_bytes, ta_result *result);
+TENSORALLOC_DEF void *ta_arena_alloc_aligned(ta_arena *arena, size_t size_bytes, size_t alignment_bytes, ta_result *result);
+TENSORALLOC_DEF void *ta_arena_alloc_array(ta_arena *arena, size_t count, size_t element_bytes, ta_result *result);
+#define TA_ARENA_NEW(arena, type, count) ((type *)ta_arena_alloc_array((arena), (count), sizeof(type), NULL))
+/* Marks the end; ta_arena_rewind frees everything allocated since. A mark is void after a rewind to an earlier one or a
+   reset: TA_ERROR_STALE. Marks nest. */
+TENSORALLOC_DEF ta_arena_mark ta_arena_get_mark(ta_arena *arena);
+TENSORALLOC_DEF ta_result ta_arena_rewind(ta_arena *arena, ta_arena_mark mark);
+/* Frees everything; keeps at most retain_bytes committed for reuse (TA_UNLIMITED: all of it, 0: nothing). Without
+   ranges, segments are kept whole. */
+TENSORALLOC_DEF ta_result ta_arena_reset(ta_arena *arena, size_t retain_bytes);
+
+/*=========================================================================================================
+  [TA:TENSOR] dtypes, shapes, strides
+  =======================================================================================================*/
+
+/* name, bytes */
+#define TA_DTYPE_LIST(X) \
+    X(F16, 2) X(BF16, 2) X(F32, 4) X(F64, 8) X(F8_E4M3, 1) X(F8_E5M2, 1) \
+    X(I8, 1) X(I16, 2) X(I32, 4) X(I64, 8) X(U8, 1) X(U16, 2) X(U32, 4) X(U64, 8) X(BOOL, 1) X(C64, 8) X(C128, 16)
+
+typedef enum ta_dtype {
+#define TA_DTYPE_ENUM(name, bytes) TA_##name,
+    TA_DTYPE_LIST(TA_DTYPE_ENUM)
+#undef TA_DTYPE_ENUM
+    TA_DTYPE_COUNT
+} ta_dtype;
+
+enum { TA_SIMD_256_BYTES = 32, TA_SIMD_512_BYTES = 64 }; /* alignments for vector loads */
+
+/* Bytes of one element; 0 for values that are no dtype. Pure. */
+TENSORALLOC_DEF size_t ta_dtype_size(ta_dtype dtype);
+/* Natural alignment of one element (of its real part for complex ones); 0 for values that are no dtype. Pure. */
+TENSORALLOC_DEF size_t ta_dtype_alignment(ta_dtype dtype);
+/* Lower-case name, e.g. "f32"; "?" for values that are no dtype. Pure. */
+TENSORALLOC_DEF const char *ta_dtype_name(ta_dtype dtype);
+
+/* dims[rank], each >= 0; rank 0..TA_RANK_MAX. *out = product, 1 for rank 0, 0 if any dimension is 0.
+   Errors: TA_ERROR_INVALID_ARGUMENT (null, rank, negative), TA_ERROR_OVERFLOW (the product of the nonzero ones too,
+   so that the answer does not depend on their order). Pure. */
+TENSORALLOC_DEF ta_result ta_shape_elements(const int64_t *dims, int rank, int64_t *out);
+/* As ta_shape_elements, in bytes of dtype; overflow beyond PTRDIFF_MAX. Pure. */
+TENSORALLOC_DEF ta_result ta_shape_bytes(const int64_t *dims, int rank, ta_dtype dtype, size_t *out);
+/* strides[rank] in elements, row-major: the last dimension has stride 1; dimensions of 0 count as 1, so strides stay
+   positive. Errors as ta_shape_elements. Pure. */
+TENSORALLOC_DEF ta_result ta_strides_row_major(const int64_t *dims, int rank, int64_t *strides);
+/* *out = sum index[i] * strides[i], in elements. Errors: TA_ERROR_INVALID_ARGUMENT (an index outside its dimension),
+   TA_ERROR_OVERFLOW. Pure. */
+TENSORALLOC_DEF ta_result ta_shape_offset(const int64_t *dims, const int64_t *strides, const int64_t *index, int rank, int64_t *out);
+
+/* A tensor over a block of an allocator. Plain data; fields may be read freely. */
+typedef struct ta_tensor {
+    ta_buffer buffer;            /* zero for empty tensors */
+    ta_allocator allocator;
+    ta_dtype dtype;
+    int rank;
+    int64_t dims[TA_RANK_MAX];
+    int64_t strides[TA_RANK_MAX]; /* in elements */
+} ta_tensor;
+
+/* Allocates a contiguous row-major tensor; alignment_bytes 0: the allocator's. A shape without elements takes no
+   memory. Errors as ta_shape_bytes and alloc; *out is all-zero then. */
+TENSORALLOC_DEF ta_result ta_tensor_create(ta_allocator allocator, ta_dtype dtype, const int64_t *dims, int rank,
+                                           size_t alignment_bytes, ta_stream stream, ta_tensor *out);
+/* Frees the block and clears *tensor; NULL and zero tensors are TA_OK. Errors as ta_allocator_free_buffer. */
+TENSORALLOC_DEF ta_result ta_tensor_destroy(ta_tensor *tensor, ta_stream stream);
+/* Address of the element at index[rank]; NULL if the index is outside. Not to be dereferenced for device memory. */
+TENSORALLOC_DEF void *ta_tensor_at(const ta_tensor *tensor, const int64_t *index);
+/* 1 if the strides are the row-major ones of the shape. Pure. */
+TENSORALLOC_DEF int ta_tensor_is_contiguous(const ta_tensor *tensor);
+
+/*=========================================================================================================
+  [TA:STATS] counters, buckets, reports. Counters are exact when no call is in progress.
+  =======================================================================================================*/
+
+struct ta_stats {
+    /* now */
+    size_t requested_bytes;      /* of live blocks */
+    size_t in_use_bytes;         /* capacity of live blocks */
+    size_t cached_bytes;
+    size_t reserved_bytes;       /* = in use + cached; exact at every moment */
+    size_t wasted_bytes;         /* capacity - requested of live blocks */
+    size_t live_count;
+    size_t thread_cached_bytes;  /* the part of cached that thread caches hold */
+    size_t pending_bytes;        /* the part of cached that waits for other streams */
+    size_t address_range_bytes;  /* reserved addresses; no memory */
+    size_t record_bytes;         /* bookkeeping: records, maps, thread caches, objects; outside reserved */
+    /* peaks since creation or ta_pool_reset_peaks */
+    size_t peak_reserved_bytes;  /* exact */
+    size_t peak_in_use_upper_bytes; /* exact for single-threaded allocators; else thread caches count as in use */
+    /* cumulative; bytes are requested bytes */
+    uint64_t allocation_count;
+    uint64_t deallocation_count;
+    uint64_t allocated_bytes;
+    uint64_t freed_bytes;
+    uint64_t hit_count;          /* allocations served without asking the backend */
+    uint64_t miss_count;         /* = of which grew + of which recommitted */
+    uint64_t miss_grow_count;    /* the backend gave new memory */
+    uint64_t miss_recommit_count;/* trimmed pages were needed again */
+    uint64_t thread_hit_count;   /* the part of hits that thread caches served */
+    uint64_t steal_count;        /* blocks taken from another stream with a wait */
+    uint64_t resize_count;       /* resizes in place that succeeded */
+    uint64_t failure_count;      /* allocations that failed */
+    uint64_t failure_limit_count;
+    uint64_t failure_sealed_count;
+    uint64_t failure_not_cached_count;
+    uint64_t trim_count;         /* spans given back to the backend */
+    uint64_t trimmed_bytes;
+};
+
+/* Hits / allocations, 0 when there were none. Pure. */
+TENSORALLOC_DEF double ta_stats_hit_rate(const ta_stats *stats);
+
+/* Reads the statistics; also after dispose. Threads: any. O(threads). */
+TENSORALLOC_DEF ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *out);
+/* Peaks start again from now. */
+TENSORALLOC_DEF ta_result ta_pool_reset_peaks(ta_pool *pool);
+
+#define TA_BUCKET_COUNT 22 /* 0: 64-127 B (and less) ... 20: 64-128 MiB, 21: everything above */
+
+typedef struct ta_bucket_stats {
+    size_t size_min_bytes; /* capacities in [min, max] */
+    size_t size_max_bytes; /* TA_UNLIMITED for the last bucket */
+    size_t live_count;
+    size_t live_bytes;     /* capacity */
+    size_t cached_count;   /* free blocks, in thread caches or in the heap */
+    size_t cached_bytes;
+} ta_bucket_stats;
+
+/* Counts the blocks of bucket bucket_index (0..TA_BUCKET_COUNT-1) now. O(blocks). Threads: any; consistent when no
+   call is in progress. */
+TENSORALLOC_DEF ta_result ta_pool_get_bucket_stats(ta_pool *pool, int bucket_index, ta_bucket_stats *out);
+
+/* Writes a text report of the allocator, with a final 0, into text[text_bytes] and returns the length it would have
+   without the bound (as snprintf), 0 on bad arguments. text may be NULL when text_bytes is 0. Allocates nothing. */
+TENSORALLOC_DEF size_t ta_report(ta_allocator allocator, char *text, size_t text_bytes);
+/* As ta_report: one sentence that says why an allocation failed. */
+TENSORALLOC_DEF size_t ta_failure_report(const ta_failure *failure, char *text, size_t text_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* TENSORALLOC_H */
+
+/*=========================================================================================================
+  IMPLEMENTATION
+  =======================================================================================================*/
+#ifdef TENSORALLOC_IMPLEMENTATION
+#ifndef TENSORALLOC_IMPLEMENTATION_ONCE
+#define TENSORALLOC_IMPLEMENTATION_ONCE
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:PLATFORM] the only place that knows compilers and operating systems.
+  Gives: tai_vm_* (address ranges), tai_thread_*, tai_yield, tai_clock_ns, tai_process_id, tai_barrier_*.
+  Uses: nothing.
+  Invariants: every function here is safe from any thread.
+  -------------------------------------------------------------------------------------------------------*/
+#if defined(_WIN32)
+    #define TAI_OS_WINDOWS 1
+    #ifndef WIN32_LEAN_AND_MEAN
+        #define WIN32_LEAN_AND_MEAN
+    #endif
+    #include <windows.h>
+#elif defined(__unix__) || defined(__unix) || (defined(__APPLE__) && defined(__MACH__))
+    #define TAI_OS_POSIX 1
+    #include <pthread.h>
+    #include <sched.h>
+    #include <sys/mman.h>
+    #include <sys/resource.h>
+    #include <time.h>
+    #include <unistd.h>
+    #if !defined(MAP_ANONYMOUS) && defined(MAP_ANON)
+        #define TAI_MAP_ANONYMOUS MAP_ANON
+    #elif defined(MAP_ANONYMOUS)
+        #define TAI_MAP_ANONYMOUS MAP_ANONYMOUS
+    #elif defined(__linux__) /* hidden by -std=c99 when the user's file included libc headers first */
+        #define TAI_MAP_ANONYMOUS 0x20
+    #else
+        #define TAI_MAP_ANONYMOUS 0x1000
+    #endif
+    #if defined(MAP_NORESERVE)
+        #define TAI_MAP_NORESERVE MAP_NORESERVE
+    #elif defined(__linux__)
+        #define TAI_MAP_NORESERVE 0x4000
+    #else
+        #define TAI_MAP_NORESERVE 0
+    #endif
+    #if !defined(MADV_DONTNEED) && !defined(__cplusplus)
+extern int madvise(void *addr, size_t length, int advice);
+    #endif
+    #if !defined(CLOCK_MONOTONIC) && !defined(__cplusplus)
+extern int clock_gettime(int clock, struct timespec *out);
+        #define CLOCK_MONOTONIC 1
+    #endif
+    #if defined(__linux__)
+        #include <sys/syscall.h>
+        #if !defined(__cplusplus)
+extern long syscall(long number, ...);
+        #endif
+    #endif
+#else
+    #define TAI_OS_NONE 1
+#endif
+
+#if !defined(TAI_OS_NONE)
+    #define TAI_HAS_VM 1
+#endif
+#if !defined(TENSORALLOC_NO_THREADS) && (defined(TAI_OS_NONE) || defined(__TINYC__))
+    #define TENSORALLOC_NO_THREADS
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
+    #define TAI_LIKELY(x) __builtin_expect(!!(x), 1)
+    #define TAI_UNLIKELY(x) __builtin_expect(!!(x), 0)
+    #define TAI_NOINLINE __attribute__((noinline))
+    #define TAI_INLINE static inline __attribute__((always_inline, unused))
+#else
+    #define TAI_LIKELY(x) (x)
+    #define TAI_UNLIKELY(x) (x)
+    #define TAI_NOINLINE
+    #define TAI_INLINE static inline
+#endif
+
+#if defined(TENSORALLOC_MALLOC) != defined(TENSORALLOC_FREE)
+    #error "give both TENSORALLOC_MALLOC and TENSORALLOC_FREE, or none"
+#endif
+#ifndef TENSORALLOC_MALLOC
+    #define TENSORALLOC_MALLOC(size) malloc(size)
+    #define TENSORALLOC_FREE(ptr) free(ptr)
+#endif
+
+#ifdef TAI_HAS_VM
+static size_t tai_page_bytes(void)
+{
+#ifdef TAI_OS_WINDOWS
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return (size_t)info.dwAllocationGranularity;
+#else
+    long bytes = sysconf(_SC_PAGESIZE);
+    return bytes > 0 ? (size_t)bytes : 4096;
+#endif
+}
+
+/* Addresses only; NULL on refusal. */
+static void *tai_vm_reserve(size_t size)
+{
+#ifdef TAI_OS_WINDOWS
+    return VirtualAlloc(NULL, size, MEM_RESERVE, PAGE_NOACCESS);
+#else
+    void *ptr = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | TAI_MAP_ANONYMOUS | TAI_MAP_NORESERVE, -1, 0);
+    return ptr == MAP_FAILED ? NULL : ptr;
+#endif
+}
+
+static int tai_vm_commit(void *ptr, size_t size)
+{
+#ifdef TAI_OS_WINDOWS
+    return VirtualAlloc(ptr, size, MEM_COMMIT, PAGE_READWRITE) != NULL;
+#else
+    return mprotect(ptr, size, PROT_READ | PROT_WRITE) == 0;
+#endif
+}
+
+static int tai_vm_decommit(void *ptr, size_t size)
+{
+#ifdef TAI_OS_WINDOWS
+    return VirtualFree(ptr, size, MEM_DECOMMIT) != 0;
+#else
+    if (mprotect(ptr, size, PROT_NONE) != 0) { /* may split a mapping and be refused: then nothing has changed */
+        return 0;
+    }
+    (void)madvise(ptr, size, 4 /* MADV_DONTNEED on every POSIX system that has it */);
+    return 1;
+#endif
+}
+
+static int tai_vm_release(void *ptr, size_t size)
+{
+#ifdef TAI_OS_WINDOWS
+    (void)size;
+    return VirtualFree(ptr, 0, MEM_RELEASE) != 0;
+#else
+    return munmap(ptr, size) == 0;
+#endif
+}
+
+static void tai_vm_want_huge_pages(void *ptr, size_t size)
+{
+#if defined(__linux__)
+    (void)madvise(ptr, size, 14 /* MADV_HUGEPAGE */);
+#else
+    (void)ptr;
+    (void)size;
+#endif
+}
+
+
+/* Physical memory; 8 GiB where it cannot be asked. */
+static size_t tai_physical_bytes(void)
+{
+#ifdef TAI_OS_WINDOWS
+    MEMORYSTATUSEX status;
+    status.dwLength = sizeof status;
+    if (GlobalMemoryStatusEx(&status)) {
+        return (size_t)status.ullTotalPhys;
+    }
+#elif defined(_SC_PHYS_PAGES)
+    long pages = sysconf(_SC_PHYS_PAGES);
+    if (pages > 0) {
+        return (size_t)pages * tai_page_bytes();
+    }
+#endif
+    return sizeof(size_t) > 4 ? (size_t)1 << 33 : (size_t)1 << 30;
+}
+
+/* What the process may map, TA_UNLIMITED if nothing says. */
+static size_t tai_address_limit_bytes(void)
+{
+#if defined(TAI_OS_POSIX) && defined(RLIMIT_AS)
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < (rlim_t)TA_UNLIMITED) {
+        return (size_t)limit.rlim_cur;
+    }
+#endif
+    return TA_UNLIMITED;
+}
+#endif /* TAI_HAS_VM */
+
+#ifndef TENSORALLOC_CLOCK_NS
+static uint64_t tai_clock_ns(void)
+{
+#if defined(TAI_OS_WINDOWS)
+    LARGE_INTEGER now, hz;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&hz);
+    return (uint64_t)now.QuadPart / (uint64_t)hz.QuadPart * 1000000000u +
+           (uint64_t)now.QuadPart % (uint64_t)hz.QuadPart * 1000000000u / (uint64_t)hz.QuadPart;
+#elif defined(TAI_OS_POSIX)
+    struct timespec now;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) == 0) {
+        return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    }
+    return 0;
+#else
+    return 0;
+#endif
+}
+    #define TENSORALLOC_CLOCK_NS() tai_clock_ns()
+#endif
+
+#ifndef TENSORALLOC_NO_THREADS
+static void tai_yield(void)
+{
+#ifdef TAI_OS_WINDOWS
+    SwitchToThread();
+#else
+    sched_yield();
+#endif
+}
+
+static uint32_t tai_process_id(void)
+{
+#ifdef TAI_OS_WINDOWS
+    return (uint32_t)GetCurrentProcessId();
+#else
+    return (uint32_t)getpid();
+#endif
+}
+
+/* A barrier on all threads of the process, asked for by one of them: what makes a biased lock possible. */
+static int tai_barrier_prepare(void)
+{
+#if defined(TAI_OS_WINDOWS)
+    return 1;
+#elif defined(__linux__) && defined(SYS_membarrier)
+    return syscall(SYS_membarrier, 16 /* REGISTER_PRIVATE_EXPEDITED */, 0, 0) == 0;
+#else
+    return 0;
+#endif
+}
+
+static void tai_barrier_all_threads(void)
+{
+#if defined(TAI_OS_WINDOWS)
+    FlushProcessWriteBuffers();
+#elif defined(__linux__) && defined(SYS_membarrier)
+    (void)syscall(SYS_membarrier, 8 /* PRIVATE_EXPEDITED */, 0, 0);
+#endif
+}
+
+#if defined(__i386__) || defined(__x86_64__)
+    #define TAI_PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+    #define TAI_PAUSE() __asm__ volatile("yield")
+#else
+    #define TAI_PAUSE() ((void)0)
+#endif
+
+#ifndef TENSORALLOC_THREAD_LOCAL
+    #if defined(_MSC_VER) && !defined(__clang__)
+        #define TENSORALLOC_THREAD_LOCAL __declspec(thread)
+    #else
+        #define TENSORALLOC_THREAD_LOCAL __thread
+    #endif
+#endif
+#endif /* TENSORALLOC_NO_THREADS */
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:CHECKS] asserts and log. Bad arguments assert at TENSORALLOC_DEBUG >= 1 and return an error always.
+  Uses: nothing.
+  -------------------------------------------------------------------------------------------------------*/
+#ifndef TENSORALLOC_DEBUG
+    #define TENSORALLOC_DEBUG 0
+#endif
+#if TENSORALLOC_DEBUG >= 1 && !defined(TENSORALLOC_ASSERT)
+    #include <assert.h>
+    #define TENSORALLOC_ASSERT(x) assert(x)
+#endif
+#if TENSORALLOC_DEBUG >= 1
+    #define TAI_ASSERT(x) TENSORALLOC_ASSERT(x)
+#else
+    #define TAI_ASSERT(x) ((void)0)
+#endif
+#if TENSORALLOC_DEBUG >= 2
+    #define TAI_INVARIANT(x) TENSORALLOC_ASSERT(x)
+#else
+    #define TAI_INVARIANT(x) ((void)0)
+#endif
+#ifndef TENSORALLOC_LOG
+    #define TENSORALLOC_LOG(result, text) ((void)0)
+#endif
+#ifdef TENSORALLOC_CHECKED
+    #define TAI_CHECKED 1
+#else
+    #define TAI_CHECKED 0
+#endif
+
+static void *tai_fail_null(ta_result why, ta_result *result)
+{
+    if (result != NULL) {
+        *result = why;
+    }
+    return NULL;
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:ATOMICS] loads, stores, exchange, compare-and-swap on 32 and 64 bits; the short lock.
+  All macros can be replaced together (an interleaving explorer does). p points to an 8-aligned field.
+  Uses: PLATFORM.
+  Invariants: no other atomic operation exists in this file.
+  -------------------------------------------------------------------------------------------------------*/
+#ifndef TENSORALLOC_LOAD_RELAXED
+    #if defined(TENSORALLOC_NO_THREADS)
+        #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
+        #define TENSORALLOC_LOAD_ACQUIRE(p) (*(p))
+        #define TENSORALLOC_STORE_RELAXED(p, v) (*(p) = (v))
+        #define TENSORALLOC_STORE_RELEASE(p, v) (*(p) = (v))
+    #elif defined(__GNUC__) || defined(__clang__)
+        #define TENSORALLOC_LOAD_RELAXED(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+        #define TENSORALLOC_LOAD_ACQUIRE(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+        #define TENSORALLOC_STORE_RELAXED(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+        #define TENSORALLOC_STORE_RELEASE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+        #define TENSORALLOC_EXCHANGE32(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
+        #define TENSORALLOC_ADD32(p, v) __atomic_fetch_add((p), (v), __ATOMIC_ACQ_REL)
+        #define TENSORALLOC_CAS32(p, expected, desired) \
+            __atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+        #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired) /* size_t */
+        #define TENSORALLOC_COMPILER_BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+    #elif defined(_MSC_VER) /* volatile accesses order as acquire and release on x86 and x64 */
+        #include <intrin.h>
+        #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
+        #define TENSORALLOC_LOAD_ACQUIRE(p) (_ReadWriteBarrier(), *(p))
+        #define TENSORALLOC_STORE_RELAXED(p, v) (*(p) = (v))
+        #define TENSORALLOC_STORE_RELEASE(p, v) (_ReadWriteBarrier(), *(p) = (v))
+        #define TENSORALLOC_EXCHANGE32(p, v) ((uint32_t)_InterlockedExchange((volatile long *)(p), (long)(v)))
+        #define TENSORALLOC_ADD32(p, v) ((uint32_t)_InterlockedExchangeAdd((volatile long *)(p), (long)(v)))
+        #define TENSORALLOC_CAS32(p, expected, desired) \
+            (_InterlockedCompareExchange((volatile long *)(p), (long)(desired), (long)*(expected)) == (long)*(expected))
+        #if defined(_WIN64)
+            #define TENSORALLOC_CASZ(p, expected, desired) \
+                (_InterlockedCompareExchange64((volatile __int64 *)(p), (__int64)(desired), (__int64)*(expected)) == \
+                 (__int64)*(expected))
+        #else
+            #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired)
+        #endif
+        #define TENSORALLOC_COMPILER_BARRIER() _ReadWriteBarrier()
+    #else
+        #error "no atomics known for this compiler: define TENSORALLOC_NO_THREADS or the TENSORALLOC_ atomics"
+    #endif
+#endif
+
+/* Counters with one writer and any reader. */
+#define TAI_BUMP(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) + (by))
+
+#if defined(TENSORALLOC_NO_THREADS)
+typedef struct tai_lock { int unused; } tai_lock;
+    #define TAI_LOCK_INIT(l) ((l)->unused = 0)
+    #define TAI_LOCK_ACQUIRE(l) ((void)(l))
+    #define TAI_LOCK_RELEASE(l) ((void)(l))
+#elif defined(TENSORALLOC_LOCK_TYPE)
+typedef TENSORALLOC_LOCK_TYPE tai_lock;
+    #define TAI_LOCK_INIT(l) TENSORALLOC_LOCK_INIT(l)
+    #define TAI_LOCK_ACQUIRE(l) TENSORALLOC_LOCK_ACQUIRE(l)
+    #define TAI_LOCK_RELEASE(l) TENSORALLOC_LOCK_RELEASE(l)
+#else
+typedef struct tai_lock { uint32_t held; uint32_t padding; } tai_lock;
+
+/* The holder never blocks, so a short spin is right; a waiter that was unlucky gives its processor away. */
+static TAI_NOINLINE void tai_lock_wait(tai_lock *lock)
+{
+    int round = 0;
+    for (;;) {
+        while (TENSORALLOC_LOAD_RELAXED(&lock->held) != 0) {
+            if (++round < 64) {
+                TAI_PAUSE();
+            } else {
+                round = 0;
+                tai_yield();
+            }
+        }
+        if (TENSORALLOC_EXCHANGE32(&lock->held, 1u) == 0) {
+            return;
+        }
+    }
+}
+    #define TAI_LOCK_INIT(l) ((l)->held = 0, (l)->padding = 0)
+    #define TAI_LOCK_ACQUIRE(l) \
+        do { if (TAI_UNLIKELY(TENSORALLOC_EXCHANGE32(&(l)->held, 1u) != 0)) { tai_lock_wait(l); } } while (0)
+    #define TAI_LOCK_RELEASE(l) TENSORALLOC_STORE_RELEASE(&(l)->held, 0u)
+#endif
+
+#ifdef TENSORALLOC_NO_THREADS
+    #define TAI_WAIT_A_MOMENT() ((void)0)
+#else
+    #define TAI_WAIT_A_MOMENT() tai_yield()
+#endif
+
+/* The gate: a short lock that leans to the thread that uses it most. While a thread is favoured it enters with two
+   plain stores and a load; any other thread first takes the lock, withdraws the favour, makes every thread of the
+   process pass a barrier, and waits until the favoured one is outside. Where there is no such barrier nobody is ever
+   favoured. An atomic exchange costs more than a whole best-fit search on the machines this was measured on. */
+typedef struct tai_holder {
+    uint32_t inside; /* the favoured thread is in; written by it alone */
+    uint32_t padding;
+} tai_holder;
+
+typedef struct tai_gate {
+    tai_lock lock;
+    tai_holder *favoured; /* NULL: nobody */
+    tai_holder *last;     /* who took the lock last; guarded by it */
+    uint32_t streak;      /* how often in a row */
+    uint32_t streak_needed;
+    int can_favour;
+    int single_threaded;  /* one thread at a time by contract: nothing to do */
+} tai_gate;
+
+#define TAI_STREAK_FIRST 8u
+#define TAI_STREAK_MAX 65536u
+
+static void tai_gate_init(tai_gate *gate, int single_threaded)
+{
+    memset(gate, 0, sizeof *gate);
+    TAI_LOCK_INIT(&gate->lock);
+    gate->streak_needed = TAI_STREAK_FIRST;
+    gate->single_threaded = single_threaded;
+#ifdef TENSORALLOC_NO_THREADS
+    gate->single_threaded = 1;
+#else
+    gate->can_favour = !single_threaded && tai_barrier_prepare();
+#endif
+}
+
+#ifdef TENSORALLOC_NO_THREADS
+static void tai_gate_enter(tai_gate *gate, tai_holder *me)
+{
+    (void)gate;
+    (void)me;
+}
+
+static void tai_gate_leave(tai_gate *gate, tai_holder *me)
+{
+    (void)gate;
+    (void)me;
+}
+#else
+static TAI_NOINLINE void tai_gate_enter_slow(tai_gate *gate, tai_holder *me)
+{
+    tai_holder *favoured;
+    TAI_LOCK_ACQUIRE(&gate->lock);
+    favoured = TENSORALLOC_LOAD_RELAXED(&gate->favoured);
+    if (favoured != NULL) {
+        int round = 0;
+        TENSORALLOC_STORE_RELAXED(&gate->favoured, (tai_holder *)NULL);
+        tai_barrier_all_threads();
+        while (TENSORALLOC_LOAD_ACQUIRE(&favoured->inside) != 0) {
+            if (++round < 64) {
+                TAI_PAUSE();
+            } else {
+                tai_yield();
+            }
+        }
+        if (gate->streak_needed < TAI_STREAK_MAX) {
+            gate->streak_needed *= 2;
+        }
+        gate->streak = 0;
+    }
+    if (gate->last != me) {
+        gate->last = me;
+        gate->streak = 0;
+    } else if (me != NULL && gate->can_favour && ++gate->streak >= gate->streak_needed) {
+        gate->streak = 0;
+        TENSORALLOC_STORE_RELAXED(&gate->favoured, me);
+    }
+}
+
+/* me: the calling thread's holder, or NULL if it has none. */
+TAI_INLINE void tai_gate_enter(tai_gate *gate, tai_holder *me)
+{
+    if (TAI_LIKELY(me != NULL)) {
+        TENSORALLOC_STORE_RELAXED(&me->inside, 1u);
+        TENSORALLOC_COMPILER_BARRIER();
+        if (TAI_LIKELY(TENSORALLOC_LOAD_RELAXED(&gate->favoured) == me)) {
+            TENSORALLOC_COMPILER_BARRIER();
+            return;
+        }
+        TENSORALLOC_STORE_RELAXED(&me->inside, 0u);
+    }
+    if (!gate->single_threaded) {
+        tai_gate_enter_slow(gate, me);
+    }
+}
+
+TAI_INLINE void tai_gate_leave(tai_gate *gate, tai_holder *me)
+{
+    if (TAI_LIKELY(me != NULL && me->inside != 0)) {
+        TENSORALLOC_STORE_RELEASE(&me->inside, 0u);
+    } else if (!gate->single_threaded) {
+        TAI_LOCK_RELEASE(&gate->lock);
+    }
+}
+
+/* The holder goes away; called inside the gate by its thread, or with nobody else in a call. */
+static void tai_gate_forget(tai_gate *gate, tai_holder *me)
+{
+    if (gate->last == me) {
+        gate->last = NULL;
+    }
+    if (TENSORALLOC_LOAD_RELAXED(&gate->favoured) == me) {
+        TENSORALLOC_STORE_RELAXED(&gate->favoured, (tai_holder *)NULL);
+    }
+}
+#endif
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:MATH] checked arithmetic and bits. Pure.
+  -------------------------------------------------------------------------------------------------------*/
+TAI_INLINE int tai_is_power_of_two(size_t x)
+{
+    return x != 0 && (x & (x - 1)) == 0;
+}
+
+/* Rounds up to a power of two; 0 on overflow (x > 0). */
+TAI_INLINE size_t tai_round_up(size_t x, size_t to)
+{
+    return (x + (to - 1)) & ~(to - 1);
+}
+
+TAI_INLINE size_t tai_round_down(size_t x, size_t to)
+{
+    return x & ~(to - 1);
+}
+
+static int tai_add(size_t a, size_t b, size_t *out)
+{
+    *out = a + b;
+    return a <= SIZE_MAX - b;
+}
+
+static int tai_mul(size_t a, size_t b, size_t *out)
+{
+    if (a != 0 && b > SIZE_MAX / a) {
+        *out = 0;
+        return 0;
+    }
+    *out = a * b;
+    return 1;
+}
+
+/* Index of the highest bit of x > 0. */
+TAI_INLINE uint32_t tai_high_bit(uint64_t x)
+{
+#if defined(__GNUC__) || defined(__clang__)
+    return 63u - (uint32_t)__builtin_clzll(x);
+#else
+    uint32_t bit = 0;
+    while (x >>= 1) {
+        bit++;
+    }
+    return bit;
+#endif
+}
+
+/* Index of the lowest bit of x > 0. */
+TAI_INLINE uint32_t tai_low_bit(uint64_t x)
+{
+#if defined(__GNUC__) || defined(__clang__)
+    return (uint32_t)__builtin_ctzll(x);
+#else
+    uint32_t bit = 0;
+    while ((x & 1) == 0) {
+        x >>= 1;
+        bit++;
+    }
+    return bit;
+#endif
+}
+
+static size_t tai_power_of_two_at_least(size_t x)
+{
+    return x <= 1 ? 1 : (size_t)1 << (tai_high_bit((uint64_t)(x - 1)) + 1);
+}
+
+static uint64_t tai_mix(uint64_t x)
+{
+    x ^= x >> 31;
+    x *= 0x9E3779B97F4A7C15ull;
+    x ^= x >> 29;
+    x *= 0xBF58476D1CE4E5B9ull;
+    return x ^ (x >> 32);
+}
+
+TENSORALLOC_DEF int ta_version(void)
+{
+    return TENSORALLOC_VERSION;
+}
+
+TENSORALLOC_DEF const char *ta_result_text(ta_result result)
+{
+    static const char *const text[] = {
+#define TAI_RESULT_TEXT(name, words) words,
+        TA_RESULT_LIST(TAI_RESULT_TEXT)
+#undef TAI_RESULT_TEXT
+    };
+    int index = (int)result;
+    return index >= 0 && index < (int)TA_RESULT_COUNT ? text[index] : "unknown result";
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:HOST] host backends: pages of the system (or malloc), and the caller's fixed buffer.
+  Uses: PLATFORM, MATH.
+  Invariants: no state but the fixed buffer's.
+  -------------------------------------------------------------------------------------------------------*/
+#if defined(TENSORALLOC_MALLOC_BACKEND) || !defined(TAI_HAS_VM)
+    #define TAI_HOST_GRANULARITY 4096
+
+static void tai_host_info(void *self, ta_backend_info *out)
+{
+    (void)self;
+    memset(out, 0, sizeof *out);
+    out->caps = TA_CAP_SEGMENTS | TA_CAP_HOST_ACCESS;
+    out->granularity_bytes = TAI_HOST_GRANULARITY;
+    out->alignment_bytes = 64;
+}
+
+/* The pointer that malloc gave stands just behind the segment. */
+static ta_result tai_host_alloc(void *self, size_t size, void **out)
+{
+    size_t total;
+    char *raw, *ptr;
+    (void)self;
+    if (!tai_add(size, TAI_HOST_GRANULARITY + sizeof(void *), &total) || (raw = (char *)malloc(total)) == NULL) {
+        return TA_ERROR_OUT_OF_MEMORY;
+    }
+    ptr = raw + (tai_round_up((size_t)(uintptr_t)raw, TAI_HOST_GRANULARITY) - (size_t)(uintptr_t)raw);
+    memcpy(ptr + size, &raw, sizeof raw);
+    *out = ptr;
+    return TA_OK;
+}
+
+static ta_result tai_host_free(void *self, void *ptr, size_t size)
+{
+    void *raw;
+    (void)self;
+    memcpy(&raw, (char *)ptr + size, sizeof raw);
+    free(raw);
+    return TA_OK;
+}
+
+static const ta_backend_vtable tai_host_vtable = {
+    sizeof(ta_backend_vtable), "host-malloc", tai_host_info, tai_host_alloc, tai_host_free,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+};
+#else
+static void tai_host_info(void *self, ta_backend_info *out)
+{
+    (void)self;
+    memset(out, 0, sizeof *out);
+    out->caps = TA_CAP_SEGMENTS | TA_CAP_RANGES | TA_CAP_HOST_ACCESS | TA_CAP_FRESH_ZERO;
+    out->granularity_bytes = tai_page_bytes();
+    out->alignment_bytes = 64;
+}
+
+static ta_result tai_host_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
+{
+    size_t page = tai_page_bytes(), total = size;
+    char *ptr;
+    (void)self;
+    if (alignment > page && !tai_add(size, alignment - page, &total)) {
+        return TA_ERROR_OUT_OF_MEMORY;
+    }
+    ptr = (char *)tai_vm_reserve(total);
+    if (ptr == NULL) {
+        return TA_ERROR_OUT_OF_MEMORY;
+    }
+#ifdef TAI_OS_WINDOWS /* a reservation can only be released whole: find an aligned place and ask for just that */
+    if (((uintptr_t)ptr & (alignment - 1)) != 0 || total != size) {
+        char *aligned = (char *)tai_round_up((size_t)(uintptr_t)ptr, alignment);
+        tai_vm_release(ptr, total);
+        ptr = (char *)VirtualAlloc(aligned, size, MEM_RESERVE, PAGE_NOACCESS);
+        if (ptr == NULL) {
+            return TA_ERROR_OUT_OF_MEMORY;
+        }
+    }
+#else
+    if (total != size) {
+        size_t front = (size_t)(0 - (uintptr_t)ptr) & (alignment - 1);
+        if (front != 0) {
+            (void)tai_vm_release(ptr, front);
+        }
+        if (total - front != size) {
+            (void)tai_vm_release(ptr + front + size, total - front - size);
+        }
+        ptr += front;
+    }
+#endif
+    if ((flags & TA_RANGE_HUGE_PAGES) != 0) {
+        tai_vm_want_huge_pages(ptr, size);
+    }
+    *out = ptr;
+    return TA_OK;
+}
+
+static ta_result tai_host_release(void *self, void *ptr, size_t size)
+{
+    (void)self;
+    return tai_vm_release(ptr, size) ? TA_OK : TA_ERROR_BACKEND;
+}
+
+static ta_result tai_host_commit(void *self, void *ptr, size_t size)
+{
+    (void)self;
+    return tai_vm_commit(ptr, size) ? TA_OK : TA_ERROR_OUT_OF_MEMORY;
+}
+
+static ta_result tai_host_decommit(void *self, void *ptr, size_t size)
+{
+    (void)self;
+    return tai_vm_decommit(ptr, size) ? TA_OK : TA_ERROR_BACKEND;
+}
+
+static ta_result tai_host_alloc(void *self, size_t size, void **out)
+{
+    void *ptr = NULL;
+    ta_result result = tai_host_reserve(self, size, tai_page_bytes(), 0, &ptr);
+    if (result == TA_OK && !tai_vm_commit(ptr, size)) {
+        (void)tai_vm_release(ptr, size);
+        result = TA_ERROR_OUT_OF_MEMORY;
+    }
+    if (result == TA_OK) {
+        *out = ptr;
+    }
+    return result;
+}
+
+static ta_result tai_host_free(void *self, void *ptr, size_t size)
+{
+    return tai_host_release(self, ptr, size);
+}
+
+static ta_result tai_host_memory_info(void *self, size_t *out_free, size_t *out_total)
+{
+    (void)self;
+    *out_total = tai_physical_bytes();
+#if defined(TAI_OS_WINDOWS)
+    {
+        MEMORYSTATUSEX status;
+        status.dwLength = sizeof status;
+        *out_free = GlobalMemoryStatusEx(&status) ? (size_t)status.ullAvailPhys : TA_UNLIMITED;
+    }
+#elif defined(_SC_AVPHYS_PAGES)
+    *out_free = (size_t)sysconf(_SC_AVPHYS_PAGES) * tai_page_bytes();
+#else
+    *out_free = TA_UNLIMITED;
+#endif
+    return TA_OK;
+}
+
+static const ta_backend_vtable tai_host_vtable = {
+    sizeof(ta_backend_vtable), "host", tai_host_info, tai_host_alloc, tai_host_free,
+    tai_host_reserve, tai_host_release, tai_host_commit, tai_host_decommit, tai_host_memory_info,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+};
+#endif
+
+TENSORALLOC_DEF ta_backend ta_backend_host(void)
+{
+    ta_backend backend;
+    backend.vtable = &tai_host_vtable;
+    backend.self = NULL;
+    return backend;
+}
+
+/* The fixed buffer: one reservation of everything; commit and decommit have nothing to do. */
+static void tai_fixed_info(void *self, ta_backend_info *out)
+{
+    const ta_fixed_buffer *state = (const ta_fixed_buffer *)self;
+    memset(out, 0, sizeof *out);
+    out->caps = TA_CAP_RANGES | TA_CAP_HOST_ACCESS;
+    out->granularity_bytes = 64;
+    out->alignment_bytes = 64;
+    out->range_bytes_max = state->size_bytes;
+}
+
+static ta_result tai_fixed_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
+{
+    ta_fixed_buffer *state = (ta_fixed_buffer *)self;
+    (void)flags;
+    if (size > state->size_bytes || (state->base & (alignment - 1)) != 0) {
+        return TA_ERROR_OUT_OF_MEMORY;
+    }
+#ifdef TENSORALLOC_NO_THREADS
+    if (state->reserved != 0) {
+        return TA_ERROR_OUT_OF_MEMORY;
+    }
+    state->reserved = 1;
+#else
+    if (TENSORALLOC_EXCHANGE32(&state->reserved, 1u) != 0) {
+        return TA_ERROR_OUT_OF_MEMORY;
+    }
+#endif
+    *out = (void *)state->base;
+    return TA_OK;
+}
+
+static ta_result tai_fixed_release(void *self, void *ptr, size_t size)
+{
+    (void)ptr;
+    (void)size;
+    TENSORALLOC_STORE_RELEASE(&((ta_fixed_buffer *)self)->reserved, 0u);
+    return TA_OK;
+}
+
+static ta_result tai_fixed_nothing(void *self, void *ptr, size_t size)
+{
+    (void)self;
+    (void)ptr;
+    (void)size;
+    return TA_OK;
+}
+
+static const ta_backend_vtable tai_fixed_vtable = {
+    sizeof(ta_backend_vtable), "fixed", tai_fixed_info, NULL, NULL,
+    tai_fixed_reserve, tai_fixed_release, tai_fixed_nothing, tai_fixed_nothing, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+};
+
+TENSORALLOC_DEF ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer, size_t size_bytes, ta_backend *out)
+{
+    size_t front = (size_t)(0 - (uintptr_t)buffer) & 63;
+    if (state == NULL || buffer == NULL || out == NULL || size_bytes < 256) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    state->base = (uintptr_t)buffer + front;
+    state->size_bytes = tai_round_down(size_bytes - front, 64);
+    state->reserved = 0;
+    state->padding = 0;
+    out->vtable = &tai_fixed_vtable;
+    out->self = state;
+    return TA_OK;
+}
+
+static ta_backend tai_backend_or_host(ta_backend backend)
+{
+    return backend.vtable == NULL ? ta_backend_host() : backend;
+}
+
+TENSORALLOC_DEF ta_result ta_backend_check(ta_backend backend)
+{
+    const ta_backend_vtable *t = tai_backend_or_host(backend).vtable;
+    ta_backend_info info;
+    if (t->struct_bytes != sizeof(ta_backend_vtable) || t->name == NULL || t->info == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    memset(&info, 0, sizeof info);
+    t->info(backend.self, &info);
+    if (!tai_is_power_of_two(info.granularity_bytes) || !tai_is_power_of_two(info.alignment_bytes) ||
+        info.alignment_bytes < 16 || info.alignment_bytes > info.granularity_bytes) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    if ((info.caps & TA_CAP_SEGMENTS) != 0 && (t->alloc == NULL || t->free == NULL)) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    if ((info.caps & TA_CAP_RANGES) != 0 &&
+        (t->reserve == NULL || t->release == NULL || t->commit == NULL || t->decommit == NULL)) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    if ((info.caps & TA_CAP_ORDERED) != 0 &&
+        (t->mark == NULL || t->is_done == NULL || t->wait == NULL || t->sync == NULL)) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    if ((info.caps & TA_CAP_HOST_ACCESS) == 0 && (t->zero == NULL || t->copy == NULL)) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    if ((info.caps & (TA_CAP_SEGMENTS | TA_CAP_RANGES)) == 0) {
+        return TA_ERROR_UNSUPPORTED;
+    }
+    return TA_OK;
+}
+
+static ta_result tai_backend_zero(ta_backend backend, void *ptr, size_t size, ta_stream stream)
+{
+    if (backend.vtable->zero != NULL) {
+        return backend.vtable->zero(backend.self, ptr, size, stream);
+    }
+    memset(ptr, 0, size);
+    return TA_OK;
+}
+
+static ta_result tai_backend_copy(ta_backend backend, void *dst, const void *src, size_t size, ta_stream stream)
+{
+    if (backend.vtable->copy != NULL) {
+        return backend.vtable->copy(backend.self, dst, src, size, stream);
+    }
+    memcpy(dst, src, size);
+    return TA_OK;
+}
+
+static int64_t tai_backend_code(ta_backend backend)
+{
+    ta_backend_error error;
+    if (backend.vtable->last_error == NULL) {
+        return 0;
+    }
+    memset(&error, 0, sizeof error);
+    backend.vtable->last_error(backend.self, &error);
+    return error.code;
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:BUDGET] limit and reclaim of one backend instance.
+  Uses: ATOMICS, HOST.
+  Invariants: reserved_bytes never exceeds limit_bytes by a charge; a member is not removed while its reclaim runs.
+  Locks: lock guards the list of members; it is not held while reclaim runs. Charging takes no lock.
+  -------------------------------------------------------------------------------------------------------*/
+typedef struct tai_member {
+    struct tai_member *next;
+    /* Gives back at least want_bytes if it can, without waiting for others; returns what it gave. */
+    size_t (*reclaim)(void *self, size_t want_bytes);
+    void *self;
+    uint32_t visited; /* by the reclaim with this number */
+    uint32_t running; /* reclaims inside */
+} tai_member;
+
+struct ta_budget {
+    ta_backend backend;
+    ta_backend_info info;
+    size_t limit;    /* TA_UNLIMITED for none */
+    size_t reserved; /* charged */
+    size_t peak;
+    tai_lock lock;
+    tai_member *members;
+    size_t member_count;
+    uint32_t reclaim_number;
+    uint32_t padding;
+};
+
+TENSORALLOC_DEF ta_result ta_budget_create(const ta_budget_desc *desc, ta_budget **out)
+{
+    ta_budget *budget;
+    ta_backend backend;
+    ta_result result;
+    if (out == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    *out = NULL;
+    backend = ta_backend_host();
+    if (desc != NULL) {
+        backend = tai_backend_or_host(desc->backend);
+    }
+    result = ta_backend_check(backend);
+    if (result != TA_OK) {
+        return result;
+    }
+    budget = (ta_budget *)TENSORALLOC_MALLOC(sizeof *budget);
+    if (budget == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(budget, 0, sizeof *budget);
+    budget->backend = backend;
+    backend.vtable->info(backend.self, &budget->info);
+    budget->limit = desc == NULL || desc->limit_bytes == 0 ? TA_UNLIMITED : desc->limit_bytes;
+    TAI_LOCK_INIT(&budget->lock);
+    *out = budget;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_budget_destroy(ta_budget *budget)
+{
+    if (budget == NULL) {
+        return TA_OK;
+    }
+    if (budget->member_count != 0) {
+        return TA_ERROR_BUSY;
+    }
+    TENSORALLOC_FREE(budget);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_bytes)
+{
+    if (budget == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    TENSORALLOC_STORE_RELAXED(&budget->limit, limit_bytes == 0 ? TA_UNLIMITED : limit_bytes);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_budget_get_stats(ta_budget *budget, ta_budget_stats *out)
+{
+    if (budget == NULL || out == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    memset(out, 0, sizeof *out);
+    out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&budget->limit);
+    out->reserved_bytes = TENSORALLOC_LOAD_RELAXED(&budget->reserved);
+    out->peak_reserved_bytes = TENSORALLOC_LOAD_RELAXED(&budget->peak);
+    TAI_LOCK_ACQUIRE(&budget->lock);
+    out->allocator_count = budget->member_count;
+    TAI_LOCK_RELEASE(&budget->lock);
+    return TA_OK;
+}
+
+/* Replaces *field by value if it is still *seen; else loads it into *seen. */
+static int tai_swap_size(size_t *field, size_t *seen, size_t value)
+{
+#ifdef TENSORALLOC_NO_THREADS
+    (void)seen;
+    *field = value;
+    return 1;
+#else
+    size_t expected = *seen;
+    if (TENSORALLOC_CASZ(field, &expected, value)) {
+        return 1;
+    }
+    *seen = TENSORALLOC_LOAD_ACQUIRE(field);
+    return 0;
+#endif
+}
+
+/* Takes bytes out of the budget, or nothing. */
+static int tai_budget_charge(ta_budget *budget, size_t bytes)
+{
+    size_t seen = TENSORALLOC_LOAD_ACQUIRE(&budget->reserved), peak;
+    do {
+        size_t limit = TENSORALLOC_LOAD_RELAXED(&budget->limit);
+        if (bytes > limit || seen > limit - bytes) {
+            return 0;
+        }
+    } while (!tai_swap_size(&budget->reserved, &seen, seen + bytes));
+    seen += bytes;
+    peak = TENSORALLOC_LOAD_ACQUIRE(&budget->peak);
+    while (peak < seen && !tai_swap_size(&budget->peak, &peak, seen)) {
+    }
+    return 1;
+}
+
+static void tai_budget_refund(ta_budget *budget, size_t bytes)
+{
+    size_t seen = TENSORALLOC_LOAD_ACQUIRE(&budget->reserved);
+    while (!tai_swap_size(&budget->reserved, &seen, seen - bytes)) {
+    }
+}
+
+static void tai_budget_join(ta_budget *budget, tai_member *member)
+{
+    TAI_LOCK_ACQUIRE(&budget->lock);
+    member->next = budget->members;
+    budget->members = member;
+    budget->member_count++;
+    TAI_LOCK_RELEASE(&budget->lock);
+}
+
+/* Waits until no reclaim runs inside the member. */
+static void tai_budget_leave(ta_budget *budget, tai_member *member)
+{
+    for (;;) {
+        tai_member **link;
+        TAI_LOCK_ACQUIRE(&budget->lock);
+        if (member->running == 0) {
+            for (link = &budget->members; *link != NULL; link = &(*link)->next) {
+                if (*link == member) {
+                    *link = member->next;
+                    budget->member_count--;
+                    break;
+                }
+            }
+            TAI_LOCK_RELEASE(&budget->lock);
+            return;
+        }
+        TAI_LOCK_RELEASE(&budget->lock);
+        TAI_WAIT_A_MOMENT();
+    }
+}
+
+/* Asks every member but one to give memory back until want_bytes came together. */
+static size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
+{
+    size_t got = 0;
+    uint32_t number;
+    TAI_LOCK_ACQUIRE(&budget->lock);
+    number = ++budget->reclaim_number;
+    while (got < want_bytes) {
+        tai_member *member = budget->members;
+        while (member != NULL && (member == except || member->visited == number)) {
+            member = member->next;
+        }
+        if (member == NULL) {
+            break;
+        }
+        member->visited = number;
+        member->running++;
+        TAI_LOCK_RELEASE(&budget->lock);
+        got += member->reclaim(member->self, want_bytes - got);
+        TAI_LOCK_ACQUIRE(&budget->lock);
+        member->running--;
+    }
+    TAI_LOCK_RELEASE(&budget->lock);
+    return got;
+}
+
+/* The budget of a desc: the shared one, or a new private one. */
+static ta_result tai_budget_resolve(ta_budget *shared, ta_backend backend, size_t limit, ta_budget **out, int *out_owned)
+{
+    ta_budget_desc desc;
+    *out = shared;
+    *out_owned = 0;
+    if (shared != NULL) {
+        return TA_OK;
+    }
+    memset(&desc, 0, sizeof desc);
+    desc.backend = backend;
+    desc.limit_bytes = limit;
+    *out_owned = 1;
+    return ta_budget_create(&desc, out);
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:BLOCKS] records of blocks, out of band: a table that never moves, indexed from 1.
+  Uses: PLATFORM, MATH.
+  Invariants: a record is in exactly one state; its generation changes when its block is freed.
+
+     live      addr size requested tag | prev next | left = recorded uses | class, stream, region
+     cached    addr size               | prev next | left = next in the cache list
+     free      addr size               | prev next | left, right = tree in a bin
+     pending   addr size               | prev next | right = uses to wait for
+     busy      addr size               | prev next | (in no list; one thread works on it)
+     vacant                                          left = next vacant
+  -------------------------------------------------------------------------------------------------------*/
+enum { TAI_VACANT = 0, TAI_LIVE = 1, TAI_CACHED = 2, TAI_FREE = 3, TAI_PENDING = 4, TAI_BUSY = 5 };
+enum {
+    TAI_FLAG_HOLES = 1,          /* free or busy: pages of it may be uncommitted */
+    TAI_FLAG_ALIGNMENT_SHIFT = 3 /* live: log2 of a larger alignment than the granule stands in the bits from here on */
+};
+
+typedef struct tai_block {
+    uintptr_t addr;
+    size_t size;      /* capacity */
+    size_t requested; /* live: what the caller asked for */
+    const char *tag;  /* live */
+    uint32_t prev, next;  /* neighbours by address in the region, 0 at its ends */
+    uint32_t left, right; /* see above */
+    uint32_t generation;
+    uint32_t state;       /* TAI_*; changes between live and cached without the gate, by the owner of the block */
+    uint8_t class_index;  /* of thread caches; 0: never cached there */
+    uint8_t flags;
+    uint16_t stream;      /* index of the home stream; 0: ready for all */
+    uint32_t region;      /* index */
+} tai_block;
+
+/* Zeroed memory that grows at its end and never moves: addresses first, pages as needed. */
+typedef struct tai_table {
+    char *base;
+    size_t committed;
+    size_t reserved;
+} tai_table;
+
+/* Tries want_bytes, then halves down to least_bytes. */
+static int tai_table_init(tai_table *table, size_t want_bytes, size_t least_bytes)
+{
+    memset(table, 0, sizeof *table);
+#ifdef TAI_HAS_VM
+    {
+        size_t page = tai_page_bytes(), want = tai_round_up(want_bytes, page), least = tai_round_up(least_bytes, page);
+        for (; table->base == NULL && want >= least && want != 0; want = want == least ? 0 : tai_round_up(want / 2, page)) {
+            table->base = (char *)tai_vm_reserve(want);
+            table->reserved = want;
+        }
+    }
+#else
+    (void)least_bytes;
+    table->base = (char *)TENSORALLOC_MALLOC(want_bytes);
+    table->reserved = want_bytes;
+    if (table->base != NULL) {
+        memset(table->base, 0, want_bytes);
+        table->committed = want_bytes;
+    }
+#endif
+    return table->base != NULL;
+}
+
+static void tai_table_free(tai_table *table)
+{
+    if (table->base != NULL) {
+#ifdef TAI_HAS_VM
+        (void)tai_vm_release(table->base, table->reserved);
+#else
+        TENSORALLOC_FREE(table->base);
+#endif
+    }
+    memset(table, 0, sizeof *table);
+}
+
+/* Makes the first bytes usable. */
+static int tai_table_ensure(tai_table *table, size_t bytes)
+{
+    if (TAI_LIKELY(bytes <= table->committed)) {
+        return 1;
+    }
+#ifdef TAI_HAS_VM
+    {
+        size_t step = tai_page_bytes(), end;
+        step = tai_round_up(table->committed / 4 > step ? table->committed / 4 : step, step);
+        end = tai_round_up(bytes, step);
+        if (end > table->reserved) {
+            end = table->reserved;
+        }
+        if (bytes <= end && tai_vm_commit(table->base + table->committed, end - table->committed)) {
+            table->committed = end;
+            return 1;
+        }
+    }
+#endif
+    return 0;
+}
+
+typedef struct tai_blocks {
+    tai_block *at;      /* at[0] is never used */
+    uint32_t end;       /* records handed out so far */
+    uint32_t unused;    /* list of those that came back */
+    uint32_t unused_count;
+    uint32_t padding;
+    tai_table table;
+} tai_blocks;
+
+static int tai_blocks_init(tai_blocks *blocks, size_t count_max)
+{
+    memset(blocks, 0, sizeof *blocks);
+    if (!tai_table_init(&blocks->table, count_max * sizeof(tai_block), 1024 * sizeof(tai_block))) {
+        return 0;
+    }
+    blocks->at = (tai_block *)(void *)blocks->table.base;
+    blocks->end = 1;
+    return tai_table_ensure(&blocks->table, 2 * sizeof(tai_block));
+}
+
+/* So that the next count calls of tai_block_new cannot fail. */
+TAI_INLINE int tai_blocks_ensure(tai_blocks *blocks, uint32_t count)
+{
+    if (TAI_LIKELY(blocks->unused_count >= count)) {
+        return 1;
+    }
+    return tai_table_ensure(&blocks->table, ((size_t)blocks->end + count) * sizeof(tai_block));
+}
+
+/* A record in state busy with addr, size and neighbours to be filled in. */
+static uint32_t tai_block_new(tai_blocks *blocks)
+{
+    uint32_t index = blocks->unused;
+    if (TAI_LIKELY(index != 0)) {
+        blocks->unused = blocks->at[index].left;
+        blocks->unused_count--;
+    } else {
+        index = blocks->end++;
+    }
+    TENSORALLOC_STORE_RELAXED(&blocks->at[index].state, (uint32_t)TAI_BUSY);
+    return index;
+}
+
+static void tai_block_recycle(tai_blocks *blocks, uint32_t index)
+{
+    TENSORALLOC_STORE_RELAXED(&blocks->at[index].state, (uint32_t)TAI_VACANT);
+    blocks->at[index].left = blocks->unused;
+    blocks->unused = index;
+    blocks->unused_count++;
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:HEAP] best fit with coalescing over growing address ranges (segments where there are none).
+  Uses: BLOCKS, BUDGET.
+
+  A space is what one pool has: up to two heaps (small blocks apart from large ones, so that what thread caches hold
+  never stands between large blocks), their regions, and the free blocks in bins. A region is one reservation:
+
+      base                         top              commit_end                     base + size
+      | live | free | live | free  | tail, committed | addresses only               |
+      '- blocks tile this part ----'
+                    ^ pages of free blocks that were trimmed are holes: a bit each
+
+  Placement: the smallest free block that is large enough, the lowest address among equals; the tail counts as endless
+  and is taken only if nothing else fits. It does not look at holes, so it is a function of the set of live blocks
+  alone, and a step that repeats comes back to the same addresses. Free neighbours are merged at once.
+  Pointer -> record: each region has a map with one entry per window; a window is no larger than the smallest live
+  block of the heap, so at most one live block starts in it. An entry is a hint that the record confirms.
+  Streams: bins are kept per stream, index 0 holds what is ready for all. Only blocks of one stream merge. Backends
+  without order have only index 0.
+  Locks: everything here runs inside the gate, except that the gate is left around each call of the backend. Calls
+  that commit or decommit additionally take the turn, so that there is one at a time in a space.
+  Invariants: blocks tile [base, top) of each region; no two free neighbours of one stream; reserved = what the
+  regions have committed; the gate is never held while the backend runs.
+  -------------------------------------------------------------------------------------------------------*/
+enum { TAI_SMALL = 0, TAI_LARGE = 1 };
+#define TAI_OCTAVES 48
+#define TAI_SUBS 16
+#define TAI_LARGE_WINDOW_BYTES ((size_t)65536)
+#define TAI_HUGE_PAGE_BYTES ((size_t)2 << 20)
+#define TAI_ALIGNMENT_MAX ((size_t)1 << 30)
+
+/* Free blocks of one stream in one heap: 16 bins per doubling, each a treap ordered by (size, address). */
+typedef struct tai_bins {
+    uint64_t octaves;
+    uint32_t subs[TAI_OCTAVES];
+    uint32_t roots[TAI_OCTAVES * TAI_SUBS];
+} tai_bins;
+
+typedef struct tai_region {
+    uintptr_t base;
+    size_t size;
+    uintptr_t top;
+    uintptr_t commit_end;
+    uintptr_t touched_end; /* never handed out from here on: still as the backend gave it */
+    uint32_t first, last;  /* blocks by address */
+    uint32_t heap;
+    uint32_t map_shift;
+    size_t mapped;         /* bytes from base that the map covers; read outside the gate */
+    uint32_t *map;
+    tai_table map_table;
+    tai_table hole_table;  /* bit per granularity_bytes; empty until the first trim */
+    size_t hole_bytes;     /* uncommitted inside [base, commit_end) */
+    int is_segment;
+    int is_live;
+} tai_region;
+
+typedef struct tai_stream {
+    ta_stream id;
+    tai_bins *bins[2];
+    uint32_t pending_first, pending_last; /* uses whose tickets are marked on this stream, oldest first */
+} tai_stream;
+
+/* A stream that uses a block: in a list of the live block, or in the pending list of the stream. */
+typedef struct tai_use {
+    uint64_t ticket;
+    uint32_t next;
+    uint32_t block;
+    uint32_t stream;
+    uint32_t padding;
+} tai_use;
+
+typedef struct tai_heap {
+    size_t block_bytes_min; /* smallest capacity: the window */
+    size_t segment_bytes;
+    uint32_t map_shift;
+    uint32_t flags; /* of reserve */
+} tai_heap;
+
+typedef struct tai_space {
+    tai_gate gate;
+    tai_blocks blocks;
+    tai_region *primary[2]; /* first region of each heap: the ones that are looked at outside the gate */
+    tai_heap heaps[2];      /* [TAI_LARGE] alone when undivided */
+    tai_stream *streams;    /* [0] is "ready for all" */
+    uint32_t stream_count;
+    uint32_t stream_room;
+    tai_region **regions;
+    uint32_t region_count;
+    uint32_t region_room;
+    uint32_t granule_shift;
+    uint32_t turn;          /* a thread is committing or decommitting */
+    size_t granule;
+    size_t granularity;
+    size_t slack;
+    size_t range_bytes;
+    int undivided;          /* one heap for all sizes */
+    int use_ranges;
+    int ordered;
+    int stealing;
+    int polling;            /* a thread is asking for tickets */
+    ta_backend backend;
+    ta_backend_info info;
+    ta_budget *budget;
+    int budget_owned;
+    int padding;
+    tai_table uses;
+    uint32_t use_end, use_unused;
+    size_t reserved, peak_reserved;
+    size_t used_bytes;      /* blocks out of the heap: live, in thread caches, busy */
+    size_t pending_bytes;
+    size_t address_range_bytes;
+    size_t object_bytes;    /* malloced records: regions, bins, streams */
+    uint64_t steal_count, trim_count, trimmed_bytes;
+} tai_space;
+
+/* ---- bins */
+TAI_INLINE uint32_t tai_bin_of(const tai_space *space, size_t size)
+{
+    uint64_t units = (uint64_t)size >> space->granule_shift;
+    uint32_t high;
+    if (units < TAI_SUBS) {
+        return (uint32_t)units;
+    }
+    high = tai_high_bit(units);
+    return ((high - 3) << 4) | ((uint32_t)(units >> (high - 4)) & (TAI_SUBS - 1));
+}
+
+TAI_INLINE int tai_block_before(const tai_block *a, const tai_block *b)
+{
+    return a->size < b->size || (a->size == b->size && a->addr < b->addr);
+}
+
+/* Heap order of the treap: spreads consecutive indices. */
+TAI_INLINE uint32_t tai_priority(uint32_t index)
+{
+    return index * 0x9E3779B1u;
+}
+
+static void tai_bins_insert(tai_space *space, tai_bins *bins, uint32_t index)
+{
+    tai_block *at = space->blocks.at;
+    const tai_block *block = &at[index];
+    uint32_t bin = tai_bin_of(space, block->size), priority = tai_priority(index);
+    uint32_t *link = &bins->roots[bin], *left, *right, tree;
+    while (*link != 0 && tai_priority(*link) >= priority) {
+        link = tai_block_before(block, &at[*link]) ? &at[*link].left : &at[*link].right;
+    }
+    tree = *link;
+    *link = index;
+    left = &at[index].left;
+    right = &at[index].right;
+    while (tree != 0) { /* what is below is cut in two */
+        if (tai_block_before(&at[tree], block)) {
+            *left = tree;
+            left = &at[tree].right;
+            tree = *left;
+        } else {
+            *right = tree;
+            right = &at[tree].left;
+            tree = *right;
+        }
+    }
+    *left = 0;
+    *right = 0;
+    bins->subs[bin >> 4] |= 1u << (bin & (TAI_SUBS - 1));
+    bins->octaves |= (uint64_t)1 << (bin >> 4);
+}
+
+static void tai_bins_remove(tai_space *space, tai_bins *bins, uint32_t index)
+{
+    tai_block *at = space->blocks.at;
+    const tai_block *block = &at[index];
+    uint32_t bin = tai_bin_of(space, block->size);
+    uint32_t *link = &bins->roots[bin], left = block->left, right = block->right;
+    while (*link != index) {
+        TAI_INVARIANT(*link != 0);
+        link = tai_block_before(block, &at[*link]) ? &at[*link].left : &at[*link].right;
+    }
+    while (left != 0 && right != 0) {
+        if (tai_priority(left) >= tai_priority(right)) {
+            *link = left;
+            link = &at[left].right;
+            left = *link;
+        } else {
+            *link = right;
+            link = &at[right].left;
+            right = *link;
+        }
+    }
+    *link = left != 0 ? left : right;
+    if (bins->roots[bin] == 0) {
+        bins->subs[bin >> 4] &= ~(1u << (bin & (TAI_SUBS - 1)));
+        if (bins->subs[bin >> 4] == 0) {
+            bins->octaves &= ~((uint64_t)1 << (bin >> 4));
+        }
+    }
+}
+
+/* The smallest block of at least size bytes, the lowest address among equals; 0 if there is none. */
+static uint32_t tai_bins_find(const tai_space *space, const tai_bins *bins, size_t size)
+{
+    const tai_block *at = space->blocks.at;
+    uint32_t bin = tai_bin_of(space, size), octave = bin >> 4, sub = bin & (TAI_SUBS - 1), mask, tree, best = 0;
+    uint64_t octaves;
+    for (tree = bins->roots[bin]; tree != 0;) {
+        if (at[tree].size >= size) {
+            best = tree;
+            tree = at[tree].left;
+        } else {
+            tree = at[tree].right;
+        }
+    }
+    if (best != 0) {
+        return best;
+    }
+    mask = bins->subs[octave] & (~(uint32_t)1 << sub);
+    if (mask == 0) {
+        octaves = bins->octaves & (~(uint64_t)1 << octave);
+        if (octaves == 0) {
+            return 0;
+        }
+        octave = tai_low_bit(octaves);
+        mask = bins->subs[octave];
+    }
+    for (tree = bins->roots[(octave << 4) + tai_low_bit(mask)]; at[tree].left != 0; tree = at[tree].left) {
+    }
+    return tree;
+}
+
+/* The largest block; 0 if there is none. */
+static uint32_t tai_bins_largest(const tai_space *space, const tai_bins *bins)
+{
+    const tai_block *at = space->blocks.at;
+    uint32_t octave, tree;
+    if (bins->octaves == 0) {
+        return 0;
+    }
+    octave = tai_high_bit(bins->octaves);
+    for (tree = bins->roots[(octave << 4) + tai_high_bit(bins->subs[octave])]; at[tree].right != 0; tree = at[tree].right) {
+    }
+    return tree;
+}
+
+TAI_INLINE tai_bins *tai_bins_of(const tai_space *space, const tai_block *block)
+{
+    return space->streams[block->stream].bins[space->regions[block->region]->heap];
+}
+
+/* ---- streams */
+static int tai_stream_add(tai_space *space, ta_stream id, uint32_t *out)
+{
+    tai_stream *stream;
+    int heap;
+    if (space->stream_count == space->stream_room) {
+        uint32_t room = space->stream_room == 0 ? 4 : space->stream_room * 2;
+        tai_stream *larger = room > 65535 ? NULL : (tai_stream *)TENSORALLOC_MALLOC(room * sizeof *larger);
+        if (larger == NULL) {
+            return 0;
+        }
+        if (space->stream_count != 0) {
+            memcpy(larger, space->streams, space->stream_count * sizeof *larger);
+            TENSORALLOC_FREE(space->streams);
+        }
+        space->object_bytes += (room - space->stream_room) * sizeof *larger;
+        space->streams = larger;
+        space->stream_room = room;
+    }
+    stream = &space->streams[space->stream_count];
+    memset(stream, 0, sizeof *stream);
+    stream->id = id;
+    for (heap = space->undivided ? TAI_LARGE : TAI_SMALL; heap <= TAI_LARGE; heap++) {
+        stream->bins[heap] = (tai_bins *)TENSORALLOC_MALLOC(sizeof(tai_bins));
+        if (stream->bins[heap] == NULL) {
+            TENSORALLOC_FREE(stream->bins[TAI_SMALL]);
+            return 0;
+        }
+        memset(stream->bins[heap], 0, sizeof(tai_bins));
+        space->object_bytes += sizeof(tai_bins);
+    }
+    *out = space->stream_count++;
+    return 1;
+}
+
+/* Index of a stream, made at first sight; 0 without order, or (with *ok = 0) when there is no memory for it. */
+static uint32_t tai_stream_index(tai_space *space, ta_stream id, int *ok)
+{
+    uint32_t index;
+    *ok = 1;
+    if (!space->ordered) {
+        return 0;
+    }
+    for (index = 1; index < space->stream_count; index++) {
+        if (space->streams[index].id == id) {
+            return index;
+        }
+    }
+    *ok = tai_stream_add(space, id, &index);
+    return *ok ? index : 0;
+}
+
+/* ---- holes: bits of pages that went back to the backend; beyond what is written down there are none */
+TAI_INLINE uint64_t tai_hole_word(const tai_region *region, size_t page)
+{
+    size_t offset = (page >> 6) * sizeof(uint64_t);
+    return offset < region->hole_table.committed ? *(const uint64_t *)(const void *)(region->hole_table.base + offset) : 0;
+}
+
+static int tai_holes_any(const tai_space *space, const tai_region *region, uintptr_t from, uintptr_t to)
+{
+    size_t page, last;
+    if (region->hole_bytes == 0) {
+        return 0;
+    }
+    page = (size_t)(from - region->base) / space->granularity;
+    last = (size_t)(to - 1 - region->base) / space->granularity;
+    while (page <= last) {
+        uint64_t word = tai_hole_word(region, page) >> (page & 63);
+        if (word != 0) {
+            return page + tai_low_bit(word) <= last;
+        }
+        page = (page | 63) + 1;
+    }
+    return 0;
+}
+
+/* The next run of whole pages over [from, to) that are holes (want = 1) or not (want = 0); 0 if there is none. */
+static int tai_holes_run(const tai_space *space, const tai_region *region, uintptr_t from, uintptr_t to, int want,
+                         uintptr_t *out_from, uintptr_t *out_to)
+{
+    size_t page = (size_t)(from - region->base) / space->granularity;
+    size_t end = (size_t)(to - region->base + space->granularity - 1) / space->granularity, first;
+    uint64_t none = want ? 0 : ~(uint64_t)0; /* a word without a page that is wanted */
+    while (page < end && (int)(tai_hole_word(region, page) >> (page & 63) & 1) != want) {
+        page = tai_hole_word(region, page) == none ? (page | 63) + 1 : page + 1;
+    }
+    if (page >= end) {
+        return 0;
+    }
+    first = page;
+    while (page < end && (int)(tai_hole_word(region, page) >> (page & 63) & 1) == want) {
+        page = tai_hole_word(region, page) == ~none ? (page | 63) + 1 : page + 1;
+    }
+    page = page > end ? end : page;
+    *out_from = region->base + first * space->granularity;
+    *out_to = region->base + page * space->granularity;
+    return 1;
+}
+
+static void tai_holes_set(tai_space *space, tai_region *region, uintptr_t from, uintptr_t to, int value)
+{
+    uint64_t *bits = (uint64_t *)(void *)region->hole_table.base;
+    size_t page = (size_t)(from - region->base) / space->granularity, end = (size_t)(to - region->base) / space->granularity;
+    for (; page < end; page++) {
+        uint64_t bit = (uint64_t)1 << (page & 63);
+        if (((bits[page >> 6] & bit) != 0) != (value != 0)) {
+            bits[page >> 6] ^= bit;
+            region->hole_bytes = value ? region->hole_bytes + space->granularity : region->hole_bytes - space->granularity;
+        }
+    }
+}
+
+/* So that holes in [base, end) can be written down. */
+static int tai_holes_ensure(tai_space *space, tai_region *region, uintptr_t end)
+{
+    size_t pages = region->size / space->granularity, needed = (size_t)(end - region->base) / space->granularity;
+    if (region->hole_table.base == NULL && !tai_table_init(&region->hole_table, pages / 8 + 16, pages / 8 + 16)) {
+        return 0;
+    }
+    return tai_table_ensure(&region->hole_table, needed / 8 + 16 < region->hole_table.reserved ? needed / 8 + 16
+                                                                                               : region->hole_table.reserved);
+}
+
+/* ---- blocks in regions */
+static void tai_heap_make_free(tai_space *space, uint32_t index)
+{
+    TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_FREE);
+    tai_bins_insert(space, tai_bins_of(space, &space->blocks.at[index]), index);
+}
+
+/* A new block with the bytes [addr, addr + size) between prev and next. The caller has ensured a record. */
+static uint32_t tai_heap_add(tai_space *space, tai_region *region, uint32_t region_index, uintptr_t addr, size_t size,
+                             uint32_t prev, uint32_t next)
+{
+    uint32_t index = tai_block_new(&space->blocks);
+    tai_block *at = space->blocks.at, *block = &at[index];
+    block->addr = addr;
+    block->size = size;
+    block->prev = prev;
+    block->next = next;
+    block->class_index = 0;
+    block->flags = 0;
+    block->stream = 0;
+    block->region = region_index;
+    if (prev != 0) {
+        at[prev].next = index;
+    } else {
+        region->first = index;
+    }
+    if (next != 0) {
+        at[next].prev = index;
+    } else {
+        region->last = index;
+    }
+    return index;
+}
+
+/* Cuts the block (in no bin) down to [addr, addr + size); what is in front and behind becomes free. Two records. */
+static void tai_heap_carve(tai_space *space, uint32_t index, uintptr_t addr, size_t size)
+{
+    tai_block *block = &space->blocks.at[index];
+    tai_region *region = space->regions[block->region];
+    size_t rest;
+    uint32_t other;
+    if (TAI_UNLIKELY(block->addr != addr)) {
+        other = tai_heap_add(space, region, block->region, block->addr, (size_t)(addr - block->addr), block->prev, index);
+        space->blocks.at[other].flags = block->flags;
+        space->blocks.at[other].stream = block->stream;
+        block->size -= (size_t)(addr - block->addr);
+        block->addr = addr;
+        tai_heap_make_free(space, other);
+    }
+    rest = block->size - size;
+    if (rest > space->slack) {
+        other = tai_heap_add(space, region, block->region, addr + size, rest, index, block->next);
+        space->blocks.at[other].flags = block->flags;
+        space->blocks.at[other].stream = block->stream;
+        block->size = size;
+        tai_heap_make_free(space, other);
+    }
+}
+
+/* The record of the tail's first bytes: [aligned top, + size) becomes a busy block. Two records. 0 if no room. */
+static uint32_t tai_heap_take_tail(tai_space *space, uint32_t region_index, size_t size, size_t alignment)
+{
+    tai_region *region = space->regions[region_index];
+    uintptr_t addr = (uintptr_t)tai_round_up((size_t)region->top, alignment);
+    uint32_t index;
+    if (addr < region->top || addr > region->commit_end || size > (size_t)(region->commit_end - addr)) {
+        return 0;
+    }
+    if (addr != region->top) {
+        index = tai_heap_add(space, region, region_index, region->top, (size_t)(addr - region->top), region->last, 0);
+        space->blocks.at[index].flags = region->hole_bytes != 0 ? TAI_FLAG_HOLES : 0;
+        tai_heap_make_free(space, index);
+    }
+    index = tai_heap_add(space, region, region_index, addr, size, region->last, 0);
+    space->blocks.at[index].flags = region->hole_bytes != 0 ? TAI_FLAG_HOLES : 0;
+    region->top = addr + size;
+    return index;
+}
+
+/* A free block out of the bins that holds an aligned piece of size bytes; returns it busy and cut. Two records. */
+static uint32_t tai_heap_take_bin(tai_space *space, tai_bins *bins, size_t size, size_t alignment)
+{
+    size_t extra = alignment > space->granule ? alignment - space->granule : 0, need;
+    uint32_t index = tai_add(size, extra, &need) ? tai_bins_find(space, bins, need) : 0;
+    if (index == 0) {
+        return 0;
+    }
+    tai_bins_remove(space, bins, index);
+    TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
+    tai_heap_carve(space, index, (uintptr_t)tai_round_up((size_t)space->blocks.at[index].addr, alignment), size);
+    return index;
+}
+
+/* Takes size bytes (a multiple of the granule) without asking the backend. Returns a busy block, or 0 with *result. */
+TAI_INLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t size, size_t alignment, uint32_t stream, ta_result *result)
+{
+    uint32_t index, region;
+    if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 2))) {
+        *result = TA_ERROR_RECORDS;
+        return 0;
+    }
+    *result = TA_ERROR_NOT_CACHED;
+    index = tai_heap_take_bin(space, space->streams[stream].bins[heap], size, alignment);
+    if (index == 0 && stream != 0) {
+        index = tai_heap_take_bin(space, space->streams[0].bins[heap], size, alignment);
+    }
+    for (region = 0; index == 0 && region < space->region_count; region++) {
+        if (space->regions[region]->is_live && space->regions[region]->heap == (uint32_t)heap) {
+            index = tai_heap_take_tail(space, region, size, alignment);
+        }
+    }
+    if (TAI_LIKELY(index != 0)) {
+        tai_block *block = &space->blocks.at[index];
+        block->stream = (uint16_t)stream;
+        space->used_bytes += block->size;
+        if (TAI_UNLIKELY(block->flags != 0)) {
+            const tai_region *home = space->regions[block->region];
+            if (!tai_holes_any(space, home, block->addr, block->addr + block->size)) {
+                block->flags = 0;
+            }
+        }
+        *result = TA_OK;
+    }
+    return index;
+}
+
+/* Writes the block into the map: from now on pointers find it. */
+TAI_INLINE void tai_heap_publish(tai_space *space, uint32_t index)
+{
+    const tai_block *block = &space->blocks.at[index];
+    tai_region *region = space->regions[block->region];
+    TENSORALLOC_STORE_RELAXED(&region->map[(size_t)(block->addr - region->base) >> region->map_shift], index);
+    if (block->addr + block->size > region->touched_end) {
+        region->touched_end = block->addr + block->size;
+    }
+}
+
+/* Gives a busy block back: merges it with free neighbours of its stream, the last one with the tail. */
+static uint32_t tai_heap_give(tai_space *space, uint32_t index)
+{
+    tai_block *at = space->blocks.at, *block = &at[index];
+    tai_region *region = space->regions[block->region];
+    uint32_t other = block->prev;
+    block->flags &= TAI_FLAG_HOLES;
+    if (other != 0 && TENSORALLOC_LOAD_RELAXED(&at[other].state) == TAI_FREE && at[other].stream == block->stream) {
+        tai_bins_remove(space, tai_bins_of(space, &at[other]), other);
+        block->addr = at[other].addr;
+        block->size += at[other].size;
+        block->flags |= at[other].flags;
+        block->prev = at[other].prev;
+        if (block->prev != 0) {
+            at[block->prev].next = index;
+        } else {
+            region->first = index;
+        }
+        tai_block_recycle(&space->blocks, other);
+    }
+    other = block->next;
+    if (other != 0 && TENSORALLOC_LOAD_RELAXED(&at[other].state) == TAI_FREE && at[other].stream == block->stream) {
+        tai_bins_remove(space, tai_bins_of(space, &at[other]), other);
+        block->size += at[other].size;
+        block->flags |= at[other].flags;
+        block->next = at[other].next;
+        if (block->next != 0) {
+            at[block->next].prev = index;
+        } else {
+            region->last = index;
+        }
+        tai_block_recycle(&space->blocks, other);
+    }
+    if (block->next == 0 && block->stream == 0 && !region->is_segment) {
+        region->top = block->addr;
+        region->last = block->prev;
+        if (block->prev != 0) {
+            at[block->prev].next = 0;
+        } else {
+            region->first = 0;
+        }
+        tai_block_recycle(&space->blocks, index);
+        return 0;
+    }
+    tai_heap_make_free(space, index);
+    return index;
+}
+
+/* As give, for a block that was counted as used. */
+TAI_INLINE void tai_heap_put(tai_space *space, uint32_t index)
+{
+    space->used_bytes -= space->blocks.at[index].size;
+    tai_heap_give(space, index);
+}
+
+/* ---- pointer -> record */
+static uint32_t tai_region_find(const tai_space *space, const tai_region *region, uintptr_t addr)
+{
+    uint32_t index;
+    if ((size_t)(addr - region->base) >= TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
+        return 0;
+    }
+    index = TENSORALLOC_LOAD_RELAXED(&region->map[(size_t)(addr - region->base) >> region->map_shift]);
+    return index != 0 && space->blocks.at[index].addr == addr ? index : 0;
+}
+
+/* The record whose block started at addr when it was last handed out; 0 if none. Inside the gate. */
+static uint32_t tai_space_find(const tai_space *space, uintptr_t addr)
+{
+    uint32_t r;
+    for (r = 0; r < space->region_count; r++) {
+        const tai_region *region = space->regions[r];
+        if (region->is_live && (size_t)(addr - region->base) < region->size) {
+            return tai_region_find(space, region, addr);
+        }
+    }
+    return 0;
+}
+
+/* What is wrong with a pointer that is no live block's start. Inside the gate. O(blocks of the region). */
+static TAI_NOINLINE ta_result tai_space_explain(const tai_space *space, uintptr_t addr)
+{
+    uint32_t r, index;
+    for (r = 0; r < space->region_count; r++) {
+        const tai_region *region = space->regions[r];
+        if (!region->is_live || (size_t)(addr - region->base) >= region->size) {
+            continue;
+        }
+        for (index = region->first; index != 0; index = space->blocks.at[index].next) {
+            const tai_block *block = &space->blocks.at[index];
+            if ((size_t)(addr - block->addr) < block->size) {
+                return TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE ? TA_ERROR_INTERIOR : TA_ERROR_STALE;
+            }
+        }
+        return addr < region->touched_end ? TA_ERROR_STALE : TA_ERROR_FOREIGN;
+    }
+    return TA_ERROR_FOREIGN;
+}
+
+/* ---- the turn: one commit or decommit at a time in a space */
+static int tai_turn_try(tai_space *space, tai_holder *me)
+{
+    int got;
+    tai_gate_enter(&space->gate, me);
+    got = space->turn == 0;
+    space->turn = 1;
+    tai_gate_leave(&space->gate, me);
+    return got;
+}
+
+static void tai_turn_take(tai_space *space, tai_holder *me)
+{
+    while (!tai_turn_try(space, me)) {
+        TAI_WAIT_A_MOMENT();
+    }
+}
+
+static void tai_turn_end(tai_space *space, tai_holder *me)
+{
+    tai_gate_enter(&space->gate, me);
+    space->turn = 0;
+    tai_gate_leave(&space->gate, me);
+}
+
+/* ---- growth */
+static void tai_space_count_reserved(tai_space *space, size_t bytes)
+{
+    space->reserved += bytes;
+    if (space->reserved > space->peak_reserved) {
+        space->peak_reserved = space->reserved;
+    }
+}
+
+static void tai_region_free(tai_region *region)
+{
+    tai_table_free(&region->map_table);
+    tai_table_free(&region->hole_table);
+    TENSORALLOC_FREE(region);
+}
+
+/* A region over [ptr, ptr + size) that is not yet known to the space. NULL without memory for it. */
+static tai_region *tai_region_new(tai_space *space, int heap, void *ptr, size_t size, int is_segment)
+{
+    tai_region *region = (tai_region *)TENSORALLOC_MALLOC(sizeof *region);
+    uint32_t shift = space->heaps[heap].map_shift;
+    size_t map_bytes = ((size >> shift) + 1) * sizeof(uint32_t);
+    if (region == NULL) {
+        return NULL;
+    }
+    memset(region, 0, sizeof *region);
+    if (!tai_table_init(&region->map_table, map_bytes, map_bytes)) {
+        TENSORALLOC_FREE(region);
+        return NULL;
+    }
+    region->base = region->top = region->commit_end = region->touched_end = (uintptr_t)ptr;
+    region->size = size;
+    region->heap = (uint32_t)heap;
+    region->map_shift = shift;
+    region->map = (uint32_t *)(void *)region->map_table.base;
+    region->is_segment = is_segment;
+    region->is_live = 1;
+    return region;
+}
+
+/* Makes the region known, in the place of a dead one or behind the others. Inside the gate. */
+static int tai_space_add_region(tai_space *space, tai_region *region, uint32_t *out)
+{
+    uint32_t slot = 0;
+    while (slot < space->region_count && space->regions[slot]->is_live) {
+        slot++;
+    }
+    if (slot == space->region_room) {
+        uint32_t room = space->region_room == 0 ? 8 : space->region_room * 2;
+        tai_region **larger = (tai_region **)TENSORALLOC_MALLOC(room * sizeof *larger);
+        if (larger == NULL) {
+            return 0;
+        }
+        if (slot != 0) {
+            memcpy(larger, space->regions, slot * sizeof *larger);
+            TENSORALLOC_FREE(space->regions);
+        }
+        space->object_bytes += (room - space->region_room) * sizeof *larger;
+        space->regions = larger;
+        space->region_room = room;
+    }
+    if (slot == space->region_count) {
+        space->region_count++;
+    } else {
+        space->object_bytes -= sizeof(tai_region);
+        tai_region_free(space->regions[slot]);
+    }
+    space->regions[slot] = region;
+    space->object_bytes += sizeof *region;
+    *out = slot;
+    return 1;
+}
+
+/* So that the map covers [base, end). Inside the gate. */
+static int tai_region_map(tai_region *region, uintptr_t end)
+{
+    size_t bytes = (size_t)(end - region->base);
+    if (bytes > region->mapped) {
+        if (!tai_table_ensure(&region->map_table, (((bytes - 1) >> region->map_shift) + 1) * sizeof(uint32_t))) {
+            return 0;
+        }
+        TENSORALLOC_STORE_RELEASE(&region->mapped, bytes);
+    }
+    return 1;
+}
+
+/* Reserves a range for a heap: want bytes, halved down to 64 MiB and to what is needed. Not inside the gate. */
+static ta_result tai_space_reserve(tai_space *space, int heap, size_t want, size_t need, tai_holder *me, uint32_t *out)
+{
+    size_t align = space->granularity, least = (size_t)64 << 20, size;
+    void *ptr = NULL;
+    tai_region *region;
+    ta_result result = TA_ERROR_OUT_OF_MEMORY;
+    int added;
+    if (space->info.range_bytes_max == 0) {
+        align = align < TAI_HUGE_PAGE_BYTES ? TAI_HUGE_PAGE_BYTES : align;
+        need = tai_round_up(need, align);
+    } else {
+        least = want = space->info.range_bytes_max;
+    }
+    least = least < need ? need : least;
+    for (size = want < least ? least : want; size >= least && need != 0; size = tai_round_down(size / 2, align)) {
+        result = space->backend.vtable->reserve(space->backend.self, size, align, space->heaps[heap].flags, &ptr);
+        if (result == TA_OK || size == least) {
+            break;
+        }
+        if (size / 2 < least) {
+            size = least * 2;
+        }
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    region = tai_region_new(space, heap, ptr, size, 0);
+    added = 0;
+    if (region != NULL) {
+        tai_gate_enter(&space->gate, me);
+        added = tai_space_add_region(space, region, out);
+        space->address_range_bytes += added ? size : 0;
+        tai_gate_leave(&space->gate, me);
+    }
+    if (!added) {
+        if (region != NULL) {
+            tai_region_free(region);
+        }
+        (void)space->backend.vtable->release(space->backend.self, ptr, size);
+        return TA_ERROR_RECORDS;
+    }
+    return TA_OK;
+}
+
+/* How far to commit for target: a little more, never more than a sixteenth or 2 MiB. */
+static uintptr_t tai_growth_end(const tai_space *space, const tai_region *region, uintptr_t target)
+{
+    size_t bytes = (size_t)(target - region->base), step = (size_t)128 << 10;
+    uintptr_t end;
+    while (step < TAI_HUGE_PAGE_BYTES && step * 32 <= bytes) {
+        step *= 2;
+    }
+    step = step < space->granularity ? space->granularity : step;
+    end = region->base + tai_round_up(bytes, step);
+    return (size_t)(end - region->base) > region->size ? region->base + region->size : end;
+}
+
+/* Commits [commit_end, end) of a region. With the turn, not inside the gate. */
+static ta_result tai_region_commit(tai_space *space, tai_region *region, uintptr_t end, tai_holder *me)
+{
+    uintptr_t from = region->commit_end;
+    size_t bytes = (size_t)(end - from);
+    ta_result result = TA_OK;
+    if (!tai_budget_charge(space->budget, bytes)) {
+        return TA_ERROR_LIMIT;
+    }
+    tai_gate_enter(&space->gate, me);
+    if (!tai_region_map(region, end)) {
+        result = TA_ERROR_RECORDS;
+    }
+    tai_gate_leave(&space->gate, me);
+    if (result == TA_OK) {
+        result = space->backend.vtable->commit(space->backend.self, (void *)from, bytes);
+    }
+    if (result != TA_OK) {
+        tai_budget_refund(space->budget, bytes);
+        return result;
+    }
+    tai_gate_enter(&space->gate, me);
+    region->commit_end = end;
+    tai_space_count_reserved(space, bytes);
+    tai_gate_leave(&space->gate, me);
+    return TA_OK;
+}
+
+/* Grows the tail of a range so that an aligned piece of size fits; chains a range when all are full. */
+static ta_result tai_space_grow_range(tai_space *space, int heap, size_t size, size_t alignment, tai_holder *me, size_t *out_bytes)
+{
+    tai_region *region = NULL;
+    uint32_t r, index = 0;
+    uintptr_t target = 0, end, exact;
+    ta_result result;
+    for (;;) {
+        tai_gate_enter(&space->gate, me);
+        for (r = 0, region = NULL; r < space->region_count && region == NULL; r++) {
+            tai_region *candidate = space->regions[r];
+            uintptr_t addr = (uintptr_t)tai_round_up((size_t)candidate->top, alignment);
+            if (candidate->is_live && !candidate->is_segment && candidate->heap == (uint32_t)heap && addr >= candidate->top &&
+                (size_t)(addr - candidate->base) <= candidate->size && size <= candidate->size - (size_t)(addr - candidate->base)) {
+                region = candidate;
+                target = addr + size;
+            }
+        }
+        tai_gate_leave(&space->gate, me);
+        if (region != NULL) {
+            break;
+        }
+        {
+            size_t need;
+            if (!tai_add(size, alignment, &need) || !tai_add(need, TAI_HUGE_PAGE_BYTES, &need)) {
+                return TA_ERROR_OVERFLOW;
+            }
+            result = tai_space_reserve(space, heap, space->range_bytes, need, me, &index);
+            if (result != TA_OK) {
+                return result;
+            }
+        }
+    }
+    *out_bytes = 0;
+    if (target <= region->commit_end) {
+        return TA_OK; /* somebody gave the tail back meanwhile */
+    }
+    exact = region->base + tai_round_up((size_t)(target - region->base), space->granularity);
+    exact = (size_t)(exact - region->base) > region->size ? region->base + region->size : exact;
+    end = tai_growth_end(space, region, target);
+    *out_bytes = (size_t)(end - region->commit_end);
+    result = tai_region_commit(space, region, end, me);
+    if (result != TA_OK && end != exact) {
+        *out_bytes = (size_t)(exact - region->commit_end);
+        result = tai_region_commit(space, region, exact, me);
+    }
+    return result;
+}
+
+/* A new segment with one free block in it. */
+static ta_result tai_space_grow_segment(tai_space *space, int heap, size_t size, size_t alignment, tai_holder *me, size_t *out_bytes)
+{
+    size_t want = space->heaps[heap].segment_bytes, need = size, bytes;
+    void *ptr = NULL;
+    tai_region *region = NULL;
+    uint32_t index = 0;
+    ta_result result = TA_ERROR_LIMIT;
+    int attempt, ok;
+    if (alignment > space->granularity && !tai_add(size, alignment, &need)) {
+        return TA_ERROR_OVERFLOW;
+    }
+    if (need > SIZE_MAX - space->granularity) {
+        return TA_ERROR_OVERFLOW;
+    }
+    need = tai_round_up(need, space->granularity);
+    want = tai_round_up(want, space->granularity);
+    for (attempt = want > need ? 0 : 1; attempt < 2; attempt++) {
+        bytes = attempt == 0 ? want : need;
+        *out_bytes = bytes;
+        if (!tai_budget_charge(space->budget, bytes)) {
+            result = TA_ERROR_LIMIT;
+            continue;
+        }
+        result = space->backend.vtable->alloc(space->backend.self, bytes, &ptr);
+        if (result == TA_OK) {
+            break;
+        }
+        tai_budget_refund(space->budget, bytes);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    bytes = *out_bytes;
+    region = tai_region_new(space, heap, ptr, bytes, 1);
+    tai_gate_enter(&space->gate, me);
+    ok = region != NULL && tai_region_map(region, region->base + bytes) && tai_blocks_ensure(&space->blocks, 1) &&
+         tai_space_add_region(space, region, &index);
+    if (ok) {
+        uint32_t block = tai_heap_add(space, region, index, region->base, bytes, 0, 0);
+        region->top = region->commit_end = region->base + bytes;
+        tai_heap_make_free(space, block);
+        tai_space_count_reserved(space, bytes);
+    }
+    tai_gate_leave(&space->gate, me);
+    if (!ok) {
+        if (region != NULL) {
+            tai_region_free(region);
+        }
+        (void)space->backend.vtable->free(space->backend.self, ptr, bytes);
+        tai_budget_refund(space->budget, bytes);
+        return TA_ERROR_RECORDS;
+    }
+    return TA_OK;
+}
+
+/* Gets more memory from the backend for a piece of size bytes. TA_OK: look again. Not inside the gate. */
+static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t size, size_t alignment, tai_holder *me, size_t *out_bytes)
+{
+    ta_result result = TA_ERROR_OUT_OF_MEMORY;
+    tai_turn_take(space, me);
+    *out_bytes = 0;
+    if (space->use_ranges) {
+        result = tai_space_grow_range(space, heap, size, alignment, me, out_bytes);
+    }
+    if (result != TA_OK && result != TA_ERROR_LIMIT && (space->info.caps & TA_CAP_SEGMENTS) != 0) {
+        result = tai_space_grow_segment(space, heap, size, alignment, me, out_bytes);
+    }
+    tai_turn_end(space, me);
+    return result;
+}
+
+/* Commits the holes under a busy block. Not inside the gate. On failure the block is still busy, holes and all. */
+static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t index, tai_holder *me)
+{
+    tai_block *block = &space->blocks.at[index];
+    tai_region *region;
+    uintptr_t from = block->addr, to = block->addr + block->size, run = 0, run_end = 0;
+    ta_result result = TA_OK;
+    int more;
+    tai_turn_take(space, me);
+    region = space->regions[block->region]; /* the table of regions changes only with the turn */
+    for (;;) {
+        tai_gate_enter(&space->gate, me);
+        more = tai_holes_run(space, region, from, to, 1, &run, &run_end);
+        tai_gate_leave(&space->gate, me);
+        if (!more) {
+            break;
+        }
+        result = TA_ERROR_LIMIT;
+        if (tai_budget_charge(space->budget, (size_t)(run_end - run))) {
+            result = space->backend.vtable->commit(space->backend.self, (void *)run, (size_t)(run_end - run));
+            if (result != TA_OK) {
+                tai_budget_refund(space->budget, (size_t)(run_end - run));
+            }
+        }
+        if (result != TA_OK) {
+            break;
+        }
+        tai_gate_enter(&space->gate, me);
+        tai_holes_set(space, region, run, run_end, 0);
+        tai_space_count_reserved(space, (size_t)(run_end - run));
+        tai_gate_leave(&space->gate, me);
+        if (run_end >= to) {
+            break;
+        }
+        from = run_end;
+    }
+    tai_turn_end(space, me);
+    if (result == TA_OK) {
+        block->flags = 0;
+    }
+    return result;
+}
+
+/* ---- giving back */
+/* Decommits the committed pages of [from, to), which nobody else can reach now, and writes them down as holes. With
+   the turn, not inside the gate. Returns 1 if all of it is gone. */
+static int tai_region_decommit(tai_space *space, tai_region *region, uintptr_t from, uintptr_t to, tai_holder *me, size_t *released)
+{
+    uintptr_t run = 0, run_end = 0;
+    int more;
+    for (;;) {
+        tai_gate_enter(&space->gate, me);
+        more = from < to && tai_holes_run(space, region, from, to, 0, &run, &run_end);
+        if (more && !tai_holes_ensure(space, region, run_end)) {
+            tai_gate_leave(&space->gate, me);
+            return 0;
+        }
+        tai_gate_leave(&space->gate, me);
+        if (!more) {
+            return 1;
+        }
+        if (space->backend.vtable->decommit(space->backend.self, (void *)run, (size_t)(run_end - run)) != TA_OK) {
+            return 0;
+        }
+        tai_gate_enter(&space->gate, me);
+        tai_holes_set(space, region, run, run_end, 1);
+        space->reserved -= (size_t)(run_end - run);
+        space->trim_count++;
+        space->trimmed_bytes += (size_t)(run_end - run);
+        tai_gate_leave(&space->gate, me);
+        tai_budget_refund(space->budget, (size_t)(run_end - run));
+        *released += (size_t)(run_end - run);
+        from = run_end;
+    }
+}
+
+/* Bytes that are to go: free and committed, beyond keep. Inside the gate. */
+static size_t tai_space_excess(const tai_space *space, size_t keep)
+{
+    size_t cached = space->reserved - space->used_bytes;
+    return cached > keep ? cached - keep : 0;
+}
+
+/* The committed tail, from its end down. */
+static void tai_region_trim_tail(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
+{
+    uintptr_t end, old_end, top;
+    size_t excess;
+    tai_gate_enter(&space->gate, me);
+    old_end = region->commit_end;
+    top = region->base + tai_round_up((size_t)(region->top - region->base), space->granularity);
+    excess = tai_round_up(tai_space_excess(space, keep), space->granularity);
+    end = top < old_end && (size_t)(old_end - top) > excess ? old_end - excess : top;
+    end = end > old_end ? old_end : end;
+    region->commit_end = end; /* out of everybody's reach */
+    tai_gate_leave(&space->gate, me);
+    if (end != old_end) {
+        int all = tai_region_decommit(space, region, end, old_end, me, released);
+        tai_gate_enter(&space->gate, me);
+        if (all) {
+            tai_holes_set(space, region, end, old_end, 0);
+        } else {
+            region->commit_end = old_end;
+        }
+        tai_gate_leave(&space->gate, me);
+    }
+}
+
+/* Whole pages inside free blocks, from the highest address down. */
+static void tai_region_trim_blocks(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
+{
+    size_t page = space->granularity, excess;
+    uint32_t index;
+    tai_gate_enter(&space->gate, me);
+    index = region->last;
+    while (index != 0 && (excess = tai_space_excess(space, keep)) != 0) {
+        tai_block *block = &space->blocks.at[index];
+        uintptr_t from = region->base + tai_round_up((size_t)(block->addr - region->base), page);
+        uintptr_t to = region->base + tai_round_down((size_t)(block->addr + block->size - region->base), page);
+        uintptr_t run, run_end;
+        int all;
+        if (TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_FREE || block->stream != 0 || from >= to ||
+            !tai_holes_run(space, region, from, to, 0, &run, &run_end)) {
+            index = block->prev;
+            continue;
+        }
+        if ((block->flags & TAI_FLAG_HOLES) == 0 && (size_t)(to - from) > tai_round_up(excess, page)) {
+            from = to - tai_round_up(excess, page);
+        }
+        tai_bins_remove(space, tai_bins_of(space, block), index);
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+        tai_gate_leave(&space->gate, me);
+        all = tai_region_decommit(space, region, from, to, me, released);
+        tai_gate_enter(&space->gate, me);
+        block->flags |= TAI_FLAG_HOLES;
+        index = tai_heap_give(space, index);
+        index = index != 0 ? space->blocks.at[index].prev : region->last;
+        if (!all) {
+            break;
+        }
+    }
+    tai_gate_leave(&space->gate, me);
+}
+
+/* A segment without a live block goes back whole. */
+static void tai_region_trim_segment(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
+{
+    uint32_t index;
+    int go;
+    tai_gate_enter(&space->gate, me);
+    index = region->first;
+    go = index != 0 && index == region->last && TENSORALLOC_LOAD_RELAXED(&space->blocks.at[index].state) == TAI_FREE &&
+         space->blocks.at[index].stream == 0 && tai_space_excess(space, keep) != 0;
+    if (go) {
+        tai_bins_remove(space, tai_bins_of(space, &space->blocks.at[index]), index);
+        TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
+    }
+    tai_gate_leave(&space->gate, me);
+    if (!go) {
+        return;
+    }
+    if (space->backend.vtable->free(space->backend.self, (void *)region->base, region->size) != TA_OK) {
+        tai_gate_enter(&space->gate, me);
+        tai_heap_make_free(space, index);
+        tai_gate_leave(&space->gate, me);
+        return;
+    }
+    tai_gate_enter(&space->gate, me);
+    tai_block_recycle(&space->blocks, index);
+    region->is_live = 0;
+    space->reserved -= region->size;
+    space->trim_count++;
+    space->trimmed_bytes += region->size;
+    tai_gate_leave(&space->gate, me);
+    tai_budget_refund(space->budget, region->size);
+    *released += region->size;
+}
+
+/* Gives whole free pages back, highest first, until at most keep bytes are free. With the turn, outside the gate. */
+static size_t tai_space_trim(tai_space *space, size_t keep, tai_holder *me)
+{
+    size_t released = 0;
+    uint32_t r = space->region_count; /* changes only with the turn */
+    while (r-- > 0) {
+        tai_region *region = space->regions[r];
+        if (!region->is_live) {
+            continue;
+        }
+        if (region->is_segment) {
+            tai_region_trim_segment(space, region, keep, me, &released);
+        } else {
+            tai_region_trim_tail(space, region, keep, me, &released);
+            tai_region_trim_blocks(space, region, keep, me, &released);
+        }
+    }
+    return released;
+}
+
+/* ---- order between streams. Nothing here is reached without TA_CAP_ORDERED. */
+static uint32_t tai_use_new(tai_space *space, uint32_t stream, uint32_t next)
+{
+    uint32_t index = space->use_unused;
+    tai_use *at = (tai_use *)(void *)space->uses.base;
+    if (index != 0) {
+        space->use_unused = at[index].next;
+    } else if (tai_table_ensure(&space->uses, ((size_t)space->use_end + 1) * sizeof(tai_use))) {
+        index = space->use_end++;
+    } else {
+        return 0;
+    }
+    at[index].stream = stream;
+    at[index].next = next;
+    return index;
+}
+
+static void tai_use_recycle(tai_space *space, uint32_t index)
+{
+    tai_use *at = (tai_use *)(void *)space->uses.base;
+    at[index].next = space->use_unused;
+    space->use_unused = index;
+}
+
+/* Writes down that a stream uses a live block. Inside the gate. */
+static ta_result tai_space_record_use(tai_space *space, uint32_t index, ta_stream id)
+{
+    tai_block *block = &space->blocks.at[index];
+    const tai_use *at = (const tai_use *)(const void *)space->uses.base;
+    int ok = 1;
+    uint32_t stream = tai_stream_index(space, id, &ok), use;
+    if (!ok) {
+        return TA_ERROR_RECORDS;
+    }
+    if (stream == block->stream) {
+        return TA_OK;
+    }
+    for (use = block->left; use != 0; use = at[use].next) {
+        if (at[use].stream == stream) {
+            return TA_OK;
+        }
+    }
+    use = tai_use_new(space, stream, block->left);
+    if (use == 0) {
+        return TA_ERROR_RECORDS;
+    }
+    block->left = use;
+    return TA_OK;
+}
+
+static void tai_space_drop(tai_space *space, uint64_t ticket)
+{
+    if (space->backend.vtable->drop != NULL) {
+        space->backend.vtable->drop(space->backend.self, ticket);
+    }
+}
+
+/* Frees a busy block that streams still use: marks each of them, then the block waits in their lists. Outside the
+   gate. On failure nothing has changed but the marks made so far, which are dropped. */
+static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_holder *me)
+{
+    tai_use *at = (tai_use *)(void *)space->uses.base;
+    tai_block *block = &space->blocks.at[index];
+    uint32_t use, next, count = 0;
+    ta_result result = TA_OK;
+    for (use = block->left; use != 0 && result == TA_OK; use = at[use].next) {
+        ta_stream id;
+        tai_gate_enter(&space->gate, me);
+        id = space->streams[at[use].stream].id;
+        tai_gate_leave(&space->gate, me);
+        result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
+        count += result == TA_OK;
+    }
+    if (result != TA_OK) {
+        for (use = block->left; count != 0; use = at[use].next, count--) {
+            tai_space_drop(space, at[use].ticket);
+        }
+        return result;
+    }
+    tai_gate_enter(&space->gate, me);
+    for (use = block->left; use != 0; use = next) {
+        tai_stream *stream = &space->streams[at[use].stream];
+        next = at[use].next;
+        at[use].next = 0;
+        at[use].block = index;
+        if (stream->pending_last != 0) {
+            at[stream->pending_last].next = use;
+        } else {
+            stream->pending_first = use;
+        }
+        stream->pending_last = use;
+    }
+    block->left = 0;
+    block->right = count;
+    TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+    space->used_bytes -= block->size;
+    space->pending_bytes += block->size;
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_PENDING);
+    tai_gate_leave(&space->gate, me);
+    return TA_OK;
+}
+
+/* Takes finished blocks out of the pending lists, asking only for the head of each; blocks: waits for all of them.
+   Returns how many came free. Outside the gate. */
+static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *me)
+{
+    uint32_t s, freed = 0;
+    tai_gate_enter(&space->gate, me);
+    if (space->polling) {
+        tai_gate_leave(&space->gate, me);
+        return 0;
+    }
+    space->polling = 1;
+    for (s = 1; s < space->stream_count; s++) {
+        while (space->streams[s].pending_first != 0) {
+            tai_use *at = (tai_use *)(void *)space->uses.base;
+            uint32_t use = space->streams[s].pending_first;
+            uint64_t ticket = at[use].ticket;
+            tai_block *block = &space->blocks.at[at[use].block];
+            ta_result result;
+            tai_gate_leave(&space->gate, me);
+            result = wait_for_all ? space->backend.vtable->sync(space->backend.self, ticket)
+                                  : space->backend.vtable->is_done(space->backend.self, ticket);
+            if (result == TA_OK) {
+                tai_space_drop(space, ticket);
+            }
+            tai_gate_enter(&space->gate, me);
+            if (result != TA_OK) {
+                break;
+            }
+            space->streams[s].pending_first = at[use].next;
+            if (at[use].next == 0) {
+                space->streams[s].pending_last = 0;
+            }
+            if (--block->right == 0) {
+                TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+                space->pending_bytes -= block->size;
+                tai_heap_give(space, at[use].block);
+                freed++;
+            }
+            tai_use_recycle(space, use);
+        }
+    }
+    space->polling = 0;
+    tai_gate_leave(&space->gate, me);
+    return freed;
+}
+
+/* Takes a free block of another stream; later work on ours waits for that stream, on the device. Outside the gate. */
+static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t alignment, uint32_t stream, tai_holder *me)
+{
+    uint32_t s, donor = 0, best = 0, index;
+    size_t need = size;
+    ta_stream from, to;
+    uint64_t ticket = 0;
+    ta_result result;
+    if (alignment > space->granule && !tai_add(size, alignment - space->granule, &need)) {
+        return 0;
+    }
+    tai_gate_enter(&space->gate, me);
+    if (!tai_blocks_ensure(&space->blocks, 2)) {
+        tai_gate_leave(&space->gate, me);
+        return 0;
+    }
+    for (s = 1; s < space->stream_count; s++) {
+        index = s == stream ? 0 : tai_bins_find(space, space->streams[s].bins[heap], need);
+        if (index != 0 && (best == 0 || tai_block_before(&space->blocks.at[index], &space->blocks.at[best]))) {
+            best = index;
+            donor = s;
+        }
+    }
+    index = best == 0 ? 0 : tai_heap_take_bin(space, space->streams[donor].bins[heap], size, alignment);
+    from = space->streams[donor].id;
+    to = space->streams[stream].id;
+    if (index != 0) {
+        space->used_bytes += space->blocks.at[index].size;
+    }
+    tai_gate_leave(&space->gate, me);
+    if (index == 0) {
+        return 0;
+    }
+    result = space->backend.vtable->mark(space->backend.self, from, &ticket);
+    if (result == TA_OK) {
+        result = space->backend.vtable->wait(space->backend.self, to, ticket);
+        tai_space_drop(space, ticket);
+    }
+    tai_gate_enter(&space->gate, me);
+    if (result == TA_OK) {
+        space->blocks.at[index].stream = (uint16_t)stream;
+        space->steal_count++;
+    } else {
+        tai_heap_put(space, index);
+        index = 0;
+    }
+    tai_gate_leave(&space->gate, me);
+    return index;
+}
+
+/* All free blocks of one stream, linked by left, out of the bins and busy. Inside the gate. */
+static uint32_t tai_stream_drain(tai_space *space, uint32_t stream)
+{
+    uint32_t list = 0, index;
+    int heap;
+    for (heap = space->undivided ? TAI_LARGE : TAI_SMALL; heap <= TAI_LARGE; heap++) {
+        while ((index = tai_bins_largest(space, space->streams[stream].bins[heap])) != 0) {
+            tai_bins_remove(space, space->streams[stream].bins[heap], index);
+            TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
+            space->blocks.at[index].left = list;
+            list = index;
+        }
+    }
+    return list;
+}
+
+/* Waits for the work on all freed blocks; afterwards they are ready for every stream. Outside the gate. */
+static ta_result tai_space_synchronize(tai_space *space, tai_holder *me)
+{
+    ta_result result = TA_OK, one;
+    uint32_t s, list, next;
+    uint64_t ticket = 0;
+    ta_stream id;
+    (void)tai_space_poll(space, 1, me);
+    tai_gate_enter(&space->gate, me);
+    for (s = 1; s < space->stream_count; s++) {
+        list = tai_stream_drain(space, s);
+        if (list == 0) {
+            continue;
+        }
+        id = space->streams[s].id;
+        tai_gate_leave(&space->gate, me);
+        one = space->backend.vtable->mark(space->backend.self, id, &ticket);
+        if (one == TA_OK) {
+            one = space->backend.vtable->sync(space->backend.self, ticket);
+            tai_space_drop(space, ticket);
+        }
+        result = result == TA_OK ? one : result;
+        tai_gate_enter(&space->gate, me);
+        for (; list != 0; list = next) {
+            next = space->blocks.at[list].left;
+            if (one == TA_OK) {
+                space->blocks.at[list].stream = 0;
+            }
+            tai_heap_give(space, list);
+        }
+    }
+    tai_gate_leave(&space->gate, me);
+    return result;
+}
+
+/* ---- life of a space */
+typedef struct tai_space_desc {
+    ta_backend backend;
+    ta_budget *budget;
+    size_t limit;
+    size_t small_bytes;   /* largest block of the small heap */
+    size_t range_bytes;   /* 0: default */
+    size_t slack;
+    size_t block_count_max; /* 0: default */
+    int huge_pages;
+    int disable_ranges;
+    int stealing;
+    int single_threaded;
+    int undivided;
+} tai_space_desc;
+
+/* 4 x physical memory up to 256 GiB, a power of two; less where the process may not map that much. */
+static size_t tai_range_default(void)
+{
+#ifdef TAI_HAS_VM
+    size_t physical = tai_physical_bytes(), cap = sizeof(size_t) > 4 ? (size_t)1 << (sizeof(size_t) > 4 ? 38 : 29) : (size_t)1 << 29;
+    size_t want = physical >= cap / 4 ? cap : tai_power_of_two_at_least(physical * 4), limit = tai_address_limit_bytes();
+    while (limit != TA_UNLIMITED && want > limit / 16 && want > ((size_t)64 << 20)) {
+        want /= 2;
+    }
+    return want;
+#else
+    return (size_t)1 << 30;
+#endif
+}
+
+static size_t tai_block_count_default(void)
+{
+#ifdef TAI_HAS_VM
+    return sizeof(size_t) > 4 && tai_address_limit_bytes() == TA_UNLIMITED ? (size_t)1 << 24 : (size_t)1 << 18;
+#else
+    return (size_t)1 << 16;
+#endif
+}
+
+static void tai_space_free_records(tai_space *space)
+{
+    uint32_t i;
+    for (i = 0; i < space->region_count; i++) {
+        tai_region_free(space->regions[i]);
+    }
+    TENSORALLOC_FREE(space->regions);
+    for (i = 0; i < space->stream_count; i++) {
+        TENSORALLOC_FREE(space->streams[i].bins[TAI_SMALL]);
+        TENSORALLOC_FREE(space->streams[i].bins[TAI_LARGE]);
+    }
+    TENSORALLOC_FREE(space->streams);
+    tai_table_free(&space->blocks.table);
+    tai_table_free(&space->uses);
+    space->regions = NULL;
+    space->streams = NULL;
+    space->region_count = space->region_room = space->stream_count = space->stream_room = 0;
+    space->primary[TAI_SMALL] = space->primary[TAI_LARGE] = NULL;
+    space->object_bytes = 0;
+}
+
+static void tai_heaps_init(tai_space *space, const tai_space_desc *desc)
+{
+    tai_heap *small = &space->heaps[TAI_SMALL], *large = &space->heaps[TAI_LARGE];
+    small->map_shift = space->granule_shift;
+    small->block_bytes_min = space->granule;
+    small->segment_bytes = (size_t)1 << 20;
+    large->map_shift = space->undivided ? space->granule_shift : tai_high_bit((uint64_t)desc->small_bytes);
+    large->block_bytes_min = (size_t)1 << large->map_shift;
+    large->segment_bytes = space->undivided ? (size_t)1 << 20 : (size_t)16 << 20;
+    large->flags = desc->huge_pages ? (uint32_t)TA_RANGE_HUGE_PAGES : 0u;
+}
+
+static void tai_space_release(tai_space *space)
+{
+    uint32_t r;
+    for (r = 0; r < space->region_count; r++) {
+        tai_region *region = space->regions[r];
+        if (region->is_live) {
+            if (region->is_segment) {
+                (void)space->backend.vtable->free(space->backend.self, (void *)region->base, region->size);
+            } else {
+                (void)space->backend.vtable->release(space->backend.self, (void *)region->base, region->size);
+            }
+            region->is_live = 0;
+            TENSORALLOC_STORE_RELEASE(&region->mapped, (size_t)0);
+        }
+    }
+    tai_budget_refund(space->budget, space->reserved);
+    space->reserved = space->used_bytes = space->pending_bytes = space->address_range_bytes = 0;
+}
+
+/* Reserves the first range of each heap where the backend has ranges; falls back to segments. */
+static ta_result tai_space_first_ranges(tai_space *space)
+{
+    int heap;
+    uint32_t index = 0;
+    ta_result result = TA_OK;
+    for (heap = space->undivided ? TAI_LARGE : TAI_SMALL; space->use_ranges && heap <= TAI_LARGE; heap++) {
+        size_t want = heap == TAI_SMALL ? space->range_bytes / 8 : space->range_bytes;
+        result = tai_space_reserve(space, heap, want, space->granularity, NULL, &index);
+        if (result == TA_OK) {
+            space->primary[heap] = space->regions[index];
+        } else if ((space->info.caps & TA_CAP_SEGMENTS) != 0) {
+            space->use_ranges = 0;
+            result = TA_OK;
+        } else {
+            return result;
+        }
+    }
+    return result;
+}
+
+static ta_result tai_space_init(tai_space *space, const tai_space_desc *desc)
+{
+    size_t count = desc->block_count_max != 0 ? desc->block_count_max : tai_block_count_default();
+    uint32_t index;
+    ta_result result;
+    memset(space, 0, sizeof *space);
+    result = tai_budget_resolve(desc->budget, desc->backend, desc->limit, &space->budget, &space->budget_owned);
+    if (result != TA_OK) {
+        return result;
+    }
+    space->backend = space->budget->backend;
+    space->info = space->budget->info;
+    space->granule = space->info.alignment_bytes;
+    space->granule_shift = tai_high_bit((uint64_t)space->granule);
+    space->granularity = space->info.granularity_bytes;
+    space->slack = desc->slack;
+    space->ordered = (space->info.caps & TA_CAP_ORDERED) != 0;
+    space->stealing = desc->stealing;
+    space->use_ranges = (space->info.caps & TA_CAP_RANGES) != 0 &&
+                        (!desc->disable_ranges || (space->info.caps & TA_CAP_SEGMENTS) == 0);
+    space->undivided = desc->undivided || (space->use_ranges && space->info.range_bytes_max != 0);
+    space->range_bytes = desc->range_bytes != 0 ? desc->range_bytes : tai_range_default();
+    tai_gate_init(&space->gate, desc->single_threaded);
+    tai_heaps_init(space, desc);
+    result = TA_ERROR_RECORDS;
+    if (tai_blocks_init(&space->blocks, count) && tai_stream_add(space, 0, &index) &&
+        (!space->ordered || (tai_table_init(&space->uses, count / 16 * sizeof(tai_use), 256 * sizeof(tai_use)) &&
+                             tai_table_ensure(&space->uses, sizeof(tai_use))))) {
+        space->use_end = 1;
+        result = tai_space_first_ranges(space);
+    }
+    if (result != TA_OK) {
+        tai_space_release(space);
+        tai_space_free_records(space);
+        if (space->budget_owned) {
+            (void)ta_budget_destroy(space->budget);
+        }
+    }
+    return result;
+}
+
+/* Bytes of bookkeeping. Inside the gate. */
+static size_t tai_space_record_bytes(const tai_space *space)
+{
+    size_t bytes = space->object_bytes + space->blocks.table.committed + space->uses.committed;
+    uint32_t r;
+    for (r = 0; r < space->region_count; r++) {
+        bytes += space->regions[r]->map_table.committed + space->regions[r]->hole_table.committed;
+    }
+    return bytes;
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:SLOTS] what a thread holds of a pool: its cache of small and middle blocks, its counters, its place at the gate.
+  Uses: HEAP.
+
+  A slot belongs to its thread and is in two lists: the thread's (its own memory, so that an exiting thread never
+  looks at a pool that is gone) and the pool's (for statistics and for dispose). Whoever lets go first tells the other
+  through state:   attached --thread exits--> leaving --flushed, out of the pool's list--> freed
+                   attached --pool goes-----> detached; the thread frees it when it exits or attaches again
+  Invariants: heads[] and counters are written by the owner only; in use = used_bytes of the space - sum of
+  cached_bytes; a cached block is in state TAI_CACHED.
+  -------------------------------------------------------------------------------------------------------*/
+#define TAI_CLASS_MAX 80
+#define TAI_UNITS_MAX 1024
+#define TAI_THREAD_SLOTS 16
+#define TAI_FLUSH_COUNT 32u
+enum { TAI_SLOT_ATTACHED = 0, TAI_SLOT_LEAVING = 1, TAI_SLOT_DETACHED = 2 };
+
+typedef struct tai_counters {
+    uint64_t allocation_count, allocated_bytes;
+    uint64_t deallocation_count, freed_bytes;
+} tai_counters;
+
+typedef struct tai_slot {
+    tai_holder holder;
+    ta_pool *pool;         /* NULL when detached */
+    ta_stream stream_id;
+    uint32_t stream;       /* index of the stream whose blocks it holds */
+    uint32_t state;        /* TAI_SLOT_* */
+    size_t cached_bytes;
+    size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
+    size_t bytes_max;
+    tai_counters count;
+    struct tai_slot *pool_next;   /* guarded by the gate */
+    struct tai_slot *thread_next; /* the thread's own */
+    uint32_t victim;       /* class to flush next */
+    uint32_t padding;
+    uint32_t heads[TAI_CLASS_MAX];
+    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added */
+} tai_slot;
+
+struct ta_pool {
+    tai_space space; /* first: its gate and tables are the hottest */
+    tai_region no_region;        /* covers nothing */
+    const tai_region *fast;      /* where blocks of thread caches lie: primary range, or no_region */
+    tai_slot *single_slot;       /* single-threaded pools: &slot0 */
+    size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
+    uint32_t slot_hint;
+    uint32_t class_count;
+    int plain;                   /* large blocks need nothing special: not observed, not zeroed, not disposed */
+    int disposed;
+    uint32_t process_id;
+    int padding;
+    uint64_t id;
+    ta_pool_desc desc;           /* resolved */
+    tai_member member;
+    tai_slot *slots;
+    tai_counters count;          /* of large blocks and of slots that are gone */
+    uint64_t miss_grow_count, miss_recommit_count, resize_count, thread_hit_base;
+    uint64_t failure_count, failure_limit_count, failure_sealed_count, failure_not_cached_count;
+    int64_t requested_adjust;    /* by resizes */
+    size_t peak_in_use;
+    int sealed;
+    int observed;
+    ta_failure failure;
+    tai_slot slot0;
+    size_t class_bytes[TAI_CLASS_MAX];
+    uint8_t class_of[TAI_UNITS_MAX + 1]; /* by granules, rounded up */
+    char name[32];
+};
+
+TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
+{
+    return pool->space.ordered ? stream : 0;
+}
+
+/* Inside the gate: the peak of what is in use. */
+static void tai_pool_note_peak(ta_pool *pool)
+{
+    size_t in_use = pool->space.used_bytes;
+    if (pool->single_slot != NULL) {
+        in_use -= pool->slot0.cached_low;
+        pool->slot0.cached_low = pool->slot0.cached_bytes;
+    }
+    if (in_use > pool->peak_in_use) {
+        pool->peak_in_use = in_use;
+    }
+}
+
+static void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id, uint32_t stream)
+{
+    uint32_t c;
+    memset(slot, 0, sizeof *slot);
+    slot->pool = pool;
+    slot->stream_id = id;
+    slot->stream = stream;
+    /* With a cap on cached bytes a slot gets its share when it first frees. */
+    slot->bytes_max = pool->cacheable_bytes == 0 || pool->desc.cached_bytes_max != TA_UNLIMITED ? 0 : pool->desc.thread_cache_bytes;
+    for (c = 0; c < TAI_CLASS_MAX; c++) {
+        slot->room[c] = pool->desc.buffers_per_bucket_max > 0x7fffffff ? 0x7fffffffu
+                                                                      : (uint32_t)pool->desc.buffers_per_bucket_max;
+    }
+}
+
+/* Takes a block from the cache; 0 if there is none. Owner only. */
+TAI_INLINE uint32_t tai_slot_pop(ta_pool *pool, tai_slot *slot, uint32_t c)
+{
+    uint32_t index = slot->heads[c];
+    if (TAI_LIKELY(index != 0)) {
+        const tai_block *block = &pool->space.blocks.at[index];
+        size_t cached = slot->cached_bytes - block->size;
+        slot->heads[c] = block->left;
+        slot->room[c]++;
+        TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
+        if (cached < slot->cached_low) {
+            slot->cached_low = cached;
+        }
+    }
+    return index;
+}
+
+/* Puts a block that is in state cached into the cache. Owner only; the caller has looked for room. */
+TAI_INLINE void tai_slot_push(ta_pool *pool, tai_slot *slot, uint32_t index)
+{
+    tai_block *block = &pool->space.blocks.at[index];
+    uint32_t c = block->class_index;
+    block->left = slot->heads[c];
+    slot->heads[c] = index;
+    slot->room[c]--;
+    TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, slot->cached_bytes + block->size);
+}
+
+/* Gives up to count blocks back to the heap, class after class. Inside the gate, by the owner, or with the owner
+   known to be in no call. Returns how many. */
+static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count)
+{
+    uint32_t flushed = 0, empty = 0, index;
+    tai_pool_note_peak(pool);
+    while (flushed < count && empty < pool->class_count) {
+        if (slot->victim >= pool->class_count) {
+            slot->victim = 0;
+        }
+        index = tai_slot_pop(pool, slot, slot->victim);
+        if (index == 0) {
+            slot->victim++;
+            empty++;
+            continue;
+        }
+        empty = 0;
+        TENSORALLOC_STORE_RELAXED(&pool->space.blocks.at[index].state, (uint32_t)TAI_BUSY);
+        tai_heap_put(&pool->space, index);
+        flushed++;
+    }
+    slot->cached_low = slot->cached_bytes;
+    return flushed;
+}
+
+/* Adds the counters of a slot that goes away. Inside the gate. */
+static void tai_slot_fold(ta_pool *pool, tai_slot *slot)
+{
+    pool->count.allocation_count += slot->count.allocation_count;
+    pool->thread_hit_base += slot->count.allocation_count;
+    pool->count.allocated_bytes += slot->count.allocated_bytes;
+    pool->count.deallocation_count += slot->count.deallocation_count;
+    pool->count.freed_bytes += slot->count.freed_bytes;
+}
+
+static void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
+{
+    tai_slot **link = &pool->slots;
+    while (*link != NULL && *link != slot) {
+        link = &(*link)->pool_next;
+    }
+    if (*link != NULL) {
+        *link = slot->pool_next;
+        pool->space.object_bytes -= sizeof *slot;
+    }
+}
+
+#ifndef TENSORALLOC_NO_THREADS
+/* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
+static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS]; /* last used, by hint */
+static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /* all */
+static uint32_t tai_thread_key_state; /* 0 none, 1 being made, 2 ready, 3 not to be had */
+static uint32_t tai_process;          /* id of this process as of the last fork we know of */
+
+/* A thread exits: what it holds goes back to the pools that still exist. */
+static void tai_thread_exit(tai_slot *list)
+{
+    while (list != NULL) {
+        tai_slot *slot = list;
+        uint32_t expected = TAI_SLOT_ATTACHED;
+        list = slot->thread_next;
+        if (TENSORALLOC_CAS32(&slot->state, &expected, (uint32_t)TAI_SLOT_LEAVING)) {
+            ta_pool *pool = slot->pool;
+            tai_gate_enter(&pool->space.gate, NULL);
+            (void)tai_slot_flush(pool, slot, 0xffffffffu);
+            tai_slot_fold(pool, slot);
+            tai_gate_forget(&pool->space.gate, &slot->holder);
+            tai_pool_unlink_slot(pool, slot);
+            tai_gate_leave(&pool->space.gate, NULL);
+        }
+        TENSORALLOC_FREE(slot);
+    }
+}
+
+#ifdef TAI_OS_WINDOWS
+static DWORD tai_thread_key;
+static void NTAPI tai_thread_key_exit(void *value)
+{
+    tai_slot *list = tai_thread_list;
+    (void)value;
+    tai_thread_list = NULL;
+    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_exit(list);
+}
+#else
+static pthread_key_t tai_thread_key;
+static void tai_thread_key_exit(void *value)
+{
+    tai_slot *list = tai_thread_list;
+    (void)value;
+    tai_thread_list = NULL;
+    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_exit(list);
+}
+#endif
+
+TENSORALLOC_DEF void ta_after_fork_child(void)
+{
+    /* The thread's slots belong to pools of the parent: they are left alone, memory and all. */
+    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_list = NULL;
+    TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
+}
+
+/* Makes the thread key and hooks fork, once. */
+static void tai_process_init(void)
+{
+    uint32_t expected = 0;
+    if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) >= 2) {
+        return;
+    }
+    if (TENSORALLOC_CAS32(&tai_thread_key_state, &expected, 1u)) {
+        int ok;
+        TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
+#ifdef TAI_OS_WINDOWS
+        tai_thread_key = FlsAlloc(tai_thread_key_exit);
+        ok = tai_thread_key != FLS_OUT_OF_INDEXES;
+#else
+        ok = pthread_key_create(&tai_thread_key, tai_thread_key_exit) == 0;
+        (void)pthread_atfork(NULL, NULL, ta_after_fork_child);
+#endif
+        TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, ok ? 2u : 3u);
+    }
+    while (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) == 1) {
+        tai_yield();
+    }
+}
+
+/* So that tai_thread_key_exit runs when this thread exits. 0: it will not. */
+static int tai_thread_watch(void)
+{
+    tai_process_init();
+    if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) != 2) {
+        return 0;
+    }
+#ifdef TAI_OS_WINDOWS
+    return FlsSetValue(tai_thread_key, tai_thread_slots) != 0;
+#else
+    return pthread_setspecific(tai_thread_key, tai_thread_slots) == 0;
+#endif
+}
+
+TENSORALLOC_DEF void ta_process_detach(void)
+{
+    if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) == 2) {
+        tai_slot *list = tai_thread_list;
+        tai_thread_list = NULL;
+        memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+#ifdef TAI_OS_WINDOWS
+        FlsFree(tai_thread_key);
+#else
+        pthread_key_delete(tai_thread_key);
+#endif
+        TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, 0u);
+        tai_thread_exit(list);
+    }
+}
+
+/* Frees this thread's slots whose pools are gone. */
+static void tai_thread_sweep(void)
+{
+    tai_slot **link = &tai_thread_list;
+    while (*link != NULL) {
+        tai_slot *slot = *link;
+        if (TENSORALLOC_LOAD_ACQUIRE(&slot->state) == TAI_SLOT_DETACHED) {
+            uint32_t i;
+            for (i = 0; i < TAI_THREAD_SLOTS; i++) {
+                if (tai_thread_slots[i] == slot) {
+                    tai_thread_slots[i] = NULL;
+                }
+            }
+            *link = slot->thread_next;
+            TENSORALLOC_FREE(slot);
+        } else {
+            link = &slot->thread_next;
+        }
+    }
+}
+
+/* This thread's slot of the pool and stream: found in its list, or made. NULL without memory or thread key. */
+static TAI_NOINLINE tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
+{
+    tai_slot *slot;
+    int ok = 1;
+    uint32_t stream;
+    for (slot = tai_thread_list; slot != NULL; slot = slot->thread_next) {
+        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->stream_id == id) {
+            tai_thread_slots[pool->slot_hint] = slot;
+            return slot;
+        }
+    }
+    tai_thread_sweep();
+    if (!tai_thread_watch() || (slot = (tai_slot *)TENSORALLOC_MALLOC(sizeof *slot)) == NULL) {
+        return NULL;
+    }
+    tai_gate_enter(&pool->space.gate, NULL);
+    stream = tai_stream_index(&pool->space, id, &ok);
+    if (ok) {
+        tai_slot_reset(slot, pool, id, stream);
+        slot->pool_next = pool->slots;
+        pool->slots = slot;
+        pool->space.object_bytes += sizeof *slot;
+    }
+    tai_gate_leave(&pool->space.gate, NULL);
+    if (!ok) {
+        TENSORALLOC_FREE(slot);
+        return NULL;
+    }
+    slot->thread_next = tai_thread_list;
+    tai_thread_list = slot;
+    tai_thread_slots[pool->slot_hint] = slot;
+    return slot;
+}
+
+/* This thread's slot if it was the last one used; else NULL. */
+TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
+{
+    tai_slot *slot = pool->single_slot;
+    if (slot == NULL) {
+        slot = tai_thread_slots[pool->slot_hint];
+        if (TAI_UNLIKELY(slot == NULL || TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool)) {
+            return NULL;
+        }
+    }
+    return slot;
+}
+
+/* Lets go of all slots of threads. No other thread is in a call; some may be exiting. Outside the gate. */
+static void tai_pool_detach_slots(ta_pool *pool)
+{
+    for (;;) {
+        tai_slot *slot;
+        uint32_t expected = TAI_SLOT_ATTACHED;
+        tai_gate_enter(&pool->space.gate, NULL);
+        for (slot = pool->slots; slot != NULL && TENSORALLOC_LOAD_ACQUIRE(&slot->state) != TAI_SLOT_ATTACHED;) {
+            slot = slot->pool_next;
+        }
+        if (slot == NULL) {
+            int done = pool->slots == NULL;
+            tai_gate_leave(&pool->space.gate, NULL);
+            if (done) {
+                return;
+            }
+            tai_yield(); /* a thread is leaving: it takes its slot out itself */
+            continue;
+        }
+        if (TENSORALLOC_CAS32(&slot->state, &expected, (uint32_t)TAI_SLOT_LEAVING)) {
+            (void)tai_slot_flush(pool, slot, 0xffffffffu);
+            tai_slot_fold(pool, slot);
+            tai_gate_forget(&pool->space.gate, &slot->holder);
+            tai_pool_unlink_slot(pool, slot);
+            TENSORALLOC_STORE_RELAXED(&slot->pool, (ta_pool *)NULL);
+            TENSORALLOC_STORE_RELEASE(&slot->state, (uint32_t)TAI_SLOT_DETACHED);
+        }
+        tai_gate_leave(&pool->space.gate, NULL);
+    }
+}
+
+/* Forked: the pool belongs to the parent. */
+static int tai_pool_forked(const ta_pool *pool)
+{
+    tai_process_init();
+    return pool->single_slot == NULL && pool->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process);
+}
+#else
+TENSORALLOC_DEF void ta_after_fork_child(void)
+{
+}
+
+TENSORALLOC_DEF void ta_process_detach(void)
+{
+}
+
+static tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
+{
+    (void)pool;
+    (void)id;
+    return NULL;
+}
+
+TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
+{
+    return pool->single_slot;
+}
+
+static void tai_pool_detach_slots(ta_pool *pool)
+{
+    (void)pool;
+}
+
+static int tai_pool_forked(const ta_pool *pool)
+{
+    (void)pool;
+    return 0;
+}
+#endif
+
+/* This thread's slot for a stream; NULL if there can be none (the call goes on without). */
+static tai_slot *tai_slot_for(ta_pool *pool, ta_stream id)
+{
+    tai_slot *slot = tai_slot_last(pool);
+    if (pool->single_slot != NULL) {
+        return slot;
+    }
+    return slot != NULL && slot->stream_id == id ? slot : tai_slot_attach(pool, id);
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:POOL-IMPL] the pool: fast paths, the ladder, free, resize, walks, life.
+  Uses: SLOTS.
+
+  The life of a block:  heap --take--> busy --publish--> live --free--> cached (thread cache) --alloc--> live ...
+                                                             '--free--> heap (large, over-aligned, resized, observed)
+                                                             '--free, used by other streams--> pending --done--> heap
+  A hit in a thread cache takes no lock and no atomic read-modify-write. Everything else goes through the gate.
+  Invariants: class_index != 0 only for blocks whose capacity is that class's; such blocks alone enter thread caches.
+  -------------------------------------------------------------------------------------------------------*/
+static void tai_pool_event(ta_pool *pool, ta_event_kind kind, ta_result result, void *ptr, size_t size, size_t capacity,
+                           ta_stream stream, const char *tag, int hit)
+{
+    ta_event event;
+    if (pool->desc.on_event == NULL) {
+        return;
+    }
+    memset(&event, 0, sizeof event);
+    event.kind = kind;
+    event.result = result;
+    event.ptr = ptr;
+    event.size_bytes = size;
+    event.capacity_bytes = capacity;
+    event.stream = stream;
+    event.tag = tag;
+    event.name = pool->name;
+    event.time_ns = TENSORALLOC_CLOCK_NS();
+    event.hit = hit;
+    pool->desc.on_event(pool->desc.on_event_user, &event);
+}
+
+/* What every call but the fast paths asks first. */
+static ta_result tai_pool_usable(const ta_pool *pool)
+{
+    if (pool == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    if (pool->disposed) {
+        return TA_ERROR_DISPOSED;
+    }
+    return tai_pool_forked(pool) ? TA_ERROR_FORKED : TA_OK;
+}
+
+/* ---- allocation */
+/* How a request is served. */
+typedef struct tai_plan {
+    size_t size;      /* capacity to take */
+    size_t alignment;
+    int heap;
+    uint32_t class_index; /* 0: not from thread caches */
+    uint32_t flags;
+} tai_plan;
+
+static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, tai_plan *plan)
+{
+    const tai_space *space = &pool->space;
+    size_t size = request->size_bytes, alignment = request->alignment_bytes;
+    if (size == 0) {
+        return TA_ERROR_INVALID_SIZE;
+    }
+    if (alignment == 0) {
+        alignment = space->granule;
+    }
+    if (!tai_is_power_of_two(alignment) || alignment > TAI_ALIGNMENT_MAX) {
+        return TA_ERROR_INVALID_ALIGNMENT;
+    }
+    if (size > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        return TA_ERROR_OVERFLOW;
+    }
+    if (request->reserved != 0 ||
+        (request->flags & ~(uint32_t)(TA_REQUEST_ZEROED | TA_REQUEST_CACHED_ONLY | TA_REQUEST_WITHIN_BUDGET)) != 0) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    plan->alignment = alignment < space->granule ? space->granule : alignment;
+    plan->flags = request->flags | (pool->desc.zeroed ? (uint32_t)TA_REQUEST_ZEROED : 0u);
+    plan->class_index = 0;
+    plan->heap = TAI_LARGE;
+    plan->size = tai_round_up(size, space->granule);
+    if (size <= pool->desc.thread_cache_block_bytes) {
+        plan->heap = space->undivided ? TAI_LARGE : TAI_SMALL;
+        if (size <= pool->cacheable_bytes && plan->alignment == space->granule) {
+            plan->class_index = pool->class_of[plan->size >> space->granule_shift];
+            plan->size = pool->class_bytes[plan->class_index];
+        }
+    }
+    if (plan->size < space->heaps[plan->heap].block_bytes_min) {
+        plan->size = space->heaps[plan->heap].block_bytes_min;
+    }
+    return TA_OK;
+}
+
+/* Makes a busy block live. Inside the gate. */
+TAI_INLINE void tai_pool_make_live(ta_pool *pool, uint32_t index, size_t requested, const char *tag, uint32_t class_index,
+                                   size_t alignment)
+{
+    tai_block *block = &pool->space.blocks.at[index];
+    block->requested = requested;
+    block->tag = tag;
+    block->left = 0;
+    block->right = 0;
+    block->class_index = (uint8_t)class_index;
+    block->flags = (uint8_t)(alignment > pool->space.granule ? tai_high_bit((uint64_t)alignment) << TAI_FLAG_ALIGNMENT_SHIFT : 0);
+    tai_heap_publish(&pool->space, index);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+}
+
+/* On a miss of the cache: a few more blocks of the class for it, so that the gate is entered less often. */
+static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
+{
+    size_t want = 8192 / plan->size;
+    ta_result ignored;
+    want = want > 16 ? 16 : want;
+    while (want-- > 0 && slot->room[plan->class_index] > 1 && plan->size <= slot->bytes_max - slot->cached_bytes) {
+        uint32_t index = tai_heap_take(&pool->space, plan->heap, plan->size, plan->alignment, slot->stream, &ignored);
+        if (index == 0) {
+            return;
+        }
+        if (pool->space.blocks.at[index].flags != 0 || pool->space.blocks.at[index].size != plan->size) {
+            tai_heap_put(&pool->space, index);
+            return;
+        }
+        tai_pool_make_live(pool, index, 0, NULL, plan->class_index, 0);
+        TENSORALLOC_STORE_RELAXED(&pool->space.blocks.at[index].state, (uint32_t)TAI_CACHED);
+        tai_slot_push(pool, slot, index);
+    }
+}
+
+/* Fills in why an allocation fails. Outside the gate. */
+static void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const tai_plan *plan, ta_result why, tai_holder *me,
+                            ta_failure *out)
+{
+    tai_space *space = &pool->space;
+    uint32_t s;
+    int exhausted = why == TA_ERROR_OUT_OF_MEMORY;
+    memset(out, 0, sizeof *out);
+    out->requested_bytes = request->size_bytes;
+    out->alignment_bytes = plan->alignment;
+    out->stream = request->stream;
+    out->tag = request->tag;
+    out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&space->budget->limit);
+    out->budget_used_bytes = TENSORALLOC_LOAD_RELAXED(&space->budget->reserved);
+    out->backend_code = exhausted || why == TA_ERROR_BACKEND ? tai_backend_code(space->backend) : 0;
+    tai_gate_enter(&space->gate, me);
+    out->reserved_bytes = space->reserved;
+    out->in_use_bytes = space->used_bytes;
+    out->pending_bytes = space->pending_bytes;
+    out->free_bytes = space->reserved - space->used_bytes - space->pending_bytes;
+    for (s = 0; s < space->stream_count; s++) {
+        uint32_t index = tai_bins_largest(space, space->streams[s].bins[plan->heap]);
+        if (index != 0 && space->blocks.at[index].size > out->largest_free_bytes) {
+            out->largest_free_bytes = space->blocks.at[index].size;
+        }
+    }
+    for (s = 0; s < space->region_count; s++) {
+        const tai_region *region = space->regions[s];
+        if (region->is_live && region->commit_end > region->top && region->heap == (uint32_t)plan->heap &&
+            (size_t)(region->commit_end - region->top) > out->largest_free_bytes) {
+            out->largest_free_bytes = (size_t)(region->commit_end - region->top);
+        }
+    }
+    if (exhausted && (out->free_bytes >= plan->size || (space->info.range_bytes_max != 0 && plan->size <=
+        space->info.range_bytes_max - (space->used_bytes < space->info.range_bytes_max ? space->used_bytes
+                                                                                        : space->info.range_bytes_max)))) {
+        why = TA_ERROR_FRAGMENTED;
+    }
+    out->result = why;
+    out->count = pool->failure_count + 1;
+    tai_gate_leave(&space->gate, me);
+}
+
+/* The end of an allocation that failed: counted, kept, told. Returns the result, perhaps more exact. */
+static ta_result tai_pool_fail(ta_pool *pool, const ta_request *request, const tai_plan *plan, ta_result why, tai_holder *me)
+{
+    ta_failure failure;
+    tai_pool_diagnose(pool, request, plan, why, me, &failure);
+    why = failure.result;
+    tai_gate_enter(&pool->space.gate, me);
+    failure.count = ++pool->failure_count;
+    pool->failure_limit_count += why == TA_ERROR_LIMIT;
+    pool->failure_sealed_count += why == TA_ERROR_SEALED;
+    pool->failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
+    pool->failure = failure;
+    tai_gate_leave(&pool->space.gate, me);
+    TENSORALLOC_LOG(why, pool->name);
+    tai_pool_event(pool, TA_EVENT_FAILURE, why, NULL, request->size_bytes, 0, request->stream, request->tag, 0);
+    return why;
+}
+
+/* One pass over what needs no new memory: the heap, finished blocks, blocks of other streams. Outside the gate.
+   Returns a busy block and refills the cache, or 0. */
+static uint32_t tai_pool_take(ta_pool *pool, const tai_plan *plan, tai_slot *slot, uint32_t stream, ta_result *result)
+{
+    tai_space *space = &pool->space;
+    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    uint32_t index;
+    tai_gate_enter(&space->gate, me);
+    tai_pool_note_peak(pool);
+    index = tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, result);
+    tai_pool_note_peak(pool);
+    if (index != 0 && plan->class_index != 0 && slot != NULL && slot->stream == stream && slot->bytes_max > 0) {
+        tai_pool_refill(pool, slot, plan);
+        slot->cached_low = slot->cached_bytes;
+    }
+    tai_gate_leave(&space->gate, me);
+    if (index == 0 && space->ordered && *result == TA_ERROR_NOT_CACHED) {
+        if (tai_space_poll(space, 0, me) != 0) {
+            tai_gate_enter(&space->gate, me);
+            index = tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, result);
+            tai_gate_leave(&space->gate, me);
+        }
+        if (index == 0 && space->stealing) {
+            index = tai_space_steal(space, plan->heap, plan->size, plan->alignment, stream, me);
+        }
+        if (index != 0) {
+            *result = TA_OK;
+        }
+    }
+    return index;
+}
+
+/* What the pool itself can give back to the backend, apart from keep bytes. Waits for the turn unless told not to. */
+static size_t tai_pool_trim(ta_pool *pool, size_t keep, int wait, tai_slot *slot)
+{
+    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    size_t released;
+    if (wait) {
+        tai_turn_take(&pool->space, me);
+    } else if (!tai_turn_try(&pool->space, me)) {
+        return 0;
+    }
+    released = tai_space_trim(&pool->space, keep, me);
+    tai_turn_end(&pool->space, me);
+    if (released != 0) {
+        tai_pool_event(pool, TA_EVENT_TRIM, TA_OK, NULL, released, 0, 0, NULL, 0);
+    }
+    return released;
+}
+
+/* Bytes that all thread caches hold. Inside the gate. */
+static size_t tai_pool_thread_cached(const ta_pool *pool)
+{
+    const tai_slot *slot;
+    size_t bytes = pool->slot0.cached_bytes;
+    for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
+        bytes += TENSORALLOC_LOAD_RELAXED(&slot->cached_bytes);
+    }
+    return bytes;
+}
+
+/* With a cap on cached bytes: what this thread's cache may hold so that the cap is kept. Inside the gate. */
+static void tai_pool_share_cap(ta_pool *pool, tai_slot *slot)
+{
+    size_t cap = pool->desc.cached_bytes_max, others = pool->space.reserved - pool->space.used_bytes;
+    size_t room;
+    others += tai_pool_thread_cached(pool) - slot->cached_bytes;
+    room = cap > others ? cap - others : 0;
+    if (pool->cacheable_bytes != 0) {
+        slot->bytes_max = room < pool->desc.thread_cache_bytes ? room : pool->desc.thread_cache_bytes;
+    }
+}
+
+/* Keeps cached bytes under the cap: this thread's cache first, then whole pages. Outside the gate. */
+static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
+{
+    tai_space *space = &pool->space;
+    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    size_t cap = pool->desc.cached_bytes_max, held;
+    int over;
+    tai_gate_enter(&space->gate, me);
+    held = tai_pool_thread_cached(pool);
+    over = space->reserved - space->used_bytes + held > cap;
+    if (over && slot != NULL) {
+        held -= slot->cached_bytes;
+        (void)tai_slot_flush(pool, slot, 0xffffffffu);
+    }
+    tai_gate_leave(&space->gate, me);
+    if (over) {
+        if (space->ordered) {
+            (void)tai_space_poll(space, 0, me);
+        }
+        (void)tai_pool_trim(pool, cap > held ? cap - held : 0, 1, slot);
+    }
+    if (slot != NULL) {
+        tai_gate_enter(&space->gate, me);
+        tai_pool_share_cap(pool, slot);
+        tai_gate_leave(&space->gate, me);
+    }
+}
+
+/* Asked by the budget for another allocator. */
+static size_t tai_pool_reclaim(void *self, size_t want_bytes)
+{
+    ta_pool *pool = (ta_pool *)self;
+    size_t cached;
+    if (pool->disposed) {
+        return 0;
+    }
+    if (pool->space.ordered) {
+        (void)tai_space_synchronize(&pool->space, NULL);
+    }
+    tai_gate_enter(&pool->space.gate, NULL);
+    cached = pool->space.reserved - pool->space.used_bytes;
+    tai_gate_leave(&pool->space.gate, NULL);
+    return tai_pool_trim(pool, cached > want_bytes ? cached - want_bytes : 0, 0, NULL);
+}
+
+/* The ladder: one rung after the other until one of them gave something. 0: the end. */
+static int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *request, const tai_plan *plan, ta_result why, tai_slot *slot)
+{
+    tai_space *space = &pool->space;
+    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    for (;;) {
+        int helped = 0;
+        switch ((*rung)++) {
+        case 0: /* own cache */
+            if (slot != NULL && slot->cached_bytes != 0) {
+                tai_gate_enter(&space->gate, me);
+                helped = tai_slot_flush(pool, slot, 0xffffffffu) != 0;
+                tai_gate_leave(&space->gate, me);
+            }
+            break;
+        case 1: /* other streams */
+            helped = space->ordered && tai_space_synchronize(space, me) == TA_OK;
+            break;
+        case 2: /* siblings */
+            helped = tai_budget_reclaim(space->budget, &pool->member, plan->size) != 0;
+            break;
+        case 3: /* own free pages: holes in the middle pay for growth at the end */
+            helped = tai_pool_trim(pool, 0, 1, slot) != 0;
+            break;
+        case 4: /* the user */
+            if (pool->desc.on_out_of_memory != NULL) {
+                ta_failure failure;
+                tai_pool_diagnose(pool, request, plan, why, me, &failure);
+                helped = pool->desc.on_out_of_memory(pool->desc.on_out_of_memory_user, &failure) != 0;
+                if (helped) {
+                    *rung = 0;
+                }
+            }
+            break;
+        default:
+            return 0;
+        }
+        if (helped) {
+            return 1;
+        }
+    }
+}
+
+/* Finds a busy, committed block for the plan, going to the backend where it must. 0 with *result.
+   *missed: bit 0 the heap grew, bit 1 trimmed pages came back. Outside the gate. */
+static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const tai_plan *plan, tai_slot *slot,
+                                uint32_t stream, int *missed, ta_result *result)
+{
+    tai_space *space = &pool->space;
+    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    int rung = 0;
+    size_t bytes = 0;
+    for (;;) {
+        uint32_t index = tai_pool_take(pool, plan, slot, stream, result);
+        int backend_needed = index == 0 || space->blocks.at[index].flags != 0;
+        if (!backend_needed) {
+            return index;
+        }
+        if (*result == TA_ERROR_RECORDS) {
+            return 0;
+        }
+        if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || pool->sealed) {
+            *result = (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
+        } else if (index != 0) {
+            *result = tai_space_recommit(space, index, me);
+            if (*result == TA_OK) {
+                *missed |= 2;
+                return index;
+            }
+        } else {
+            *result = tai_space_grow(space, plan->heap, plan->size, plan->alignment, me, &bytes);
+            if (*result == TA_OK) {
+                *missed |= bytes != 0;
+                if (bytes != 0) {
+                    tai_pool_event(pool, TA_EVENT_GROW, TA_OK, NULL, bytes, 0, 0, NULL, 0);
+                }
+                continue;
+            }
+        }
+        if (index != 0) {
+            tai_gate_enter(&space->gate, me);
+            tai_heap_put(space, index);
+            tai_gate_leave(&space->gate, me);
+        }
+        if (*result == TA_ERROR_LIMIT) {
+            tai_pool_event(pool, TA_EVENT_LIMIT, TA_OK, NULL, plan->size, 0, request->stream, request->tag, 0);
+        }
+        if (*result == TA_ERROR_NOT_CACHED || *result == TA_ERROR_SEALED || *result == TA_ERROR_OVERFLOW ||
+            *result == TA_ERROR_RECORDS || (plan->flags & TA_REQUEST_WITHIN_BUDGET) != 0 ||
+            !tai_pool_climb(pool, &rung, request, plan, *result, slot)) {
+            return 0;
+        }
+    }
+}
+
+/* A block from this thread's cache; 0 if there is none. */
+TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t size, const char *tag)
+{
+    uint32_t index = tai_slot_pop(pool, slot, c);
+    tai_block *block;
+    if (TAI_UNLIKELY(index == 0)) {
+        return NULL;
+    }
+    block = &pool->space.blocks.at[index];
+    block->requested = size;
+    block->tag = tag;
+    block->left = 0;
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+    TAI_BUMP(slot->count.allocation_count, 1);
+    TAI_BUMP(slot->count.allocated_bytes, size);
+    return (void *)block->addr;
+}
+
+/* From a busy block to the caller's: zeroed where asked, live, counted. On failure the block is free again. */
+static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request *request, const tai_plan *plan, int missed,
+                                 tai_holder *me)
+{
+    tai_space *space = &pool->space;
+    const tai_block *block = &space->blocks.at[index];
+    ta_result result = TA_OK;
+    if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
+        int fresh = 0;
+        if ((space->info.caps & TA_CAP_FRESH_ZERO) != 0) {
+            tai_gate_enter(&space->gate, me);
+            fresh = block->addr >= space->regions[block->region]->touched_end;
+            tai_gate_leave(&space->gate, me);
+        }
+        if (!fresh) {
+            result = tai_backend_zero(space->backend, (void *)block->addr, request->size_bytes, request->stream);
+        }
+    }
+    tai_gate_enter(&space->gate, me);
+    if (result == TA_OK) {
+        tai_pool_make_live(pool, index, request->size_bytes, request->tag, block->size == plan->size ? plan->class_index : 0,
+                           plan->alignment);
+        pool->count.allocation_count++;
+        pool->count.allocated_bytes += request->size_bytes;
+        pool->miss_grow_count += (missed & 1) != 0;
+        pool->miss_recommit_count += missed == 2;
+    } else {
+        tai_heap_put(space, index);
+    }
+    tai_gate_leave(&space->gate, me);
+    return result;
+}
+
+/* As tai_pool_hit, zeroed where asked. */
+static void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_request *request, const tai_plan *plan)
+{
+    void *ptr;
+    if (slot == NULL || plan->class_index == 0 || slot->stream_id != tai_pool_stream(pool, request->stream)) {
+        return NULL;
+    }
+    if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
+        uint32_t index = slot->heads[plan->class_index];
+        if (index == 0 || tai_backend_zero(pool->space.backend, (void *)pool->space.blocks.at[index].addr,
+                                           request->size_bytes, request->stream) != TA_OK) {
+            return NULL;
+        }
+    }
+    ptr = tai_pool_hit(pool, slot, plan->class_index, request->size_bytes, request->tag);
+    return ptr;
+}
+
+/* Everything that the fast paths do not do. */
+static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
+{
+    tai_slot *slot;
+    tai_holder *me;
+    tai_plan plan;
+    uint32_t index = 0, stream = 0;
+    int missed = 0, ok = 1;
+    void *ptr;
+    ta_result why = tai_pool_usable(pool);
+    if (why == TA_OK && request == NULL) {
+        why = TA_ERROR_INVALID_ARGUMENT;
+    }
+    if (why == TA_OK) {
+        why = tai_pool_plan(pool, request, &plan);
+    }
+    if (why != TA_OK) {
+        TAI_ASSERT(why == TA_ERROR_DISPOSED || why == TA_ERROR_FORKED);
+        return tai_fail_null(why, result);
+    }
+    slot = tai_slot_for(pool, tai_pool_stream(pool, request->stream));
+    me = slot != NULL ? &slot->holder : NULL;
+    ptr = tai_pool_hit_request(pool, slot, request, &plan);
+    if (ptr == NULL) {
+        if (pool->space.ordered) {
+            tai_gate_enter(&pool->space.gate, me);
+            stream = tai_stream_index(&pool->space, request->stream, &ok);
+            tai_gate_leave(&pool->space.gate, me);
+        }
+        why = TA_ERROR_RECORDS;
+        if (ok) {
+            index = tai_pool_obtain(pool, request, &plan, slot, stream, &missed, &why);
+        }
+        if (index != 0) {
+            ptr = (void *)pool->space.blocks.at[index].addr;
+            why = tai_pool_finish(pool, index, request, &plan, missed, me);
+        }
+        if (index == 0 || why != TA_OK) {
+            return tai_fail_null(tai_pool_fail(pool, request, &plan, why, me), result);
+        }
+        tai_pool_event(pool, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan.size, request->stream, request->tag, missed == 0);
+        if (missed != 0 && pool->desc.cached_bytes_max != TA_UNLIMITED) {
+            tai_pool_keep_cap(pool, slot);
+        }
+    }
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+static TAI_NOINLINE void *tai_pool_alloc_simple(ta_pool *pool, size_t size, size_t alignment, uint32_t flags, ta_result *result)
+{
+    ta_request request;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    request.alignment_bytes = alignment;
+    request.flags = flags;
+    return tai_pool_alloc_request(pool, &request, result);
+}
+
+/* A large block from the heap, in one visit to the gate; whatever is not simple goes the long way. */
+static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_space *space = &pool->space;
+    tai_slot *slot = tai_slot_last(pool);
+    uint32_t index;
+    void *ptr;
+    ta_result why;
+    if (TAI_UNLIKELY(slot == NULL || !pool->plain || size > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX)) {
+        return tai_pool_alloc_simple(pool, size, 0, 0, result);
+    }
+    tai_gate_enter(&space->gate, &slot->holder);
+    index = tai_heap_take(space, TAI_LARGE, tai_round_up(size, space->granule), space->granule, 0, &why);
+    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].flags != 0)) {
+        if (index != 0) {
+            tai_heap_put(space, index);
+        }
+        tai_gate_leave(&space->gate, &slot->holder);
+        return tai_pool_alloc_simple(pool, size, 0, 0, result);
+    }
+    if (space->used_bytes > pool->peak_in_use) {
+        pool->peak_in_use = space->used_bytes;
+    }
+    tai_pool_make_live(pool, index, size, NULL, 0, 0);
+    pool->count.allocation_count++;
+    pool->count.allocated_bytes += size;
+    ptr = (void *)space->blocks.at[index].addr;
+    tai_gate_leave(&space->gate, &slot->holder);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result)
+{
+    if (TAI_LIKELY(pool != NULL)) {
+        if (size_bytes - 1 < pool->cacheable_bytes) { /* not 0 either */
+            tai_slot *slot = tai_slot_last(pool);
+            if (TAI_LIKELY(slot != NULL && slot->stream_id == 0)) {
+                uint32_t units = (uint32_t)((size_bytes - 1) >> pool->space.granule_shift) + 1;
+                void *ptr = tai_pool_hit(pool, slot, pool->class_of[units], size_bytes, NULL);
+                if (TAI_LIKELY(ptr != NULL)) {
+                    if (result != NULL) {
+                        *result = TA_OK;
+                    }
+                    return ptr;
+                }
+            }
+        } else if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
+            return tai_pool_alloc_large(pool, size_bytes, result);
+        }
+    }
+    return tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
+}
+
+TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes, ta_result *result)
+{
+    if (!tai_is_power_of_two(alignment_bytes)) {
+        return tai_fail_null(pool == NULL ? TA_ERROR_INVALID_ARGUMENT : TA_ERROR_INVALID_ALIGNMENT, result);
+    }
+    return tai_pool_alloc_simple(pool, size_bytes, alignment_bytes, 0, result);
+}
+
+TENSORALLOC_DEF void *ta_pool_alloc_array(ta_pool *pool, size_t count, size_t element_bytes, ta_result *result)
+{
+    size_t size;
+    if (!tai_mul(count, element_bytes, &size)) {
+        return tai_fail_null(TA_ERROR_OVERFLOW, result);
+    }
+    return ta_pool_alloc(pool, size, result);
+}
+
+TENSORALLOC_DEF void *ta_pool_alloc_zeroed(ta_pool *pool, size_t size_bytes, ta_result *result)
+{
+    return tai_pool_alloc_simple(pool, size_bytes, 0, TA_REQUEST_ZEROED, result);
+}
+
+TENSORALLOC_DEF void *ta_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
+{
+    return tai_pool_alloc_request(pool, request, result);
+}
+
+TENSORALLOC_DEF void *ta_pool_get(ta_pool *pool, size_t size_bytes, ta_result *result)
+{
+    return tai_pool_alloc_simple(pool, size_bytes, 0, TA_REQUEST_CACHED_ONLY, result);
+}
+
+TENSORALLOC_DEF void *ta_pool_get_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes, ta_result *result)
+{
+    if (!tai_is_power_of_two(alignment_bytes)) {
+        return tai_fail_null(pool == NULL ? TA_ERROR_INVALID_ARGUMENT : TA_ERROR_INVALID_ALIGNMENT, result);
+    }
+    return tai_pool_alloc_simple(pool, size_bytes, alignment_bytes, TA_REQUEST_CACHED_ONLY, result);
+}
+
+TENSORALLOC_DEF void *ta_pool_get_or_alloc(ta_pool *pool, size_t size_bytes, ta_result *result)
+{
+    return ta_pool_alloc(pool, size_bytes, result);
+}
+
+/* ---- free */
+/* Finds the live block at ptr and makes it busy. Inside the gate. 0 with *result. */
+static uint32_t tai_pool_claim(ta_pool *pool, const void *ptr, size_t size, ta_result *result)
+{
+    tai_space *space = &pool->space;
+    uint32_t index = tai_space_find(space, (uintptr_t)ptr);
+    tai_block *block = &space->blocks.at[index];
+    if (index == 0 || TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE) {
+        *result = tai_space_explain(space, (uintptr_t)ptr);
+        return 0;
+    }
+    if (size != 0 && size != block->requested) {
+        *result = TA_ERROR_SIZE_MISMATCH;
+        return 0;
+    }
+#if TAI_CHECKED && !defined(TENSORALLOC_NO_THREADS)
+    {
+        uint32_t expected = TAI_LIVE; /* another thread may be freeing it into its cache at this moment */
+        if (!TENSORALLOC_CAS32(&block->state, &expected, (uint32_t)TAI_BUSY)) {
+            *result = TA_ERROR_STALE;
+            return 0;
+        }
+    }
+#else
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+#endif
+    *result = TA_OK;
+    return index;
+}
+
+/* Frees a busy block that nobody else uses: into this thread's cache if it may go there, else into the heap.
+   Inside the gate. */
+static void tai_pool_give_block(ta_pool *pool, uint32_t index, tai_slot *slot)
+{
+    tai_block *block = &pool->space.blocks.at[index];
+    TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+    pool->count.deallocation_count++;
+    pool->count.freed_bytes += block->requested;
+    if (block->class_index != 0 && slot != NULL && slot->stream == block->stream && block->size <= slot->bytes_max &&
+        slot->room[block->class_index] != 0) {
+        if (slot->cached_bytes > slot->bytes_max - block->size) {
+            (void)tai_slot_flush(pool, slot, TAI_FLUSH_COUNT);
+        }
+        if (slot->cached_bytes <= slot->bytes_max - block->size) {
+            TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+            tai_slot_push(pool, slot, index);
+            return;
+        }
+    }
+    tai_heap_put(&pool->space, index);
+}
+
+/* Frees a busy block that other streams use. Outside the gate. */
+static ta_result tai_pool_give_later(ta_pool *pool, uint32_t index, tai_holder *me)
+{
+    tai_block *block = &pool->space.blocks.at[index];
+    size_t requested = block->requested;
+    ta_result result = tai_space_give_later(&pool->space, index, me);
+    tai_gate_enter(&pool->space.gate, me);
+    if (result == TA_OK) {
+        pool->count.deallocation_count++;
+        pool->count.freed_bytes += requested;
+    } else {
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+    }
+    tai_gate_leave(&pool->space.gate, me);
+    return result;
+}
+
+/* The long way of free. stream, if there is one: where the block was used last; size 0: not known. */
+static TAI_NOINLINE ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_t size, const ta_stream *stream)
+{
+    tai_space *space = &pool->space;
+    tai_slot *slot;
+    tai_holder *me;
+    tai_block *block, was;
+    uint32_t index;
+    ta_stream home = 0;
+    int later = 0;
+    ta_result result = tai_pool_usable(pool);
+    if (result != TA_OK || ptr == NULL) {
+        return result;
+    }
+    memset(&was, 0, sizeof was);
+    slot = tai_slot_for(pool, 0);
+    me = slot != NULL ? &slot->holder : NULL;
+    tai_gate_enter(&space->gate, me);
+    tai_pool_note_peak(pool);
+    index = tai_pool_claim(pool, ptr, size, &result);
+    if (index != 0) {
+        block = &space->blocks.at[index];
+        if (stream != NULL && space->ordered) {
+            result = tai_space_record_use(space, index, *stream);
+        }
+        if (result == TA_OK) {
+            was = *block;
+            home = space->streams[was.stream].id;
+            later = block->left != 0;
+            if (!later) {
+                tai_pool_give_block(pool, index, slot);
+            }
+        } else {
+            TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+        }
+    }
+    tai_gate_leave(&space->gate, me);
+    if (later) {
+        result = tai_pool_give_later(pool, index, me);
+    }
+    if (result != TA_OK) {
+        TENSORALLOC_LOG(result, pool->name);
+        return result;
+    }
+    tai_pool_event(pool, TA_EVENT_FREE, TA_OK, ptr, was.requested, was.size, home, was.tag, 0);
+    if (pool->desc.cached_bytes_max != TA_UNLIMITED) {
+        tai_pool_keep_cap(pool, slot);
+    }
+    return TA_OK;
+}
+
+/* A large block back to the heap, in one visit to the gate. */
+static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size_t size)
+{
+    tai_space *space = &pool->space;
+    tai_slot *slot = tai_slot_last(pool);
+    const tai_region *region = space->primary[TAI_LARGE];
+    tai_block *block;
+    uint32_t index;
+    if (TAI_LIKELY(slot != NULL && pool->plain && pool->single_slot == NULL && region != NULL &&
+                   pool->desc.cached_bytes_max == TA_UNLIMITED)) {
+        tai_gate_enter(&space->gate, &slot->holder);
+        index = tai_region_find(space, region, (uintptr_t)ptr);
+        block = &space->blocks.at[index];
+        if (TAI_LIKELY(index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->left == 0 &&
+                       block->class_index == 0 && (size == 0 || size == block->requested))) {
+            TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+            TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+            pool->count.deallocation_count++;
+            pool->count.freed_bytes += block->requested;
+            tai_heap_put(space, index);
+            tai_gate_leave(&space->gate, &slot->holder);
+            return TA_OK;
+        }
+        tai_gate_leave(&space->gate, &slot->holder);
+    }
+    return tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* The short way: a block of this thread's stream into its cache, without the gate. */
+TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
+{
+    const tai_region *region = pool->fast;
+    size_t offset = (size_t)((uintptr_t)ptr - region->base);
+    tai_slot *slot;
+    tai_block *block;
+    uint32_t index;
+    if (offset >= TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
+        return tai_pool_free_large(pool, ptr, size);
+    }
+    index = TENSORALLOC_LOAD_RELAXED(&region->map[offset >> region->map_shift]);
+    block = &pool->space.blocks.at[index];
+    slot = tai_slot_last(pool);
+    if (TAI_LIKELY(index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->addr == (uintptr_t)ptr &&
+                   slot != NULL && slot->stream == block->stream && block->class_index != 0 && block->left == 0 &&
+                   slot->cached_bytes + block->size <= slot->bytes_max && slot->room[block->class_index] != 0 &&
+                   (size == 0 || size == block->requested))) {
+#if TAI_CHECKED && !defined(TENSORALLOC_NO_THREADS)
+        uint32_t expected = TAI_LIVE;
+        if (!TENSORALLOC_CAS32(&block->state, &expected, (uint32_t)TAI_CACHED)) {
+            return TA_ERROR_STALE;
+        }
+#else
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+#endif
+        TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+        TAI_BUMP(slot->count.deallocation_count, 1);
+        TAI_BUMP(slot->count.freed_bytes, block->requested);
+        tai_slot_push(pool, slot, index);
+        return TA_OK;
+    }
+    return tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+TENSORALLOC_DEF ta_result ta_pool_free(ta_pool *pool, void *ptr)
+{
+    if (TAI_UNLIKELY(pool == NULL)) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    return tai_pool_free_any(pool, ptr, 0);
+}
+
+TENSORALLOC_DEF ta_result ta_pool_free_sized(ta_pool *pool, void *ptr, size_t size_bytes)
+{
+    if (TAI_UNLIKELY(pool == NULL)) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    if (TAI_UNLIKELY(size_bytes == 0 && ptr != NULL)) {
+        return TA_ERROR_SIZE_MISMATCH;
+    }
+    return tai_pool_free_any(pool, ptr, size_bytes);
+}
+
+TENSORALLOC_DEF ta_result ta_pool_put(ta_pool *pool, void *ptr, size_t size_bytes)
+{
+    return ta_pool_free_sized(pool, ptr, size_bytes);
+}
+
+TENSORALLOC_DEF ta_result ta_pool_put_aligned(ta_pool *pool, void *ptr, size_t size_bytes, size_t alignment_bytes)
+{
+    if (!tai_is_power_of_two(alignment_bytes)) {
+        return TA_ERROR_INVALID_ALIGNMENT;
+    }
+    if (((uintptr_t)ptr & (alignment_bytes - 1)) != 0) {
+        return TA_ERROR_FOREIGN;
+    }
+    return ta_pool_free_sized(pool, ptr, size_bytes);
+}
+
+/* ---- one live block */
+static void tai_block_show(const ta_pool *pool, uint32_t index, ta_block_info *out)
+{
+    const tai_block *block = &pool->space.blocks.at[index];
+    uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
+    memset(out, 0, sizeof *out);
+    out->ptr = (void *)block->addr;
+    out->capacity_bytes = block->size;
+    out->state = state == TAI_LIVE ? TA_BLOCK_LIVE : state == TAI_CACHED ? TA_BLOCK_CACHED : state == TAI_FREE ? TA_BLOCK_FREE
+               : state == TAI_PENDING ? TA_BLOCK_PENDING : TA_BLOCK_BUSY;
+    out->stream = pool->space.streams[block->stream].id;
+    out->id.owner = pool->id;
+    out->id.index = index;
+    out->id.generation = TENSORALLOC_LOAD_RELAXED(&block->generation);
+    out->uncommitted = state == TAI_FREE && (block->flags & TAI_FLAG_HOLES) != 0;
+    if (state == TAI_LIVE) {
+        out->requested_bytes = block->requested;
+        out->tag = block->tag;
+    }
+}
+
+/* The live block at ptr. Inside the gate. 0 with *result. */
+static uint32_t tai_pool_live(const ta_pool *pool, const void *ptr, ta_result *result)
+{
+    uint32_t index = ptr == NULL ? 0 : tai_space_find(&pool->space, (uintptr_t)ptr);
+    if (index == 0 || TENSORALLOC_LOAD_RELAXED(&pool->space.blocks.at[index].state) != TAI_LIVE) {
+        *result = tai_space_explain(&pool->space, (uintptr_t)ptr);
+        return 0;
+    }
+    *result = TA_OK;
+    return index;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out)
+{
+    ta_result result = tai_pool_usable(pool);
+    tai_slot *slot;
+    uint32_t index;
+    if (result != TA_OK || out == NULL) {
+        return result != TA_OK ? result : TA_ERROR_INVALID_ARGUMENT;
+    }
+    slot = tai_slot_last(pool);
+    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    index = tai_pool_live(pool, ptr, &result);
+    if (index != 0) {
+        tai_block_show(pool, index, out);
+    }
+    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    return result;
+}
+
+TENSORALLOC_DEF size_t ta_pool_capacity_of(ta_pool *pool, const void *ptr)
+{
+    ta_block_info info;
+    return ta_pool_describe(pool, ptr, &info) == TA_OK ? info.capacity_bytes : 0;
+}
+
+TENSORALLOC_DEF int ta_pool_owns(ta_pool *pool, const void *ptr)
+{
+    ta_block_info info;
+    return ta_pool_describe(pool, ptr, &info) == TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream)
+{
+    ta_result result = tai_pool_usable(pool);
+    uint32_t index;
+    if (result != TA_OK) {
+        return result;
+    }
+    tai_gate_enter(&pool->space.gate, NULL);
+    index = tai_pool_live(pool, ptr, &result);
+    if (index != 0 && pool->space.ordered) {
+        result = tai_space_record_use(&pool->space, index, stream);
+    }
+    tai_gate_leave(&pool->space.gate, NULL);
+    return result;
+}
+
+/* Gives the end of a live block back where that is more than slack. Inside the gate. */
+static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
+{
+    tai_space *space = &pool->space;
+    tai_block *block = &space->blocks.at[index];
+    uint32_t rest;
+    if (block->class_index != 0 || block->left != 0 || block->size <= size || block->size - size <= space->slack ||
+        !tai_blocks_ensure(&space->blocks, 1)) {
+        return;
+    }
+    rest = tai_heap_add(space, space->regions[block->region], block->region, block->addr + size, block->size - size, index, block->next);
+    space->blocks.at[rest].stream = block->stream;
+    block->size = size;
+    tai_heap_put(space, rest);
+}
+
+/* Grows a live block into what follows it. Inside the gate. 0: not possible without the backend. */
+static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
+{
+    tai_space *space = &pool->space;
+    tai_block *at = space->blocks.at, *block = &at[index];
+    tai_region *region = space->regions[block->region];
+    size_t more = size - block->size;
+    uint32_t next = block->next;
+    if (next == 0) { /* the tail */
+        if (region->is_segment || region->commit_end - region->top < more ||
+            tai_holes_any(space, region, region->top, region->top + more)) {
+            return 0;
+        }
+        region->top += more;
+    } else {
+        uintptr_t from = at[next].addr;
+        if (TENSORALLOC_LOAD_RELAXED(&at[next].state) != TAI_FREE || at[next].size < more ||
+            (at[next].stream != 0 && at[next].stream != block->stream) || !tai_blocks_ensure(&space->blocks, 1) ||
+            ((at[next].flags & TAI_FLAG_HOLES) != 0 && tai_holes_any(space, region, from, from + more))) {
+            return 0;
+        }
+        tai_bins_remove(space, tai_bins_of(space, &at[next]), next);
+        TENSORALLOC_STORE_RELAXED(&at[next].state, (uint32_t)TAI_BUSY);
+        tai_heap_carve(space, next, from, more);
+        more = at[next].size;
+        block->next = at[next].next;
+        if (block->next != 0) {
+            at[block->next].prev = index;
+        } else {
+            region->last = index;
+        }
+        tai_block_recycle(&space->blocks, next);
+    }
+    block->size += more;
+    block->class_index = 0;
+    space->used_bytes += more;
+    if (block->addr + block->size > region->touched_end) {
+        region->touched_end = block->addr + block->size;
+    }
+    return 1;
+}
+
+/* Commits more tail behind the last block of a range, so that it can grow to size. Outside the gate. */
+static ta_result tai_pool_extend_tail(ta_pool *pool, const void *ptr, size_t size, tai_holder *me, size_t *out_bytes)
+{
+    tai_space *space = &pool->space;
+    tai_region *region = NULL;
+    uintptr_t end = 0;
+    uint32_t index;
+    ta_result result = TA_ERROR_WOULD_MOVE, ignored;
+    tai_turn_take(space, me);
+    tai_gate_enter(&space->gate, me);
+    index = tai_pool_live(pool, ptr, &ignored);
+    if (index != 0 && space->blocks.at[index].next == 0) {
+        uintptr_t addr = space->blocks.at[index].addr;
+        region = space->regions[space->blocks.at[index].region];
+        if (region->is_segment || size > region->size - (size_t)(addr - region->base)) {
+            region = NULL;
+        } else {
+            end = tai_growth_end(space, region, addr + size);
+        }
+    }
+    tai_gate_leave(&space->gate, me);
+    if (region != NULL) {
+        result = TA_OK;
+        if (end > region->commit_end) {
+            *out_bytes = (size_t)(end - region->commit_end);
+            result = tai_region_commit(space, region, end, me);
+        }
+    }
+    tai_turn_end(space, me);
+    return result;
+}
+
+/* One try to resize in place. Inside the gate. */
+static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    tai_space *space = &pool->space;
+    ta_result result;
+    uint32_t index = tai_pool_live(pool, ptr, &result);
+    tai_block *block = &space->blocks.at[index];
+    size_t size;
+    if (index == 0) {
+        return result;
+    }
+    if (old_bytes != 0 && old_bytes != block->requested) {
+        return TA_ERROR_SIZE_MISMATCH;
+    }
+    tai_pool_note_peak(pool);
+    size = tai_round_up(new_bytes, space->granule);
+    if (size < space->heaps[space->regions[block->region]->heap].block_bytes_min) {
+        size = space->heaps[space->regions[block->region]->heap].block_bytes_min;
+    }
+    if (size > block->size && !tai_pool_expand(pool, index, size)) {
+        return TA_ERROR_WOULD_MOVE;
+    }
+    tai_pool_shrink(pool, index, size);
+    pool->requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
+    block->requested = new_bytes;
+    pool->resize_count++;
+    tai_pool_note_peak(pool);
+    return TA_OK;
+}
+
+static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    ta_result result = tai_pool_usable(pool);
+    tai_slot *slot;
+    tai_holder *me;
+    size_t bytes = 0;
+    if (result != TA_OK || ptr == NULL || new_bytes == 0 || new_bytes > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        return result != TA_OK ? result : ptr == NULL ? TA_ERROR_INVALID_ARGUMENT
+             : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
+    }
+    slot = tai_slot_for(pool, 0);
+    me = slot != NULL ? &slot->holder : NULL;
+    tai_gate_enter(&pool->space.gate, me);
+    result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes);
+    tai_gate_leave(&pool->space.gate, me);
+    if (result == TA_ERROR_WOULD_MOVE && !pool->sealed && tai_pool_extend_tail(pool, ptr, new_bytes, me, &bytes) == TA_OK) {
+        tai_gate_enter(&pool->space.gate, me);
+        result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes);
+        tai_gate_leave(&pool->space.gate, me);
+        if (bytes != 0) {
+            tai_pool_event(pool, TA_EVENT_GROW, TA_OK, NULL, bytes, 0, 0, NULL, 0);
+        }
+    }
+    if (result == TA_OK) {
+        tai_pool_event(pool, TA_EVENT_RESIZE, TA_OK, ptr, new_bytes, 0, 0, NULL, 0);
+        if (pool->desc.cached_bytes_max != TA_UNLIMITED) {
+            tai_pool_keep_cap(pool, slot);
+        }
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_resize_in_place(ta_pool *pool, void *ptr, size_t new_bytes)
+{
+    return tai_pool_resize(pool, ptr, 0, new_bytes);
+}
+
+/* The alignment a live block of the caller's was asked for. */
+static size_t tai_pool_alignment_of(const ta_pool *pool, uint32_t index)
+{
+    uint32_t shift = (uint32_t)pool->space.blocks.at[index].flags >> TAI_FLAG_ALIGNMENT_SHIFT;
+    return shift == 0 ? 0 : (size_t)1 << shift;
+}
+
+TENSORALLOC_DEF void *ta_pool_realloc(ta_pool *pool, void *ptr, size_t new_bytes, ta_result *result)
+{
+    ta_block_info info;
+    ta_request request;
+    ta_result why;
+    void *moved;
+    if (ptr == NULL) {
+        return ta_pool_alloc(pool, new_bytes, result);
+    }
+    why = tai_pool_resize(pool, ptr, 0, new_bytes);
+    if (why == TA_OK) {
+        if (result != NULL) {
+            *result = TA_OK;
+        }
+        return ptr;
+    }
+    if (why != TA_ERROR_WOULD_MOVE) {
+        return tai_fail_null(why, result);
+    }
+    why = ta_pool_describe(pool, ptr, &info);
+    if (why != TA_OK) {
+        return tai_fail_null(why, result);
+    }
+    memset(&request, 0, sizeof request);
+    request.size_bytes = new_bytes;
+    request.alignment_bytes = tai_pool_alignment_of(pool, info.id.index);
+    request.stream = info.stream;
+    request.tag = info.tag;
+    moved = tai_pool_alloc_request(pool, &request, result);
+    if (moved == NULL) {
+        return NULL;
+    }
+    why = tai_backend_copy(pool->space.backend, moved, ptr, info.requested_bytes < new_bytes ? info.requested_bytes : new_bytes,
+                           info.stream);
+    if (why != TA_OK) {
+        (void)ta_pool_free(pool, moved);
+        return tai_fail_null(why, result);
+    }
+    (void)ta_pool_free(pool, ptr);
+    return moved;
+}
+
+/* ---- giving back */
+TENSORALLOC_DEF ta_result ta_pool_thread_flush(ta_pool *pool)
+{
+    ta_result result = tai_pool_usable(pool);
+    tai_slot *slot;
+    if (result != TA_OK) {
+        return result;
+    }
+#ifndef TENSORALLOC_NO_THREADS
+    if (pool->single_slot == NULL) {
+        for (slot = tai_thread_list; slot != NULL; slot = slot->thread_next) {
+            if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool) {
+                tai_gate_enter(&pool->space.gate, &slot->holder);
+                (void)tai_slot_flush(pool, slot, 0xffffffffu);
+                tai_gate_leave(&pool->space.gate, &slot->holder);
+            }
+        }
+        return TA_OK;
+    }
+#endif
+    slot = pool->single_slot;
+    tai_gate_enter(&pool->space.gate, &slot->holder);
+    (void)tai_slot_flush(pool, slot, 0xffffffffu);
+    tai_gate_leave(&pool->space.gate, &slot->holder);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t *out_released_bytes)
+{
+    ta_result result = ta_pool_thread_flush(pool);
+    tai_slot *slot;
+    size_t held, released;
+    if (out_released_bytes != NULL) {
+        *out_released_bytes = 0;
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    slot = tai_slot_last(pool);
+    if (pool->space.ordered) {
+        result = tai_space_synchronize(&pool->space, slot != NULL ? &slot->holder : NULL);
+    }
+    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    held = tai_pool_thread_cached(pool);
+    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    released = tai_pool_trim(pool, keep_bytes > held ? keep_bytes - held : 0, 1, slot);
+    if (out_released_bytes != NULL) {
+        *out_released_bytes = released;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_empty_cache(ta_pool *pool)
+{
+    return ta_pool_trim(pool, 0, NULL);
+}
+
+TENSORALLOC_DEF ta_result ta_pool_seal(ta_pool *pool, int sealed)
+{
+    ta_result result = tai_pool_usable(pool);
+    if (result == TA_OK) {
+        tai_gate_enter(&pool->space.gate, NULL);
+        TENSORALLOC_STORE_RELAXED(&pool->sealed, sealed != 0);
+        tai_gate_leave(&pool->space.gate, NULL);
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_clear(ta_pool *pool)
+{
+    ta_result result = tai_pool_usable(pool), one;
+    uint32_t index, end;
+    if (result != TA_OK) {
+        return result;
+    }
+    end = pool->space.blocks.end;
+    for (index = 1; index < end; index++) {
+        tai_block *block = &pool->space.blocks.at[index];
+        if (TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE) {
+            one = tai_pool_free_slow(pool, (void *)block->addr, 0, NULL);
+            result = result == TA_OK ? one : result;
+        }
+    }
+    return result;
+}
+
+/* ---- walks */
+#define TAI_WALK_BATCH 64
+
+/* Copies up to TAI_WALK_BATCH blocks of a region from address *from on. Returns how many; *from is where to go on, 0 at the
+   end. hint: the record at *from, if it is still there. */
+static int tai_walk_batch(ta_pool *pool, uint32_t region_index, uintptr_t *from, uint32_t *hint, ta_block_info *out)
+{
+    const tai_space *space = &pool->space;
+    const tai_block *at = space->blocks.at;
+    int count = 0;
+    uint32_t index = 0;
+    tai_gate_enter(&pool->space.gate, NULL);
+    if (region_index < space->region_count && space->regions[region_index]->is_live) {
+        index = *hint;
+        if (index == 0 || at[index].state == TAI_VACANT || at[index].region != region_index || at[index].addr != *from) {
+            for (index = space->regions[region_index]->first; index != 0 && at[index].addr < *from; index = at[index].next) {
+            }
+        }
+        for (; index != 0 && count < TAI_WALK_BATCH; index = at[index].next) {
+            tai_block_show(pool, index, &out[count++]);
+        }
+    }
+    *from = index != 0 ? at[index].addr : 0;
+    *hint = index;
+    tai_gate_leave(&pool->space.gate, NULL);
+    return count;
+}
+
+static ta_result tai_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user, int live_only)
+{
+    ta_block_info batch[TAI_WALK_BATCH];
+    ta_result result = tai_pool_usable(pool);
+    uint32_t region, region_count;
+    if (result != TA_OK || fn == NULL) {
+        return result != TA_OK ? result : TA_ERROR_INVALID_ARGUMENT;
+    }
+    tai_gate_enter(&pool->space.gate, NULL);
+    region_count = pool->space.region_count;
+    tai_gate_leave(&pool->space.gate, NULL);
+    for (region = 0; region < region_count; region++) {
+        uintptr_t from = 0;
+        uint32_t hint = 0;
+        do {
+            int i, count = tai_walk_batch(pool, region, &from, &hint, batch);
+            for (i = 0; i < count; i++) {
+                if ((!live_only || batch[i].state == TA_BLOCK_LIVE) && fn(user, &batch[i]) != 0) {
+                    return TA_OK;
+                }
+            }
+        } while (from != 0);
+    }
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user)
+{
+    return tai_pool_walk(pool, fn, user, 0);
+}
+
+TENSORALLOC_DEF ta_result ta_pool_for_each_live(ta_pool *pool, ta_walk_fn fn, void *user)
+{
+    return tai_pool_walk(pool, fn, user, 1);
+}
+
+/* ---- checks */
+/* Depth-first over one bin; counts blocks and finds order or place wrong. Depth is that of a treap: small. */
+static int tai_check_tree(const tai_space *space, uint32_t tree, uint32_t bin, uint32_t stream, int heap, uint32_t *count, int depth)
+{
+    const tai_block *at = space->blocks.at, *block = &at[tree];
+    if (tree == 0) {
+        return 1;
+    }
+    if (depth > 1000 || tree >= space->blocks.end || block->state != TAI_FREE || block->stream != stream ||
+        tai_bin_of(space, block->size) != bin || space->regions[block->region]->heap != (uint32_t)heap ||
+        (block->left != 0 && (!tai_block_before(&at[block->left], block) || tai_priority(block->left) > tai_priority(tree))) ||
+        (block->right != 0 && (!tai_block_before(block, &at[block->right]) || tai_priority(block->right) > tai_priority(tree)))) {
+        return 0;
+    }
+    ++*count;
+    return tai_check_tree(space, block->left, bin, stream, heap, count, depth + 1) &&
+           tai_check_tree(space, block->right, bin, stream, heap, count, depth + 1);
+}
+
+static int tai_check_bins(const tai_space *space, uint32_t *count)
+{
+    uint32_t s, bin;
+    int heap;
+    for (s = 0; s < space->stream_count; s++) {
+        for (heap = space->undivided ? TAI_LARGE : TAI_SMALL; heap <= TAI_LARGE; heap++) {
+            const tai_bins *bins = space->streams[s].bins[heap];
+            for (bin = 0; bin < TAI_OCTAVES * TAI_SUBS; bin++) {
+                int filled = bins->roots[bin] != 0;
+                if (((bins->subs[bin / TAI_SUBS] >> (bin % TAI_SUBS) & 1) != 0) != filled ||
+                    (filled && (bins->octaves >> (bin / TAI_SUBS) & 1) == 0) ||
+                    !tai_check_tree(space, bins->roots[bin], bin, s, heap, count, 0)) {
+                    return 0;
+                }
+            }
+        }
+    }
+    return 1;
+}
+
+typedef struct tai_check {
+    size_t used, cached, pending, requested, committed;
+    uint32_t free_count, live_count;
+} tai_check;
+
+static int tai_check_region(const ta_pool *pool, uint32_t region_index, tai_check *sum)
+{
+    const tai_space *space = &pool->space;
+    const tai_region *region = space->regions[region_index];
+    uintptr_t addr = region->base;
+    uint32_t index, prev = 0;
+    for (index = region->first; index != 0; prev = index, index = space->blocks.at[index].next) {
+        const tai_block *block = &space->blocks.at[index];
+        if (block->addr != addr || block->prev != prev || block->region != region_index || block->size == 0 ||
+            block->size % space->granule != 0) {
+            return 0;
+        }
+        addr += block->size;
+        if (block->state == TAI_FREE) {
+            sum->free_count++;
+            if (prev != 0 && space->blocks.at[prev].state == TAI_FREE && space->blocks.at[prev].stream == block->stream) {
+                return 0;
+            }
+            if ((block->flags & TAI_FLAG_HOLES) == 0 && tai_holes_any(space, region, block->addr, addr)) {
+                return 0;
+            }
+        } else if (block->state == TAI_PENDING) {
+            sum->pending += block->size;
+        } else if (block->state == TAI_LIVE || block->state == TAI_CACHED) {
+            sum->used += block->size;
+            if (tai_region_find(space, region, block->addr) != index || tai_holes_any(space, region, block->addr, addr)) {
+                return 0;
+            }
+            if (block->class_index != 0 && block->size != pool->class_bytes[block->class_index]) {
+                return 0;
+            }
+            if (block->state == TAI_CACHED) {
+                sum->cached += block->size;
+            } else {
+                sum->requested += block->requested;
+                sum->live_count++;
+                if (block->requested == 0 || block->requested > block->size) {
+                    return 0;
+                }
+            }
+        } else {
+            return 0;
+        }
+    }
+    sum->committed += (size_t)(region->commit_end - region->base) - region->hole_bytes;
+    return prev == region->last && addr == region->top && region->top <= region->commit_end &&
+           (size_t)(region->commit_end - region->base) <= region->size;
+}
+
+/* Sums the counters of all threads. Inside the gate. */
+static tai_counters tai_pool_count(const ta_pool *pool)
+{
+    tai_counters sum = pool->count;
+    const tai_slot *slot = &pool->slot0;
+    const tai_slot *next = pool->slots;
+    for (;;) {
+        sum.allocation_count += TENSORALLOC_LOAD_RELAXED(&slot->count.allocation_count);
+        sum.allocated_bytes += TENSORALLOC_LOAD_RELAXED(&slot->count.allocated_bytes);
+        sum.deallocation_count += TENSORALLOC_LOAD_RELAXED(&slot->count.deallocation_count);
+        sum.freed_bytes += TENSORALLOC_LOAD_RELAXED(&slot->count.freed_bytes);
+        if (next == NULL) {
+            return sum;
+        }
+        slot = next;
+        next = next->pool_next;
+    }
+}
+
+TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool)
+{
+    tai_check sum;
+    tai_counters count;
+    uint32_t region, in_bins = 0;
+    int ok = 1;
+    ta_result result = tai_pool_usable(pool);
+    if (result != TA_OK) {
+        return result;
+    }
+    memset(&sum, 0, sizeof sum);
+    tai_gate_enter(&pool->space.gate, NULL);
+    for (region = 0; ok && region < pool->space.region_count; region++) {
+        ok = !pool->space.regions[region]->is_live || tai_check_region(pool, region, &sum);
+    }
+    count = tai_pool_count(pool);
+    ok = ok && tai_check_bins(&pool->space, &in_bins) && in_bins == sum.free_count && sum.used == pool->space.used_bytes &&
+         sum.pending == pool->space.pending_bytes && sum.committed == pool->space.reserved &&
+         sum.cached == tai_pool_thread_cached(pool) &&
+         count.allocation_count - count.deallocation_count == sum.live_count &&
+         (int64_t)(count.allocated_bytes - count.freed_bytes) + pool->requested_adjust == (int64_t)sum.requested;
+    tai_gate_leave(&pool->space.gate, NULL);
+    return ok ? TA_OK : TA_ERROR_CORRUPT;
+}
+
+/* ---- statistics */
+TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out)
+{
+    if (pool == NULL || out == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    tai_gate_enter(&pool->space.gate, NULL);
+    *out = pool->failure;
+    tai_gate_leave(&pool->space.gate, NULL);
+    return TA_OK;
+}
+
+/* Allocations that thread caches served: what slots counted, those that are gone included. Inside the gate. */
+static uint64_t tai_pool_thread_hits(const ta_pool *pool)
+{
+    return tai_pool_count(pool).allocation_count - pool->count.allocation_count + pool->thread_hit_base;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *out)
+{
+    const tai_space *space;
+    tai_counters count;
+    tai_slot *slot;
+    if (pool == NULL || out == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    memset(out, 0, sizeof *out);
+    space = &pool->space;
+    if (!pool->disposed && tai_pool_forked(pool)) {
+        return TA_ERROR_FORKED;
+    }
+    slot = tai_slot_last(pool);
+    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_pool_note_peak(pool);
+    count = tai_pool_count(pool);
+    out->thread_cached_bytes = tai_pool_thread_cached(pool);
+    out->reserved_bytes = space->reserved;
+    out->in_use_bytes = space->used_bytes - out->thread_cached_bytes;
+    out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
+    out->requested_bytes = (size_t)((int64_t)(count.allocated_bytes - count.freed_bytes) + pool->requested_adjust);
+    out->wasted_bytes = out->in_use_bytes - out->requested_bytes;
+    out->live_count = (size_t)(count.allocation_count - count.deallocation_count);
+    out->pending_bytes = space->pending_bytes;
+    out->address_range_bytes = space->address_range_bytes;
+    out->record_bytes = tai_space_record_bytes(space) + sizeof *pool;
+    out->peak_reserved_bytes = space->peak_reserved;
+    out->peak_in_use_upper_bytes = pool->peak_in_use;
+    out->allocation_count = count.allocation_count;
+    out->deallocation_count = count.deallocation_count;
+    out->allocated_bytes = count.allocated_bytes;
+    out->freed_bytes = count.freed_bytes;
+    out->miss_grow_count = pool->miss_grow_count;
+    out->miss_recommit_count = pool->miss_recommit_count;
+    out->miss_count = pool->miss_grow_count + pool->miss_recommit_count;
+    out->hit_count = count.allocation_count - out->miss_count;
+    out->thread_hit_count = tai_pool_thread_hits(pool);
+    out->steal_count = space->steal_count;
+    out->resize_count = pool->resize_count;
+    out->failure_count = pool->failure_count;
+    out->failure_limit_count = pool->failure_limit_count;
+    out->failure_sealed_count = pool->failure_sealed_count;
+    out->failure_not_cached_count = pool->failure_not_cached_count;
+    out->trim_count = space->trim_count;
+    out->trimmed_bytes = space->trimmed_bytes;
+    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_reset_peaks(ta_pool *pool)
+{
+    if (pool == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    tai_gate_enter(&pool->space.gate, pool->single_slot != NULL ? &pool->slot0.holder : NULL);
+    pool->space.peak_reserved = pool->space.reserved;
+    pool->slot0.cached_low = pool->slot0.cached_bytes;
+    pool->peak_in_use = pool->space.used_bytes - (pool->single_slot != NULL ? pool->slot0.cached_bytes : 0);
+    tai_gate_leave(&pool->space.gate, pool->single_slot != NULL ? &pool->slot0.holder : NULL);
+    return TA_OK;
+}
+
+/* Bucket of a capacity. Pure. */
+static int tai_bucket_of(size_t capacity)
+{
+    uint32_t high = capacity < 64 ? 6 : tai_high_bit((uint64_t)capacity);
+    return high - 6 < TA_BUCKET_COUNT - 1 ? (int)(high - 6) : TA_BUCKET_COUNT - 1;
+}
+
+typedef struct tai_bucket_walk {
+    ta_bucket_stats *out;
+    int bucket;
+} tai_bucket_walk;
+
+static int tai_bucket_visit(void *user, const ta_block_info *block)
+{
+    const tai_bucket_walk *walk = (const tai_bucket_walk *)user;
+    if (tai_bucket_of(block->capacity_bytes) == walk->bucket) {
+        if (block->state == TA_BLOCK_LIVE) {
+            walk->out->live_count++;
+            walk->out->live_bytes += block->capacity_bytes;
+        } else {
+            walk->out->cached_count++;
+            walk->out->cached_bytes += block->capacity_bytes;
+        }
+    }
+    return 0;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_get_bucket_stats(ta_pool *pool, int bucket_index, ta_bucket_stats *out)
+{
+    tai_bucket_walk walk;
+    if (pool == NULL || out == NULL || bucket_index < 0 || bucket_index >= TA_BUCKET_COUNT) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    memset(out, 0, sizeof *out);
+    out->size_min_bytes = (size_t)64 << bucket_index;
+    out->size_max_bytes = bucket_index == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << bucket_index) - 1;
+    walk.out = out;
+    walk.bucket = bucket_index;
+    return tai_pool_walk(pool, tai_bucket_visit, &walk, 0);
+}
+
+/* ---- life */
+TENSORALLOC_DEF ta_pool_desc ta_pool_desc_spec(void)
+{
+    ta_pool_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.cached_bytes_max = (size_t)64 << 20;
+    desc.buffers_per_bucket_max = 8;
+    desc.classes_per_doubling = 1;
+    return desc;
+}
+
+/* Every 0 becomes what it stands for. */
+static ta_result tai_pool_resolve(const ta_pool_desc *desc, ta_pool_desc *out)
+{
+    memset(out, 0, sizeof *out);
+    if (desc != NULL) {
+        *out = *desc;
+    }
+    if (out->cached_bytes_max == 0) {
+        out->cached_bytes_max = TA_UNLIMITED;
+    }
+    if (out->buffers_per_bucket_max == 0) {
+        out->buffers_per_bucket_max = TA_UNLIMITED;
+    }
+    if (out->thread_cache_bytes == 0) {
+        out->thread_cache_bytes = (size_t)1 << 20;
+    }
+    if (out->thread_cache_block_bytes == 0) {
+        out->thread_cache_block_bytes = 65536;
+    }
+    if (out->range_bytes == 0) {
+        out->range_bytes = tai_range_default();
+    }
+    if (out->block_count_max == 0) {
+        out->block_count_max = tai_block_count_default();
+    }
+    if (out->classes_per_doubling == 0) {
+        out->classes_per_doubling = 8;
+    }
+    if (out->huge_pages == TA_HUGE_PAGES_DEFAULT) {
+        out->huge_pages = TA_HUGE_PAGES_ON;
+    }
+    if (out->limit_bytes == 0) {
+        out->limit_bytes = TA_UNLIMITED;
+    }
+    if (out->name == NULL) {
+        out->name = "pool";
+    }
+    if (out->thread_cache_block_bytes > 65536 || out->thread_cache_block_bytes < 1024 || out->classes_per_doubling > 8 ||
+        !tai_is_power_of_two(out->classes_per_doubling) || out->block_count_max < 64 ||
+        out->block_count_max > 0xfffffff0u || (int)out->huge_pages < 0 || (int)out->huge_pages > 2) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    return TA_OK;
+}
+
+/* Size classes of thread caches: by granules, rounded up to classes_per_doubling steps. */
+static void tai_pool_make_classes(ta_pool *pool)
+{
+    uint32_t bits = tai_high_bit(pool->desc.classes_per_doubling), units, c = 0;
+    uint32_t end = (uint32_t)(pool->desc.thread_cache_block_bytes >> pool->space.granule_shift);
+    for (units = 1; units <= end; units++) {
+        uint32_t high = tai_high_bit(units), step = high > bits ? 1u << (high - bits) : 1u;
+        uint32_t rounded = (units + step - 1) & ~(step - 1);
+        size_t bytes = (size_t)rounded << pool->space.granule_shift;
+        if (rounded > end) {
+            bytes = (size_t)end << pool->space.granule_shift;
+        }
+        if (c == 0 || pool->class_bytes[c] != bytes) {
+            pool->class_bytes[++c] = bytes;
+        }
+        pool->class_of[units] = (uint8_t)c;
+    }
+    pool->class_count = c + 1;
+    pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed
+                          ? 0 : (size_t)end << pool->space.granule_shift;
+}
+
+static void tai_copy_name(char *out, const char *name)
+{
+    size_t length = strlen(name);
+    length = length > 31 ? 31 : length;
+    memcpy(out, name, length);
+    out[length] = 0;
+}
+
+/* Commits bytes ahead: an eighth for small blocks, at most 8 MiB of it, the rest for large ones. */
+static ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
+{
+    size_t small = pool->space.undivided ? 0 : bytes / 8 > ((size_t)8 << 20) ? (size_t)8 << 20 : bytes / 8, ignored;
+    ta_result result = TA_OK;
+    if (small != 0) {
+        result = tai_space_grow(&pool->space, TAI_SMALL, tai_round_up(small, pool->space.granule), pool->space.granule, NULL, &ignored);
+    }
+    if (result == TA_OK && bytes - small != 0) {
+        result = tai_space_grow(&pool->space, TAI_LARGE, tai_round_up(bytes - small, pool->space.granule), pool->space.granule,
+                                NULL, &ignored);
+    }
+    return result;
+}
+
+static void tai_pool_free_object(ta_pool *pool)
+{
+    tai_space_free_records(&pool->space);
+    if (pool->space.budget_owned) {
+        (void)ta_budget_destroy(pool->space.budget);
+    }
+    TENSORALLOC_FREE(pool);
+}
+
+static void tai_pool_space_desc(const ta_pool_desc *desc, tai_space_desc *out)
+{
+    memset(out, 0, sizeof *out);
+    out->backend = desc->backend;
+    out->budget = desc->budget;
+    out->limit = desc->limit_bytes == TA_UNLIMITED ? 0 : desc->limit_bytes;
+    out->small_bytes = desc->thread_cache_block_bytes;
+    out->range_bytes = desc->range_bytes;
+    out->slack = desc->slack_bytes_max;
+    out->block_count_max = desc->block_count_max;
+    out->huge_pages = desc->huge_pages == TA_HUGE_PAGES_ON;
+    out->disable_ranges = desc->disable_ranges;
+    out->stealing = !desc->disable_stealing;
+    out->single_threaded = desc->single_threaded;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out)
+{
+    ta_pool *pool;
+    tai_space_desc space_desc;
+    ta_pool_desc resolved;
+    ta_result result;
+    if (out == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    *out = NULL;
+    result = tai_pool_resolve(desc, &resolved);
+    if (result != TA_OK) {
+        return result;
+    }
+    pool = (ta_pool *)TENSORALLOC_MALLOC(sizeof *pool);
+    if (pool == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(pool, 0, sizeof *pool);
+    pool->desc = resolved;
+    tai_copy_name(pool->name, resolved.name);
+    pool->desc.name = pool->name;
+    tai_pool_space_desc(&resolved, &space_desc);
+    result = tai_space_init(&pool->space, &space_desc);
+    if (result != TA_OK) {
+        TENSORALLOC_FREE(pool);
+        return result;
+    }
+    pool->desc.backend = pool->space.backend;
+    pool->observed = resolved.on_event != NULL;
+    pool->plain = !pool->observed && !resolved.zeroed && !pool->space.ordered;
+    pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
+    pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
+    tai_pool_make_classes(pool);
+    pool->fast = pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_SMALL];
+    if (pool->fast == NULL) {
+        pool->fast = &pool->no_region;
+    }
+    tai_slot_reset(&pool->slot0, pool, 0, 0);
+#ifdef TENSORALLOC_NO_THREADS
+    pool->single_slot = &pool->slot0;
+#else
+    if (resolved.single_threaded) {
+        pool->single_slot = &pool->slot0;
+        pool->space.gate.favoured = &pool->slot0.holder;
+    }
+    tai_process_init();
+    pool->process_id = TENSORALLOC_LOAD_RELAXED(&tai_process);
+#endif
+    pool->member.self = pool;
+    pool->member.reclaim = tai_pool_reclaim;
+    tai_budget_join(pool->space.budget, &pool->member);
+    if (resolved.initial_bytes != 0) {
+        result = tai_pool_reserve_initial(pool, resolved.initial_bytes);
+        if (result != TA_OK) {
+            (void)ta_pool_destroy(pool);
+            return result;
+        }
+    }
+    *out = pool;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_get_desc(ta_pool *pool, ta_pool_desc *out)
+{
+    if (pool == NULL || out == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    *out = pool->desc;
+    return TA_OK;
+}
+
+/* Live blocks are freed in the books, so that the statistics say what is true: nothing is live. */
+static void tai_pool_forget_blocks(ta_pool *pool)
+{
+    tai_counters count = tai_pool_count(pool);
+    pool->count.deallocation_count += count.allocation_count - count.deallocation_count;
+    pool->count.freed_bytes += count.allocated_bytes - count.freed_bytes;
+    pool->requested_adjust = 0;
+    memset(pool->slot0.heads, 0, sizeof pool->slot0.heads);
+    pool->slot0.cached_bytes = pool->slot0.cached_low = pool->slot0.bytes_max = 0;
+}
+
+/* Waits for all work on the device that may use blocks of the pool. */
+static void tai_pool_drain(ta_pool *pool)
+{
+    uint32_t s;
+    uint64_t ticket = 0;
+    const ta_backend *backend = &pool->space.backend;
+    if (!pool->space.ordered) {
+        return;
+    }
+    (void)tai_space_synchronize(&pool->space, NULL);
+    for (s = 1; s < pool->space.stream_count; s++) {
+        if (backend->vtable->mark(backend->self, pool->space.streams[s].id, &ticket) == TA_OK) {
+            (void)backend->vtable->sync(backend->self, ticket);
+            tai_space_drop(&pool->space, ticket);
+        }
+    }
+}
+
+TENSORALLOC_DEF ta_result ta_pool_dispose(ta_pool *pool)
+{
+    if (pool == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    if (pool->disposed) {
+        return TA_OK;
+    }
+    if (tai_pool_forked(pool)) {
+        return TA_ERROR_FORKED;
+    }
+    tai_pool_detach_slots(pool);
+    tai_budget_leave(pool->space.budget, &pool->member);
+    tai_pool_note_peak(pool);
+    tai_pool_drain(pool);
+    pool->disposed = 1;
+    pool->plain = 0;
+    pool->cacheable_bytes = 0;
+    pool->fast = &pool->no_region;
+    tai_space_release(&pool->space);
+    tai_pool_forget_blocks(pool);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_pool_destroy(ta_pool *pool)
+{
+    ta_result result;
+    if (pool == NULL) {
+        return TA_OK;
+    }
+    result = ta_pool_dispose(pool);
+    if (result == TA_OK) {
+        tai_pool_free_object(pool);
+    }
+    return result;
+}
+
+/* ---- the pool as an allocator */
+static void *tai_pool_v_alloc(void *self, const ta_request *request, ta_result *result)
+{
+    ta_pool *pool = (ta_pool *)self;
+    if (request->alignment_bytes == 0 && request->stream == 0 && request->tag == NULL && request->flags == 0 && request->reserved == 0) {
+        return ta_pool_alloc(pool, request->size_bytes, result);
+    }
+    return tai_pool_alloc_request(pool, request, result);
+}
+
+static ta_result tai_pool_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    return tai_pool_resize((ta_pool *)self, ptr, old_bytes, new_bytes);
+}
+
+/* A pool knows no cheap move: in place, or not at all. */
+static void *tai_pool_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
+{
+    ta_result why = tai_pool_resize((ta_pool *)self, ptr, old_bytes, new_bytes);
+    if (result != NULL) {
+        *result = why;
+    }
+    return why == TA_OK ? ptr : NULL;
+}
+
+static ta_result tai_pool_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
+{
+    ta_pool *pool = (ta_pool *)self;
+    (void)alignment;
+    return pool->space.ordered ? tai_pool_free_slow(pool, ptr, size, &stream) : tai_pool_free_any(pool, ptr, size);
+}
+
+static ta_result tai_pool_v_empty_cache(void *self)
+{
+    return ta_pool_empty_cache((ta_pool *)self);
+}
+
+static ta_result tai_pool_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
+{
+    return ta_pool_trim((ta_pool *)self, keep_bytes, out_released_bytes);
+}
+
+static ta_result tai_pool_v_stats(void *self, ta_stats *out)
+{
+    return ta_pool_get_stats((ta_pool *)self, out);
+}
+
+static ta_result tai_pool_v_device(void *self, ta_device *out)
+{
+    *out = ((ta_pool *)self)->space.info.device;
+    return TA_OK;
+}
+
+static ta_result tai_pool_v_dispose(void *self)
+{
+    return ta_pool_dispose((ta_pool *)self);
+}
+
+static ta_result tai_pool_v_destroy(void *self)
+{
+    return ta_pool_destroy((ta_pool *)self);
+}
+
+static ta_result tai_pool_v_describe(void *self, const void *ptr, ta_block_info *out)
+{
+    return ta_pool_describe((ta_pool *)self, ptr, out);
+}
+
+static const ta_allocator_vtable tai_pool_vtable = {
+    sizeof(ta_allocator_vtable), "pool", tai_pool_v_alloc, tai_pool_v_resize, tai_pool_v_remap, tai_pool_v_free,
+    tai_pool_v_empty_cache, tai_pool_v_trim, tai_pool_v_stats, tai_pool_v_device, tai_pool_v_dispose, tai_pool_v_destroy,
+    tai_pool_v_describe
+};
+
+TENSORALLOC_DEF ta_allocator ta_pool_allocator(ta_pool *pool)
+{
+    ta_allocator allocator;
+    allocator.vtable = &tai_pool_vtable;
+    allocator.self = pool;
+    return allocator;
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:ARENA-IMPL] bump allocation. Also what the arena and the direct allocator have in common.
+  Uses: BUDGET, BLOCKS (tables).
+
+     chunk:  base        blocks, one behind the other        top        commit_end             base + size
+             | live | dead | live | ... | last live block    | ready    | addresses only       |
+  A chunk is an address range (normally the only one) or a segment. Records lie in the order of allocation, so the
+  blocks of a chunk are a run of them, sorted by address. The last block is never dead unless a mark protects it.
+  Locks: the gate, left around calls of the backend; those are made with the turn.
+  Invariants: chunks[i].first <= chunks[i + 1].first; reserved = what the chunks have committed.
+  -------------------------------------------------------------------------------------------------------*/
+typedef struct tai_common {
+    tai_gate gate;
+    ta_budget *budget;
+    ta_backend backend;
+    ta_backend_info info;
+    tai_member member;
+    tai_counters count;
+    uint64_t id;
+    uint64_t miss_count, resize_count, failure_count, failure_limit_count, failure_not_cached_count;
+    uint64_t trim_count, trimmed_bytes;
+    int64_t requested_adjust;
+    size_t in_use, reserved, peak_in_use, peak_reserved, object_bytes, address_range_bytes;
+    uint32_t process_id;
+    uint32_t turn;
+    int budget_owned;
+    int disposed;
+    int single_threaded;
+    int padding;
+    char name[32];
+} tai_common;
+
+static ta_result tai_common_init(tai_common *common, void *self, ta_budget *budget, ta_backend backend, size_t limit,
+                                 const char *name, int single_threaded)
+{
+    ta_result result = tai_budget_resolve(budget, backend, limit, &common->budget, &common->budget_owned);
+    if (result != TA_OK) {
+        return result;
+    }
+    common->backend = common->budget->backend;
+    common->info = common->budget->info;
+    common->single_threaded = single_threaded;
+    tai_gate_init(&common->gate, single_threaded);
+    tai_copy_name(common->name, name);
+    common->id = tai_mix((uint64_t)(uintptr_t)self ^ TENSORALLOC_CLOCK_NS()) | 1;
+    common->member.self = self;
+#ifndef TENSORALLOC_NO_THREADS
+    tai_process_init();
+    common->process_id = TENSORALLOC_LOAD_RELAXED(&tai_process);
+#endif
+    return TA_OK;
+}
+
+static ta_result tai_common_usable(const tai_common *common)
+{
+    if (common->disposed) {
+        return TA_ERROR_DISPOSED;
+    }
+#ifndef TENSORALLOC_NO_THREADS
+    if (!common->single_threaded && common->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process)) {
+        return TA_ERROR_FORKED;
+    }
+#endif
+    return TA_OK;
+}
+
+/* Size and alignment of a request, checked. */
+static ta_result tai_common_plan(const tai_common *common, const ta_request *request, size_t *out_alignment)
+{
+    size_t alignment = request->alignment_bytes == 0 ? common->info.alignment_bytes : request->alignment_bytes;
+    if (request->size_bytes == 0) {
+        return TA_ERROR_INVALID_SIZE;
+    }
+    if (!tai_is_power_of_two(alignment) || alignment > TAI_ALIGNMENT_MAX) {
+        return TA_ERROR_INVALID_ALIGNMENT;
+    }
+    if (request->size_bytes > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        return TA_ERROR_OVERFLOW;
+    }
+    if (request->reserved != 0 ||
+        (request->flags & ~(uint32_t)(TA_REQUEST_ZEROED | TA_REQUEST_CACHED_ONLY | TA_REQUEST_WITHIN_BUDGET)) != 0) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    *out_alignment = alignment < common->info.alignment_bytes ? common->info.alignment_bytes : alignment;
+    return TA_OK;
+}
+
+/* A block became live. Inside the gate. */
+static void tai_common_count_alloc(tai_common *common, size_t requested, size_t capacity)
+{
+    common->count.allocation_count++;
+    common->count.allocated_bytes += requested;
+    common->in_use += capacity;
+    if (common->in_use > common->peak_in_use) {
+        common->peak_in_use = common->in_use;
+    }
+}
+
+static void tai_common_count_free(tai_common *common, size_t requested, size_t capacity)
+{
+    common->count.deallocation_count++;
+    common->count.freed_bytes += requested;
+    common->in_use -= capacity;
+}
+
+static void tai_common_count_reserved(tai_common *common, size_t bytes)
+{
+    common->reserved += bytes;
+    if (common->reserved > common->peak_reserved) {
+        common->peak_reserved = common->reserved;
+    }
+}
+
+static void *tai_common_fail(tai_common *common, ta_result why, ta_result *result)
+{
+    tai_gate_enter(&common->gate, NULL);
+    common->failure_count++;
+    common->failure_limit_count += why == TA_ERROR_LIMIT;
+    common->failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
+    tai_gate_leave(&common->gate, NULL);
+    TENSORALLOC_LOG(why, common->name);
+    return tai_fail_null(why, result);
+}
+
+static ta_result tai_common_stats(tai_common *common, size_t record_bytes, ta_stats *out)
+{
+    memset(out, 0, sizeof *out);
+    if (!common->disposed && tai_common_usable(common) != TA_OK) {
+        return TA_ERROR_FORKED;
+    }
+    tai_gate_enter(&common->gate, NULL);
+    out->requested_bytes = (size_t)((int64_t)(common->count.allocated_bytes - common->count.freed_bytes) + common->requested_adjust);
+    out->in_use_bytes = common->in_use;
+    out->reserved_bytes = common->reserved;
+    out->cached_bytes = common->reserved - common->in_use;
+    out->wasted_bytes = out->in_use_bytes - out->requested_bytes;
+    out->live_count = (size_t)(common->count.allocation_count - common->count.deallocation_count);
+    out->address_range_bytes = common->address_range_bytes;
+    out->record_bytes = common->object_bytes + record_bytes;
+    out->peak_reserved_bytes = common->peak_reserved;
+    out->peak_in_use_upper_bytes = common->peak_in_use;
+    out->allocation_count = common->count.allocation_count;
+    out->deallocation_count = common->count.deallocation_count;
+    out->allocated_bytes = common->count.allocated_bytes;
+    out->freed_bytes = common->count.freed_bytes;
+    out->miss_count = out->miss_grow_count = common->miss_count;
+    out->hit_count = common->count.allocation_count - common->miss_count;
+    out->resize_count = common->resize_count;
+    out->failure_count = common->failure_count;
+    out->failure_limit_count = common->failure_limit_count;
+    out->failure_not_cached_count = common->failure_not_cached_count;
+    out->trim_count = common->trim_count;
+    out->trimmed_bytes = common->trimmed_bytes;
+    tai_gate_leave(&common->gate, NULL);
+    return TA_OK;
+}
+
+/* Everything is gone: in the books too. */
+static void tai_common_dispose(tai_common *common)
+{
+    tai_budget_leave(common->budget, &common->member);
+    tai_budget_refund(common->budget, common->reserved);
+    common->count.deallocation_count = common->count.allocation_count;
+    common->count.freed_bytes = common->count.allocated_bytes;
+    common->requested_adjust = 0;
+    common->in_use = common->reserved = common->address_range_bytes = 0;
+    common->disposed = 1;
+}
+
+static int tai_common_turn_try(tai_common *common)
+{
+    int got;
+    tai_gate_enter(&common->gate, NULL);
+    got = common->turn == 0;
+    common->turn = 1;
+    tai_gate_leave(&common->gate, NULL);
+    return got;
+}
+
+static void tai_common_turn_take(tai_common *common)
+{
+    while (!tai_common_turn_try(common)) {
+        TAI_WAIT_A_MOMENT();
+    }
+}
+
+static void tai_common_turn_end(tai_common *common)
+{
+    tai_gate_enter(&common->gate, NULL);
+    common->turn = 0;
+    tai_gate_leave(&common->gate, NULL);
+}
+
+/* Takes bytes from the budget; asks the others to give back first if it must and may. */
+static int tai_common_charge(tai_common *common, size_t bytes, uint32_t flags)
+{
+    if (tai_budget_charge(common->budget, bytes)) {
+        return 1;
+    }
+    return (flags & TA_REQUEST_WITHIN_BUDGET) == 0 && tai_budget_reclaim(common->budget, &common->member, bytes) != 0 &&
+           tai_budget_charge(common->budget, bytes);
+}
+
+typedef struct tai_arena_block {
+    uintptr_t addr;
+    size_t size;         /* capacity */
+    size_t requested;
+    const char *tag;
+    uint32_t generation; /* stays with the record */
+    uint32_t epoch;      /* of the arena when it was allocated */
+    uint32_t live;
+    uint32_t padding;
+} tai_arena_block;
+
+typedef struct tai_chunk {
+    uintptr_t base, top, commit_end, touched_end;
+    size_t size;
+    uint32_t first; /* record of its first block */
+    int is_segment;
+} tai_chunk;
+
+struct ta_arena {
+    tai_common common;
+    tai_table table;
+    tai_arena_block *blocks;
+    uint32_t block_count;
+    uint32_t epoch;       /* goes up with each rewind and reset */
+    uint32_t reset_epoch; /* of the last reset */
+    uint32_t floor;       /* blocks below the latest mark are not taken away by free */
+    tai_chunk *chunks;
+    uint32_t chunk_count, chunk_room;
+    uint32_t chunk;       /* the one that is being filled */
+    int use_ranges;
+    ta_arena_desc desc;
+};
+
+/* Takes size bytes out of what is committed; NULL chunk index moves on to chunks kept by a reset. Inside the gate. */
+static tai_arena_block *tai_arena_bump(ta_arena *arena, size_t size, size_t alignment)
+{
+    uint32_t c;
+    for (c = arena->chunk; c < arena->chunk_count; c++) {
+        tai_chunk *chunk = &arena->chunks[c];
+        uintptr_t addr = (uintptr_t)tai_round_up((size_t)chunk->top, alignment);
+        tai_arena_block *block;
+        if (addr < chunk->top || addr > chunk->commit_end || size > (size_t)(chunk->commit_end - addr)) {
+            continue;
+        }
+        for (; arena->chunk < c; arena->chunk++) {
+            arena->chunks[arena->chunk + 1].first = arena->block_count;
+        }
+        block = &arena->blocks[arena->block_count++];
+        block->addr = addr;
+        block->size = size;
+        block->epoch = arena->epoch;
+        block->live = 1;
+        chunk->top = addr + size;
+        return block;
+    }
+    return NULL;
+}
+
+/* Room for one more chunk. */
+static int tai_arena_chunk_room(ta_arena *arena)
+{
+    uint32_t room = arena->chunk_room == 0 ? 4 : arena->chunk_room * 2;
+    tai_chunk *larger;
+    if (arena->chunk_count < arena->chunk_room) {
+        return 1;
+    }
+    larger = (tai_chunk *)TENSORALLOC_MALLOC(room * sizeof *larger);
+    if (larger == NULL) {
+        return 0;
+    }
+    if (arena->chunk_count != 0) {
+        memcpy(larger, arena->chunks, arena->chunk_count * sizeof *larger);
+    }
+    TENSORALLOC_FREE(arena->chunks);
+    arena->common.object_bytes += (room - arena->chunk_room) * sizeof *larger;
+    arena->chunks = larger;
+    arena->chunk_room = room;
+    return 1;
+}
+
+static void tai_arena_add_chunk(ta_arena *arena, void *ptr, size_t size, int is_segment)
+{
+    tai_chunk *chunk = &arena->chunks[arena->chunk_count++];
+    memset(chunk, 0, sizeof *chunk);
+    chunk->base = chunk->top = chunk->touched_end = (uintptr_t)ptr;
+    chunk->commit_end = is_segment ? chunk->base + size : chunk->base;
+    chunk->size = size;
+    chunk->first = arena->block_count;
+    chunk->is_segment = is_segment;
+}
+
+/* Reserves a range that can hold need bytes. With the turn. */
+static ta_result tai_arena_add_range(ta_arena *arena, size_t need)
+{
+    tai_common *common = &arena->common;
+    size_t align = common->info.granularity_bytes, size = arena->desc.range_bytes, least = need;
+    void *ptr = NULL;
+    ta_result result;
+    if (common->info.range_bytes_max != 0) {
+        size = least = common->info.range_bytes_max;
+    } else {
+        align = align < TAI_HUGE_PAGE_BYTES ? TAI_HUGE_PAGE_BYTES : align;
+        least = tai_round_up(need, align);
+        size = tai_round_up(size < least ? least : size, align);
+    }
+    for (;;) {
+        result = common->backend.vtable->reserve(common->backend.self, size, align, 0, &ptr);
+        if (result == TA_OK || size == least) {
+            break;
+        }
+        size = tai_round_down(size / 2, align);
+        size = size < least ? least : size;
+    }
+    if (result == TA_OK) {
+        tai_gate_enter(&common->gate, NULL);
+        if (tai_arena_chunk_room(arena)) {
+            tai_arena_add_chunk(arena, ptr, size, 0);
+            common->address_range_bytes += size;
+        } else {
+            result = TA_ERROR_RECORDS;
+        }
+        tai_gate_leave(&common->gate, NULL);
+        if (result != TA_OK) {
+            (void)common->backend.vtable->release(common->backend.self, ptr, size);
+        }
+    }
+    return result;
+}
+
+/* Commits the chunk that is being filled up to end, a little more where the budget has it. With the turn. */
+static ta_result tai_arena_commit(ta_arena *arena, uint32_t c, uintptr_t target, uint32_t flags)
+{
+    tai_common *common = &arena->common;
+    size_t granularity = common->info.granularity_bytes, step = (size_t)128 << 10, bytes, attempt;
+    uintptr_t base = arena->chunks[c].base, from = arena->chunks[c].commit_end;
+    ta_result result = TA_ERROR_LIMIT;
+    while (step < TAI_HUGE_PAGE_BYTES && step * 32 <= (size_t)(target - base)) {
+        step *= 2;
+    }
+    for (attempt = 0; attempt < 2 && result != TA_OK; attempt++) {
+        size_t end = tai_round_up((size_t)(target - base), attempt == 0 && step > granularity ? step : granularity);
+        end = end > arena->chunks[c].size ? arena->chunks[c].size : end;
+        bytes = base + end - from;
+        result = TA_ERROR_LIMIT;
+        if (tai_common_charge(common, bytes, attempt == 0 ? (uint32_t)TA_REQUEST_WITHIN_BUDGET : flags)) {
+            result = common->backend.vtable->commit(common->backend.self, (void *)from, bytes);
+            if (result != TA_OK) {
+                tai_budget_refund(common->budget, bytes);
+            } else {
+                tai_gate_enter(&common->gate, NULL);
+                arena->chunks[c].commit_end = from + bytes;
+                tai_common_count_reserved(common, bytes);
+                tai_gate_leave(&common->gate, NULL);
+            }
+        }
+    }
+    return result;
+}
+
+/* A new segment for need bytes. With the turn. */
+static ta_result tai_arena_add_segment(ta_arena *arena, size_t need, uint32_t flags)
+{
+    tai_common *common = &arena->common;
+    size_t granularity = common->info.granularity_bytes, bytes, want = arena->desc.chunk_bytes;
+    void *ptr = NULL;
+    ta_result result = TA_ERROR_LIMIT;
+    uint32_t c;
+    int attempt;
+    for (c = 0; c < arena->chunk_count && want < ((size_t)64 << 20); c++) {
+        want *= 2;
+    }
+    for (attempt = 0; attempt < 2 && result != TA_OK; attempt++) {
+        bytes = tai_round_up(attempt == 0 && want > need ? want : need, granularity);
+        result = TA_ERROR_LIMIT;
+        if (tai_common_charge(common, bytes, attempt == 0 ? (uint32_t)TA_REQUEST_WITHIN_BUDGET : flags)) {
+            result = common->backend.vtable->alloc(common->backend.self, bytes, &ptr);
+            if (result != TA_OK) {
+                tai_budget_refund(common->budget, bytes);
+            }
+        }
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    tai_gate_enter(&common->gate, NULL);
+    if (tai_arena_chunk_room(arena)) {
+        tai_arena_add_chunk(arena, ptr, bytes, 1);
+        tai_common_count_reserved(common, bytes);
+    } else {
+        result = TA_ERROR_RECORDS;
+    }
+    tai_gate_leave(&common->gate, NULL);
+    if (result != TA_OK) {
+        (void)common->backend.vtable->free(common->backend.self, ptr, bytes);
+        tai_budget_refund(common->budget, bytes);
+    }
+    return result;
+}
+
+/* More memory for size bytes. TA_OK: look again. */
+static ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t alignment, uint32_t flags)
+{
+    tai_common *common = &arena->common;
+    ta_result result = TA_ERROR_OUT_OF_MEMORY;
+    size_t need;
+    if (!tai_add(size, alignment, &need) || need > SIZE_MAX - TAI_HUGE_PAGE_BYTES) {
+        return TA_ERROR_OVERFLOW;
+    }
+    tai_common_turn_take(common);
+    if (arena->use_ranges) {
+        int round;
+        for (round = 0; round < 2; round++) {
+            uint32_t c = 0;
+            uintptr_t addr = 0;
+            int fits = 0;
+            tai_gate_enter(&common->gate, NULL);
+            for (c = arena->chunk; c < arena->chunk_count && !fits; c++) {
+                const tai_chunk *chunk = &arena->chunks[c];
+                addr = (uintptr_t)tai_round_up((size_t)chunk->top, alignment);
+                fits = !chunk->is_segment && (size_t)(addr - chunk->base) <= chunk->size &&
+                       size <= chunk->size - (size_t)(addr - chunk->base);
+            }
+            tai_gate_leave(&common->gate, NULL);
+            if (fits) {
+                c--;
+                result = addr + size <= arena->chunks[c].commit_end ? TA_OK : tai_arena_commit(arena, c, addr + size, flags);
+                break;
+            }
+            result = round == 0 ? tai_arena_add_range(arena, need) : TA_ERROR_OUT_OF_MEMORY;
+            if (result != TA_OK) {
+                break;
+            }
+        }
+    }
+    if (result != TA_OK && result != TA_ERROR_LIMIT && (common->info.caps & TA_CAP_SEGMENTS) != 0) {
+        result = tai_arena_add_segment(arena, alignment > common->info.granularity_bytes ? need : size, flags);
+    }
+    tai_common_turn_end(common);
+    return result;
+}
+
+static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request, ta_result *result)
+{
+    tai_common *common = &arena->common;
+    tai_arena_block *block = NULL;
+    size_t alignment = 0, size;
+    uintptr_t addr = 0, touched;
+    int missed = 0, fresh = 0;
+    ta_result why = tai_common_usable(common);
+    if (why == TA_OK) {
+        why = tai_common_plan(common, request, &alignment);
+    }
+    if (why != TA_OK) {
+        return tai_fail_null(why, result);
+    }
+    size = tai_round_up(request->size_bytes, common->info.alignment_bytes);
+    for (;;) {
+        tai_gate_enter(&common->gate, NULL);
+        if (!tai_table_ensure(&arena->table, ((size_t)arena->block_count + 1) * sizeof(tai_arena_block))) {
+            why = TA_ERROR_RECORDS;
+        } else if ((block = tai_arena_bump(arena, size, alignment)) != NULL) {
+            tai_chunk *chunk = &arena->chunks[arena->chunk];
+            block->requested = request->size_bytes;
+            block->tag = request->tag;
+            addr = block->addr;
+            touched = chunk->touched_end;
+            fresh = (common->info.caps & TA_CAP_FRESH_ZERO) != 0 && addr >= touched;
+            chunk->touched_end = chunk->top > touched ? chunk->top : touched;
+            tai_common_count_alloc(common, request->size_bytes, size);
+            common->miss_count += missed != 0;
+        }
+        tai_gate_leave(&common->gate, NULL);
+        if (block != NULL || why != TA_OK) {
+            break;
+        }
+        why = TA_ERROR_NOT_CACHED;
+        if ((request->flags & TA_REQUEST_CACHED_ONLY) == 0) {
+            why = tai_arena_grow(arena, size, alignment, request->flags);
+            missed = 1;
+        }
+        if (why != TA_OK) {
+            break;
+        }
+    }
+    if (block == NULL) {
+        return tai_common_fail(common, why, result);
+    }
+    if (((request->flags & TA_REQUEST_ZEROED) != 0 || arena->desc.zeroed) && !fresh) {
+        why = tai_backend_zero(common->backend, (void *)addr, request->size_bytes, request->stream);
+        if (why != TA_OK) {
+            return tai_common_fail(common, why, result); /* the bytes come back with the next rewind */
+        }
+    }
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return (void *)addr;
+}
+
+/* The block that starts at ptr; NULL with *result. Inside the gate. */
+static tai_arena_block *tai_arena_find(ta_arena *arena, const void *ptr, ta_result *result)
+{
+    uintptr_t addr = (uintptr_t)ptr;
+    uint32_t c;
+    *result = TA_ERROR_FOREIGN;
+    for (c = 0; c < arena->chunk_count; c++) {
+        const tai_chunk *chunk = &arena->chunks[c];
+        uint32_t low = chunk->first, high = c < arena->chunk ? arena->chunks[c + 1].first : arena->block_count;
+        if ((size_t)(addr - chunk->base) >= chunk->size) {
+            continue;
+        }
+        if (c > arena->chunk || low >= high || addr >= chunk->top) {
+            *result = addr < chunk->touched_end ? TA_ERROR_STALE : TA_ERROR_FOREIGN;
+            return NULL;
+        }
+        while (high - low > 1) { /* the last block that starts at or before addr */
+            uint32_t middle = low + (high - low) / 2;
+            if (arena->blocks[middle].addr <= addr) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        if (arena->blocks[low].addr == addr && arena->blocks[low].live) {
+            *result = TA_OK;
+            return &arena->blocks[low];
+        }
+        *result = arena->blocks[low].live && addr - arena->blocks[low].addr < arena->blocks[low].size && addr > arena->blocks[low].addr
+                ? TA_ERROR_INTERIOR : TA_ERROR_STALE;
+        return NULL;
+    }
+    return NULL;
+}
+
+/* Takes the last record away, and the chunk's end back to where it began. Inside the gate. */
+static void tai_arena_pop(ta_arena *arena)
+{
+    tai_arena_block *block = &arena->blocks[--arena->block_count];
+    tai_chunk *chunk;
+    while (arena->chunk > 0 && arena->chunks[arena->chunk].first > arena->block_count) {
+        arena->chunks[arena->chunk].top = arena->chunks[arena->chunk].base;
+        arena->chunk--;
+    }
+    chunk = &arena->chunks[arena->chunk];
+    chunk->top = arena->block_count == chunk->first ? chunk->base
+                                                    : arena->blocks[arena->block_count - 1].addr + arena->blocks[arena->block_count - 1].size;
+    if (block->live) {
+        tai_common_count_free(&arena->common, block->requested, block->size);
+        block->live = 0;
+        block->generation++;
+    }
+}
+
+static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
+{
+    ta_arena *arena = (ta_arena *)self;
+    tai_arena_block *block;
+    ta_result result = tai_common_usable(&arena->common);
+    (void)alignment;
+    (void)stream;
+    if (result != TA_OK || ptr == NULL) {
+        return result;
+    }
+    tai_gate_enter(&arena->common.gate, NULL);
+    block = tai_arena_find(arena, ptr, &result);
+    if (block != NULL && size != 0 && size != block->requested) {
+        result = TA_ERROR_SIZE_MISMATCH;
+    } else if (block != NULL) {
+        tai_common_count_free(&arena->common, block->requested, block->size);
+        block->live = 0;
+        block->generation++;
+        while (arena->block_count > arena->floor && !arena->blocks[arena->block_count - 1].live) {
+            tai_arena_pop(arena);
+        }
+    }
+    tai_gate_leave(&arena->common.gate, NULL);
+    return result;
+}
+
+/* Inside the gate. TA_ERROR_WOULD_MOVE with *out_more = bytes to commit first, 0 if that would not help. */
+static ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size_t old_bytes, size_t new_bytes, size_t *out_more)
+{
+    ta_result result;
+    tai_arena_block *block = tai_arena_find(arena, ptr, &result);
+    size_t size = tai_round_up(new_bytes, arena->common.info.alignment_bytes);
+    *out_more = 0;
+    if (block == NULL) {
+        return result;
+    }
+    if (old_bytes != 0 && old_bytes != block->requested) {
+        return TA_ERROR_SIZE_MISMATCH;
+    }
+    if (block == &arena->blocks[arena->block_count - 1]) {
+        tai_chunk *chunk = &arena->chunks[arena->chunk];
+        if (size > (size_t)(chunk->commit_end - block->addr)) {
+            *out_more = !chunk->is_segment && size <= chunk->size - (size_t)(block->addr - chunk->base) ? size : 0;
+            return TA_ERROR_WOULD_MOVE;
+        }
+        arena->common.in_use += size - block->size;
+        if (arena->common.in_use > arena->common.peak_in_use) {
+            arena->common.peak_in_use = arena->common.in_use;
+        }
+        block->size = size;
+        chunk->top = block->addr + size;
+        chunk->touched_end = chunk->top > chunk->touched_end ? chunk->top : chunk->touched_end;
+    } else if (size > block->size) {
+        return TA_ERROR_WOULD_MOVE;
+    }
+    arena->common.requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
+    block->requested = new_bytes;
+    arena->common.resize_count++;
+    return TA_OK;
+}
+
+static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    ta_arena *arena = (ta_arena *)self;
+    tai_common *common = &arena->common;
+    ta_result result = tai_common_usable(common);
+    size_t more = 0;
+    uint32_t c;
+    if (result != TA_OK || ptr == NULL || new_bytes == 0 || new_bytes > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        return result != TA_OK ? result : ptr == NULL ? TA_ERROR_INVALID_ARGUMENT
+             : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
+    }
+    tai_gate_enter(&common->gate, NULL);
+    result = tai_arena_resize_once(arena, ptr, old_bytes, new_bytes, &more);
+    tai_gate_leave(&common->gate, NULL);
+    if (more != 0) {
+        int last;
+        tai_common_turn_take(common);
+        tai_gate_enter(&common->gate, NULL);
+        c = arena->chunk;
+        last = arena->block_count != 0 && arena->blocks[arena->block_count - 1].addr == (uintptr_t)ptr;
+        tai_gate_leave(&common->gate, NULL);
+        if (last && (arena->chunks[c].commit_end >= (uintptr_t)ptr + more ||
+                     tai_arena_commit(arena, c, (uintptr_t)ptr + more, 0) == TA_OK)) {
+            tai_gate_enter(&common->gate, NULL);
+            result = tai_arena_resize_once(arena, ptr, old_bytes, new_bytes, &more);
+            tai_gate_leave(&common->gate, NULL);
+        }
+        tai_common_turn_end(common);
+    }
+    return result;
+}
+
+static void *tai_arena_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
+{
+    ta_result why = tai_arena_v_resize(self, ptr, old_bytes, new_bytes);
+    if (result != NULL) {
+        *result = why;
+    }
+    return why == TA_OK ? ptr : NULL;
+}
+
+/* Gives committed memory behind the last block back until at most keep bytes are free. With the turn. */
+static size_t tai_arena_trim_turn(ta_arena *arena, size_t keep)
+{
+    tai_common *common = &arena->common;
+    size_t released = 0, granularity = common->info.granularity_bytes;
+    while (arena->chunk_count > 0) {
+        tai_chunk chunk;
+        uintptr_t end;
+        size_t cached, excess;
+        int spare, ok;
+        tai_gate_enter(&common->gate, NULL);
+        chunk = arena->chunks[arena->chunk_count - 1];
+        spare = arena->chunk_count - 1 > arena->chunk || (arena->block_count == 0 && arena->chunk_count == 1);
+        cached = common->reserved - common->in_use;
+        excess = cached > keep ? tai_round_up(cached - keep, granularity) : 0;
+        end = chunk.base + tai_round_up((size_t)(chunk.top - chunk.base), granularity);
+        end = end < chunk.commit_end && (size_t)(chunk.commit_end - end) > excess ? chunk.commit_end - excess : end;
+        end = end > chunk.commit_end ? chunk.commit_end : end;
+        if (chunk.is_segment) {
+            end = spare && excess != 0 && chunk.top == chunk.base ? chunk.base : chunk.commit_end;
+            arena->chunk_count -= end == chunk.base;
+        } else {
+            arena->chunks[arena->chunk_count - 1].commit_end = end; /* out of reach */
+        }
+        tai_gate_leave(&common->gate, NULL);
+        if (end == chunk.commit_end) {
+            break;
+        }
+        ok = TA_OK == (chunk.is_segment ? common->backend.vtable->free(common->backend.self, (void *)chunk.base, chunk.size)
+                                        : common->backend.vtable->decommit(common->backend.self, (void *)end, (size_t)(chunk.commit_end - end)));
+        tai_gate_enter(&common->gate, NULL);
+        if (ok) {
+            common->reserved -= (size_t)(chunk.commit_end - end);
+            common->trim_count++;
+            common->trimmed_bytes += (size_t)(chunk.commit_end - end);
+        } else if (chunk.is_segment) {
+            arena->chunks[arena->chunk_count++] = chunk;
+        } else {
+            arena->chunks[arena->chunk_count - 1].commit_end = chunk.commit_end;
+        }
+        tai_gate_leave(&common->gate, NULL);
+        if (!ok) {
+            break;
+        }
+        tai_budget_refund(common->budget, (size_t)(chunk.commit_end - end));
+        released += (size_t)(chunk.commit_end - end);
+        if (!chunk.is_segment) {
+            break; /* chained ranges below the last one are full */
+        }
+    }
+    return released;
+}
+
+static ta_result tai_arena_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
+{
+    ta_arena *arena = (ta_arena *)self;
+    ta_result result = tai_common_usable(&arena->common);
+    size_t released = 0;
+    if (result == TA_OK) {
+        tai_common_turn_take(&arena->common);
+        released = tai_arena_trim_turn(arena, keep_bytes);
+        tai_common_turn_end(&arena->common);
+    }
+    if (out_released_bytes != NULL) {
+        *out_released_bytes = released;
+    }
+    return result;
+}
+
+static ta_result tai_arena_v_empty_cache(void *self)
+{
+    return tai_arena_v_trim(self, 0, NULL);
+}
+
+static size_t tai_arena_reclaim(void *self, size_t want_bytes)
+{
+    ta_arena *arena = (ta_arena *)self;
+    size_t released, cached;
+    if (!tai_common_turn_try(&arena->common)) {
+        return 0;
+    }
+    cached = arena->common.reserved - arena->common.in_use;
+    released = tai_arena_trim_turn(arena, cached > want_bytes ? cached - want_bytes : 0);
+    tai_common_turn_end(&arena->common);
+    return released;
+}
+
+static ta_result tai_arena_v_stats(void *self, ta_stats *out)
+{
+    ta_arena *arena = (ta_arena *)self;
+    return tai_common_stats(&arena->common, arena->table.committed + sizeof *arena, out);
+}
+
+static ta_result tai_arena_v_device(void *self, ta_device *out)
+{
+    *out = ((ta_arena *)self)->common.info.device;
+    return TA_OK;
+}
+
+static ta_result tai_arena_v_dispose(void *self)
+{
+    ta_arena *arena = (ta_arena *)self;
+    tai_common *common = &arena->common;
+    uint32_t c;
+    if (common->disposed) {
+        return TA_OK;
+    }
+    if (tai_common_usable(common) != TA_OK) {
+        return TA_ERROR_FORKED;
+    }
+    tai_common_dispose(common);
+    for (c = 0; c < arena->chunk_count; c++) {
+        const tai_chunk *chunk = &arena->chunks[c];
+        if (chunk->is_segment) {
+            (void)common->backend.vtable->free(common->backend.self, (void *)chunk->base, chunk->size);
+        } else {
+            (void)common->backend.vtable->release(common->backend.self, (void *)chunk->base, chunk->size);
+        }
+    }
+    TENSORALLOC_FREE(arena->chunks);
+    arena->chunks = NULL;
+    arena->chunk_count = arena->chunk_room = arena->block_count = 0;
+    tai_table_free(&arena->table);
+    common->object_bytes = 0;
+    return TA_OK;
+}
+
+static ta_result tai_arena_v_destroy(void *self)
+{
+    return ta_arena_destroy((ta_arena *)self);
+}
+
+static ta_result tai_arena_v_describe(void *self, const void *ptr, ta_block_info *out)
+{
+    ta_arena *arena = (ta_arena *)self;
+    const tai_arena_block *block;
+    ta_result result = tai_common_usable(&arena->common);
+    if (result != TA_OK) {
+        return result;
+    }
+    memset(out, 0, sizeof *out);
+    tai_gate_enter(&arena->common.gate, NULL);
+    block = tai_arena_find(arena, ptr, &result);
+    if (block != NULL) {
+        out->ptr = (void *)block->addr;
+        out->requested_bytes = block->requested;
+        out->capacity_bytes = block->size;
+        out->state = TA_BLOCK_LIVE;
+        out->tag = block->tag;
+        out->id.owner = arena->common.id;
+        out->id.index = (uint32_t)(block - arena->blocks);
+        out->id.generation = block->generation;
+    }
+    tai_gate_leave(&arena->common.gate, NULL);
+    return result;
+}
+
+static void *tai_arena_v_alloc(void *self, const ta_request *request, ta_result *result)
+{
+    return tai_arena_alloc_request((ta_arena *)self, request, result);
+}
+
+static const ta_allocator_vtable tai_arena_vtable = {
+    sizeof(ta_allocator_vtable), "arena", tai_arena_v_alloc, tai_arena_v_resize, tai_arena_v_remap, tai_arena_v_free,
+    tai_arena_v_empty_cache, tai_arena_v_trim, tai_arena_v_stats, tai_arena_v_device, tai_arena_v_dispose, tai_arena_v_destroy,
+    tai_arena_v_describe
+};
+
+TENSORALLOC_DEF ta_allocator ta_arena_allocator(ta_arena *arena)
+{
+    ta_allocator allocator;
+    allocator.vtable = &tai_arena_vtable;
+    allocator.self = arena;
+    return allocator;
+}
+
+TENSORALLOC_DEF ta_result ta_arena_create(const ta_arena_desc *desc, ta_arena **out)
+{
+    ta_arena *arena;
+    ta_result result;
+    size_t count = tai_block_count_default();
+    if (out == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    *out = NULL;
+    arena = (ta_arena *)TENSORALLOC_MALLOC(sizeof *arena);
+    if (arena == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(arena, 0, sizeof *arena);
+    if (desc != NULL) {
+        arena->desc = *desc;
+    }
+    arena->desc.range_bytes = arena->desc.range_bytes != 0 ? arena->desc.range_bytes : tai_range_default();
+    arena->desc.chunk_bytes = arena->desc.chunk_bytes != 0 ? arena->desc.chunk_bytes : (size_t)1 << 20;
+    result = tai_common_init(&arena->common, arena, arena->desc.budget, arena->desc.backend, arena->desc.limit_bytes,
+                             arena->desc.name != NULL ? arena->desc.name : "arena", arena->desc.single_threaded);
+    if (result == TA_OK && !tai_table_init(&arena->table, count * sizeof(tai_arena_block), 1024 * sizeof(tai_arena_block))) {
+        result = TA_ERROR_RECORDS;
+        if (arena->common.budget_owned) {
+            (void)ta_budget_destroy(arena->common.budget);
+        }
+    }
+    if (result != TA_OK) {
+        TENSORALLOC_FREE(arena);
+        return result;
+    }
+    arena->blocks = (tai_arena_block *)(void *)arena->table.base;
+    arena->use_ranges = (arena->common.info.caps & TA_CAP_RANGES) != 0;
+    arena->common.member.reclaim = tai_arena_reclaim;
+    tai_budget_join(arena->common.budget, &arena->common.member);
+    *out = arena;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_arena_destroy(ta_arena *arena)
+{
+    ta_result result;
+    if (arena == NULL) {
+        return TA_OK;
+    }
+    result = tai_arena_v_dispose(arena);
+    if (result == TA_OK) {
+        if (arena->common.budget_owned) {
+            (void)ta_budget_destroy(arena->common.budget);
+        }
+        TENSORALLOC_FREE(arena);
+    }
+    return result;
+}
+
+TENSORALLOC_DEF void *ta_arena_alloc_aligned(ta_arena *arena, size_t size_bytes, size_t alignment_bytes, ta_result *result)
+{
+    ta_request request;
+    if (arena == NULL) {
+        return tai_fail_null(TA_ERROR_INVALID_ARGUMENT, result);
+    }
+    if (!tai_is_power_of_two(alignment_bytes)) {
+        return tai_fail_null(TA_ERROR_INVALID_ALIGNMENT, result);
+    }
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size_bytes;
+    request.alignment_bytes = alignment_bytes;
+    return tai_arena_alloc_request(arena, &request, result);
+}
+
+TENSORALLOC_DEF void *ta_arena_alloc(ta_arena *arena, size_t size_bytes, ta_result *result)
+{
+    return ta_arena_alloc_aligned(arena, size_bytes, 1, result);
+}
+
+TENSORALLOC_DEF void *ta_arena_alloc_array(ta_arena *arena, size_t count, size_t element_bytes, ta_result *result)
+{
+    size_t size;
+    if (!tai_mul(count, element_bytes, &size)) {
+        return tai_fail_null(TA_ERROR_OVERFLOW, result);
+    }
+    return ta_arena_alloc_aligned(arena, size, 1, result);
+}
+
+TENSORALLOC_DEF ta_arena_mark ta_arena_get_mark(ta_arena *arena)
+{
+    ta_arena_mark mark;
+    memset(&mark, 0, sizeof mark);
+    if (arena != NULL && tai_common_usable(&arena->common) == TA_OK) {
+        tai_gate_enter(&arena->common.gate, NULL);
+        mark.owner = arena->common.id;
+        mark.block_count = arena->block_count;
+        mark.epoch = arena->epoch;
+        arena->floor = arena->block_count;
+        tai_gate_leave(&arena->common.gate, NULL);
+    }
+    return mark;
+}
+
+TENSORALLOC_DEF ta_result ta_arena_rewind(ta_arena *arena, ta_arena_mark mark)
+{
+    ta_result result = arena == NULL ? TA_ERROR_INVALID_ARGUMENT : tai_common_usable(&arena->common);
+    if (result != TA_OK) {
+        return result;
+    }
+    if (mark.owner != arena->common.id) {
+        return TA_ERROR_FOREIGN;
+    }
+    tai_gate_enter(&arena->common.gate, NULL);
+    if (mark.block_count > arena->block_count || mark.epoch < arena->reset_epoch ||
+        (mark.block_count != 0 && arena->blocks[mark.block_count - 1].epoch > mark.epoch)) {
+        result = TA_ERROR_STALE;
+    } else {
+        while (arena->block_count > mark.block_count) {
+            tai_arena_pop(arena);
+        }
+        arena->floor = mark.block_count;
+        arena->epoch++;
+    }
+    tai_gate_leave(&arena->common.gate, NULL);
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_arena_reset(ta_arena *arena, size_t retain_bytes)
+{
+    ta_result result = arena == NULL ? TA_ERROR_INVALID_ARGUMENT : tai_common_usable(&arena->common);
+    if (result != TA_OK) {
+        return result;
+    }
+    tai_gate_enter(&arena->common.gate, NULL);
+    arena->floor = 0;
+    while (arena->block_count > 0) {
+        tai_arena_pop(arena);
+    }
+    if (arena->chunk_count != 0) {
+        arena->chunk = 0;
+        arena->chunks[0].top = arena->chunks[0].base;
+    }
+    arena->reset_epoch = ++arena->epoch;
+    tai_gate_leave(&arena->common.gate, NULL);
+    return tai_arena_v_trim(arena, retain_bytes, NULL);
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:DIRECT] pass-through: one backend segment per block, nothing kept. Records in a chained hash.
+  Uses: ARENA-IMPL (common part), BLOCKS (tables).
+  Locks: the gate, left around calls of the backend.
+  -------------------------------------------------------------------------------------------------------*/
+typedef struct tai_direct_block {
+    uintptr_t addr;
+    uintptr_t segment;
+    size_t segment_bytes;
+    size_t requested;
+    const char *tag;
+    uint32_t next;       /* in the hash chain, or the next vacant one */
+    uint32_t generation;
+    uint32_t live;
+    uint32_t padding;
+} tai_direct_block;
+
+struct ta_direct {
+    tai_common common;
+    tai_table table;
+    tai_direct_block *blocks; /* [0] is never used */
+    uint32_t *chains;
+    uint32_t chain_bits;
+    uint32_t end, vacant, live_count;
+};
+
+static uint32_t *tai_direct_chain(ta_direct *direct, uintptr_t addr)
+{
+    return &direct->chains[tai_mix((uint64_t)addr) >> (64 - direct->chain_bits)];
+}
+
+/* So that one more block can be written down. Inside the gate. */
+static int tai_direct_room(ta_direct *direct)
+{
+    uint32_t bits = direct->chain_bits + 1, i;
+    uint32_t *larger;
+    if (direct->vacant == 0 && !tai_table_ensure(&direct->table, ((size_t)direct->end + 1) * sizeof(tai_direct_block))) {
+        return 0;
+    }
+    if (direct->live_count < (uint32_t)1 << direct->chain_bits) {
+        return 1;
+    }
+    larger = (uint32_t *)TENSORALLOC_MALLOC(sizeof(uint32_t) << bits);
+    if (larger == NULL) {
+        return 1; /* longer chains will do */
+    }
+    memset(larger, 0, sizeof(uint32_t) << bits);
+    TENSORALLOC_FREE(direct->chains);
+    direct->chains = larger;
+    direct->chain_bits = bits;
+    direct->common.object_bytes = sizeof(uint32_t) << bits;
+    for (i = 1; i < direct->end; i++) {
+        if (direct->blocks[i].live) {
+            uint32_t *chain = tai_direct_chain(direct, direct->blocks[i].addr);
+            direct->blocks[i].next = *chain;
+            *chain = i;
+        }
+    }
+    return 1;
+}
+
+static uint32_t tai_direct_find(ta_direct *direct, const void *ptr, ta_result *result)
+{
+    uint32_t index = *tai_direct_chain(direct, (uintptr_t)ptr);
+    while (index != 0 && direct->blocks[index].addr != (uintptr_t)ptr) {
+        index = direct->blocks[index].next;
+    }
+    *result = TA_OK;
+    if (index == 0) { /* why: a slow look over all records */
+        *result = TA_ERROR_FOREIGN;
+        for (index = 1; index < direct->end; index++) {
+            const tai_direct_block *block = &direct->blocks[index];
+            if (block->live && (uintptr_t)ptr - block->segment < block->segment_bytes) {
+                *result = TA_ERROR_INTERIOR;
+                return 0;
+            }
+            if (!block->live && block->addr == (uintptr_t)ptr) {
+                *result = TA_ERROR_STALE;
+            }
+        }
+        index = 0;
+    }
+    return index;
+}
+
+static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result *result)
+{
+    ta_direct *direct = (ta_direct *)self;
+    tai_common *common = &direct->common;
+    size_t alignment = 0, bytes;
+    void *ptr = NULL;
+    uintptr_t addr;
+    uint32_t index, *chain;
+    tai_direct_block *block;
+    ta_result why = tai_common_usable(common);
+    if (why == TA_OK) {
+        why = tai_common_plan(common, request, &alignment);
+    }
+    if (why != TA_OK) {
+        return tai_fail_null(why, result);
+    }
+    if ((request->flags & TA_REQUEST_CACHED_ONLY) != 0) {
+        return tai_common_fail(common, TA_ERROR_NOT_CACHED, result);
+    }
+    bytes = request->size_bytes + (alignment > common->info.granularity_bytes ? alignment : 0);
+    bytes = tai_round_up(bytes, common->info.granularity_bytes);
+    if (!tai_common_charge(common, bytes, request->flags)) {
+        return tai_common_fail(common, TA_ERROR_LIMIT, result);
+    }
+    why = common->backend.vtable->alloc(common->backend.self, bytes, &ptr);
+    if (why != TA_OK) {
+        tai_budget_refund(common->budget, bytes);
+        return tai_common_fail(common, why, result);
+    }
+    addr = (uintptr_t)tai_round_up((size_t)(uintptr_t)ptr, alignment);
+    if ((request->flags & TA_REQUEST_ZEROED) != 0 && (common->info.caps & TA_CAP_FRESH_ZERO) == 0) {
+        why = tai_backend_zero(common->backend, (void *)addr, request->size_bytes, request->stream);
+    }
+    tai_gate_enter(&common->gate, NULL);
+    if (why == TA_OK && !tai_direct_room(direct)) {
+        why = TA_ERROR_RECORDS;
+    }
+    if (why == TA_OK) {
+        index = direct->vacant != 0 ? direct->vacant : direct->end++;
+        block = &direct->blocks[index];
+        direct->vacant = index == direct->vacant ? block->next : direct->vacant;
+        block->addr = addr;
+        block->segment = (uintptr_t)ptr;
+        block->segment_bytes = bytes;
+        block->requested = request->size_bytes;
+        block->tag = request->tag;
+        block->live = 1;
+        chain = tai_direct_chain(direct, addr);
+        block->next = *chain;
+        *chain = index;
+        direct->live_count++;
+        tai_common_count_reserved(common, bytes);
+        tai_common_count_alloc(common, request->size_bytes, bytes);
+        common->miss_count++;
+    }
+    tai_gate_leave(&common->gate, NULL);
+    if (why != TA_OK) {
+        (void)common->backend.vtable->free(common->backend.self, ptr, bytes);
+        tai_budget_refund(common->budget, bytes);
+        return tai_common_fail(common, why, result);
+    }
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return (void *)addr;
+}
+
+/* Takes the record of a live block out of its chain. Inside the gate. */
+static void tai_direct_remove(ta_direct *direct, uint32_t index)
+{
+    tai_direct_block *block = &direct->blocks[index];
+    uint32_t *link = tai_direct_chain(direct, block->addr);
+    while (*link != index) {
+        link = &direct->blocks[*link].next;
+    }
+    *link = block->next;
+    block->next = direct->vacant;
+    direct->vacant = index;
+    block->live = 0;
+    block->generation++;
+    direct->live_count--;
+    direct->common.reserved -= block->segment_bytes;
+    tai_common_count_free(&direct->common, block->requested, block->segment_bytes);
+}
+
+/* Ordered backends: the stream of the call is waited for before the segment goes back. */
+static ta_result tai_direct_wait(tai_common *common, ta_stream stream)
+{
+    uint64_t ticket = 0;
+    ta_result result;
+    if ((common->info.caps & TA_CAP_ORDERED) == 0) {
+        return TA_OK;
+    }
+    result = common->backend.vtable->mark(common->backend.self, stream, &ticket);
+    if (result == TA_OK) {
+        result = common->backend.vtable->sync(common->backend.self, ticket);
+        if (common->backend.vtable->drop != NULL) {
+            common->backend.vtable->drop(common->backend.self, ticket);
+        }
+    }
+    return result;
+}
+
+static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
+{
+    ta_direct *direct = (ta_direct *)self;
+    tai_common *common = &direct->common;
+    tai_direct_block was;
+    uint32_t index;
+    ta_result result = tai_common_usable(common);
+    (void)alignment;
+    if (result != TA_OK || ptr == NULL) {
+        return result;
+    }
+    result = tai_direct_wait(common, stream);
+    if (result != TA_OK) {
+        return result;
+    }
+    memset(&was, 0, sizeof was);
+    tai_gate_enter(&common->gate, NULL);
+    index = tai_direct_find(direct, ptr, &result);
+    if (index != 0 && size != 0 && size != direct->blocks[index].requested) {
+        result = TA_ERROR_SIZE_MISMATCH;
+    } else if (index != 0) {
+        was = direct->blocks[index];
+        tai_direct_remove(direct, index);
+    }
+    tai_gate_leave(&common->gate, NULL);
+    if (result == TA_OK) {
+        /* A backend that refuses to take memory back has lost it: it is not ours any more either way. */
+        (void)common->backend.vtable->free(common->backend.self, (void *)was.segment, was.segment_bytes);
+        tai_budget_refund(common->budget, was.segment_bytes);
+    }
+    return result;
+}
+
+static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    ta_direct *direct = (ta_direct *)self;
+    uint32_t index;
+    ta_result result = tai_common_usable(&direct->common);
+    if (result != TA_OK || ptr == NULL || new_bytes == 0 || new_bytes > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        return result != TA_OK ? result : ptr == NULL ? TA_ERROR_INVALID_ARGUMENT
+             : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
+    }
+    tai_gate_enter(&direct->common.gate, NULL);
+    index = tai_direct_find(direct, ptr, &result);
+    if (index != 0) {
+        tai_direct_block *block = &direct->blocks[index];
+        if (old_bytes != 0 && old_bytes != block->requested) {
+            result = TA_ERROR_SIZE_MISMATCH;
+        } else if (new_bytes > block->segment_bytes - (size_t)(block->addr - block->segment)) {
+            result = TA_ERROR_WOULD_MOVE;
+        } else {
+            direct->common.requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
+            block->requested = new_bytes;
+            direct->common.resize_count++;
+        }
+    }
+    tai_gate_leave(&direct->common.gate, NULL);
+    return result;
+}
+
+static void *tai_direct_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
+{
+    ta_result why = tai_direct_v_resize(self, ptr, old_bytes, new_bytes);
+    if (result != NULL) {
+        *result = why;
+    }
+    return why == TA_OK ? ptr : NULL;
+}
+
+static ta_result tai_direct_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
+{
+    (void)keep_bytes;
+    if (out_released_bytes != NULL) {
+        *out_released_bytes = 0;
+    }
+    return tai_common_usable(&((ta_direct *)self)->common);
+}
+
+static ta_result tai_direct_v_empty_cache(void *self)
+{
+    return tai_common_usable(&((ta_direct *)self)->common);
+}
+
+static size_t tai_direct_reclaim(void *self, size_t want_bytes)
+{
+    (void)self;
+    (void)want_bytes;
+    return 0;
+}
+
+static ta_result tai_direct_v_stats(void *self, ta_stats *out)
+{
+    ta_direct *direct = (ta_direct *)self;
+    return tai_common_stats(&direct->common, direct->table.committed + sizeof *direct, out);
+}
+
+static ta_result tai_direct_v_device(void *self, ta_device *out)
+{
+    *out = ((ta_direct *)self)->common.info.device;
+    return TA_OK;
+}
+
+static ta_result tai_direct_v_dispose(void *self)
+{
+    ta_direct *direct = (ta_direct *)self;
+    tai_common *common = &direct->common;
+    uint32_t i;
+    if (common->disposed) {
+        return TA_OK;
+    }
+    if (tai_common_usable(common) != TA_OK) {
+        return TA_ERROR_FORKED;
+    }
+    for (i = 1; i < direct->end; i++) {
+        if (direct->blocks[i].live) {
+            (void)common->backend.vtable->free(common->backend.self, (void *)direct->blocks[i].segment, direct->blocks[i].segment_bytes);
+        }
+    }
+    tai_common_dispose(common);
+    tai_table_free(&direct->table);
+    TENSORALLOC_FREE(direct->chains);
+    direct->chains = NULL;
+    direct->end = direct->vacant = direct->live_count = 0;
+    common->object_bytes = 0;
+    return TA_OK;
+}
+
+static ta_result tai_direct_v_destroy(void *self)
+{
+    return ta_direct_destroy((ta_direct *)self);
+}
+
+static ta_result tai_direct_v_describe(void *self, const void *ptr, ta_block_info *out)
+{
+    ta_direct *direct = (ta_direct *)self;
+    uint32_t index;
+    ta_result result = tai_common_usable(&direct->common);
+    if (result != TA_OK) {
+        return result;
+    }
+    memset(out, 0, sizeof *out);
+    tai_gate_enter(&direct->common.gate, NULL);
+    index = tai_direct_find(direct, ptr, &result);
+    if (index != 0) {
+        const tai_direct_block *block = &direct->blocks[index];
+        out->ptr = (void *)block->addr;
+        out->requested_bytes = block->requested;
+        out->capacity_bytes = block->segment_bytes - (size_t)(block->addr - block->segment);
+        out->state = TA_BLOCK_LIVE;
+        out->tag = block->tag;
+        out->id.owner = direct->common.id;
+        out->id.index = index;
+        out->id.generation = block->generation;
+    }
+    tai_gate_leave(&direct->common.gate, NULL);
+    return result;
+}
+
+static const ta_allocator_vtable tai_direct_vtable = {
+    sizeof(ta_allocator_vtable), "direct", tai_direct_v_alloc, tai_direct_v_resize, tai_direct_v_remap, tai_direct_v_free,
+    tai_direct_v_empty_cache, tai_direct_v_trim, tai_direct_v_stats, tai_direct_v_device, tai_direct_v_dispose,
+    tai_direct_v_destroy, tai_direct_v_describe
+};
+
+TENSORALLOC_DEF ta_allocator ta_direct_allocator(ta_direct *direct)
+{
+    ta_allocator allocator;
+    allocator.vtable = &tai_direct_vtable;
+    allocator.self = direct;
+    return allocator;
+}
+
+TENSORALLOC_DEF ta_result ta_direct_create(const ta_direct_desc *desc, ta_direct **out)
+{
+    ta_direct *direct;
+    ta_direct_desc d;
+    ta_result result;
+    size_t count = tai_block_count_default();
+    if (out == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    *out = NULL;
+    memset(&d, 0, sizeof d);
+    if (desc != NULL) {
+        d = *desc;
+    }
+    direct = (ta_direct *)TENSORALLOC_MALLOC(sizeof *direct);
+    if (direct == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(direct, 0, sizeof *direct);
+    result = tai_common_init(&direct->common, direct, d.budget, d.backend, d.limit_bytes, d.name != NULL ? d.name : "direct", 0);
+    if (result != TA_OK) {
+        TENSORALLOC_FREE(direct);
+        return result;
+    }
+    direct->chain_bits = 8;
+    direct->chains = (uint32_t *)TENSORALLOC_MALLOC(sizeof(uint32_t) << 8);
+    if (direct->chains != NULL) {
+        memset(direct->chains, 0, sizeof(uint32_t) << 8);
+    }
+    if ((direct->common.info.caps & TA_CAP_SEGMENTS) == 0) {
+        result = TA_ERROR_UNSUPPORTED;
+    } else if (direct->chains == NULL ||
+               !tai_table_init(&direct->table, count * sizeof(tai_direct_block), 1024 * sizeof(tai_direct_block)) ||
+               !tai_table_ensure(&direct->table, sizeof(tai_direct_block))) {
+        result = TA_ERROR_RECORDS;
+    }
+    if (result != TA_OK) {
+        tai_table_free(&direct->table);
+        TENSORALLOC_FREE(direct->chains);
+        if (direct->common.budget_owned) {
+            (void)ta_budget_destroy(direct->common.budget);
+        }
+        TENSORALLOC_FREE(direct);
+        return result;
+    }
+    direct->blocks = (tai_direct_block *)(void *)direct->table.base;
+    direct->end = 1;
+    direct->common.object_bytes = sizeof(uint32_t) << 8;
+    direct->common.member.reclaim = tai_direct_reclaim;
+    tai_budget_join(direct->common.budget, &direct->common.member);
+    *out = direct;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_direct_destroy(ta_direct *direct)
+{
+    ta_result result;
+    if (direct == NULL) {
+        return TA_OK;
+    }
+    result = tai_direct_v_dispose(direct);
+    if (result == TA_OK) {
+        if (direct->common.budget_owned) {
+            (void)ta_budget_destroy(direct->common.budget);
+        }
+        TENSORALLOC_FREE(direct);
+    }
+    return result;
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:ALLOCATOR-IMPL] calls through the table, buffers, and an allocator as a backend.
+  Uses: nothing but the public interface.
+  -------------------------------------------------------------------------------------------------------*/
+static int tai_allocator_ok(ta_allocator allocator)
+{
+    return allocator.vtable != NULL && allocator.self != NULL && allocator.vtable->struct_bytes == sizeof(ta_allocator_vtable);
+}
+
+TENSORALLOC_DEF void *ta_allocator_alloc(ta_allocator allocator, const ta_request *request, ta_result *result)
+{
+    if (!tai_allocator_ok(allocator) || request == NULL) {
+        return tai_fail_null(TA_ERROR_INVALID_ARGUMENT, result);
+    }
+    return allocator.vtable->alloc(allocator.self, request, result);
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_free(ta_allocator allocator, void *ptr, size_t size_bytes, size_t alignment_bytes,
+                                            ta_stream stream)
+{
+    if (!tai_allocator_ok(allocator)) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    return allocator.vtable->free(allocator.self, ptr, size_bytes, alignment_bytes, stream);
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_resize_in_place(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    if (!tai_allocator_ok(allocator)) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    return allocator.vtable->resize_in_place(allocator.self, ptr, old_bytes, new_bytes);
+}
+
+TENSORALLOC_DEF void *ta_allocator_remap(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
+{
+    if (!tai_allocator_ok(allocator)) {
+        return tai_fail_null(TA_ERROR_INVALID_ARGUMENT, result);
+    }
+    return allocator.vtable->remap(allocator.self, ptr, old_bytes, new_bytes, result);
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_empty_cache(ta_allocator allocator)
+{
+    return tai_allocator_ok(allocator) ? allocator.vtable->empty_cache(allocator.self) : TA_ERROR_INVALID_ARGUMENT;
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_trim(ta_allocator allocator, size_t keep_bytes, size_t *out_released_bytes)
+{
+    if (!tai_allocator_ok(allocator)) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    return allocator.vtable->trim(allocator.self, keep_bytes, out_released_bytes);
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_get_stats(ta_allocator allocator, ta_stats *out)
+{
+    return tai_allocator_ok(allocator) && out != NULL ? allocator.vtable->stats(allocator.self, out) : TA_ERROR_INVALID_ARGUMENT;
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_get_device(ta_allocator allocator, ta_device *out)
+{
+    return tai_allocator_ok(allocator) && out != NULL ? allocator.vtable->device(allocator.self, out) : TA_ERROR_INVALID_ARGUMENT;
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_dispose(ta_allocator allocator)
+{
+    return tai_allocator_ok(allocator) ? allocator.vtable->dispose(allocator.self) : TA_ERROR_INVALID_ARGUMENT;
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_destroy(ta_allocator allocator)
+{
+    if (allocator.self == NULL) {
+        return TA_OK;
+    }
+    return tai_allocator_ok(allocator) ? allocator.vtable->destroy(allocator.self) : TA_ERROR_INVALID_ARGUMENT;
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_describe(ta_allocator allocator, const void *ptr, ta_block_info *out)
+{
+    if (!tai_allocator_ok(allocator) || ptr == NULL || out == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    return allocator.vtable->describe(allocator.self, ptr, out);
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_alloc_buffer(ta_allocator allocator, const ta_request *request, ta_buffer *out)
+{
+    ta_result result = TA_OK;
+    ta_block_info info;
+    void *ptr;
+    if (out == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    memset(out, 0, sizeof *out);
+    ptr = ta_allocator_alloc(allocator, request, &result);
+    if (ptr == NULL) {
+        return result;
+    }
+    result = ta_allocator_describe(allocator, ptr, &info);
+    if (result != TA_OK) {
+        (void)ta_allocator_free(allocator, ptr, request->size_bytes, request->alignment_bytes, request->stream);
+        return result;
+    }
+    out->data = ptr;
+    out->size_bytes = request->size_bytes;
+    out->capacity_bytes = info.capacity_bytes;
+    out->id = info.id;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_check_buffer(ta_allocator allocator, const ta_buffer *buffer)
+{
+    ta_block_info info;
+    ta_result result;
+    if (buffer == NULL || buffer->data == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    result = ta_allocator_describe(allocator, buffer->data, &info);
+    if (result == TA_OK && info.id.owner != buffer->id.owner) {
+        return TA_ERROR_FOREIGN;
+    }
+    if (result == TA_OK && (info.id.index != buffer->id.index || info.id.generation != buffer->id.generation)) {
+        return TA_ERROR_STALE;
+    }
+    return result == TA_ERROR_INTERIOR ? TA_ERROR_STALE : result; /* its place became part of another block */
+}
+
+TENSORALLOC_DEF ta_result ta_allocator_free_buffer(ta_allocator allocator, ta_buffer *buffer, ta_stream stream)
+{
+    ta_result result;
+    if (buffer == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    if (buffer->data == NULL) {
+        return TA_OK;
+    }
+    result = ta_allocator_check_buffer(allocator, buffer);
+    if (result == TA_OK) {
+        result = ta_allocator_free(allocator, buffer->data, 0, 0, stream);
+    }
+    if (result == TA_OK) {
+        memset(buffer, 0, sizeof *buffer);
+    }
+    return result;
+}
+
+/* ---- an allocator as a backend: each segment is a block of it */
+static void tai_upstream_info(void *self, ta_backend_info *out)
+{
+    const ta_upstream *state = (const ta_upstream *)self;
+    memset(out, 0, sizeof *out);
+    (void)ta_allocator_get_device(state->allocator, &out->device);
+    out->caps = TA_CAP_SEGMENTS | (out->device.type == TA_DEVICE_HOST ? (uint32_t)TA_CAP_HOST_ACCESS : 0u);
+    out->granularity_bytes = state->granularity_bytes;
+    out->alignment_bytes = out->device.type == TA_DEVICE_HOST ? 64 : 256;
+}
+
+static ta_result tai_upstream_alloc(void *self, size_t size, void **out)
+{
+    const ta_upstream *state = (const ta_upstream *)self;
+    ta_request request;
+    ta_result result = TA_OK;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    request.alignment_bytes = state->granularity_bytes;
+    *out = ta_allocator_alloc(state->allocator, &request, &result);
+    return result;
+}
+
+static ta_result tai_upstream_free(void *self, void *ptr, size_t size)
+{
+    const ta_upstream *state = (const ta_upstream *)self;
+    return ta_allocator_free(state->allocator, ptr, size, state->granularity_bytes, 0);
+}
+
+static const ta_backend_vtable tai_upstream_vtable = {
+    sizeof(ta_backend_vtable), "upstream", tai_upstream_info, tai_upstream_alloc, tai_upstream_free,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+};
+
+TENSORALLOC_DEF ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator, size_t granularity_bytes, ta_backend *out)
+{
+    ta_device device;
+    ta_result result;
+    if (granularity_bytes == 0) {
+        granularity_bytes = 65536;
+    }
+    if (state == NULL || out == NULL || !tai_allocator_ok(allocator) || !tai_is_power_of_two(granularity_bytes) ||
+        granularity_bytes < 256) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    result = ta_allocator_get_device(allocator, &device);
+    if (result != TA_OK || device.type != TA_DEVICE_HOST) {
+        return result != TA_OK ? result : TA_ERROR_UNSUPPORTED; /* zero and copy would need the upstream's backend */
+    }
+    state->allocator = allocator;
+    state->granularity_bytes = granularity_bytes;
+    out->vtable = &tai_upstream_vtable;
+    out->self = state;
+    return TA_OK;
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:TENSOR-IMPL] dtypes, shapes, strides. Pure but for create and destroy.
+  Uses: ALLOCATOR-IMPL.
+  -------------------------------------------------------------------------------------------------------*/
+TENSORALLOC_DEF size_t ta_dtype_size(ta_dtype dtype)
+{
+    static const uint8_t bytes[] = {
+#define TAI_DTYPE_BYTES(name, size) size,
+        TA_DTYPE_LIST(TAI_DTYPE_BYTES)
+#undef TAI_DTYPE_BYTES
+    };
+    return (int)dtype >= 0 && (int)dtype < (int)TA_DTYPE_COUNT ? bytes[(int)dtype] : 0;
+}
+
+TENSORALLOC_DEF size_t ta_dtype_alignment(ta_dtype dtype)
+{
+    size_t size = ta_dtype_size(dtype);
+    return dtype == TA_C64 || dtype == TA_C128 ? size / 2 : size;
+}
+
+TENSORALLOC_DEF const char *ta_dtype_name(ta_dtype dtype)
+{
+    static const char *const names[] = {"f16", "bf16", "f32", "f64", "f8_e4m3", "f8_e5m2", "i8", "i16", "i32", "i64",
+                                        "u8", "u16", "u32", "u64", "bool", "c64", "c128"};
+    return (int)dtype >= 0 && (int)dtype < (int)TA_DTYPE_COUNT ? names[(int)dtype] : "?";
+}
+
+static int tai_mul_i64(int64_t a, int64_t b, int64_t *out) /* both >= 0 */
+{
+    if (a != 0 && b > INT64_MAX / a) {
+        return 0;
+    }
+    *out = a * b;
+    return 1;
+}
+
+TENSORALLOC_DEF ta_result ta_shape_elements(const int64_t *dims, int rank, int64_t *out)
+{
+    int64_t product = 1;
+    int i, empty = 0;
+    if (out == NULL || rank < 0 || rank > TA_RANK_MAX || (dims == NULL && rank != 0)) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    for (i = 0; i < rank; i++) {
+        if (dims[i] < 0) {
+            return TA_ERROR_INVALID_ARGUMENT;
+        }
+    }
+    for (i = 0; i < rank; i++) {
+        if (dims[i] == 0) {
+            empty = 1;
+        } else if (!tai_mul_i64(product, dims[i], &product)) {
+            return TA_ERROR_OVERFLOW;
+        }
+    }
+    *out = empty ? 0 : product;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_shape_bytes(const int64_t *dims, int rank, ta_dtype dtype, size_t *out)
+{
+    int64_t elements = 0;
+    size_t size = ta_dtype_size(dtype);
+    ta_result result = ta_shape_elements(dims, rank, &elements);
+    if (out == NULL || size == 0) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    if (result == TA_OK) {
+        if ((uint64_t)elements > (uint64_t)PTRDIFF_MAX / size) {
+            return TA_ERROR_OVERFLOW;
+        }
+        *out = (size_t)elements * size;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_strides_row_major(const int64_t *dims, int rank, int64_t *strides)
+{
+    int64_t elements = 0, stride = 1;
+    int i;
+    ta_result result = ta_shape_elements(dims, rank, &elements);
+    if (strides == NULL && rank != 0) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    for (i = rank; i-- > 0;) {
+        strides[i] = stride;
+        stride *= dims[i] == 0 ? 1 : dims[i]; /* the product of the nonzero ones fits */
+    }
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_shape_offset(const int64_t *dims, const int64_t *strides, const int64_t *index, int rank, int64_t *out)
+{
+    int64_t offset = 0;
+    int i;
+    if (out == NULL || rank < 0 || rank > TA_RANK_MAX || (rank != 0 && (dims == NULL || strides == NULL || index == NULL))) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    for (i = 0; i < rank; i++) {
+        if (index[i] < 0 || index[i] >= dims[i]) {
+            return TA_ERROR_INVALID_ARGUMENT;
+        }
+    }
+    for (i = 0; i < rank; i++) {
+        int64_t step = 0;
+        int negative = strides[i] < 0;
+        if (strides[i] == INT64_MIN || !tai_mul_i64(index[i], negative ? -strides[i] : strides[i], &step)) {
+            return TA_ERROR_OVERFLOW;
+        }
+        step = negative ? -step : step;
+        if ((step > 0 && offset > INT64_MAX - step) || (step < 0 && offset < INT64_MIN - step)) {
+            return TA_ERROR_OVERFLOW;
+        }
+        offset += step;
+    }
+    *out = offset;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_tensor_create(ta_allocator allocator, ta_dtype dtype, const int64_t *dims, int rank,
+                                           size_t alignment_bytes, ta_stream stream, ta_tensor *out)
+{
+    ta_tensor tensor;
+    ta_request request;
+    size_t bytes = 0;
+    ta_result result;
+    if (out == NULL) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
+    memset(out, 0, sizeof *out);
+    memset(&tensor, 0, sizeof tensor);
+    memset(&request, 0, sizeof request);
+    result = ta_shape_bytes(dims, rank, dtype, &bytes);
+    if (result == TA_OK) {
+        result = ta_strides_row_major(dims, rank, tensor.strides);
+    }
+    if (result == TA_OK && bytes != 0) {
+        request.size_bytes = bytes;
+        request.alignment_bytes = alignment_bytes;
+        request.stream = stream;
+        result = ta_allocator_alloc_buffer(allocator, &request, &tensor.buffer);
+    }
+    if (result == TA_OK) {
+        tensor.allocator = allocator;
+        tensor.dtype = dtype;
+        tensor.rank = rank;
+        if (rank != 0) {
+            memcpy(tensor.dims, dims, (size_t)rank * sizeof *dims);
+        }
+        *out = tensor;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_tensor_destroy(ta_tensor *tensor, ta_stream stream)
+{
+    ta_result result = TA_OK;
+    if (tensor == NULL) {
+        return TA_OK;
+    }
+    if (tensor->buffer.data != NULL) {
+        result = ta_allocator_free_buffer(tensor->allocator, &tensor->buffer, stream);
+    }
+    if (result == TA_OK) {
+        memset(tensor, 0, sizeof *tensor);
+    }
+    return result;
+}
+
+TENSORALLOC_DEF void *ta_tensor_at(const ta_tensor *tensor, const int64_t *index)
+{
+    int64_t offset = 0;
+    if (tensor == NULL || tensor->buffer.data == NULL ||
+        ta_shape_offset(tensor->dims, tensor->strides, index, tensor->rank, &offset) != TA_OK) {
+        return NULL;
+    }
+    return (char *)tensor->buffer.data + offset * (int64_t)ta_dtype_size(tensor->dtype);
+}
+
+TENSORALLOC_DEF int ta_tensor_is_contiguous(const ta_tensor *tensor)
+{
+    int64_t strides[TA_RANK_MAX];
+    int i;
+    if (tensor == NULL || ta_strides_row_major(tensor->dims, tensor->rank, strides) != TA_OK) {
+        return 0;
+    }
+    for (i = 0; i < tensor->rank; i++) {
+        if (tensor->dims[i] > 1 && tensor->strides[i] != strides[i]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:REPORT] text for people.
+  Uses: the public interface, snprintf.
+  -------------------------------------------------------------------------------------------------------*/
+TENSORALLOC_DEF double ta_stats_hit_rate(const ta_stats *stats)
+{
+    return stats == NULL || stats->allocation_count == 0 ? 0.0 : (double)stats->hit_count / (double)stats->allocation_count;
+}
+
+/* A size with its unit, 4 digits: "1.500 MiB". */
+static const char *tai_size_text(size_t bytes, char *out, size_t out_bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    int unit = 0;
+    if (bytes == TA_UNLIMITED) {
+        (void)snprintf(out, out_bytes, "unlimited");
+        return out;
+    }
+    while (value >= 1024.0 && unit < 4) {
+        value /= 1024.0;
+        unit++;
+    }
+    (void)snprintf(out, out_bytes, unit == 0 ? "%.0f %s" : "%.2f %s", value, units[unit]);
+    return out;
+}
+
+TENSORALLOC_DEF size_t ta_report(ta_allocator allocator, char *text, size_t text_bytes)
+{
+    ta_stats s;
+    char a[7][32];
+    int length;
+    if ((text == NULL && text_bytes != 0) || ta_allocator_get_stats(allocator, &s) != TA_OK) {
+        return 0;
+    }
+    length = snprintf(text, text_bytes,
+        "%s: %s in use in %llu blocks (%s requested, %s wasted), %s cached, %s reserved (peak %s)\n"
+        "  allocations %llu, frees %llu, hit rate %.2f %% (%llu grew, %llu recommitted), failures %llu\n"
+        "  thread caches %llu B, pending %llu B, trimmed %llu B, address range %llu MiB, records %s\n",
+        allocator.vtable->kind, tai_size_text(s.in_use_bytes, a[0], sizeof a[0]), (unsigned long long)s.live_count,
+        tai_size_text(s.requested_bytes, a[1], sizeof a[1]), tai_size_text(s.wasted_bytes, a[2], sizeof a[2]),
+        tai_size_text(s.cached_bytes, a[3], sizeof a[3]), tai_size_text(s.reserved_bytes, a[4], sizeof a[4]),
+        tai_size_text(s.peak_reserved_bytes, a[5], sizeof a[5]), (unsigned long long)s.allocation_count,
+        (unsigned long long)s.deallocation_count, 100.0 * ta_stats_hit_rate(&s), (unsigned long long)s.miss_grow_count,
+        (unsigned long long)s.miss_recommit_count, (unsigned long long)s.failure_count,
+        (unsigned long long)s.thread_cached_bytes, (unsigned long long)s.pending_bytes, (unsigned long long)s.trimmed_bytes,
+        (unsigned long long)(s.address_range_bytes >> 20), tai_size_text(s.record_bytes, a[6], sizeof a[6]));
+    return length > 0 ? (size_t)length : 0;
+}
+
+TENSORALLOC_DEF size_t ta_failure_report(const ta_failure *failure, char *text, size_t text_bytes)
+{
+    char size[32], a[32], b[32], c[32];
+    int length = 0;
+    if (failure == NULL || (text == NULL && text_bytes != 0)) {
+        return 0;
+    }
+    tai_size_text(failure->requested_bytes, size, sizeof size);
+    switch ((int)failure->result) {
+    case TA_ERROR_LIMIT:
+        length = snprintf(text, text_bytes, "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)", size,
+                          tai_size_text(failure->limit_bytes, a, sizeof a), tai_size_text(failure->budget_used_bytes, b, sizeof b),
+                          tai_size_text(failure->reserved_bytes, c, sizeof c));
+        break;
+    case TA_ERROR_FRAGMENTED:
+        length = snprintf(text, text_bytes, "%s do not fit in one piece: %s are free, the largest free block has %s", size,
+                          tai_size_text(failure->free_bytes, a, sizeof a), tai_size_text(failure->largest_free_bytes, b, sizeof b));
+        break;
+    case TA_ERROR_OUT_OF_MEMORY:
+    case TA_ERROR_BACKEND:
+        length = snprintf(text, text_bytes, "%s do not fit: the backend refused (code %lld) with %s reserved, %s of it in use", size,
+                          (long long)failure->backend_code, tai_size_text(failure->reserved_bytes, a, sizeof a),
+                          tai_size_text(failure->in_use_bytes, b, sizeof b));
+        break;
+    default:
+        length = snprintf(text, text_bytes, "%s: %s", size, ta_result_text(failure->result));
+        break;
+    }
+    return length > 0 ? (size_t)length : 0;
+}
+
+#endif /* TENSORALLOC_IMPLEMENTATION_ONCE */
+#endif /* TENSORALLOC_IMPLEMENTATION */
