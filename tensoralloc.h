@@ -879,7 +879,7 @@ extern long syscall(long number, ...);
     #define TAI_LIKELY(x) __builtin_expect(!!(x), 1)
     #define TAI_UNLIKELY(x) __builtin_expect(!!(x), 0)
     #define TAI_NOINLINE __attribute__((noinline))
-    #define TAI_INLINE static inline __attribute__((always_inline, unused))
+    #define TAI_INLINE static inline __attribute__((always_inline))
 #else
     #define TAI_LIKELY(x) (x)
     #define TAI_UNLIKELY(x) (x)
@@ -928,6 +928,17 @@ static int tai_vm_commit(void *ptr, size_t size)
 #endif
 }
 
+static int tai_vm_release(void *ptr, size_t size)
+{
+#ifdef TAI_OS_WINDOWS
+    (void)size;
+    return VirtualFree(ptr, 0, MEM_RELEASE) != 0;
+#else
+    return munmap(ptr, size) == 0;
+#endif
+}
+
+#ifndef TENSORALLOC_MALLOC_BACKEND
 static int tai_vm_decommit(void *ptr, size_t size)
 {
 #ifdef TAI_OS_WINDOWS
@@ -941,16 +952,6 @@ static int tai_vm_decommit(void *ptr, size_t size)
 #endif
 }
 
-static int tai_vm_release(void *ptr, size_t size)
-{
-#ifdef TAI_OS_WINDOWS
-    (void)size;
-    return VirtualFree(ptr, 0, MEM_RELEASE) != 0;
-#else
-    return munmap(ptr, size) == 0;
-#endif
-}
-
 static void tai_vm_want_huge_pages(void *ptr, size_t size)
 {
 #if defined(__linux__)
@@ -960,7 +961,7 @@ static void tai_vm_want_huge_pages(void *ptr, size_t size)
     (void)size;
 #endif
 }
-
+#endif /* TENSORALLOC_MALLOC_BACKEND */
 
 /* Physical memory; 8 GiB where it cannot be asked. */
 static size_t tai_physical_bytes(void)
@@ -1093,6 +1094,8 @@ static void tai_barrier_all_threads(void)
 #else
     #define TAI_INVARIANT(x) ((void)0)
 #endif
+/* A bad argument: an assert in debug builds, and the error in all. */
+#define TAI_BAD(why) (TAI_ASSERT(!"bad argument"), (why))
 #ifndef TENSORALLOC_LOG
     #define TENSORALLOC_LOG(result, text) ((void)0)
 #endif
@@ -1128,7 +1131,6 @@ static void *tai_fail_null(ta_result why, ta_result *result)
         #define TENSORALLOC_STORE_RELAXED(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
         #define TENSORALLOC_STORE_RELEASE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
         #define TENSORALLOC_EXCHANGE32(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
-        #define TENSORALLOC_ADD32(p, v) __atomic_fetch_add((p), (v), __ATOMIC_ACQ_REL)
         #define TENSORALLOC_CAS32(p, expected, desired) \
             __atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
         #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired) /* size_t */
@@ -1140,7 +1142,6 @@ static void *tai_fail_null(ta_result why, ta_result *result)
         #define TENSORALLOC_STORE_RELAXED(p, v) (*(p) = (v))
         #define TENSORALLOC_STORE_RELEASE(p, v) (_ReadWriteBarrier(), *(p) = (v))
         #define TENSORALLOC_EXCHANGE32(p, v) ((uint32_t)_InterlockedExchange((volatile long *)(p), (long)(v)))
-        #define TENSORALLOC_ADD32(p, v) ((uint32_t)_InterlockedExchangeAdd((volatile long *)(p), (long)(v)))
         #define TENSORALLOC_CAS32(p, expected, desired) \
             (_InterlockedCompareExchange((volatile long *)(p), (long)(desired), (long)*(expected)) == (long)*(expected))
         #if defined(_WIN64)
@@ -1249,6 +1250,8 @@ static void tai_gate_leave(tai_gate *gate, tai_holder *me)
     (void)gate;
     (void)me;
 }
+    #define tai_gate_enter_hot(gate, me) tai_gate_enter(gate, me)
+    #define tai_gate_leave_hot(gate, me) tai_gate_leave(gate, me)
 #else
 static TAI_NOINLINE void tai_gate_enter_slow(tai_gate *gate, tai_holder *me)
 {
@@ -1280,8 +1283,8 @@ static TAI_NOINLINE void tai_gate_enter_slow(tai_gate *gate, tai_holder *me)
     }
 }
 
-/* me: the calling thread's holder, or NULL if it has none. */
-TAI_INLINE void tai_gate_enter(tai_gate *gate, tai_holder *me)
+/* me: the calling thread's holder, or NULL if it has none. The hot ones are inlined. */
+TAI_INLINE void tai_gate_enter_hot(tai_gate *gate, tai_holder *me)
 {
     if (TAI_LIKELY(me != NULL)) {
         TENSORALLOC_STORE_RELAXED(&me->inside, 1u);
@@ -1297,13 +1300,23 @@ TAI_INLINE void tai_gate_enter(tai_gate *gate, tai_holder *me)
     }
 }
 
-TAI_INLINE void tai_gate_leave(tai_gate *gate, tai_holder *me)
+TAI_INLINE void tai_gate_leave_hot(tai_gate *gate, tai_holder *me)
 {
     if (TAI_LIKELY(me != NULL && me->inside != 0)) {
         TENSORALLOC_STORE_RELEASE(&me->inside, 0u);
     } else if (!gate->single_threaded) {
         TAI_LOCK_RELEASE(&gate->lock);
     }
+}
+
+static TAI_NOINLINE void tai_gate_enter(tai_gate *gate, tai_holder *me)
+{
+    tai_gate_enter_hot(gate, me);
+}
+
+static TAI_NOINLINE void tai_gate_leave(tai_gate *gate, tai_holder *me)
+{
+    tai_gate_leave_hot(gate, me);
 }
 
 /* The holder goes away; called inside the gate by its thread, or with nobody else in a call. */
@@ -1635,7 +1648,7 @@ TENSORALLOC_DEF ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer,
 {
     size_t front = (size_t)(0 - (uintptr_t)buffer) & 63;
     if (state == NULL || buffer == NULL || out == NULL || size_bytes < 256) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     state->base = (uintptr_t)buffer + front;
     state->size_bytes = tai_round_down(size_bytes - front, 64);
@@ -1747,7 +1760,7 @@ TENSORALLOC_DEF ta_result ta_budget_create(const ta_budget_desc *desc, ta_budget
     ta_backend backend;
     ta_result result;
     if (out == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     *out = NULL;
     backend = ta_backend_host();
@@ -1786,7 +1799,7 @@ TENSORALLOC_DEF ta_result ta_budget_destroy(ta_budget *budget)
 TENSORALLOC_DEF ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_bytes)
 {
     if (budget == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     TENSORALLOC_STORE_RELAXED(&budget->limit, limit_bytes == 0 ? TA_UNLIMITED : limit_bytes);
     return TA_OK;
@@ -1795,7 +1808,7 @@ TENSORALLOC_DEF ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_by
 TENSORALLOC_DEF ta_result ta_budget_get_stats(ta_budget *budget, ta_budget_stats *out)
 {
     if (budget == NULL || out == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     memset(out, 0, sizeof *out);
     out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&budget->limit);
@@ -1928,7 +1941,7 @@ static ta_result tai_budget_resolve(ta_budget *shared, ta_backend backend, size_
 
      live      addr size requested tag | prev next | left = recorded uses | class, stream, region
      cached    addr size               | prev next | left = next in the cache list
-     free      addr size               | prev next | left, right = tree in a bin
+     free      addr size requested=bin | prev next | left, right = tree in that bin
      pending   addr size               | prev next | right = uses to wait for
      busy      addr size               | prev next | (in no list; one thread works on it)
      vacant                                          left = next vacant
@@ -1939,6 +1952,15 @@ enum {
     TAI_FLAG_ALIGNMENT_SHIFT = 3 /* live: log2 of a larger alignment than the granule stands in the bits from here on */
 };
 
+/* What a block has in common with the one it is cut from. */
+typedef struct tai_place {
+    uint8_t class_index;  /* of thread caches; 0: never cached there */
+    uint8_t flags;
+    uint16_t stream;      /* index of the home stream; 0: ready for all */
+    uint32_t region : 31; /* index */
+    uint32_t heap : 1;
+} tai_place;
+
 typedef struct tai_block {
     uintptr_t addr;
     size_t size;      /* capacity */
@@ -1948,10 +1970,7 @@ typedef struct tai_block {
     uint32_t left, right; /* see above */
     uint32_t generation;
     uint32_t state;       /* TAI_*; changes between live and cached without the gate, by the owner of the block */
-    uint8_t class_index;  /* of thread caches; 0: never cached there */
-    uint8_t flags;
-    uint16_t stream;      /* index of the home stream; 0: ready for all */
-    uint32_t region;      /* index */
+    tai_place place;
 } tai_block;
 
 /* Zeroed memory that grows at its end and never moves: addresses first, pages as needed. */
@@ -2096,17 +2115,18 @@ static void tai_block_recycle(tai_blocks *blocks, uint32_t index)
   regions have committed; the gate is never held while the backend runs.
   -------------------------------------------------------------------------------------------------------*/
 enum { TAI_SMALL = 0, TAI_LARGE = 1 };
-#define TAI_OCTAVES 48
 #define TAI_SUBS 16
+#define TAI_BINS (48 * TAI_SUBS)
 #define TAI_LARGE_WINDOW_BYTES ((size_t)65536)
 #define TAI_HUGE_PAGE_BYTES ((size_t)2 << 20)
 #define TAI_ALIGNMENT_MAX ((size_t)1 << 30)
 
-/* Free blocks of one stream in one heap: 16 bins per doubling, each a treap ordered by (size, address). */
+/* Free blocks of one stream in one heap: 16 bins per doubling, each a treap ordered by (size, address). A bit per bin
+   that is not empty, and a bit per word of those that is not 0. */
 typedef struct tai_bins {
-    uint64_t octaves;
-    uint32_t subs[TAI_OCTAVES];
-    uint32_t roots[TAI_OCTAVES * TAI_SUBS];
+    uint64_t summary;
+    uint64_t words[TAI_BINS / 64];
+    uint32_t roots[TAI_BINS];
 } tai_bins;
 
 typedef struct tai_region {
@@ -2129,7 +2149,6 @@ typedef struct tai_region {
 
 typedef struct tai_stream {
     ta_stream id;
-    tai_bins *bins[2];
     uint32_t pending_first, pending_last; /* uses whose tickets are marked on this stream, oldest first */
 } tai_stream;
 
@@ -2154,6 +2173,7 @@ typedef struct tai_space {
     tai_blocks blocks;
     tai_region *primary[2]; /* first region of each heap: the ones that are looked at outside the gate */
     tai_heap heaps[2];      /* [TAI_LARGE] alone when undivided */
+    tai_bins **bins;        /* of stream s and heap h at [2 * s + h] */
     tai_stream *streams;    /* [0] is "ready for all" */
     uint32_t stream_count;
     uint32_t stream_room;
@@ -2187,15 +2207,11 @@ typedef struct tai_space {
 } tai_space;
 
 /* ---- bins */
-TAI_INLINE uint32_t tai_bin_of(const tai_space *space, size_t size)
+/* Bin of a size >= 16: 16 steps per doubling. */
+TAI_INLINE uint32_t tai_bin_of(size_t size)
 {
-    uint64_t units = (uint64_t)size >> space->granule_shift;
-    uint32_t high;
-    if (units < TAI_SUBS) {
-        return (uint32_t)units;
-    }
-    high = tai_high_bit(units);
-    return ((high - 3) << 4) | ((uint32_t)(units >> (high - 4)) & (TAI_SUBS - 1));
+    uint32_t shift = tai_high_bit((uint64_t)size) - 4;
+    return (shift << 4) + (uint32_t)(size >> shift) - TAI_SUBS;
 }
 
 TAI_INLINE int tai_block_before(const tai_block *a, const tai_block *b)
@@ -2209,12 +2225,10 @@ TAI_INLINE uint32_t tai_priority(uint32_t index)
     return index * 0x9E3779B1u;
 }
 
-static void tai_bins_insert(tai_space *space, tai_bins *bins, uint32_t index)
+static TAI_NOINLINE void tai_tree_insert(tai_block *at, uint32_t *link, uint32_t index)
 {
-    tai_block *at = space->blocks.at;
     const tai_block *block = &at[index];
-    uint32_t bin = tai_bin_of(space, block->size), priority = tai_priority(index);
-    uint32_t *link = &bins->roots[bin], *left, *right, tree;
+    uint32_t priority = tai_priority(index), *left, *right, tree;
     while (*link != 0 && tai_priority(*link) >= priority) {
         link = tai_block_before(block, &at[*link]) ? &at[*link].left : &at[*link].right;
     }
@@ -2235,16 +2249,12 @@ static void tai_bins_insert(tai_space *space, tai_bins *bins, uint32_t index)
     }
     *left = 0;
     *right = 0;
-    bins->subs[bin >> 4] |= 1u << (bin & (TAI_SUBS - 1));
-    bins->octaves |= (uint64_t)1 << (bin >> 4);
 }
 
-static void tai_bins_remove(tai_space *space, tai_bins *bins, uint32_t index)
+static TAI_NOINLINE void tai_tree_remove(tai_block *at, uint32_t *link, uint32_t index)
 {
-    tai_block *at = space->blocks.at;
     const tai_block *block = &at[index];
-    uint32_t bin = tai_bin_of(space, block->size);
-    uint32_t *link = &bins->roots[bin], left = block->left, right = block->right;
+    uint32_t left = block->left, right = block->right;
     while (*link != index) {
         TAI_INVARIANT(*link != 0);
         link = tai_block_before(block, &at[*link]) ? &at[*link].left : &at[*link].right;
@@ -2261,20 +2271,62 @@ static void tai_bins_remove(tai_space *space, tai_bins *bins, uint32_t index)
         }
     }
     *link = left != 0 ? left : right;
-    if (bins->roots[bin] == 0) {
-        bins->subs[bin >> 4] &= ~(1u << (bin & (TAI_SUBS - 1)));
-        if (bins->subs[bin >> 4] == 0) {
-            bins->octaves &= ~((uint64_t)1 << (bin >> 4));
-        }
+}
+
+/* Most bins hold one block or none: those cases stay short. */
+TAI_INLINE void tai_bins_insert(tai_space *space, tai_bins *bins, uint32_t index)
+{
+    tai_block *block = &space->blocks.at[index];
+    uint32_t bin = tai_bin_of(block->size);
+    block->requested = bin;
+    if (TAI_LIKELY(bins->roots[bin] == 0)) {
+        bins->roots[bin] = index;
+        bins->words[bin >> 6] |= (uint64_t)1 << (bin & 63);
+        bins->summary |= (uint64_t)1 << (bin >> 6);
+        block->left = 0;
+        block->right = 0;
+    } else {
+        tai_tree_insert(space->blocks.at, &bins->roots[bin], index);
     }
 }
 
+TAI_INLINE void tai_bins_remove(tai_space *space, tai_bins *bins, uint32_t index)
+{
+    const tai_block *block = &space->blocks.at[index];
+    uint32_t bin = (uint32_t)block->requested;
+    if (TAI_LIKELY((block->left | block->right) == 0 && bins->roots[bin] == index)) {
+        bins->roots[bin] = 0;
+        bins->words[bin >> 6] &= ~((uint64_t)1 << (bin & 63));
+        if (bins->words[bin >> 6] == 0) {
+            bins->summary &= ~((uint64_t)1 << (bin >> 6));
+        }
+    } else {
+        tai_tree_remove(space->blocks.at, &bins->roots[bin], index);
+    }
+}
+
+/* A free block gets another place and size. */
+TAI_INLINE void tai_bins_change(tai_space *space, tai_bins *bins, uint32_t index, uintptr_t addr, size_t size)
+{
+    tai_block *block = &space->blocks.at[index];
+    uint32_t bin = (uint32_t)block->requested;
+    if ((block->left | block->right) == 0 && bins->roots[bin] == index && tai_bin_of(size) == bin) {
+        block->addr = addr; /* alone in its bin, and stays there */
+        block->size = size;
+        return;
+    }
+    tai_bins_remove(space, bins, index);
+    block->addr = addr;
+    block->size = size;
+    tai_bins_insert(space, bins, index);
+}
+
 /* The smallest block of at least size bytes, the lowest address among equals; 0 if there is none. */
-static uint32_t tai_bins_find(const tai_space *space, const tai_bins *bins, size_t size)
+TAI_INLINE uint32_t tai_bins_find(const tai_space *space, const tai_bins *bins, size_t size)
 {
     const tai_block *at = space->blocks.at;
-    uint32_t bin = tai_bin_of(space, size), octave = bin >> 4, sub = bin & (TAI_SUBS - 1), mask, tree, best = 0;
-    uint64_t octaves;
+    uint32_t bin = tai_bin_of(size), word = bin >> 6, tree, best = 0;
+    uint64_t mask;
     for (tree = bins->roots[bin]; tree != 0;) {
         if (at[tree].size >= size) {
             best = tree;
@@ -2286,16 +2338,16 @@ static uint32_t tai_bins_find(const tai_space *space, const tai_bins *bins, size
     if (best != 0) {
         return best;
     }
-    mask = bins->subs[octave] & (~(uint32_t)1 << sub);
+    mask = bins->words[word] & ((~(uint64_t)0 << (bin & 63)) << 1);
     if (mask == 0) {
-        octaves = bins->octaves & (~(uint64_t)1 << octave);
-        if (octaves == 0) {
+        mask = bins->summary & (~(uint64_t)1 << word);
+        if (mask == 0) {
             return 0;
         }
-        octave = tai_low_bit(octaves);
-        mask = bins->subs[octave];
+        word = tai_low_bit(mask);
+        mask = bins->words[word];
     }
-    for (tree = bins->roots[(octave << 4) + tai_low_bit(mask)]; at[tree].left != 0; tree = at[tree].left) {
+    for (tree = bins->roots[(word << 6) + tai_low_bit(mask)]; at[tree].left != 0; tree = at[tree].left) {
     }
     return tree;
 }
@@ -2304,52 +2356,63 @@ static uint32_t tai_bins_find(const tai_space *space, const tai_bins *bins, size
 static uint32_t tai_bins_largest(const tai_space *space, const tai_bins *bins)
 {
     const tai_block *at = space->blocks.at;
-    uint32_t octave, tree;
-    if (bins->octaves == 0) {
+    uint32_t word, tree;
+    if (bins->summary == 0) {
         return 0;
     }
-    octave = tai_high_bit(bins->octaves);
-    for (tree = bins->roots[(octave << 4) + tai_high_bit(bins->subs[octave])]; at[tree].right != 0; tree = at[tree].right) {
+    word = tai_high_bit(bins->summary);
+    for (tree = bins->roots[(word << 6) + tai_high_bit(bins->words[word])]; at[tree].right != 0; tree = at[tree].right) {
     }
     return tree;
 }
 
 TAI_INLINE tai_bins *tai_bins_of(const tai_space *space, const tai_block *block)
 {
-    return space->streams[block->stream].bins[space->regions[block->region]->heap];
+    return space->bins[2 * (uint32_t)block->place.stream + block->place.heap];
 }
 
 /* ---- streams */
+/* Room for one more stream in both tables. */
+static int tai_stream_room(tai_space *space)
+{
+    uint32_t room = space->stream_room == 0 ? 4 : space->stream_room * 2;
+    tai_stream *streams;
+    tai_bins **bins;
+    if (space->stream_count < space->stream_room) {
+        return 1;
+    }
+    streams = room > 65535 ? NULL : (tai_stream *)TENSORALLOC_MALLOC(room * sizeof *streams);
+    bins = streams == NULL ? NULL : (tai_bins **)TENSORALLOC_MALLOC(2 * room * sizeof *bins);
+    if (bins == NULL) {
+        TENSORALLOC_FREE(streams);
+        return 0;
+    }
+    if (space->stream_count != 0) {
+        memcpy(streams, space->streams, space->stream_count * sizeof *streams);
+        memcpy(bins, space->bins, 2 * space->stream_count * sizeof *bins);
+    }
+    TENSORALLOC_FREE(space->streams);
+    TENSORALLOC_FREE(space->bins);
+    space->object_bytes += (room - space->stream_room) * (sizeof *streams + 2 * sizeof *bins);
+    space->streams = streams;
+    space->bins = bins;
+    space->stream_room = room;
+    return 1;
+}
+
 static int tai_stream_add(tai_space *space, ta_stream id, uint32_t *out)
 {
-    tai_stream *stream;
-    int heap;
-    if (space->stream_count == space->stream_room) {
-        uint32_t room = space->stream_room == 0 ? 4 : space->stream_room * 2;
-        tai_stream *larger = room > 65535 ? NULL : (tai_stream *)TENSORALLOC_MALLOC(room * sizeof *larger);
-        if (larger == NULL) {
-            return 0;
-        }
-        if (space->stream_count != 0) {
-            memcpy(larger, space->streams, space->stream_count * sizeof *larger);
-            TENSORALLOC_FREE(space->streams);
-        }
-        space->object_bytes += (room - space->stream_room) * sizeof *larger;
-        space->streams = larger;
-        space->stream_room = room;
+    tai_bins *bins;
+    uint32_t heaps = space->undivided ? 1 : 2;
+    if (!tai_stream_room(space) || (bins = (tai_bins *)TENSORALLOC_MALLOC(heaps * sizeof *bins)) == NULL) {
+        return 0;
     }
-    stream = &space->streams[space->stream_count];
-    memset(stream, 0, sizeof *stream);
-    stream->id = id;
-    for (heap = space->undivided ? TAI_LARGE : TAI_SMALL; heap <= TAI_LARGE; heap++) {
-        stream->bins[heap] = (tai_bins *)TENSORALLOC_MALLOC(sizeof(tai_bins));
-        if (stream->bins[heap] == NULL) {
-            TENSORALLOC_FREE(stream->bins[TAI_SMALL]);
-            return 0;
-        }
-        memset(stream->bins[heap], 0, sizeof(tai_bins));
-        space->object_bytes += sizeof(tai_bins);
-    }
+    memset(bins, 0, heaps * sizeof *bins);
+    space->object_bytes += heaps * sizeof *bins;
+    memset(&space->streams[space->stream_count], 0, sizeof *space->streams);
+    space->streams[space->stream_count].id = id;
+    space->bins[2 * space->stream_count + TAI_SMALL] = bins; /* one piece of memory for both */
+    space->bins[2 * space->stream_count + TAI_LARGE] = bins + (heaps - 1);
     *out = space->stream_count++;
     return 1;
 }
@@ -2444,7 +2507,7 @@ static int tai_holes_ensure(tai_space *space, tai_region *region, uintptr_t end)
 }
 
 /* ---- blocks in regions */
-static void tai_heap_make_free(tai_space *space, uint32_t index)
+static TAI_NOINLINE void tai_heap_make_free(tai_space *space, uint32_t index)
 {
     TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_FREE);
     tai_bins_insert(space, tai_bins_of(space, &space->blocks.at[index]), index);
@@ -2460,10 +2523,11 @@ static uint32_t tai_heap_add(tai_space *space, tai_region *region, uint32_t regi
     block->size = size;
     block->prev = prev;
     block->next = next;
-    block->class_index = 0;
-    block->flags = 0;
-    block->stream = 0;
-    block->region = region_index;
+    block->place.class_index = 0;
+    block->place.flags = 0;
+    block->place.stream = 0;
+    block->place.region = region_index & 0x7fffffffu;
+    block->place.heap = region->heap & 1u;
     if (prev != 0) {
         at[prev].next = index;
     } else {
@@ -2481,22 +2545,20 @@ static uint32_t tai_heap_add(tai_space *space, tai_region *region, uint32_t regi
 static void tai_heap_carve(tai_space *space, uint32_t index, uintptr_t addr, size_t size)
 {
     tai_block *block = &space->blocks.at[index];
-    tai_region *region = space->regions[block->region];
+    tai_region *region = space->regions[block->place.region];
     size_t rest;
     uint32_t other;
     if (TAI_UNLIKELY(block->addr != addr)) {
-        other = tai_heap_add(space, region, block->region, block->addr, (size_t)(addr - block->addr), block->prev, index);
-        space->blocks.at[other].flags = block->flags;
-        space->blocks.at[other].stream = block->stream;
+        other = tai_heap_add(space, region, block->place.region, block->addr, (size_t)(addr - block->addr), block->prev, index);
+        space->blocks.at[other].place = block->place;
         block->size -= (size_t)(addr - block->addr);
         block->addr = addr;
         tai_heap_make_free(space, other);
     }
     rest = block->size - size;
     if (rest > space->slack) {
-        other = tai_heap_add(space, region, block->region, addr + size, rest, index, block->next);
-        space->blocks.at[other].flags = block->flags;
-        space->blocks.at[other].stream = block->stream;
+        other = tai_heap_add(space, region, block->place.region, addr + size, rest, index, block->next);
+        space->blocks.at[other].place = block->place;
         block->size = size;
         tai_heap_make_free(space, other);
     }
@@ -2513,31 +2575,77 @@ static uint32_t tai_heap_take_tail(tai_space *space, uint32_t region_index, size
     }
     if (addr != region->top) {
         index = tai_heap_add(space, region, region_index, region->top, (size_t)(addr - region->top), region->last, 0);
-        space->blocks.at[index].flags = region->hole_bytes != 0 ? TAI_FLAG_HOLES : 0;
+        space->blocks.at[index].place.flags = region->hole_bytes != 0 ? TAI_FLAG_HOLES : 0;
         tai_heap_make_free(space, index);
     }
     index = tai_heap_add(space, region, region_index, addr, size, region->last, 0);
-    space->blocks.at[index].flags = region->hole_bytes != 0 ? TAI_FLAG_HOLES : 0;
+    space->blocks.at[index].place.flags = region->hole_bytes != 0 ? TAI_FLAG_HOLES : 0;
     region->top = addr + size;
     return index;
 }
 
-/* A free block out of the bins that holds an aligned piece of size bytes; returns it busy and cut. Two records. */
-static uint32_t tai_heap_take_bin(tai_space *space, tai_bins *bins, size_t size, size_t alignment)
+/* The front of a free block becomes a busy block; the free one keeps its record and what is left. One record. */
+TAI_INLINE uint32_t tai_heap_take_front(tai_space *space, tai_bins *bins, uint32_t hole_index, size_t size)
 {
-    size_t extra = alignment > space->granule ? alignment - space->granule : 0, need;
-    uint32_t index = tai_add(size, extra, &need) ? tai_bins_find(space, bins, need) : 0;
-    if (index == 0) {
-        return 0;
+    tai_block *at = space->blocks.at, *hole = &at[hole_index], *block;
+    size_t rest = hole->size - size;
+    uint32_t index;
+    if (rest <= space->slack) {
+        tai_bins_remove(space, bins, hole_index);
+        TENSORALLOC_STORE_RELAXED(&hole->state, (uint32_t)TAI_BUSY);
+        return hole_index;
     }
-    tai_bins_remove(space, bins, index);
-    TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
-    tai_heap_carve(space, index, (uintptr_t)tai_round_up((size_t)space->blocks.at[index].addr, alignment), size);
+    index = tai_block_new(&space->blocks);
+    block = &at[index];
+    block->addr = hole->addr;
+    block->size = size;
+    block->prev = hole->prev;
+    block->next = hole_index;
+    block->place = hole->place;
+    if (TAI_LIKELY(block->prev != 0)) {
+        at[block->prev].next = index;
+    } else {
+        space->regions[block->place.region]->first = index;
+    }
+    hole->prev = index;
+    tai_bins_change(space, bins, hole_index, hole->addr + size, rest);
     return index;
 }
 
+/* An aligned piece of size bytes out of the free block that fits best; returns it busy. Two records. */
+static TAI_NOINLINE uint32_t tai_heap_take_bin(tai_space *space, tai_bins *bins, size_t size, size_t alignment)
+{
+    size_t need;
+    uint32_t index;
+    if (TAI_LIKELY(alignment == space->granule)) {
+        index = tai_bins_find(space, bins, size);
+        return index == 0 ? 0 : tai_heap_take_front(space, bins, index, size);
+    }
+    index = tai_add(size, alignment - space->granule, &need) ? tai_bins_find(space, bins, need) : 0;
+    if (index != 0) {
+        tai_bins_remove(space, bins, index);
+        TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
+        tai_heap_carve(space, index, (uintptr_t)tai_round_up((size_t)space->blocks.at[index].addr, alignment), size);
+    }
+    return index;
+}
+
+/* A busy block for a stream: counted, and looked at for holes. */
+TAI_INLINE void tai_heap_taken(tai_space *space, uint32_t index, uint32_t stream)
+{
+    tai_block *block = &space->blocks.at[index];
+    block->place.stream = (uint16_t)stream;
+    space->used_bytes += block->size;
+    if (TAI_UNLIKELY(block->place.flags != 0)) {
+        const tai_region *region = space->regions[block->place.region];
+        if (!tai_holes_any(space, region, block->addr, block->addr + block->size)) {
+            block->place.flags = 0;
+        }
+    }
+}
+
 /* Takes size bytes (a multiple of the granule) without asking the backend. Returns a busy block, or 0 with *result. */
-TAI_INLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t size, size_t alignment, uint32_t stream, ta_result *result)
+static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t size, size_t alignment, uint32_t stream, ta_result *result)
 {
     uint32_t index, region;
     if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 2))) {
@@ -2545,27 +2653,35 @@ TAI_INLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t size, size_
         return 0;
     }
     *result = TA_ERROR_NOT_CACHED;
-    index = tai_heap_take_bin(space, space->streams[stream].bins[heap], size, alignment);
+    index = tai_heap_take_bin(space, space->bins[2 * stream + (uint32_t)heap], size, alignment);
     if (index == 0 && stream != 0) {
-        index = tai_heap_take_bin(space, space->streams[0].bins[heap], size, alignment);
+        index = tai_heap_take_bin(space, space->bins[(uint32_t)heap], size, alignment);
     }
     for (region = 0; index == 0 && region < space->region_count; region++) {
         if (space->regions[region]->is_live && space->regions[region]->heap == (uint32_t)heap) {
             index = tai_heap_take_tail(space, region, size, alignment);
         }
     }
-    if (TAI_LIKELY(index != 0)) {
-        tai_block *block = &space->blocks.at[index];
-        block->stream = (uint16_t)stream;
-        space->used_bytes += block->size;
-        if (TAI_UNLIKELY(block->flags != 0)) {
-            const tai_region *home = space->regions[block->region];
-            if (!tai_holes_any(space, home, block->addr, block->addr + block->size)) {
-                block->flags = 0;
-            }
-        }
+    if (index != 0) {
+        tai_heap_taken(space, index, stream);
         *result = TA_OK;
     }
+    return index;
+}
+
+/* As take, for the common case: the granule's alignment, no order, committed memory out of a bin. 0: take the long way. */
+TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, tai_bins *bins, size_t size)
+{
+    uint32_t index;
+    if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 1))) {
+        return 0;
+    }
+    index = tai_bins_find(space, bins, size);
+    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+        return 0;
+    }
+    index = tai_heap_take_front(space, bins, index, size);
+    space->used_bytes += space->blocks.at[index].size;
     return index;
 }
 
@@ -2573,58 +2689,96 @@ TAI_INLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t size, size_
 TAI_INLINE void tai_heap_publish(tai_space *space, uint32_t index)
 {
     const tai_block *block = &space->blocks.at[index];
-    tai_region *region = space->regions[block->region];
+    tai_region *region = space->regions[block->place.region];
     TENSORALLOC_STORE_RELAXED(&region->map[(size_t)(block->addr - region->base) >> region->map_shift], index);
     if (block->addr + block->size > region->touched_end) {
         region->touched_end = block->addr + block->size;
     }
 }
 
-/* Gives a busy block back: merges it with free neighbours of its stream, the last one with the tail. */
-static uint32_t tai_heap_give(tai_space *space, uint32_t index)
+/* The last block of a range goes back to the tail. */
+static TAI_NOINLINE uint32_t tai_heap_give_tail(tai_space *space, uint32_t index)
 {
     tai_block *at = space->blocks.at, *block = &at[index];
-    tai_region *region = space->regions[block->region];
-    uint32_t other = block->prev;
-    block->flags &= TAI_FLAG_HOLES;
-    if (other != 0 && TENSORALLOC_LOAD_RELAXED(&at[other].state) == TAI_FREE && at[other].stream == block->stream) {
-        tai_bins_remove(space, tai_bins_of(space, &at[other]), other);
-        block->addr = at[other].addr;
-        block->size += at[other].size;
-        block->flags |= at[other].flags;
-        block->prev = at[other].prev;
-        if (block->prev != 0) {
-            at[block->prev].next = index;
-        } else {
-            region->first = index;
-        }
-        tai_block_recycle(&space->blocks, other);
+    tai_region *region = space->regions[block->place.region];
+    if (block->state == TAI_FREE) {
+        tai_bins_remove(space, tai_bins_of(space, block), index);
     }
-    other = block->next;
-    if (other != 0 && TENSORALLOC_LOAD_RELAXED(&at[other].state) == TAI_FREE && at[other].stream == block->stream) {
-        tai_bins_remove(space, tai_bins_of(space, &at[other]), other);
-        block->size += at[other].size;
-        block->flags |= at[other].flags;
-        block->next = at[other].next;
-        if (block->next != 0) {
-            at[block->next].prev = index;
-        } else {
-            region->last = index;
-        }
-        tai_block_recycle(&space->blocks, other);
+    region->top = block->addr;
+    region->last = block->prev;
+    if (block->prev != 0) {
+        at[block->prev].next = 0;
+    } else {
+        region->first = 0;
     }
-    if (block->next == 0 && block->stream == 0 && !region->is_segment) {
-        region->top = block->addr;
-        region->last = block->prev;
-        if (block->prev != 0) {
-            at[block->prev].next = 0;
-        } else {
-            region->first = 0;
-        }
-        tai_block_recycle(&space->blocks, index);
-        return 0;
+    tai_block_recycle(&space->blocks, index);
+    return 0;
+}
+
+/* Takes a block that its predecessor has swallowed out of the order of addresses. */
+TAI_INLINE void tai_heap_unlink(tai_space *space, uint32_t index)
+{
+    tai_block *at = space->blocks.at;
+    uint32_t prev = at[index].prev, next = at[index].next;
+    at[prev].next = next;
+    if (TAI_LIKELY(next != 0)) {
+        at[next].prev = prev;
+    } else {
+        space->regions[at[index].place.region]->last = prev;
     }
-    tai_heap_make_free(space, index);
+    tai_block_recycle(&space->blocks, index);
+}
+
+TAI_INLINE int tai_heap_merges(const tai_space *space, uint32_t index, uint32_t stream)
+{
+    const tai_block *block = &space->blocks.at[index];
+    return index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_FREE && block->place.stream == stream;
+}
+
+/* Gives a busy block back: merges it with free neighbours of its stream, the last one of a range with the tail.
+   Returns the free block it is part of now, 0 for the tail. */
+static TAI_NOINLINE uint32_t tai_heap_give(tai_space *space, uint32_t index)
+{
+    tai_block *at = space->blocks.at, *block = &at[index];
+    tai_bins *bins = tai_bins_of(space, block);
+    uint32_t prev = block->prev, next = block->next, stream = block->place.stream;
+    size_t size = block->size;
+    uint8_t flags = block->place.flags & TAI_FLAG_HOLES;
+    block->place.class_index = 0;
+    if (tai_heap_merges(space, next, stream)) {
+        flags |= at[next].place.flags;
+        if (!tai_heap_merges(space, prev, stream)) { /* the next one grows downwards */
+            at[next].place.flags = flags;
+            at[next].prev = prev;
+            if (TAI_LIKELY(prev != 0)) {
+                at[prev].next = next;
+            } else {
+                space->regions[block->place.region]->first = next;
+            }
+            tai_bins_change(space, bins, next, block->addr, at[next].size + size);
+            tai_block_recycle(&space->blocks, index);
+            return next;
+        }
+        size += at[next].size;
+        tai_bins_remove(space, bins, next);
+        tai_heap_unlink(space, next);
+    }
+    if (tai_heap_merges(space, prev, stream)) {
+        at[prev].place.flags |= flags;
+        tai_heap_unlink(space, index);
+        tai_bins_change(space, bins, prev, at[prev].addr, at[prev].size + size);
+        index = prev;
+    } else {
+        block->place.flags = flags;
+        if (TAI_LIKELY(block->next != 0) || stream != 0 || space->regions[block->place.region]->is_segment) {
+            TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_FREE);
+            tai_bins_insert(space, bins, index);
+            return index;
+        }
+    }
+    if (TAI_UNLIKELY(at[index].next == 0) && stream == 0 && !space->regions[at[index].place.region]->is_segment) {
+        return tai_heap_give_tail(space, index);
+    }
     return index;
 }
 
@@ -3006,7 +3160,7 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
     ta_result result = TA_OK;
     int more;
     tai_turn_take(space, me);
-    region = space->regions[block->region]; /* the table of regions changes only with the turn */
+    region = space->regions[block->place.region]; /* the table of regions changes only with the turn */
     for (;;) {
         tai_gate_enter(&space->gate, me);
         more = tai_holes_run(space, region, from, to, 1, &run, &run_end);
@@ -3035,7 +3189,7 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
     }
     tai_turn_end(space, me);
     if (result == TA_OK) {
-        block->flags = 0;
+        block->place.flags = 0;
     }
     return result;
 }
@@ -3118,12 +3272,12 @@ static void tai_region_trim_blocks(tai_space *space, tai_region *region, size_t 
         uintptr_t to = region->base + tai_round_down((size_t)(block->addr + block->size - region->base), page);
         uintptr_t run, run_end;
         int all;
-        if (TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_FREE || block->stream != 0 || from >= to ||
+        if (TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_FREE || block->place.stream != 0 || from >= to ||
             !tai_holes_run(space, region, from, to, 0, &run, &run_end)) {
             index = block->prev;
             continue;
         }
-        if ((block->flags & TAI_FLAG_HOLES) == 0 && (size_t)(to - from) > tai_round_up(excess, page)) {
+        if ((block->place.flags & TAI_FLAG_HOLES) == 0 && (size_t)(to - from) > tai_round_up(excess, page)) {
             from = to - tai_round_up(excess, page);
         }
         tai_bins_remove(space, tai_bins_of(space, block), index);
@@ -3131,7 +3285,7 @@ static void tai_region_trim_blocks(tai_space *space, tai_region *region, size_t 
         tai_gate_leave(&space->gate, me);
         all = tai_region_decommit(space, region, from, to, me, released);
         tai_gate_enter(&space->gate, me);
-        block->flags |= TAI_FLAG_HOLES;
+        block->place.flags |= TAI_FLAG_HOLES;
         index = tai_heap_give(space, index);
         index = index != 0 ? space->blocks.at[index].prev : region->last;
         if (!all) {
@@ -3149,7 +3303,7 @@ static void tai_region_trim_segment(tai_space *space, tai_region *region, size_t
     tai_gate_enter(&space->gate, me);
     index = region->first;
     go = index != 0 && index == region->last && TENSORALLOC_LOAD_RELAXED(&space->blocks.at[index].state) == TAI_FREE &&
-         space->blocks.at[index].stream == 0 && tai_space_excess(space, keep) != 0;
+         space->blocks.at[index].place.stream == 0 && tai_space_excess(space, keep) != 0;
     if (go) {
         tai_bins_remove(space, tai_bins_of(space, &space->blocks.at[index]), index);
         TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
@@ -3229,7 +3383,7 @@ static ta_result tai_space_record_use(tai_space *space, uint32_t index, ta_strea
     if (!ok) {
         return TA_ERROR_RECORDS;
     }
-    if (stream == block->stream) {
+    if (stream == block->place.stream) {
         return TA_OK;
     }
     for (use = block->left; use != 0; use = at[use].next) {
@@ -3360,13 +3514,13 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
         return 0;
     }
     for (s = 1; s < space->stream_count; s++) {
-        index = s == stream ? 0 : tai_bins_find(space, space->streams[s].bins[heap], need);
+        index = s == stream ? 0 : tai_bins_find(space, space->bins[2 * s + (uint32_t)heap], need);
         if (index != 0 && (best == 0 || tai_block_before(&space->blocks.at[index], &space->blocks.at[best]))) {
             best = index;
             donor = s;
         }
     }
-    index = best == 0 ? 0 : tai_heap_take_bin(space, space->streams[donor].bins[heap], size, alignment);
+    index = best == 0 ? 0 : tai_heap_take_bin(space, space->bins[2 * donor + (uint32_t)heap], size, alignment);
     from = space->streams[donor].id;
     to = space->streams[stream].id;
     if (index != 0) {
@@ -3383,7 +3537,7 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
     }
     tai_gate_enter(&space->gate, me);
     if (result == TA_OK) {
-        space->blocks.at[index].stream = (uint16_t)stream;
+        space->blocks.at[index].place.stream = (uint16_t)stream;
         space->steal_count++;
     } else {
         tai_heap_put(space, index);
@@ -3399,8 +3553,8 @@ static uint32_t tai_stream_drain(tai_space *space, uint32_t stream)
     uint32_t list = 0, index;
     int heap;
     for (heap = space->undivided ? TAI_LARGE : TAI_SMALL; heap <= TAI_LARGE; heap++) {
-        while ((index = tai_bins_largest(space, space->streams[stream].bins[heap])) != 0) {
-            tai_bins_remove(space, space->streams[stream].bins[heap], index);
+        while ((index = tai_bins_largest(space, space->bins[2 * stream + (uint32_t)heap])) != 0) {
+            tai_bins_remove(space, space->bins[2 * stream + (uint32_t)heap], index);
             TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
             space->blocks.at[index].left = list;
             list = index;
@@ -3435,7 +3589,7 @@ static ta_result tai_space_synchronize(tai_space *space, tai_holder *me)
         for (; list != 0; list = next) {
             next = space->blocks.at[list].left;
             if (one == TA_OK) {
-                space->blocks.at[list].stream = 0;
+                space->blocks.at[list].place.stream = 0;
             }
             tai_heap_give(space, list);
         }
@@ -3492,10 +3646,11 @@ static void tai_space_free_records(tai_space *space)
     }
     TENSORALLOC_FREE(space->regions);
     for (i = 0; i < space->stream_count; i++) {
-        TENSORALLOC_FREE(space->streams[i].bins[TAI_SMALL]);
-        TENSORALLOC_FREE(space->streams[i].bins[TAI_LARGE]);
+        TENSORALLOC_FREE(space->bins[2 * i + TAI_SMALL]);
     }
     TENSORALLOC_FREE(space->streams);
+    TENSORALLOC_FREE(space->bins);
+    space->bins = NULL;
     tai_table_free(&space->blocks.table);
     tai_table_free(&space->uses);
     space->regions = NULL;
@@ -3733,7 +3888,7 @@ TAI_INLINE uint32_t tai_slot_pop(ta_pool *pool, tai_slot *slot, uint32_t c)
 TAI_INLINE void tai_slot_push(ta_pool *pool, tai_slot *slot, uint32_t index)
 {
     tai_block *block = &pool->space.blocks.at[index];
-    uint32_t c = block->class_index;
+    uint32_t c = block->place.class_index;
     block->left = slot->heads[c];
     slot->heads[c] = index;
     slot->room[c]--;
@@ -3765,6 +3920,7 @@ static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count)
     return flushed;
 }
 
+#ifndef TENSORALLOC_NO_THREADS
 /* Adds the counters of a slot that goes away. Inside the gate. */
 static void tai_slot_fold(ta_pool *pool, tai_slot *slot)
 {
@@ -3787,7 +3943,6 @@ static void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
     }
 }
 
-#ifndef TENSORALLOC_NO_THREADS
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
 static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS]; /* last used, by hint */
 static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /* all */
@@ -4082,7 +4237,7 @@ static void tai_pool_event(ta_pool *pool, ta_event_kind kind, ta_result result, 
 static ta_result tai_pool_usable(const ta_pool *pool)
 {
     if (pool == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (pool->disposed) {
         return TA_ERROR_DISPOSED;
@@ -4105,20 +4260,20 @@ static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, t
     const tai_space *space = &pool->space;
     size_t size = request->size_bytes, alignment = request->alignment_bytes;
     if (size == 0) {
-        return TA_ERROR_INVALID_SIZE;
+        return TAI_BAD(TA_ERROR_INVALID_SIZE);
     }
     if (alignment == 0) {
         alignment = space->granule;
     }
     if (!tai_is_power_of_two(alignment) || alignment > TAI_ALIGNMENT_MAX) {
-        return TA_ERROR_INVALID_ALIGNMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ALIGNMENT);
     }
     if (size > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
         return TA_ERROR_OVERFLOW;
     }
     if (request->reserved != 0 ||
         (request->flags & ~(uint32_t)(TA_REQUEST_ZEROED | TA_REQUEST_CACHED_ONLY | TA_REQUEST_WITHIN_BUDGET)) != 0) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     plan->alignment = alignment < space->granule ? space->granule : alignment;
     plan->flags = request->flags | (pool->desc.zeroed ? (uint32_t)TA_REQUEST_ZEROED : 0u);
@@ -4147,8 +4302,8 @@ TAI_INLINE void tai_pool_make_live(ta_pool *pool, uint32_t index, size_t request
     block->tag = tag;
     block->left = 0;
     block->right = 0;
-    block->class_index = (uint8_t)class_index;
-    block->flags = (uint8_t)(alignment > pool->space.granule ? tai_high_bit((uint64_t)alignment) << TAI_FLAG_ALIGNMENT_SHIFT : 0);
+    block->place.class_index = (uint8_t)class_index;
+    block->place.flags = (uint8_t)(alignment > pool->space.granule ? tai_high_bit((uint64_t)alignment) << TAI_FLAG_ALIGNMENT_SHIFT : 0);
     tai_heap_publish(&pool->space, index);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
 }
@@ -4164,7 +4319,7 @@ static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
         if (index == 0) {
             return;
         }
-        if (pool->space.blocks.at[index].flags != 0 || pool->space.blocks.at[index].size != plan->size) {
+        if (pool->space.blocks.at[index].place.flags != 0 || pool->space.blocks.at[index].size != plan->size) {
             tai_heap_put(&pool->space, index);
             return;
         }
@@ -4195,7 +4350,7 @@ static void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const ta
     out->pending_bytes = space->pending_bytes;
     out->free_bytes = space->reserved - space->used_bytes - space->pending_bytes;
     for (s = 0; s < space->stream_count; s++) {
-        uint32_t index = tai_bins_largest(space, space->streams[s].bins[plan->heap]);
+        uint32_t index = tai_bins_largest(space, space->bins[2 * s + (uint32_t)plan->heap]);
         if (index != 0 && space->blocks.at[index].size > out->largest_free_bytes) {
             out->largest_free_bytes = space->blocks.at[index].size;
         }
@@ -4407,7 +4562,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
     size_t bytes = 0;
     for (;;) {
         uint32_t index = tai_pool_take(pool, plan, slot, stream, result);
-        int backend_needed = index == 0 || space->blocks.at[index].flags != 0;
+        int backend_needed = index == 0 || space->blocks.at[index].place.flags != 0;
         if (!backend_needed) {
             return index;
         }
@@ -4477,7 +4632,7 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
         int fresh = 0;
         if ((space->info.caps & TA_CAP_FRESH_ZERO) != 0) {
             tai_gate_enter(&space->gate, me);
-            fresh = block->addr >= space->regions[block->region]->touched_end;
+            fresh = block->addr >= space->regions[block->place.region]->touched_end;
             tai_gate_leave(&space->gate, me);
         }
         if (!fresh) {
@@ -4534,7 +4689,6 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
         why = tai_pool_plan(pool, request, &plan);
     }
     if (why != TA_OK) {
-        TAI_ASSERT(why == TA_ERROR_DISPOSED || why == TA_ERROR_FORKED);
         return tai_fail_null(why, result);
     }
     slot = tai_slot_for(pool, tai_pool_stream(pool, request->stream));
@@ -4583,20 +4737,24 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
+    size_t rounded = tai_round_up(size, space->granule);
     uint32_t index;
     void *ptr;
     ta_result why;
     if (TAI_UNLIKELY(slot == NULL || !pool->plain || size > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX)) {
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
-    tai_gate_enter(&space->gate, &slot->holder);
-    index = tai_heap_take(space, TAI_LARGE, tai_round_up(size, space->granule), space->granule, 0, &why);
-    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].flags != 0)) {
-        if (index != 0) {
-            tai_heap_put(space, index);
+    tai_gate_enter_hot(&space->gate, &slot->holder);
+    index = tai_heap_take_quick(space, space->bins[TAI_LARGE], rounded);
+    if (TAI_UNLIKELY(index == 0)) {
+        index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
+        if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+            if (index != 0) {
+                tai_heap_put(space, index);
+            }
+            tai_gate_leave_hot(&space->gate, &slot->holder);
+            return tai_pool_alloc_simple(pool, size, 0, 0, result);
         }
-        tai_gate_leave(&space->gate, &slot->holder);
-        return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
     if (space->used_bytes > pool->peak_in_use) {
         pool->peak_in_use = space->used_bytes;
@@ -4605,31 +4763,40 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
     pool->count.allocation_count++;
     pool->count.allocated_bytes += size;
     ptr = (void *)space->blocks.at[index].addr;
-    tai_gate_leave(&space->gate, &slot->holder);
+    tai_gate_leave_hot(&space->gate, &slot->holder);
     if (result != NULL) {
         *result = TA_OK;
     }
     return ptr;
 }
 
+/* A block for the size classes: from this thread's cache, or the long way. */
+TAI_INLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_slot *slot = tai_slot_last(pool);
+    if (TAI_LIKELY(slot != NULL && slot->stream_id == 0)) {
+        uint32_t units = (uint32_t)((size - 1) >> pool->space.granule_shift) + 1;
+        void *ptr = tai_pool_hit(pool, slot, pool->class_of[units], size, NULL);
+        if (TAI_LIKELY(ptr != NULL)) {
+            if (result != NULL) {
+                *result = TA_OK;
+            }
+            return ptr;
+        }
+    }
+    return tai_pool_alloc_simple(pool, size, 0, 0, result);
+}
+
 TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result)
 {
-    if (TAI_LIKELY(pool != NULL)) {
-        if (size_bytes - 1 < pool->cacheable_bytes) { /* not 0 either */
-            tai_slot *slot = tai_slot_last(pool);
-            if (TAI_LIKELY(slot != NULL && slot->stream_id == 0)) {
-                uint32_t units = (uint32_t)((size_bytes - 1) >> pool->space.granule_shift) + 1;
-                void *ptr = tai_pool_hit(pool, slot, pool->class_of[units], size_bytes, NULL);
-                if (TAI_LIKELY(ptr != NULL)) {
-                    if (result != NULL) {
-                        *result = TA_OK;
-                    }
-                    return ptr;
-                }
-            }
-        } else if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
-            return tai_pool_alloc_large(pool, size_bytes, result);
-        }
+    if (TAI_UNLIKELY(pool == NULL)) {
+        return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
+    }
+    if (size_bytes - 1 < pool->cacheable_bytes) { /* not 0 either */
+        return tai_pool_alloc_small(pool, size_bytes, result);
+    }
+    if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
+        return tai_pool_alloc_large(pool, size_bytes, result);
     }
     return tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
 }
@@ -4637,7 +4804,7 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
 TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes, ta_result *result)
 {
     if (!tai_is_power_of_two(alignment_bytes)) {
-        return tai_fail_null(pool == NULL ? TA_ERROR_INVALID_ARGUMENT : TA_ERROR_INVALID_ALIGNMENT, result);
+        return tai_fail_null(TAI_BAD(pool == NULL ? TA_ERROR_INVALID_ARGUMENT : TA_ERROR_INVALID_ALIGNMENT), result);
     }
     return tai_pool_alloc_simple(pool, size_bytes, alignment_bytes, 0, result);
 }
@@ -4669,7 +4836,7 @@ TENSORALLOC_DEF void *ta_pool_get(ta_pool *pool, size_t size_bytes, ta_result *r
 TENSORALLOC_DEF void *ta_pool_get_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes, ta_result *result)
 {
     if (!tai_is_power_of_two(alignment_bytes)) {
-        return tai_fail_null(pool == NULL ? TA_ERROR_INVALID_ARGUMENT : TA_ERROR_INVALID_ALIGNMENT, result);
+        return tai_fail_null(TAI_BAD(pool == NULL ? TA_ERROR_INVALID_ARGUMENT : TA_ERROR_INVALID_ALIGNMENT), result);
     }
     return tai_pool_alloc_simple(pool, size_bytes, alignment_bytes, TA_REQUEST_CACHED_ONLY, result);
 }
@@ -4717,8 +4884,8 @@ static void tai_pool_give_block(ta_pool *pool, uint32_t index, tai_slot *slot)
     TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
     pool->count.deallocation_count++;
     pool->count.freed_bytes += block->requested;
-    if (block->class_index != 0 && slot != NULL && slot->stream == block->stream && block->size <= slot->bytes_max &&
-        slot->room[block->class_index] != 0) {
+    if (block->place.class_index != 0 && slot != NULL && slot->stream == block->place.stream && block->size <= slot->bytes_max &&
+        slot->room[block->place.class_index] != 0) {
         if (slot->cached_bytes > slot->bytes_max - block->size) {
             (void)tai_slot_flush(pool, slot, TAI_FLUSH_COUNT);
         }
@@ -4775,7 +4942,7 @@ static TAI_NOINLINE ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_
         }
         if (result == TA_OK) {
             was = *block;
-            home = space->streams[was.stream].id;
+            home = space->streams[was.place.stream].id;
             later = block->left != 0;
             if (!later) {
                 tai_pool_give_block(pool, index, slot);
@@ -4809,41 +4976,38 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
     uint32_t index;
     if (TAI_LIKELY(slot != NULL && pool->plain && pool->single_slot == NULL && region != NULL &&
                    pool->desc.cached_bytes_max == TA_UNLIMITED)) {
-        tai_gate_enter(&space->gate, &slot->holder);
+        tai_gate_enter_hot(&space->gate, &slot->holder);
         index = tai_region_find(space, region, (uintptr_t)ptr);
         block = &space->blocks.at[index];
         if (TAI_LIKELY(index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->left == 0 &&
-                       block->class_index == 0 && (size == 0 || size == block->requested))) {
+                       block->place.class_index == 0 && (size == 0 || size == block->requested))) {
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
             pool->count.freed_bytes += block->requested;
             tai_heap_put(space, index);
-            tai_gate_leave(&space->gate, &slot->holder);
+            tai_gate_leave_hot(&space->gate, &slot->holder);
             return TA_OK;
         }
-        tai_gate_leave(&space->gate, &slot->holder);
+        tai_gate_leave_hot(&space->gate, &slot->holder);
     }
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
-/* The short way: a block of this thread's stream into its cache, without the gate. */
-TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
+/* A small block into this thread's cache, without the gate; or the long way. */
+static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size)
 {
     const tai_region *region = pool->fast;
     size_t offset = (size_t)((uintptr_t)ptr - region->base);
     tai_slot *slot;
     tai_block *block;
     uint32_t index;
-    if (offset >= TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_large(pool, ptr, size);
-    }
     index = TENSORALLOC_LOAD_RELAXED(&region->map[offset >> region->map_shift]);
     block = &pool->space.blocks.at[index];
     slot = tai_slot_last(pool);
     if (TAI_LIKELY(index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->addr == (uintptr_t)ptr &&
-                   slot != NULL && slot->stream == block->stream && block->class_index != 0 && block->left == 0 &&
-                   slot->cached_bytes + block->size <= slot->bytes_max && slot->room[block->class_index] != 0 &&
+                   slot != NULL && slot->stream == block->place.stream && block->place.class_index != 0 && block->left == 0 &&
+                   slot->cached_bytes + block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0 &&
                    (size == 0 || size == block->requested))) {
 #if TAI_CHECKED && !defined(TENSORALLOC_NO_THREADS)
         uint32_t expected = TAI_LIVE;
@@ -4862,10 +5026,19 @@ TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
+TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
+{
+    const tai_region *region = pool->fast;
+    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
+        return tai_pool_free_small(pool, ptr, size);
+    }
+    return tai_pool_free_large(pool, ptr, size);
+}
+
 TENSORALLOC_DEF ta_result ta_pool_free(ta_pool *pool, void *ptr)
 {
     if (TAI_UNLIKELY(pool == NULL)) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return tai_pool_free_any(pool, ptr, 0);
 }
@@ -4873,7 +5046,7 @@ TENSORALLOC_DEF ta_result ta_pool_free(ta_pool *pool, void *ptr)
 TENSORALLOC_DEF ta_result ta_pool_free_sized(ta_pool *pool, void *ptr, size_t size_bytes)
 {
     if (TAI_UNLIKELY(pool == NULL)) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (TAI_UNLIKELY(size_bytes == 0 && ptr != NULL)) {
         return TA_ERROR_SIZE_MISMATCH;
@@ -4889,7 +5062,7 @@ TENSORALLOC_DEF ta_result ta_pool_put(ta_pool *pool, void *ptr, size_t size_byte
 TENSORALLOC_DEF ta_result ta_pool_put_aligned(ta_pool *pool, void *ptr, size_t size_bytes, size_t alignment_bytes)
 {
     if (!tai_is_power_of_two(alignment_bytes)) {
-        return TA_ERROR_INVALID_ALIGNMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ALIGNMENT);
     }
     if (((uintptr_t)ptr & (alignment_bytes - 1)) != 0) {
         return TA_ERROR_FOREIGN;
@@ -4907,11 +5080,11 @@ static void tai_block_show(const ta_pool *pool, uint32_t index, ta_block_info *o
     out->capacity_bytes = block->size;
     out->state = state == TAI_LIVE ? TA_BLOCK_LIVE : state == TAI_CACHED ? TA_BLOCK_CACHED : state == TAI_FREE ? TA_BLOCK_FREE
                : state == TAI_PENDING ? TA_BLOCK_PENDING : TA_BLOCK_BUSY;
-    out->stream = pool->space.streams[block->stream].id;
+    out->stream = pool->space.streams[block->place.stream].id;
     out->id.owner = pool->id;
     out->id.index = index;
     out->id.generation = TENSORALLOC_LOAD_RELAXED(&block->generation);
-    out->uncommitted = state == TAI_FREE && (block->flags & TAI_FLAG_HOLES) != 0;
+    out->uncommitted = state == TAI_FREE && (block->place.flags & TAI_FLAG_HOLES) != 0;
     if (state == TAI_LIVE) {
         out->requested_bytes = block->requested;
         out->tag = block->tag;
@@ -4982,12 +5155,12 @@ static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
     tai_space *space = &pool->space;
     tai_block *block = &space->blocks.at[index];
     uint32_t rest;
-    if (block->class_index != 0 || block->left != 0 || block->size <= size || block->size - size <= space->slack ||
+    if (block->place.class_index != 0 || block->left != 0 || block->size <= size || block->size - size <= space->slack ||
         !tai_blocks_ensure(&space->blocks, 1)) {
         return;
     }
-    rest = tai_heap_add(space, space->regions[block->region], block->region, block->addr + size, block->size - size, index, block->next);
-    space->blocks.at[rest].stream = block->stream;
+    rest = tai_heap_add(space, space->regions[block->place.region], block->place.region, block->addr + size, block->size - size, index, block->next);
+    space->blocks.at[rest].place.stream = block->place.stream;
     block->size = size;
     tai_heap_put(space, rest);
 }
@@ -4997,7 +5170,7 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
 {
     tai_space *space = &pool->space;
     tai_block *at = space->blocks.at, *block = &at[index];
-    tai_region *region = space->regions[block->region];
+    tai_region *region = space->regions[block->place.region];
     size_t more = size - block->size;
     uint32_t next = block->next;
     if (next == 0) { /* the tail */
@@ -5009,8 +5182,8 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
     } else {
         uintptr_t from = at[next].addr;
         if (TENSORALLOC_LOAD_RELAXED(&at[next].state) != TAI_FREE || at[next].size < more ||
-            (at[next].stream != 0 && at[next].stream != block->stream) || !tai_blocks_ensure(&space->blocks, 1) ||
-            ((at[next].flags & TAI_FLAG_HOLES) != 0 && tai_holes_any(space, region, from, from + more))) {
+            (at[next].place.stream != 0 && at[next].place.stream != block->place.stream) || !tai_blocks_ensure(&space->blocks, 1) ||
+            ((at[next].place.flags & TAI_FLAG_HOLES) != 0 && tai_holes_any(space, region, from, from + more))) {
             return 0;
         }
         tai_bins_remove(space, tai_bins_of(space, &at[next]), next);
@@ -5026,7 +5199,7 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
         tai_block_recycle(&space->blocks, next);
     }
     block->size += more;
-    block->class_index = 0;
+    block->place.class_index = 0;
     space->used_bytes += more;
     if (block->addr + block->size > region->touched_end) {
         region->touched_end = block->addr + block->size;
@@ -5047,7 +5220,7 @@ static ta_result tai_pool_extend_tail(ta_pool *pool, const void *ptr, size_t siz
     index = tai_pool_live(pool, ptr, &ignored);
     if (index != 0 && space->blocks.at[index].next == 0) {
         uintptr_t addr = space->blocks.at[index].addr;
-        region = space->regions[space->blocks.at[index].region];
+        region = space->regions[space->blocks.at[index].place.region];
         if (region->is_segment || size > region->size - (size_t)(addr - region->base)) {
             region = NULL;
         } else {
@@ -5082,8 +5255,8 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
     }
     tai_pool_note_peak(pool);
     size = tai_round_up(new_bytes, space->granule);
-    if (size < space->heaps[space->regions[block->region]->heap].block_bytes_min) {
-        size = space->heaps[space->regions[block->region]->heap].block_bytes_min;
+    if (size < space->heaps[block->place.heap].block_bytes_min) {
+        size = space->heaps[block->place.heap].block_bytes_min;
     }
     if (size > block->size && !tai_pool_expand(pool, index, size)) {
         return TA_ERROR_WOULD_MOVE;
@@ -5136,7 +5309,7 @@ TENSORALLOC_DEF ta_result ta_pool_resize_in_place(ta_pool *pool, void *ptr, size
 /* The alignment a live block of the caller's was asked for. */
 static size_t tai_pool_alignment_of(const ta_pool *pool, uint32_t index)
 {
-    uint32_t shift = (uint32_t)pool->space.blocks.at[index].flags >> TAI_FLAG_ALIGNMENT_SHIFT;
+    uint32_t shift = (uint32_t)pool->space.blocks.at[index].place.flags >> TAI_FLAG_ALIGNMENT_SHIFT;
     return shift == 0 ? 0 : (size_t)1 << shift;
 }
 
@@ -5282,7 +5455,7 @@ static int tai_walk_batch(ta_pool *pool, uint32_t region_index, uintptr_t *from,
     tai_gate_enter(&pool->space.gate, NULL);
     if (region_index < space->region_count && space->regions[region_index]->is_live) {
         index = *hint;
-        if (index == 0 || at[index].state == TAI_VACANT || at[index].region != region_index || at[index].addr != *from) {
+        if (index == 0 || at[index].state == TAI_VACANT || at[index].place.region != region_index || at[index].addr != *from) {
             for (index = space->regions[region_index]->first; index != 0 && at[index].addr < *from; index = at[index].next) {
             }
         }
@@ -5340,8 +5513,8 @@ static int tai_check_tree(const tai_space *space, uint32_t tree, uint32_t bin, u
     if (tree == 0) {
         return 1;
     }
-    if (depth > 1000 || tree >= space->blocks.end || block->state != TAI_FREE || block->stream != stream ||
-        tai_bin_of(space, block->size) != bin || space->regions[block->region]->heap != (uint32_t)heap ||
+    if (depth > 1000 || tree >= space->blocks.end || block->state != TAI_FREE || block->place.stream != stream ||
+        tai_bin_of(block->size) != bin || block->requested != bin || block->place.heap != (uint32_t)heap ||
         (block->left != 0 && (!tai_block_before(&at[block->left], block) || tai_priority(block->left) > tai_priority(tree))) ||
         (block->right != 0 && (!tai_block_before(block, &at[block->right]) || tai_priority(block->right) > tai_priority(tree)))) {
         return 0;
@@ -5357,11 +5530,11 @@ static int tai_check_bins(const tai_space *space, uint32_t *count)
     int heap;
     for (s = 0; s < space->stream_count; s++) {
         for (heap = space->undivided ? TAI_LARGE : TAI_SMALL; heap <= TAI_LARGE; heap++) {
-            const tai_bins *bins = space->streams[s].bins[heap];
-            for (bin = 0; bin < TAI_OCTAVES * TAI_SUBS; bin++) {
+            const tai_bins *bins = space->bins[2 * s + (uint32_t)heap];
+            for (bin = 0; bin < TAI_BINS; bin++) {
                 int filled = bins->roots[bin] != 0;
-                if (((bins->subs[bin / TAI_SUBS] >> (bin % TAI_SUBS) & 1) != 0) != filled ||
-                    (filled && (bins->octaves >> (bin / TAI_SUBS) & 1) == 0) ||
+                if ((int)(bins->words[bin >> 6] >> (bin & 63) & 1) != filled ||
+                    (int)(bins->summary >> (bin >> 6) & 1) != (bins->words[bin >> 6] != 0) ||
                     !tai_check_tree(space, bins->roots[bin], bin, s, heap, count, 0)) {
                     return 0;
                 }
@@ -5384,17 +5557,17 @@ static int tai_check_region(const ta_pool *pool, uint32_t region_index, tai_chec
     uint32_t index, prev = 0;
     for (index = region->first; index != 0; prev = index, index = space->blocks.at[index].next) {
         const tai_block *block = &space->blocks.at[index];
-        if (block->addr != addr || block->prev != prev || block->region != region_index || block->size == 0 ||
+        if (block->addr != addr || block->prev != prev || block->place.region != region_index || block->size == 0 ||
             block->size % space->granule != 0) {
             return 0;
         }
         addr += block->size;
         if (block->state == TAI_FREE) {
             sum->free_count++;
-            if (prev != 0 && space->blocks.at[prev].state == TAI_FREE && space->blocks.at[prev].stream == block->stream) {
+            if (prev != 0 && space->blocks.at[prev].state == TAI_FREE && space->blocks.at[prev].place.stream == block->place.stream) {
                 return 0;
             }
-            if ((block->flags & TAI_FLAG_HOLES) == 0 && tai_holes_any(space, region, block->addr, addr)) {
+            if ((block->place.flags & TAI_FLAG_HOLES) == 0 && tai_holes_any(space, region, block->addr, addr)) {
                 return 0;
             }
         } else if (block->state == TAI_PENDING) {
@@ -5404,7 +5577,7 @@ static int tai_check_region(const ta_pool *pool, uint32_t region_index, tai_chec
             if (tai_region_find(space, region, block->addr) != index || tai_holes_any(space, region, block->addr, addr)) {
                 return 0;
             }
-            if (block->class_index != 0 && block->size != pool->class_bytes[block->class_index]) {
+            if (block->place.class_index != 0 && block->size != pool->class_bytes[block->place.class_index]) {
                 return 0;
             }
             if (block->state == TAI_CACHED) {
@@ -5473,7 +5646,7 @@ TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool)
 TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out)
 {
     if (pool == NULL || out == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     tai_gate_enter(&pool->space.gate, NULL);
     *out = pool->failure;
@@ -5493,7 +5666,7 @@ TENSORALLOC_DEF ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *out)
     tai_counters count;
     tai_slot *slot;
     if (pool == NULL || out == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     memset(out, 0, sizeof *out);
     space = &pool->space;
@@ -5540,7 +5713,7 @@ TENSORALLOC_DEF ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *out)
 TENSORALLOC_DEF ta_result ta_pool_reset_peaks(ta_pool *pool)
 {
     if (pool == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     tai_gate_enter(&pool->space.gate, pool->single_slot != NULL ? &pool->slot0.holder : NULL);
     pool->space.peak_reserved = pool->space.reserved;
@@ -5581,7 +5754,7 @@ TENSORALLOC_DEF ta_result ta_pool_get_bucket_stats(ta_pool *pool, int bucket_ind
 {
     tai_bucket_walk walk;
     if (pool == NULL || out == NULL || bucket_index < 0 || bucket_index >= TA_BUCKET_COUNT) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     memset(out, 0, sizeof *out);
     out->size_min_bytes = (size_t)64 << bucket_index;
@@ -5642,7 +5815,7 @@ static ta_result tai_pool_resolve(const ta_pool_desc *desc, ta_pool_desc *out)
     if (out->thread_cache_block_bytes > 65536 || out->thread_cache_block_bytes < 1024 || out->classes_per_doubling > 8 ||
         !tai_is_power_of_two(out->classes_per_doubling) || out->block_count_max < 64 ||
         out->block_count_max > 0xfffffff0u || (int)out->huge_pages < 0 || (int)out->huge_pages > 2) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return TA_OK;
 }
@@ -5724,7 +5897,7 @@ TENSORALLOC_DEF ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out
     ta_pool_desc resolved;
     ta_result result;
     if (out == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     *out = NULL;
     result = tai_pool_resolve(desc, &resolved);
@@ -5783,7 +5956,7 @@ TENSORALLOC_DEF ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out
 TENSORALLOC_DEF ta_result ta_pool_get_desc(ta_pool *pool, ta_pool_desc *out)
 {
     if (pool == NULL || out == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     *out = pool->desc;
     return TA_OK;
@@ -5821,7 +5994,7 @@ static void tai_pool_drain(ta_pool *pool)
 TENSORALLOC_DEF ta_result ta_pool_dispose(ta_pool *pool)
 {
     if (pool == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (pool->disposed) {
         return TA_OK;
@@ -6008,17 +6181,17 @@ static ta_result tai_common_plan(const tai_common *common, const ta_request *req
 {
     size_t alignment = request->alignment_bytes == 0 ? common->info.alignment_bytes : request->alignment_bytes;
     if (request->size_bytes == 0) {
-        return TA_ERROR_INVALID_SIZE;
+        return TAI_BAD(TA_ERROR_INVALID_SIZE);
     }
     if (!tai_is_power_of_two(alignment) || alignment > TAI_ALIGNMENT_MAX) {
-        return TA_ERROR_INVALID_ALIGNMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ALIGNMENT);
     }
     if (request->size_bytes > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
         return TA_ERROR_OVERFLOW;
     }
     if (request->reserved != 0 ||
         (request->flags & ~(uint32_t)(TA_REQUEST_ZEROED | TA_REQUEST_CACHED_ONLY | TA_REQUEST_WITHIN_BUDGET)) != 0) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     *out_alignment = alignment < common->info.alignment_bytes ? common->info.alignment_bytes : alignment;
     return TA_OK;
@@ -6303,7 +6476,7 @@ static ta_result tai_arena_commit(ta_arena *arena, uint32_t c, uintptr_t target,
 static ta_result tai_arena_add_segment(ta_arena *arena, size_t need, uint32_t flags)
 {
     tai_common *common = &arena->common;
-    size_t granularity = common->info.granularity_bytes, bytes, want = arena->desc.chunk_bytes;
+    size_t granularity = common->info.granularity_bytes, bytes = 0, want = arena->desc.chunk_bytes;
     void *ptr = NULL;
     ta_result result = TA_ERROR_LIMIT;
     uint32_t c;
@@ -6777,7 +6950,7 @@ TENSORALLOC_DEF ta_result ta_arena_create(const ta_arena_desc *desc, ta_arena **
     ta_result result;
     size_t count = tai_block_count_default();
     if (out == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     *out = NULL;
     arena = (ta_arena *)TENSORALLOC_MALLOC(sizeof *arena);
@@ -6830,10 +7003,10 @@ TENSORALLOC_DEF void *ta_arena_alloc_aligned(ta_arena *arena, size_t size_bytes,
 {
     ta_request request;
     if (arena == NULL) {
-        return tai_fail_null(TA_ERROR_INVALID_ARGUMENT, result);
+        return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
     }
     if (!tai_is_power_of_two(alignment_bytes)) {
-        return tai_fail_null(TA_ERROR_INVALID_ALIGNMENT, result);
+        return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ALIGNMENT), result);
     }
     memset(&request, 0, sizeof request);
     request.size_bytes = size_bytes;
@@ -7281,7 +7454,7 @@ TENSORALLOC_DEF ta_result ta_direct_create(const ta_direct_desc *desc, ta_direct
     ta_result result;
     size_t count = tai_block_count_default();
     if (out == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     *out = NULL;
     memset(&d, 0, sizeof d);
@@ -7356,7 +7529,7 @@ static int tai_allocator_ok(ta_allocator allocator)
 TENSORALLOC_DEF void *ta_allocator_alloc(ta_allocator allocator, const ta_request *request, ta_result *result)
 {
     if (!tai_allocator_ok(allocator) || request == NULL) {
-        return tai_fail_null(TA_ERROR_INVALID_ARGUMENT, result);
+        return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
     }
     return allocator.vtable->alloc(allocator.self, request, result);
 }
@@ -7365,7 +7538,7 @@ TENSORALLOC_DEF ta_result ta_allocator_free(ta_allocator allocator, void *ptr, s
                                             ta_stream stream)
 {
     if (!tai_allocator_ok(allocator)) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return allocator.vtable->free(allocator.self, ptr, size_bytes, alignment_bytes, stream);
 }
@@ -7373,7 +7546,7 @@ TENSORALLOC_DEF ta_result ta_allocator_free(ta_allocator allocator, void *ptr, s
 TENSORALLOC_DEF ta_result ta_allocator_resize_in_place(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes)
 {
     if (!tai_allocator_ok(allocator)) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return allocator.vtable->resize_in_place(allocator.self, ptr, old_bytes, new_bytes);
 }
@@ -7381,7 +7554,7 @@ TENSORALLOC_DEF ta_result ta_allocator_resize_in_place(ta_allocator allocator, v
 TENSORALLOC_DEF void *ta_allocator_remap(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
 {
     if (!tai_allocator_ok(allocator)) {
-        return tai_fail_null(TA_ERROR_INVALID_ARGUMENT, result);
+        return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
     }
     return allocator.vtable->remap(allocator.self, ptr, old_bytes, new_bytes, result);
 }
@@ -7394,7 +7567,7 @@ TENSORALLOC_DEF ta_result ta_allocator_empty_cache(ta_allocator allocator)
 TENSORALLOC_DEF ta_result ta_allocator_trim(ta_allocator allocator, size_t keep_bytes, size_t *out_released_bytes)
 {
     if (!tai_allocator_ok(allocator)) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return allocator.vtable->trim(allocator.self, keep_bytes, out_released_bytes);
 }
@@ -7425,7 +7598,7 @@ TENSORALLOC_DEF ta_result ta_allocator_destroy(ta_allocator allocator)
 TENSORALLOC_DEF ta_result ta_allocator_describe(ta_allocator allocator, const void *ptr, ta_block_info *out)
 {
     if (!tai_allocator_ok(allocator) || ptr == NULL || out == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return allocator.vtable->describe(allocator.self, ptr, out);
 }
@@ -7436,7 +7609,7 @@ TENSORALLOC_DEF ta_result ta_allocator_alloc_buffer(ta_allocator allocator, cons
     ta_block_info info;
     void *ptr;
     if (out == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     memset(out, 0, sizeof *out);
     ptr = ta_allocator_alloc(allocator, request, &result);
@@ -7460,7 +7633,7 @@ TENSORALLOC_DEF ta_result ta_allocator_check_buffer(ta_allocator allocator, cons
     ta_block_info info;
     ta_result result;
     if (buffer == NULL || buffer->data == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     result = ta_allocator_describe(allocator, buffer->data, &info);
     if (result == TA_OK && info.id.owner != buffer->id.owner) {
@@ -7476,7 +7649,7 @@ TENSORALLOC_DEF ta_result ta_allocator_free_buffer(ta_allocator allocator, ta_bu
 {
     ta_result result;
     if (buffer == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (buffer->data == NULL) {
         return TA_OK;
@@ -7534,7 +7707,7 @@ TENSORALLOC_DEF ta_result ta_backend_upstream(ta_upstream *state, ta_allocator a
     }
     if (state == NULL || out == NULL || !tai_allocator_ok(allocator) || !tai_is_power_of_two(granularity_bytes) ||
         granularity_bytes < 256) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     result = ta_allocator_get_device(allocator, &device);
     if (result != TA_OK || device.type != TA_DEVICE_HOST) {
@@ -7588,11 +7761,11 @@ TENSORALLOC_DEF ta_result ta_shape_elements(const int64_t *dims, int rank, int64
     int64_t product = 1;
     int i, empty = 0;
     if (out == NULL || rank < 0 || rank > TA_RANK_MAX || (dims == NULL && rank != 0)) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     for (i = 0; i < rank; i++) {
         if (dims[i] < 0) {
-            return TA_ERROR_INVALID_ARGUMENT;
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
         }
     }
     for (i = 0; i < rank; i++) {
@@ -7612,7 +7785,7 @@ TENSORALLOC_DEF ta_result ta_shape_bytes(const int64_t *dims, int rank, ta_dtype
     size_t size = ta_dtype_size(dtype);
     ta_result result = ta_shape_elements(dims, rank, &elements);
     if (out == NULL || size == 0) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (result == TA_OK) {
         if ((uint64_t)elements > (uint64_t)PTRDIFF_MAX / size) {
@@ -7629,7 +7802,7 @@ TENSORALLOC_DEF ta_result ta_strides_row_major(const int64_t *dims, int rank, in
     int i;
     ta_result result = ta_shape_elements(dims, rank, &elements);
     if (strides == NULL && rank != 0) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (result != TA_OK) {
         return result;
@@ -7646,11 +7819,11 @@ TENSORALLOC_DEF ta_result ta_shape_offset(const int64_t *dims, const int64_t *st
     int64_t offset = 0;
     int i;
     if (out == NULL || rank < 0 || rank > TA_RANK_MAX || (rank != 0 && (dims == NULL || strides == NULL || index == NULL))) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     for (i = 0; i < rank; i++) {
         if (index[i] < 0 || index[i] >= dims[i]) {
-            return TA_ERROR_INVALID_ARGUMENT;
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
         }
     }
     for (i = 0; i < rank; i++) {
@@ -7677,7 +7850,7 @@ TENSORALLOC_DEF ta_result ta_tensor_create(ta_allocator allocator, ta_dtype dtyp
     size_t bytes = 0;
     ta_result result;
     if (out == NULL) {
-        return TA_ERROR_INVALID_ARGUMENT;
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     memset(out, 0, sizeof *out);
     memset(&tensor, 0, sizeof tensor);
