@@ -242,7 +242,7 @@ typedef struct ta_failure {
     size_t budget_used_bytes;   /* reserved by all allocators over the budget */
     size_t reserved_bytes;      /* by this allocator */
     size_t in_use_bytes;        /* live blocks and what thread caches hold */
-    size_t free_bytes;          /* free and committed in the heap */
+    size_t free_bytes;          /* free and committed in the heap; a bounded backend: all that is not in use */
     size_t largest_free_bytes;  /* in one piece */
     size_t pending_bytes;       /* freed, but work on other streams may still use them */
     int64_t backend_code;       /* the backend's own code (errno, CUresult), 0 if none */
@@ -270,7 +270,7 @@ typedef struct ta_block_info {
     ta_stream stream;
     const char *tag;
     ta_block_id id;
-    int uncommitted;        /* free block: some of its pages went back to the backend */
+    size_t committed_bytes; /* the part of the capacity with memory behind it: less in free blocks that were trimmed */
 } ta_block_info;
 
 /* Return 0 to go on, anything else to stop the walk. */
@@ -436,7 +436,7 @@ typedef struct ta_allocator_vtable {
     ta_result (*device)(void *self, ta_device *out);
     ta_result (*dispose)(void *self);
     ta_result (*destroy)(void *self);
-    /* What is known of the live block at ptr: sizes, id. Errors as free. */
+    /* What is known of the live block at ptr: sizes, id. Errors as free; out->id.owner is set then too. */
     ta_result (*describe)(void *self, const void *ptr, ta_block_info *out);
 } ta_allocator_vtable;
 
@@ -523,7 +523,7 @@ typedef struct ta_pool_desc {
     size_t range_bytes;              /* addresses to reserve; 0: 4 x physical memory, at most 256 GiB */
     size_t block_count_max;          /* records to reserve addresses for; 0: 16 Mi (64 Ki without virtual memory) */
     uint32_t classes_per_doubling;   /* of what thread caches hold: 1, 2, 4 or 8; 0: 8 */
-    ta_huge_pages huge_pages;        /* default: on for blocks above thread_cache_block_bytes */
+    ta_huge_pages huge_pages;        /* default: on for blocks above 1 KiB */
     int disable_thread_caches;       /* every call goes to the heap */
     int disable_ranges;              /* segments even where the backend has ranges */
     int disable_stealing;            /* TA_CAP_ORDERED: never take a block from another stream with a wait */
@@ -1957,8 +1957,8 @@ typedef struct tai_place {
     uint8_t class_index;  /* of thread caches; 0: never cached there */
     uint8_t flags;
     uint16_t stream;      /* index of the home stream; 0: ready for all */
-    uint32_t region : 31; /* index */
-    uint32_t heap : 1;
+    uint32_t region : 30; /* index */
+    uint32_t heap : 2;
 } tai_place;
 
 typedef struct tai_block {
@@ -2051,7 +2051,7 @@ typedef struct tai_blocks {
 static int tai_blocks_init(tai_blocks *blocks, size_t count_max)
 {
     memset(blocks, 0, sizeof *blocks);
-    if (!tai_table_init(&blocks->table, count_max * sizeof(tai_block), 1024 * sizeof(tai_block))) {
+    if (!tai_table_init(&blocks->table, count_max * sizeof(tai_block), (count_max < 1024 ? count_max : 1024) * sizeof(tai_block))) {
         return 0;
     }
     blocks->at = (tai_block *)(void *)blocks->table.base;
@@ -2114,9 +2114,10 @@ static void tai_block_recycle(tai_blocks *blocks, uint32_t index)
   Invariants: blocks tile [base, top) of each region; no two free neighbours of one stream; reserved = what the
   regions have committed; the gate is never held while the backend runs.
   -------------------------------------------------------------------------------------------------------*/
-enum { TAI_SMALL = 0, TAI_LARGE = 1 };
+enum { TAI_TINY = 0, TAI_MIDDLE = 1, TAI_LARGE = 2, TAI_HEAPS = 3 };
+#define TAI_TINY_BYTES ((size_t)1024)
 #define TAI_SUBS 16
-#define TAI_BINS (48 * TAI_SUBS)
+#define TAI_BINS (60 * TAI_SUBS) /* up to 2^64 */
 #define TAI_LARGE_WINDOW_BYTES ((size_t)65536)
 #define TAI_HUGE_PAGE_BYTES ((size_t)2 << 20)
 #define TAI_ALIGNMENT_MAX ((size_t)1 << 30)
@@ -2171,9 +2172,9 @@ typedef struct tai_heap {
 typedef struct tai_space {
     tai_gate gate;
     tai_blocks blocks;
-    tai_region *primary[2]; /* first region of each heap: the ones that are looked at outside the gate */
-    tai_heap heaps[2];      /* [TAI_LARGE] alone when undivided */
-    tai_bins **bins;        /* of stream s and heap h at [2 * s + h] */
+    tai_region *primary[TAI_HEAPS]; /* first region of each heap: the ones that are looked at outside the gate */
+    tai_heap heaps[TAI_HEAPS]; /* [TAI_LARGE] alone when undivided */
+    tai_bins **bins;        /* of stream s and heap h at [TAI_HEAPS * s + h] */
     tai_stream *streams;    /* [0] is "ready for all" */
     uint32_t stream_count;
     uint32_t stream_room;
@@ -2199,12 +2200,18 @@ typedef struct tai_space {
     tai_table uses;
     uint32_t use_end, use_unused;
     size_t reserved, peak_reserved;
-    size_t used_bytes;      /* blocks out of the heap: live, in thread caches, busy */
+    size_t used[TAI_HEAPS]; /* bytes of blocks out of each heap: live, in thread caches, busy */
     size_t pending_bytes;
     size_t address_range_bytes;
     size_t object_bytes;    /* malloced records: regions, bins, streams */
     uint64_t steal_count, trim_count, trimmed_bytes;
 } tai_space;
+
+/* Bytes that are live, in thread caches, or busy. Inside the gate. */
+TAI_INLINE size_t tai_space_used(const tai_space *space)
+{
+    return space->used[TAI_TINY] + space->used[TAI_MIDDLE] + space->used[TAI_LARGE];
+}
 
 /* ---- bins */
 /* Bin of a size >= 16: 16 steps per doubling. */
@@ -2278,7 +2285,7 @@ TAI_INLINE void tai_bins_insert(tai_space *space, tai_bins *bins, uint32_t index
 {
     tai_block *block = &space->blocks.at[index];
     uint32_t bin = tai_bin_of(block->size);
-    block->requested = bin;
+    TENSORALLOC_STORE_RELAXED(&block->requested, (size_t)bin);
     if (TAI_LIKELY(bins->roots[bin] == 0)) {
         bins->roots[bin] = index;
         bins->words[bin >> 6] |= (uint64_t)1 << (bin & 63);
@@ -2295,11 +2302,10 @@ TAI_INLINE void tai_bins_remove(tai_space *space, tai_bins *bins, uint32_t index
     const tai_block *block = &space->blocks.at[index];
     uint32_t bin = (uint32_t)block->requested;
     if (TAI_LIKELY((block->left | block->right) == 0 && bins->roots[bin] == index)) {
+        uint64_t word = bins->words[bin >> 6] & ~((uint64_t)1 << (bin & 63));
         bins->roots[bin] = 0;
-        bins->words[bin >> 6] &= ~((uint64_t)1 << (bin & 63));
-        if (bins->words[bin >> 6] == 0) {
-            bins->summary &= ~((uint64_t)1 << (bin >> 6));
-        }
+        bins->words[bin >> 6] = word;
+        bins->summary &= ~((uint64_t)(word == 0) << (bin >> 6));
     } else {
         tai_tree_remove(space->blocks.at, &bins->roots[bin], index);
     }
@@ -2308,16 +2314,9 @@ TAI_INLINE void tai_bins_remove(tai_space *space, tai_bins *bins, uint32_t index
 /* A free block gets another place and size. */
 TAI_INLINE void tai_bins_change(tai_space *space, tai_bins *bins, uint32_t index, uintptr_t addr, size_t size)
 {
-    tai_block *block = &space->blocks.at[index];
-    uint32_t bin = (uint32_t)block->requested;
-    if ((block->left | block->right) == 0 && bins->roots[bin] == index && tai_bin_of(size) == bin) {
-        block->addr = addr; /* alone in its bin, and stays there */
-        block->size = size;
-        return;
-    }
     tai_bins_remove(space, bins, index);
-    block->addr = addr;
-    block->size = size;
+    space->blocks.at[index].addr = addr;
+    space->blocks.at[index].size = size;
     tai_bins_insert(space, bins, index);
 }
 
@@ -2368,7 +2367,13 @@ static uint32_t tai_bins_largest(const tai_space *space, const tai_bins *bins)
 
 TAI_INLINE tai_bins *tai_bins_of(const tai_space *space, const tai_block *block)
 {
-    return space->bins[2 * (uint32_t)block->place.stream + block->place.heap];
+    return space->bins[TAI_HEAPS * (uint32_t)block->place.stream + block->place.heap];
+}
+
+/* Heap of a block that thread caches may hold. */
+TAI_INLINE int tai_space_heap_of(const tai_space *space, size_t size)
+{
+    return space->undivided ? TAI_LARGE : size <= TAI_TINY_BYTES ? TAI_TINY : TAI_MIDDLE;
 }
 
 /* ---- streams */
@@ -2382,18 +2387,18 @@ static int tai_stream_room(tai_space *space)
         return 1;
     }
     streams = room > 65535 ? NULL : (tai_stream *)TENSORALLOC_MALLOC(room * sizeof *streams);
-    bins = streams == NULL ? NULL : (tai_bins **)TENSORALLOC_MALLOC(2 * room * sizeof *bins);
+    bins = streams == NULL ? NULL : (tai_bins **)TENSORALLOC_MALLOC(TAI_HEAPS * room * sizeof *bins);
     if (bins == NULL) {
         TENSORALLOC_FREE(streams);
         return 0;
     }
     if (space->stream_count != 0) {
         memcpy(streams, space->streams, space->stream_count * sizeof *streams);
-        memcpy(bins, space->bins, 2 * space->stream_count * sizeof *bins);
+        memcpy(bins, space->bins, TAI_HEAPS * space->stream_count * sizeof *bins);
     }
     TENSORALLOC_FREE(space->streams);
     TENSORALLOC_FREE(space->bins);
-    space->object_bytes += (room - space->stream_room) * (sizeof *streams + 2 * sizeof *bins);
+    space->object_bytes += (room - space->stream_room) * (sizeof *streams + TAI_HEAPS * sizeof *bins);
     space->streams = streams;
     space->bins = bins;
     space->stream_room = room;
@@ -2403,7 +2408,7 @@ static int tai_stream_room(tai_space *space)
 static int tai_stream_add(tai_space *space, ta_stream id, uint32_t *out)
 {
     tai_bins *bins;
-    uint32_t heaps = space->undivided ? 1 : 2;
+    uint32_t heaps = space->undivided ? 1 : TAI_HEAPS, h;
     if (!tai_stream_room(space) || (bins = (tai_bins *)TENSORALLOC_MALLOC(heaps * sizeof *bins)) == NULL) {
         return 0;
     }
@@ -2411,8 +2416,9 @@ static int tai_stream_add(tai_space *space, ta_stream id, uint32_t *out)
     space->object_bytes += heaps * sizeof *bins;
     memset(&space->streams[space->stream_count], 0, sizeof *space->streams);
     space->streams[space->stream_count].id = id;
-    space->bins[2 * space->stream_count + TAI_SMALL] = bins; /* one piece of memory for both */
-    space->bins[2 * space->stream_count + TAI_LARGE] = bins + (heaps - 1);
+    for (h = 0; h < TAI_HEAPS; h++) { /* one piece of memory for all */
+        space->bins[TAI_HEAPS * space->stream_count + h] = bins + (h < heaps ? h : heaps - 1);
+    }
     *out = space->stream_count++;
     return 1;
 }
@@ -2482,6 +2488,19 @@ static int tai_holes_run(const tai_space *space, const tai_region *region, uintp
     return 1;
 }
 
+/* Bytes of [from, to) that are holes. */
+static size_t tai_holes_bytes(const tai_space *space, const tai_region *region, uintptr_t from, uintptr_t to)
+{
+    size_t bytes = 0;
+    uintptr_t run, run_end;
+    while (from < to && tai_holes_run(space, region, from, to, 1, &run, &run_end)) {
+        run = run < from ? from : run;
+        bytes += (size_t)((run_end > to ? to : run_end) - run);
+        from = run_end;
+    }
+    return bytes;
+}
+
 static void tai_holes_set(tai_space *space, tai_region *region, uintptr_t from, uintptr_t to, int value)
 {
     uint64_t *bits = (uint64_t *)(void *)region->hole_table.base;
@@ -2526,8 +2545,8 @@ static uint32_t tai_heap_add(tai_space *space, tai_region *region, uint32_t regi
     block->place.class_index = 0;
     block->place.flags = 0;
     block->place.stream = 0;
-    block->place.region = region_index & 0x7fffffffu;
-    block->place.heap = region->heap & 1u;
+    block->place.region = region_index & 0x3fffffffu;
+    block->place.heap = region->heap & 3u;
     if (prev != 0) {
         at[prev].next = index;
     } else {
@@ -2635,7 +2654,7 @@ TAI_INLINE void tai_heap_taken(tai_space *space, uint32_t index, uint32_t stream
 {
     tai_block *block = &space->blocks.at[index];
     block->place.stream = (uint16_t)stream;
-    space->used_bytes += block->size;
+    space->used[block->place.heap] += block->size;
     if (TAI_UNLIKELY(block->place.flags != 0)) {
         const tai_region *region = space->regions[block->place.region];
         if (!tai_holes_any(space, region, block->addr, block->addr + block->size)) {
@@ -2653,7 +2672,7 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
         return 0;
     }
     *result = TA_ERROR_NOT_CACHED;
-    index = tai_heap_take_bin(space, space->bins[2 * stream + (uint32_t)heap], size, alignment);
+    index = tai_heap_take_bin(space, space->bins[TAI_HEAPS * stream + (uint32_t)heap], size, alignment);
     if (index == 0 && stream != 0) {
         index = tai_heap_take_bin(space, space->bins[(uint32_t)heap], size, alignment);
     }
@@ -2681,7 +2700,7 @@ TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, tai_bins *bins, size_t
         return 0;
     }
     index = tai_heap_take_front(space, bins, index, size);
-    space->used_bytes += space->blocks.at[index].size;
+    space->used[space->blocks.at[index].place.heap] += space->blocks.at[index].size;
     return index;
 }
 
@@ -2785,7 +2804,7 @@ static TAI_NOINLINE uint32_t tai_heap_give(tai_space *space, uint32_t index)
 /* As give, for a block that was counted as used. */
 TAI_INLINE void tai_heap_put(tai_space *space, uint32_t index)
 {
-    space->used_bytes -= space->blocks.at[index].size;
+    space->used[space->blocks.at[index].place.heap] -= space->blocks.at[index].size;
     tai_heap_give(space, index);
 }
 
@@ -2947,7 +2966,7 @@ static int tai_region_map(tai_region *region, uintptr_t end)
 /* Reserves a range for a heap: want bytes, halved down to 64 MiB and to what is needed. Not inside the gate. */
 static ta_result tai_space_reserve(tai_space *space, int heap, size_t want, size_t need, tai_holder *me, uint32_t *out)
 {
-    size_t align = space->granularity, least = (size_t)64 << 20, size;
+    size_t align = space->granularity, least = want < ((size_t)64 << 20) ? want : (size_t)64 << 20, size;
     void *ptr = NULL;
     tai_region *region;
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
@@ -2989,12 +3008,12 @@ static ta_result tai_space_reserve(tai_space *space, int heap, size_t want, size
     return TA_OK;
 }
 
-/* How far to commit for target: a little more, never more than a sixteenth or 2 MiB. */
+/* How far to commit for target: a little more, at most a sixteenth or 2 MiB (whole huge pages from 32 MiB on). */
 static uintptr_t tai_growth_end(const tai_space *space, const tai_region *region, uintptr_t target)
 {
     size_t bytes = (size_t)(target - region->base), step = (size_t)128 << 10;
     uintptr_t end;
-    while (step < TAI_HUGE_PAGE_BYTES && step * 32 <= bytes) {
+    while (step < TAI_HUGE_PAGE_BYTES && step * 16 <= bytes) {
         step *= 2;
     }
     step = step < space->granularity ? space->granularity : step;
@@ -3030,6 +3049,20 @@ static ta_result tai_region_commit(tai_space *space, tai_region *region, uintptr
     return TA_OK;
 }
 
+/* How large the next range of a heap is to be: twice the last one. */
+static size_t tai_space_chain_bytes(const tai_space *space, int heap)
+{
+    size_t bytes = space->range_bytes / 2;
+    uint32_t r;
+    for (r = 0; r < space->region_count; r++) { /* the table changes only with the turn, which we have */
+        const tai_region *region = space->regions[r];
+        if (region->is_live && !region->is_segment && region->heap == (uint32_t)heap && region->size > bytes) {
+            bytes = region->size;
+        }
+    }
+    return bytes > SIZE_MAX / 4 ? bytes : bytes * 2;
+}
+
 /* Grows the tail of a range so that an aligned piece of size fits; chains a range when all are full. */
 static ta_result tai_space_grow_range(tai_space *space, int heap, size_t size, size_t alignment, tai_holder *me, size_t *out_bytes)
 {
@@ -3057,7 +3090,7 @@ static ta_result tai_space_grow_range(tai_space *space, int heap, size_t size, s
             if (!tai_add(size, alignment, &need) || !tai_add(need, TAI_HUGE_PAGE_BYTES, &need)) {
                 return TA_ERROR_OVERFLOW;
             }
-            result = tai_space_reserve(space, heap, space->range_bytes, need, me, &index);
+            result = tai_space_reserve(space, heap, tai_space_chain_bytes(space, heap), need, me, &index);
             if (result != TA_OK) {
                 return result;
             }
@@ -3088,7 +3121,7 @@ static ta_result tai_space_grow_segment(tai_space *space, int heap, size_t size,
     uint32_t index = 0;
     ta_result result = TA_ERROR_LIMIT;
     int attempt, ok;
-    if (alignment > space->granularity && !tai_add(size, alignment, &need)) {
+    if (alignment > space->granule && !tai_add(size, alignment, &need)) { /* what take looks for */
         return TA_ERROR_OVERFLOW;
     }
     if (need > SIZE_MAX - space->granularity) {
@@ -3152,13 +3185,14 @@ static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t 
 }
 
 /* Commits the holes under a busy block. Not inside the gate. On failure the block is still busy, holes and all. */
-static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t index, tai_holder *me)
+static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t index, tai_holder *me, size_t *out_bytes)
 {
     tai_block *block = &space->blocks.at[index];
     tai_region *region;
     uintptr_t from = block->addr, to = block->addr + block->size, run = 0, run_end = 0;
     ta_result result = TA_OK;
     int more;
+    *out_bytes = 0;
     tai_turn_take(space, me);
     region = space->regions[block->place.region]; /* the table of regions changes only with the turn */
     for (;;) {
@@ -3182,6 +3216,7 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
         tai_holes_set(space, region, run, run_end, 0);
         tai_space_count_reserved(space, (size_t)(run_end - run));
         tai_gate_leave(&space->gate, me);
+        *out_bytes += (size_t)(run_end - run);
         if (run_end >= to) {
             break;
         }
@@ -3230,7 +3265,7 @@ static int tai_region_decommit(tai_space *space, tai_region *region, uintptr_t f
 /* Bytes that are to go: free and committed, beyond keep. Inside the gate. */
 static size_t tai_space_excess(const tai_space *space, size_t keep)
 {
-    size_t cached = space->reserved - space->used_bytes;
+    size_t cached = space->reserved - tai_space_used(space);
     return cached > keep ? cached - keep : 0;
 }
 
@@ -3244,6 +3279,9 @@ static void tai_region_trim_tail(tai_space *space, tai_region *region, size_t ke
     top = region->base + tai_round_up((size_t)(region->top - region->base), space->granularity);
     excess = tai_round_up(tai_space_excess(space, keep), space->granularity);
     end = top < old_end && (size_t)(old_end - top) > excess ? old_end - excess : top;
+    if (region->hole_bytes != 0) {
+        end = top; /* how much of the tail is committed is not known: all of it goes */
+    }
     end = end > old_end ? old_end : end;
     region->commit_end = end; /* out of everybody's reach */
     tai_gate_leave(&space->gate, me);
@@ -3329,14 +3367,17 @@ static void tai_region_trim_segment(tai_space *space, tai_region *region, size_t
     *released += region->size;
 }
 
-/* Gives whole free pages back, highest first, until at most keep bytes are free. With the turn, outside the gate. */
-static size_t tai_space_trim(tai_space *space, size_t keep, tai_holder *me)
+#define TAI_ALL_HEAPS 7u
+
+/* Gives whole free pages of some heaps (a bit each) back, highest first, until at most keep bytes are free in all. With the turn,
+   outside the gate. */
+static size_t tai_space_trim(tai_space *space, uint32_t heaps, size_t keep, tai_holder *me)
 {
     size_t released = 0;
     uint32_t r = space->region_count; /* changes only with the turn */
     while (r-- > 0) {
         tai_region *region = space->regions[r];
-        if (!region->is_live) {
+        if (!region->is_live || (heaps >> region->heap & 1) == 0) {
             continue;
         }
         if (region->is_segment) {
@@ -3444,7 +3485,7 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_hold
     block->left = 0;
     block->right = count;
     TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
-    space->used_bytes -= block->size;
+    space->used[block->place.heap] -= block->size;
     space->pending_bytes += block->size;
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_PENDING);
     tai_gate_leave(&space->gate, me);
@@ -3514,17 +3555,17 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
         return 0;
     }
     for (s = 1; s < space->stream_count; s++) {
-        index = s == stream ? 0 : tai_bins_find(space, space->bins[2 * s + (uint32_t)heap], need);
+        index = s == stream ? 0 : tai_bins_find(space, space->bins[TAI_HEAPS * s + (uint32_t)heap], need);
         if (index != 0 && (best == 0 || tai_block_before(&space->blocks.at[index], &space->blocks.at[best]))) {
             best = index;
             donor = s;
         }
     }
-    index = best == 0 ? 0 : tai_heap_take_bin(space, space->bins[2 * donor + (uint32_t)heap], size, alignment);
+    index = best == 0 ? 0 : tai_heap_take_bin(space, space->bins[TAI_HEAPS * donor + (uint32_t)heap], size, alignment);
     from = space->streams[donor].id;
     to = space->streams[stream].id;
     if (index != 0) {
-        space->used_bytes += space->blocks.at[index].size;
+        space->used[heap] += space->blocks.at[index].size;
     }
     tai_gate_leave(&space->gate, me);
     if (index == 0) {
@@ -3552,9 +3593,9 @@ static uint32_t tai_stream_drain(tai_space *space, uint32_t stream)
 {
     uint32_t list = 0, index;
     int heap;
-    for (heap = space->undivided ? TAI_LARGE : TAI_SMALL; heap <= TAI_LARGE; heap++) {
-        while ((index = tai_bins_largest(space, space->bins[2 * stream + (uint32_t)heap])) != 0) {
-            tai_bins_remove(space, space->bins[2 * stream + (uint32_t)heap], index);
+    for (heap = space->undivided ? TAI_LARGE : TAI_TINY; heap <= TAI_LARGE; heap++) {
+        while ((index = tai_bins_largest(space, space->bins[TAI_HEAPS * stream + (uint32_t)heap])) != 0) {
+            tai_bins_remove(space, space->bins[TAI_HEAPS * stream + (uint32_t)heap], index);
             TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
             space->blocks.at[index].left = list;
             list = index;
@@ -3614,16 +3655,19 @@ typedef struct tai_space_desc {
     int undivided;
 } tai_space_desc;
 
-/* 4 x physical memory up to 256 GiB, a power of two; less where the process may not map that much. */
+/* 4 x physical memory up to 256 GiB, a power of two. Where addresses are scarce (32 bits, a limit on what the process may
+   map) little to begin with: ranges are chained, each twice as large as the one before. */
 static size_t tai_range_default(void)
 {
 #ifdef TAI_HAS_VM
-    size_t physical = tai_physical_bytes(), cap = sizeof(size_t) > 4 ? (size_t)1 << (sizeof(size_t) > 4 ? 38 : 29) : (size_t)1 << 29;
-    size_t want = physical >= cap / 4 ? cap : tai_power_of_two_at_least(physical * 4), limit = tai_address_limit_bytes();
-    while (limit != TA_UNLIMITED && want > limit / 16 && want > ((size_t)64 << 20)) {
-        want /= 2;
+    size_t physical = tai_physical_bytes(), limit = tai_address_limit_bytes(), cap = (size_t)64 << 20;
+    if (sizeof(size_t) > 4) {
+        cap = (size_t)1 << (sizeof(size_t) > 4 ? 38 : 0);
     }
-    return want;
+    if (limit != TA_UNLIMITED) {
+        cap = limit / 4096 > ((size_t)1 << 20) ? tai_power_of_two_at_least(limit / 4096) : (size_t)1 << 20;
+    }
+    return physical >= cap / 4 ? cap : tai_power_of_two_at_least(physical * 4);
 #else
     return (size_t)1 << 30;
 #endif
@@ -3632,7 +3676,11 @@ static size_t tai_range_default(void)
 static size_t tai_block_count_default(void)
 {
 #ifdef TAI_HAS_VM
-    return sizeof(size_t) > 4 && tai_address_limit_bytes() == TA_UNLIMITED ? (size_t)1 << 24 : (size_t)1 << 18;
+    size_t limit = tai_address_limit_bytes();
+    if (limit != TA_UNLIMITED) {
+        return limit / 65536 > 4096 ? (limit / 65536 > ((size_t)1 << 24) ? (size_t)1 << 24 : limit / 65536) : 4096;
+    }
+    return sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17;
 #else
     return (size_t)1 << 16;
 #endif
@@ -3646,7 +3694,7 @@ static void tai_space_free_records(tai_space *space)
     }
     TENSORALLOC_FREE(space->regions);
     for (i = 0; i < space->stream_count; i++) {
-        TENSORALLOC_FREE(space->bins[2 * i + TAI_SMALL]);
+        TENSORALLOC_FREE(space->bins[TAI_HEAPS * i]);
     }
     TENSORALLOC_FREE(space->streams);
     TENSORALLOC_FREE(space->bins);
@@ -3656,20 +3704,23 @@ static void tai_space_free_records(tai_space *space)
     space->regions = NULL;
     space->streams = NULL;
     space->region_count = space->region_room = space->stream_count = space->stream_room = 0;
-    space->primary[TAI_SMALL] = space->primary[TAI_LARGE] = NULL;
+    memset(space->primary, 0, sizeof space->primary);
     space->object_bytes = 0;
 }
 
 static void tai_heaps_init(tai_space *space, const tai_space_desc *desc)
 {
-    tai_heap *small = &space->heaps[TAI_SMALL], *large = &space->heaps[TAI_LARGE];
-    small->map_shift = space->granule_shift;
-    small->block_bytes_min = space->granule;
-    small->segment_bytes = (size_t)1 << 20;
+    tai_heap *tiny = &space->heaps[TAI_TINY], *middle = &space->heaps[TAI_MIDDLE], *large = &space->heaps[TAI_LARGE];
+    tiny->map_shift = space->granule_shift;
+    middle->map_shift = tai_high_bit((uint64_t)TAI_TINY_BYTES);
     large->map_shift = space->undivided ? space->granule_shift : tai_high_bit((uint64_t)desc->small_bytes);
+    tiny->block_bytes_min = (size_t)1 << tiny->map_shift;
+    middle->block_bytes_min = (size_t)1 << middle->map_shift;
     large->block_bytes_min = (size_t)1 << large->map_shift;
+    tiny->segment_bytes = (size_t)256 << 10;
+    middle->segment_bytes = (size_t)1 << 20;
     large->segment_bytes = space->undivided ? (size_t)1 << 20 : (size_t)16 << 20;
-    large->flags = desc->huge_pages ? (uint32_t)TA_RANGE_HUGE_PAGES : 0u;
+    middle->flags = large->flags = desc->huge_pages ? (uint32_t)TA_RANGE_HUGE_PAGES : 0u;
 }
 
 static void tai_space_release(tai_space *space)
@@ -3688,7 +3739,8 @@ static void tai_space_release(tai_space *space)
         }
     }
     tai_budget_refund(space->budget, space->reserved);
-    space->reserved = space->used_bytes = space->pending_bytes = space->address_range_bytes = 0;
+    memset(space->used, 0, sizeof space->used);
+    space->reserved = space->pending_bytes = space->address_range_bytes = 0;
 }
 
 /* Reserves the first range of each heap where the backend has ranges; falls back to segments. */
@@ -3697,8 +3749,8 @@ static ta_result tai_space_first_ranges(tai_space *space)
     int heap;
     uint32_t index = 0;
     ta_result result = TA_OK;
-    for (heap = space->undivided ? TAI_LARGE : TAI_SMALL; space->use_ranges && heap <= TAI_LARGE; heap++) {
-        size_t want = heap == TAI_SMALL ? space->range_bytes / 8 : space->range_bytes;
+    for (heap = space->undivided ? TAI_LARGE : TAI_TINY; space->use_ranges && heap <= TAI_LARGE; heap++) {
+        size_t want = heap == TAI_TINY ? space->range_bytes / 16 : heap == TAI_MIDDLE ? space->range_bytes / 4 : space->range_bytes;
         result = tai_space_reserve(space, heap, want, space->granularity, NULL, &index);
         if (result == TA_OK) {
             space->primary[heap] = space->regions[index];
@@ -3779,6 +3831,7 @@ static size_t tai_space_record_bytes(const tai_space *space)
 #define TAI_UNITS_MAX 1024
 #define TAI_THREAD_SLOTS 16
 #define TAI_FLUSH_COUNT 32u
+#define TAI_REFILL_BYTES ((size_t)8192)
 enum { TAI_SLOT_ATTACHED = 0, TAI_SLOT_LEAVING = 1, TAI_SLOT_DETACHED = 2 };
 
 typedef struct tai_counters {
@@ -3807,7 +3860,7 @@ typedef struct tai_slot {
 struct ta_pool {
     tai_space space; /* first: its gate and tables are the hottest */
     tai_region no_region;        /* covers nothing */
-    const tai_region *fast;      /* where blocks of thread caches lie: primary range, or no_region */
+    const tai_region *fast[2];   /* where blocks of thread caches lie: primary ranges, or no_region */
     tai_slot *single_slot;       /* single-threaded pools: &slot0 */
     size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
     uint32_t slot_hint;
@@ -3839,10 +3892,10 @@ TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
     return pool->space.ordered ? stream : 0;
 }
 
-/* Inside the gate: the peak of what is in use. */
-static void tai_pool_note_peak(ta_pool *pool)
+/* The peak of what is in use; called before and after that changes. Inside the gate. */
+TAI_INLINE void tai_pool_note_peak(ta_pool *pool)
 {
-    size_t in_use = pool->space.used_bytes;
+    size_t in_use = tai_space_used(&pool->space);
     if (pool->single_slot != NULL) {
         in_use -= pool->slot0.cached_low;
         pool->slot0.cached_low = pool->slot0.cached_bytes;
@@ -3895,13 +3948,13 @@ TAI_INLINE void tai_slot_push(ta_pool *pool, tai_slot *slot, uint32_t index)
     TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, slot->cached_bytes + block->size);
 }
 
-/* Gives up to count blocks back to the heap, class after class. Inside the gate, by the owner, or with the owner
+/* Gives up to count blocks back to the heap, class after class, but keeps keep_bytes. Inside the gate, by the owner, or with the owner
    known to be in no call. Returns how many. */
-static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count)
+static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count, size_t keep_bytes)
 {
     uint32_t flushed = 0, empty = 0, index;
     tai_pool_note_peak(pool);
-    while (flushed < count && empty < pool->class_count) {
+    while (flushed < count && slot->cached_bytes > keep_bytes && empty < pool->class_count) {
         if (slot->victim >= pool->class_count) {
             slot->victim = 0;
         }
@@ -3917,6 +3970,9 @@ static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count)
         flushed++;
     }
     slot->cached_low = slot->cached_bytes;
+    if (pool->desc.cached_bytes_max != TA_UNLIMITED && slot->bytes_max > slot->cached_bytes) {
+        slot->bytes_max = slot->cached_bytes; /* what went to the heap uses up the cap: a new share is needed */
+    }
     return flushed;
 }
 
@@ -3959,7 +4015,7 @@ static void tai_thread_exit(tai_slot *list)
         if (TENSORALLOC_CAS32(&slot->state, &expected, (uint32_t)TAI_SLOT_LEAVING)) {
             ta_pool *pool = slot->pool;
             tai_gate_enter(&pool->space.gate, NULL);
-            (void)tai_slot_flush(pool, slot, 0xffffffffu);
+            (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
             tai_slot_fold(pool, slot);
             tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
@@ -4142,7 +4198,7 @@ static void tai_pool_detach_slots(ta_pool *pool)
             continue;
         }
         if (TENSORALLOC_CAS32(&slot->state, &expected, (uint32_t)TAI_SLOT_LEAVING)) {
-            (void)tai_slot_flush(pool, slot, 0xffffffffu);
+            (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
             tai_slot_fold(pool, slot);
             tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
@@ -4281,7 +4337,7 @@ static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, t
     plan->heap = TAI_LARGE;
     plan->size = tai_round_up(size, space->granule);
     if (size <= pool->desc.thread_cache_block_bytes) {
-        plan->heap = space->undivided ? TAI_LARGE : TAI_SMALL;
+        plan->heap = tai_space_heap_of(space, size);
         if (size <= pool->cacheable_bytes && plan->alignment == space->granule) {
             plan->class_index = pool->class_of[plan->size >> space->granule_shift];
             plan->size = pool->class_bytes[plan->class_index];
@@ -4311,7 +4367,7 @@ TAI_INLINE void tai_pool_make_live(ta_pool *pool, uint32_t index, size_t request
 /* On a miss of the cache: a few more blocks of the class for it, so that the gate is entered less often. */
 static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
 {
-    size_t want = 8192 / plan->size;
+    size_t want = TAI_REFILL_BYTES / plan->size;
     ta_result ignored;
     want = want > 16 ? 16 : want;
     while (want-- > 0 && slot->room[plan->class_index] > 1 && plan->size <= slot->bytes_max - slot->cached_bytes) {
@@ -4346,11 +4402,11 @@ static void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const ta
     out->backend_code = exhausted || why == TA_ERROR_BACKEND ? tai_backend_code(space->backend) : 0;
     tai_gate_enter(&space->gate, me);
     out->reserved_bytes = space->reserved;
-    out->in_use_bytes = space->used_bytes;
+    out->in_use_bytes = tai_space_used(space);
     out->pending_bytes = space->pending_bytes;
-    out->free_bytes = space->reserved - space->used_bytes - space->pending_bytes;
+    out->free_bytes = space->reserved - tai_space_used(space) - space->pending_bytes;
     for (s = 0; s < space->stream_count; s++) {
-        uint32_t index = tai_bins_largest(space, space->bins[2 * s + (uint32_t)plan->heap]);
+        uint32_t index = tai_bins_largest(space, space->bins[TAI_HEAPS * s + (uint32_t)plan->heap]);
         if (index != 0 && space->blocks.at[index].size > out->largest_free_bytes) {
             out->largest_free_bytes = space->blocks.at[index].size;
         }
@@ -4362,9 +4418,15 @@ static void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const ta
             out->largest_free_bytes = (size_t)(region->commit_end - region->top);
         }
     }
-    if (exhausted && (out->free_bytes >= plan->size || (space->info.range_bytes_max != 0 && plan->size <=
-        space->info.range_bytes_max - (space->used_bytes < space->info.range_bytes_max ? space->used_bytes
-                                                                                        : space->info.range_bytes_max)))) {
+    if (space->info.range_bytes_max != 0) { /* a bounded backend: what is not in use is free, committed or not */
+        const tai_region *only = space->primary[TAI_LARGE];
+        size_t used = tai_space_used(space) + space->pending_bytes;
+        out->free_bytes = used < space->info.range_bytes_max ? space->info.range_bytes_max - used : 0;
+        if (only != NULL && only->base + only->size - only->top > out->largest_free_bytes) {
+            out->largest_free_bytes = (size_t)(only->base + only->size - only->top);
+        }
+    }
+    if (exhausted && out->free_bytes >= plan->size) {
         why = TA_ERROR_FRAGMENTED;
     }
     out->result = why;
@@ -4400,7 +4462,6 @@ static uint32_t tai_pool_take(ta_pool *pool, const tai_plan *plan, tai_slot *slo
     tai_gate_enter(&space->gate, me);
     tai_pool_note_peak(pool);
     index = tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, result);
-    tai_pool_note_peak(pool);
     if (index != 0 && plan->class_index != 0 && slot != NULL && slot->stream == stream && slot->bytes_max > 0) {
         tai_pool_refill(pool, slot, plan);
         slot->cached_low = slot->cached_bytes;
@@ -4423,7 +4484,7 @@ static uint32_t tai_pool_take(ta_pool *pool, const tai_plan *plan, tai_slot *slo
 }
 
 /* What the pool itself can give back to the backend, apart from keep bytes. Waits for the turn unless told not to. */
-static size_t tai_pool_trim(ta_pool *pool, size_t keep, int wait, tai_slot *slot)
+static size_t tai_pool_trim(ta_pool *pool, uint32_t heaps, size_t keep, int wait, tai_slot *slot)
 {
     tai_holder *me = slot != NULL ? &slot->holder : NULL;
     size_t released;
@@ -4432,7 +4493,7 @@ static size_t tai_pool_trim(ta_pool *pool, size_t keep, int wait, tai_slot *slot
     } else if (!tai_turn_try(&pool->space, me)) {
         return 0;
     }
-    released = tai_space_trim(&pool->space, keep, me);
+    released = tai_space_trim(&pool->space, heaps, keep, me);
     tai_turn_end(&pool->space, me);
     if (released != 0) {
         tai_pool_event(pool, TA_EVENT_TRIM, TA_OK, NULL, released, 0, 0, NULL, 0);
@@ -4454,7 +4515,7 @@ static size_t tai_pool_thread_cached(const ta_pool *pool)
 /* With a cap on cached bytes: what this thread's cache may hold so that the cap is kept. Inside the gate. */
 static void tai_pool_share_cap(ta_pool *pool, tai_slot *slot)
 {
-    size_t cap = pool->desc.cached_bytes_max, others = pool->space.reserved - pool->space.used_bytes;
+    size_t cap = pool->desc.cached_bytes_max, others = pool->space.reserved - tai_space_used(&pool->space);
     size_t room;
     others += tai_pool_thread_cached(pool) - slot->cached_bytes;
     room = cap > others ? cap - others : 0;
@@ -4472,22 +4533,54 @@ static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
     int over;
     tai_gate_enter(&space->gate, me);
     held = tai_pool_thread_cached(pool);
-    over = space->reserved - space->used_bytes + held > cap;
+    over = space->reserved - tai_space_used(space) + held > cap;
     if (over && slot != NULL) {
         held -= slot->cached_bytes;
-        (void)tai_slot_flush(pool, slot, 0xffffffffu);
+        (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
     }
     tai_gate_leave(&space->gate, me);
     if (over) {
         if (space->ordered) {
             (void)tai_space_poll(space, 0, me);
         }
-        (void)tai_pool_trim(pool, cap > held ? cap - held : 0, 1, slot);
+        (void)tai_pool_trim(pool, TAI_ALL_HEAPS, cap > held ? cap - held : 0, 1, slot);
     }
     if (slot != NULL) {
         tai_gate_enter(&space->gate, me);
         tai_pool_share_cap(pool, slot);
         tai_gate_leave(&space->gate, me);
+    }
+}
+
+/* Before one heap grows beyond what the pool ever needed by more than a 25th and 1 MiB, others that are mostly free give
+   pages back: tensors that shrink from step to step until they change the heap would else be paid for twice. A heap that
+   is in use keeps its free pages: it will want them in this very step. */
+static void tai_pool_balance(ta_pool *pool, const tai_plan *plan, tai_slot *slot)
+{
+    tai_space *space = &pool->space;
+    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    size_t needed, cached, committed[TAI_HEAPS] = {0, 0, 0};
+    uint32_t r, h, idle = 0;
+    tai_gate_enter(&space->gate, me);
+    needed = tai_space_used(space) + plan->size;
+    needed = needed < pool->peak_in_use ? pool->peak_in_use : needed;
+    needed += needed / 25 + ((size_t)1 << 20);
+    needed = space->reserved + plan->size > needed ? space->reserved + plan->size - needed : 0;
+    cached = space->reserved - tai_space_used(space);
+    for (r = 0; needed != 0 && r < space->region_count; r++) {
+        const tai_region *region = space->regions[r];
+        if (region->is_live) {
+            committed[region->heap] += (size_t)(region->commit_end - region->base) - region->hole_bytes;
+        }
+    }
+    for (h = 0; h < TAI_HEAPS; h++) {
+        if (h != (uint32_t)plan->heap && committed[h] > ((size_t)1 << 20) && space->used[h] <= committed[h] / 4) {
+            idle |= 1u << h;
+        }
+    }
+    tai_gate_leave(&space->gate, me);
+    if (idle != 0) {
+        (void)tai_pool_trim(pool, idle, cached > needed ? cached - needed : 0, 1, slot);
     }
 }
 
@@ -4503,9 +4596,9 @@ static size_t tai_pool_reclaim(void *self, size_t want_bytes)
         (void)tai_space_synchronize(&pool->space, NULL);
     }
     tai_gate_enter(&pool->space.gate, NULL);
-    cached = pool->space.reserved - pool->space.used_bytes;
+    cached = pool->space.reserved - tai_space_used(&pool->space);
     tai_gate_leave(&pool->space.gate, NULL);
-    return tai_pool_trim(pool, cached > want_bytes ? cached - want_bytes : 0, 0, NULL);
+    return tai_pool_trim(pool, TAI_ALL_HEAPS, cached > want_bytes ? cached - want_bytes : 0, 0, NULL);
 }
 
 /* The ladder: one rung after the other until one of them gave something. 0: the end. */
@@ -4519,7 +4612,7 @@ static int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *request, c
         case 0: /* own cache */
             if (slot != NULL && slot->cached_bytes != 0) {
                 tai_gate_enter(&space->gate, me);
-                helped = tai_slot_flush(pool, slot, 0xffffffffu) != 0;
+                helped = tai_slot_flush(pool, slot, 0xffffffffu, 0) != 0;
                 tai_gate_leave(&space->gate, me);
             }
             break;
@@ -4530,7 +4623,7 @@ static int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *request, c
             helped = tai_budget_reclaim(space->budget, &pool->member, plan->size) != 0;
             break;
         case 3: /* own free pages: holes in the middle pay for growth at the end */
-            helped = tai_pool_trim(pool, 0, 1, slot) != 0;
+            helped = tai_pool_trim(pool, TAI_ALL_HEAPS, 0, 1, slot) != 0;
             break;
         case 4: /* the user */
             if (pool->desc.on_out_of_memory != NULL) {
@@ -4572,12 +4665,17 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
         if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || pool->sealed) {
             *result = (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
         } else if (index != 0) {
-            *result = tai_space_recommit(space, index, me);
+            tai_pool_balance(pool, plan, slot);
+            *result = tai_space_recommit(space, index, me, &bytes);
+            if (bytes != 0) {
+                tai_pool_event(pool, TA_EVENT_GROW, TA_OK, NULL, bytes, 0, 0, NULL, 0);
+            }
             if (*result == TA_OK) {
                 *missed |= 2;
                 return index;
             }
         } else {
+            tai_pool_balance(pool, plan, slot);
             *result = tai_space_grow(space, plan->heap, plan->size, plan->alignment, me, &bytes);
             if (*result == TA_OK) {
                 *missed |= bytes != 0;
@@ -4612,8 +4710,8 @@ TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t 
         return NULL;
     }
     block = &pool->space.blocks.at[index];
-    block->requested = size;
-    block->tag = tag;
+    TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
+    TENSORALLOC_STORE_RELAXED(&block->tag, tag);
     block->left = 0;
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
     TAI_BUMP(slot->count.allocation_count, 1);
@@ -4643,6 +4741,7 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
     if (result == TA_OK) {
         tai_pool_make_live(pool, index, request->size_bytes, request->tag, block->size == plan->size ? plan->class_index : 0,
                            plan->alignment);
+        tai_pool_note_peak(pool);
         pool->count.allocation_count++;
         pool->count.allocated_bytes += request->size_bytes;
         pool->miss_grow_count += (missed & 1) != 0;
@@ -4745,6 +4844,9 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
     tai_gate_enter_hot(&space->gate, &slot->holder);
+    if (TAI_UNLIKELY(pool->single_slot != NULL)) {
+        tai_pool_note_peak(pool);
+    }
     index = tai_heap_take_quick(space, space->bins[TAI_LARGE], rounded);
     if (TAI_UNLIKELY(index == 0)) {
         index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
@@ -4756,10 +4858,50 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
             return tai_pool_alloc_simple(pool, size, 0, 0, result);
         }
     }
-    if (space->used_bytes > pool->peak_in_use) {
-        pool->peak_in_use = space->used_bytes;
-    }
+    tai_pool_note_peak(pool);
     tai_pool_make_live(pool, index, size, NULL, 0, 0);
+    pool->count.allocation_count++;
+    pool->count.allocated_bytes += size;
+    ptr = (void *)space->blocks.at[index].addr;
+    tai_gate_leave_hot(&space->gate, &slot->holder);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+/* A block for the size classes that the cache does not have: out of a bin, in one visit to the gate, and a few more for
+   the cache; or the long way. */
+static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32_t c, ta_result *result)
+{
+    tai_space *space = &pool->space;
+    tai_slot *slot = tai_slot_last(pool);
+    tai_plan plan;
+    uint32_t index = 0;
+    void *ptr;
+    if (TAI_UNLIKELY(slot == NULL || !pool->plain)) {
+        return tai_pool_alloc_simple(pool, size, 0, 0, result);
+    }
+    plan.size = pool->class_bytes[c];
+    plan.alignment = space->granule;
+    plan.heap = tai_space_heap_of(space, plan.size);
+    plan.class_index = c;
+    plan.flags = 0;
+    tai_gate_enter_hot(&space->gate, &slot->holder);
+    tai_pool_note_peak(pool);
+    if (space->slack == 0) {
+        index = tai_heap_take_quick(space, space->bins[plan.heap], plan.size);
+    }
+    if (TAI_UNLIKELY(index == 0)) {
+        tai_gate_leave_hot(&space->gate, &slot->holder);
+        return tai_pool_alloc_simple(pool, size, 0, 0, result);
+    }
+    tai_pool_note_peak(pool);
+    tai_pool_make_live(pool, index, size, NULL, c, 0);
+    if (plan.size <= TAI_REFILL_BYTES) {
+        tai_pool_refill(pool, slot, &plan);
+        slot->cached_low = slot->cached_bytes;
+    }
     pool->count.allocation_count++;
     pool->count.allocated_bytes += size;
     ptr = (void *)space->blocks.at[index].addr;
@@ -4775,14 +4917,15 @@ TAI_INLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *res
 {
     tai_slot *slot = tai_slot_last(pool);
     if (TAI_LIKELY(slot != NULL && slot->stream_id == 0)) {
-        uint32_t units = (uint32_t)((size - 1) >> pool->space.granule_shift) + 1;
-        void *ptr = tai_pool_hit(pool, slot, pool->class_of[units], size, NULL);
+        uint32_t c = pool->class_of[((size - 1) >> pool->space.granule_shift) + 1];
+        void *ptr = tai_pool_hit(pool, slot, c, size, NULL);
         if (TAI_LIKELY(ptr != NULL)) {
             if (result != NULL) {
                 *result = TA_OK;
             }
             return ptr;
         }
+        return tai_pool_alloc_miss(pool, size, c, result);
     }
     return tai_pool_alloc_simple(pool, size, 0, 0, result);
 }
@@ -4887,9 +5030,9 @@ static void tai_pool_give_block(ta_pool *pool, uint32_t index, tai_slot *slot)
     if (block->place.class_index != 0 && slot != NULL && slot->stream == block->place.stream && block->size <= slot->bytes_max &&
         slot->room[block->place.class_index] != 0) {
         if (slot->cached_bytes > slot->bytes_max - block->size) {
-            (void)tai_slot_flush(pool, slot, TAI_FLUSH_COUNT);
+            (void)tai_slot_flush(pool, slot, TAI_FLUSH_COUNT, (slot->bytes_max - block->size) / 4 * 3);
         }
-        if (slot->cached_bytes <= slot->bytes_max - block->size) {
+        if (block->size <= slot->bytes_max && slot->cached_bytes <= slot->bytes_max - block->size) {
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
             tai_slot_push(pool, slot, index);
             return;
@@ -4974,13 +5117,16 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
     const tai_region *region = space->primary[TAI_LARGE];
     tai_block *block;
     uint32_t index;
-    if (TAI_LIKELY(slot != NULL && pool->plain && pool->single_slot == NULL && region != NULL &&
+    if (TAI_LIKELY(slot != NULL && pool->plain && region != NULL &&
                    pool->desc.cached_bytes_max == TA_UNLIMITED)) {
         tai_gate_enter_hot(&space->gate, &slot->holder);
         index = tai_region_find(space, region, (uintptr_t)ptr);
         block = &space->blocks.at[index];
         if (TAI_LIKELY(index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->left == 0 &&
                        block->place.class_index == 0 && (size == 0 || size == block->requested))) {
+            if (TAI_UNLIKELY(pool->single_slot != NULL)) {
+                tai_pool_note_peak(pool);
+            }
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
@@ -4995,9 +5141,8 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
 }
 
 /* A small block into this thread's cache, without the gate; or the long way. */
-static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size)
+static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, const tai_region *region)
 {
-    const tai_region *region = pool->fast;
     size_t offset = (size_t)((uintptr_t)ptr - region->base);
     tai_slot *slot;
     tai_block *block;
@@ -5028,9 +5173,13 @@ static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size
 
 TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
 {
-    const tai_region *region = pool->fast;
+    const tai_region *region = pool->fast[0];
     if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_small(pool, ptr, size);
+        return tai_pool_free_small(pool, ptr, size, region);
+    }
+    region = pool->fast[1];
+    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
+        return tai_pool_free_small(pool, ptr, size, region);
     }
     return tai_pool_free_large(pool, ptr, size);
 }
@@ -5084,10 +5233,13 @@ static void tai_block_show(const ta_pool *pool, uint32_t index, ta_block_info *o
     out->id.owner = pool->id;
     out->id.index = index;
     out->id.generation = TENSORALLOC_LOAD_RELAXED(&block->generation);
-    out->uncommitted = state == TAI_FREE && (block->place.flags & TAI_FLAG_HOLES) != 0;
+    out->committed_bytes = block->size;
+    if (state == TAI_FREE && (block->place.flags & TAI_FLAG_HOLES) != 0) {
+        out->committed_bytes -= tai_holes_bytes(&pool->space, pool->space.regions[block->place.region], block->addr, block->addr + block->size);
+    }
     if (state == TAI_LIVE) {
-        out->requested_bytes = block->requested;
-        out->tag = block->tag;
+        out->requested_bytes = TENSORALLOC_LOAD_RELAXED(&block->requested);
+        out->tag = TENSORALLOC_LOAD_RELAXED(&block->tag);
     }
 }
 
@@ -5116,6 +5268,9 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
     index = tai_pool_live(pool, ptr, &result);
     if (index != 0) {
         tai_block_show(pool, index, out);
+    } else {
+        memset(out, 0, sizeof *out);
+        out->id.owner = pool->id;
     }
     tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
     return result;
@@ -5183,7 +5338,8 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
         uintptr_t from = at[next].addr;
         if (TENSORALLOC_LOAD_RELAXED(&at[next].state) != TAI_FREE || at[next].size < more ||
             (at[next].place.stream != 0 && at[next].place.stream != block->place.stream) || !tai_blocks_ensure(&space->blocks, 1) ||
-            ((at[next].place.flags & TAI_FLAG_HOLES) != 0 && tai_holes_any(space, region, from, from + more))) {
+            ((at[next].place.flags & TAI_FLAG_HOLES) != 0 &&
+             tai_holes_any(space, region, from, from + (at[next].size - more <= space->slack ? at[next].size : more)))) {
             return 0;
         }
         tai_bins_remove(space, tai_bins_of(space, &at[next]), next);
@@ -5200,7 +5356,7 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
     }
     block->size += more;
     block->place.class_index = 0;
-    space->used_bytes += more;
+    space->used[block->place.heap] += more;
     if (block->addr + block->size > region->touched_end) {
         region->touched_end = block->addr + block->size;
     }
@@ -5212,7 +5368,7 @@ static ta_result tai_pool_extend_tail(ta_pool *pool, const void *ptr, size_t siz
 {
     tai_space *space = &pool->space;
     tai_region *region = NULL;
-    uintptr_t end = 0;
+    uintptr_t end = 0, target = 0;
     uint32_t index;
     ta_result result = TA_ERROR_WOULD_MOVE, ignored;
     tai_turn_take(space, me);
@@ -5224,15 +5380,21 @@ static ta_result tai_pool_extend_tail(ta_pool *pool, const void *ptr, size_t siz
         if (region->is_segment || size > region->size - (size_t)(addr - region->base)) {
             region = NULL;
         } else {
-            end = tai_growth_end(space, region, addr + size);
+            target = addr + size;
+            end = tai_growth_end(space, region, target);
         }
     }
     tai_gate_leave(&space->gate, me);
     if (region != NULL) {
         result = TA_OK;
         if (end > region->commit_end) {
+            uintptr_t exact = region->base + tai_round_up((size_t)(target - region->base), space->granularity);
             *out_bytes = (size_t)(end - region->commit_end);
             result = tai_region_commit(space, region, end, me);
+            if (result != TA_OK && exact < end && exact > region->commit_end) {
+                *out_bytes = (size_t)(exact - region->commit_end);
+                result = tai_region_commit(space, region, exact, me);
+            }
         }
     }
     tai_turn_end(space, me);
@@ -5368,7 +5530,7 @@ TENSORALLOC_DEF ta_result ta_pool_thread_flush(ta_pool *pool)
         for (slot = tai_thread_list; slot != NULL; slot = slot->thread_next) {
             if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool) {
                 tai_gate_enter(&pool->space.gate, &slot->holder);
-                (void)tai_slot_flush(pool, slot, 0xffffffffu);
+                (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
                 tai_gate_leave(&pool->space.gate, &slot->holder);
             }
         }
@@ -5377,7 +5539,7 @@ TENSORALLOC_DEF ta_result ta_pool_thread_flush(ta_pool *pool)
 #endif
     slot = pool->single_slot;
     tai_gate_enter(&pool->space.gate, &slot->holder);
-    (void)tai_slot_flush(pool, slot, 0xffffffffu);
+    (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
     tai_gate_leave(&pool->space.gate, &slot->holder);
     return TA_OK;
 }
@@ -5400,7 +5562,7 @@ TENSORALLOC_DEF ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t 
     tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
     held = tai_pool_thread_cached(pool);
     tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
-    released = tai_pool_trim(pool, keep_bytes > held ? keep_bytes - held : 0, 1, slot);
+    released = tai_pool_trim(pool, TAI_ALL_HEAPS, keep_bytes > held ? keep_bytes - held : 0, 1, slot);
     if (out_released_bytes != NULL) {
         *out_released_bytes = released;
     }
@@ -5455,7 +5617,7 @@ static int tai_walk_batch(ta_pool *pool, uint32_t region_index, uintptr_t *from,
     tai_gate_enter(&pool->space.gate, NULL);
     if (region_index < space->region_count && space->regions[region_index]->is_live) {
         index = *hint;
-        if (index == 0 || at[index].state == TAI_VACANT || at[index].place.region != region_index || at[index].addr != *from) {
+        if (index == 0 || TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_VACANT || at[index].place.region != region_index || at[index].addr != *from) {
             for (index = space->regions[region_index]->first; index != 0 && at[index].addr < *from; index = at[index].next) {
             }
         }
@@ -5529,8 +5691,8 @@ static int tai_check_bins(const tai_space *space, uint32_t *count)
     uint32_t s, bin;
     int heap;
     for (s = 0; s < space->stream_count; s++) {
-        for (heap = space->undivided ? TAI_LARGE : TAI_SMALL; heap <= TAI_LARGE; heap++) {
-            const tai_bins *bins = space->bins[2 * s + (uint32_t)heap];
+        for (heap = space->undivided ? TAI_LARGE : TAI_TINY; heap <= TAI_LARGE; heap++) {
+            const tai_bins *bins = space->bins[TAI_HEAPS * s + (uint32_t)heap];
             for (bin = 0; bin < TAI_BINS; bin++) {
                 int filled = bins->roots[bin] != 0;
                 if ((int)(bins->words[bin >> 6] >> (bin & 63) & 1) != filled ||
@@ -5633,7 +5795,7 @@ TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool)
         ok = !pool->space.regions[region]->is_live || tai_check_region(pool, region, &sum);
     }
     count = tai_pool_count(pool);
-    ok = ok && tai_check_bins(&pool->space, &in_bins) && in_bins == sum.free_count && sum.used == pool->space.used_bytes &&
+    ok = ok && tai_check_bins(&pool->space, &in_bins) && in_bins == sum.free_count && sum.used == tai_space_used(&pool->space) &&
          sum.pending == pool->space.pending_bytes && sum.committed == pool->space.reserved &&
          sum.cached == tai_pool_thread_cached(pool) &&
          count.allocation_count - count.deallocation_count == sum.live_count &&
@@ -5647,6 +5809,9 @@ TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out)
 {
     if (pool == NULL || out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (!pool->disposed && tai_pool_forked(pool)) {
+        return TA_ERROR_FORKED;
     }
     tai_gate_enter(&pool->space.gate, NULL);
     *out = pool->failure;
@@ -5679,7 +5844,7 @@ TENSORALLOC_DEF ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *out)
     count = tai_pool_count(pool);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
     out->reserved_bytes = space->reserved;
-    out->in_use_bytes = space->used_bytes - out->thread_cached_bytes;
+    out->in_use_bytes = tai_space_used(space) - out->thread_cached_bytes;
     out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
     out->requested_bytes = (size_t)((int64_t)(count.allocated_bytes - count.freed_bytes) + pool->requested_adjust);
     out->wasted_bytes = out->in_use_bytes - out->requested_bytes;
@@ -5715,10 +5880,13 @@ TENSORALLOC_DEF ta_result ta_pool_reset_peaks(ta_pool *pool)
     if (pool == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
+    if (!pool->disposed && tai_pool_forked(pool)) {
+        return TA_ERROR_FORKED;
+    }
     tai_gate_enter(&pool->space.gate, pool->single_slot != NULL ? &pool->slot0.holder : NULL);
     pool->space.peak_reserved = pool->space.reserved;
     pool->slot0.cached_low = pool->slot0.cached_bytes;
-    pool->peak_in_use = pool->space.used_bytes - (pool->single_slot != NULL ? pool->slot0.cached_bytes : 0);
+    pool->peak_in_use = tai_space_used(&pool->space) - (pool->single_slot != NULL ? pool->slot0.cached_bytes : 0);
     tai_gate_leave(&pool->space.gate, pool->single_slot != NULL ? &pool->slot0.holder : NULL);
     return TA_OK;
 }
@@ -5744,7 +5912,7 @@ static int tai_bucket_visit(void *user, const ta_block_info *block)
             walk->out->live_bytes += block->capacity_bytes;
         } else {
             walk->out->cached_count++;
-            walk->out->cached_bytes += block->capacity_bytes;
+            walk->out->cached_bytes += block->committed_bytes;
         }
     }
     return 0;
@@ -5850,19 +6018,31 @@ static void tai_copy_name(char *out, const char *name)
     out[length] = 0;
 }
 
-/* Commits bytes ahead: an eighth for small blocks, at most 8 MiB of it, the rest for large ones. */
+/* Commits bytes ahead: a 64th for tiny blocks, an eighth for middle ones (at most 1 and 8 MiB), the rest for large ones. */
 static ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
 {
-    size_t small = pool->space.undivided ? 0 : bytes / 8 > ((size_t)8 << 20) ? (size_t)8 << 20 : bytes / 8, ignored;
+    size_t share[TAI_HEAPS] = {0, 0, 0}, ignored;
+    int heap;
     ta_result result = TA_OK;
-    if (small != 0) {
-        result = tai_space_grow(&pool->space, TAI_SMALL, tai_round_up(small, pool->space.granule), pool->space.granule, NULL, &ignored);
+    if (!pool->space.undivided) {
+        share[TAI_TINY] = bytes / 64 > ((size_t)1 << 20) ? (size_t)1 << 20 : bytes / 64;
+        share[TAI_MIDDLE] = bytes / 8 > ((size_t)8 << 20) ? (size_t)8 << 20 : bytes / 8;
     }
-    if (result == TA_OK && bytes - small != 0) {
-        result = tai_space_grow(&pool->space, TAI_LARGE, tai_round_up(bytes - small, pool->space.granule), pool->space.granule,
-                                NULL, &ignored);
+    share[TAI_LARGE] = bytes - share[TAI_TINY] - share[TAI_MIDDLE];
+    for (heap = TAI_TINY; heap <= TAI_LARGE && result == TA_OK; heap++) {
+        if (share[heap] != 0) {
+            result = tai_space_grow(&pool->space, heap, tai_round_up(share[heap], pool->space.granule), pool->space.granule,
+                                    NULL, &ignored);
+        }
     }
     return result;
+}
+
+/* The regions that free looks at without the gate. */
+static void tai_pool_set_fast(ta_pool *pool, const tai_region *first, const tai_region *second)
+{
+    pool->fast[0] = first != NULL ? first : &pool->no_region;
+    pool->fast[1] = second != NULL ? second : &pool->no_region;
 }
 
 static void tai_pool_free_object(ta_pool *pool)
@@ -5924,10 +6104,8 @@ TENSORALLOC_DEF ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
     pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
     tai_pool_make_classes(pool);
-    pool->fast = pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_SMALL];
-    if (pool->fast == NULL) {
-        pool->fast = &pool->no_region;
-    }
+    tai_pool_set_fast(pool, pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY],
+                      pool->space.primary[TAI_MIDDLE]);
     tai_slot_reset(&pool->slot0, pool, 0, 0);
 #ifdef TENSORALLOC_NO_THREADS
     pool->single_slot = &pool->slot0;
@@ -6009,7 +6187,7 @@ TENSORALLOC_DEF ta_result ta_pool_dispose(ta_pool *pool)
     pool->disposed = 1;
     pool->plain = 0;
     pool->cacheable_bytes = 0;
-    pool->fast = &pool->no_region;
+    tai_pool_set_fast(pool, NULL, NULL);
     tai_space_release(&pool->space);
     tai_pool_forget_blocks(pool);
     return TA_OK;
@@ -6078,7 +6256,7 @@ static ta_result tai_pool_v_stats(void *self, ta_stats *out)
 static ta_result tai_pool_v_device(void *self, ta_device *out)
 {
     *out = ((ta_pool *)self)->space.info.device;
-    return TA_OK;
+    return tai_pool_usable((ta_pool *)self);
 }
 
 static ta_result tai_pool_v_dispose(void *self)
@@ -6121,6 +6299,8 @@ TENSORALLOC_DEF ta_allocator ta_pool_allocator(ta_pool *pool)
   Locks: the gate, left around calls of the backend; those are made with the turn.
   Invariants: chunks[i].first <= chunks[i + 1].first; reserved = what the chunks have committed.
   -------------------------------------------------------------------------------------------------------*/
+#define TAI_COMMON_STREAMS 16
+
 typedef struct tai_common {
     tai_gate gate;
     ta_budget *budget;
@@ -6138,7 +6318,8 @@ typedef struct tai_common {
     int budget_owned;
     int disposed;
     int single_threaded;
-    int padding;
+    uint32_t stream_count;
+    ta_stream streams[TAI_COMMON_STREAMS]; /* ordered backends: those whose work must be over before memory goes back */
     char name[32];
 } tai_common;
 
@@ -6174,6 +6355,63 @@ static ta_result tai_common_usable(const tai_common *common)
     }
 #endif
     return TA_OK;
+}
+
+/* The host waits for all work on the stream. */
+static ta_result tai_common_sync(tai_common *common, ta_stream stream)
+{
+    uint64_t ticket = 0;
+    ta_result result = common->backend.vtable->mark(common->backend.self, stream, &ticket);
+    if (result == TA_OK) {
+        result = common->backend.vtable->sync(common->backend.self, ticket);
+        if (common->backend.vtable->drop != NULL) {
+            common->backend.vtable->drop(common->backend.self, ticket);
+        }
+    }
+    return result;
+}
+
+/* Ordered backends: work on the stream may use our memory from now on. Outside the gate. */
+static void tai_common_use_stream(tai_common *common, ta_stream stream)
+{
+    uint32_t i;
+    int full;
+    ta_stream oldest = 0;
+    if ((common->info.caps & TA_CAP_ORDERED) == 0) {
+        return;
+    }
+    tai_gate_enter(&common->gate, NULL);
+    for (i = 0; i < common->stream_count && common->streams[i] != stream; i++) {
+    }
+    full = i == TAI_COMMON_STREAMS;
+    if (full) {
+        oldest = common->streams[0];
+        memmove(common->streams, common->streams + 1, (TAI_COMMON_STREAMS - 1) * sizeof *common->streams);
+        common->streams[TAI_COMMON_STREAMS - 1] = stream;
+    } else if (i == common->stream_count) {
+        common->streams[common->stream_count++] = stream;
+    }
+    tai_gate_leave(&common->gate, NULL);
+    if (full) {
+        (void)tai_common_sync(common, oldest);
+    }
+}
+
+/* Waits for the work on all streams that were used. */
+static ta_result tai_common_sync_all(tai_common *common)
+{
+    ta_result result = TA_OK;
+    while (result == TA_OK && common->stream_count != 0) {
+        ta_stream stream;
+        tai_gate_enter(&common->gate, NULL);
+        stream = common->streams[common->stream_count != 0 ? common->stream_count - 1 : 0];
+        tai_gate_leave(&common->gate, NULL);
+        result = tai_common_sync(common, stream);
+        tai_gate_enter(&common->gate, NULL);
+        common->stream_count -= common->stream_count != 0 && result == TA_OK;
+        tai_gate_leave(&common->gate, NULL);
+    }
+    return result;
 }
 
 /* Size and alignment of a request, checked. */
@@ -6234,7 +6472,7 @@ static void *tai_common_fail(tai_common *common, ta_result why, ta_result *resul
     return tai_fail_null(why, result);
 }
 
-static ta_result tai_common_stats(tai_common *common, size_t record_bytes, ta_stats *out)
+static ta_result tai_common_stats(tai_common *common, const tai_table *table, size_t object_bytes, ta_stats *out)
 {
     memset(out, 0, sizeof *out);
     if (!common->disposed && tai_common_usable(common) != TA_OK) {
@@ -6248,7 +6486,7 @@ static ta_result tai_common_stats(tai_common *common, size_t record_bytes, ta_st
     out->wasted_bytes = out->in_use_bytes - out->requested_bytes;
     out->live_count = (size_t)(common->count.allocation_count - common->count.deallocation_count);
     out->address_range_bytes = common->address_range_bytes;
-    out->record_bytes = common->object_bytes + record_bytes;
+    out->record_bytes = common->object_bytes + table->committed + object_bytes;
     out->peak_reserved_bytes = common->peak_reserved;
     out->peak_in_use_upper_bytes = common->peak_in_use;
     out->allocation_count = common->count.allocation_count;
@@ -6320,7 +6558,7 @@ typedef struct tai_arena_block {
     const char *tag;
     uint32_t generation; /* stays with the record */
     uint32_t epoch;      /* of the arena when it was allocated */
-    uint32_t live;
+    uint32_t state;      /* TAI_LIVE, TAI_BUSY (being zeroed) or TAI_VACANT (freed, but not at the end) */
     uint32_t padding;
 } tai_arena_block;
 
@@ -6364,7 +6602,7 @@ static tai_arena_block *tai_arena_bump(ta_arena *arena, size_t size, size_t alig
         block->addr = addr;
         block->size = size;
         block->epoch = arena->epoch;
-        block->live = 1;
+        block->state = TAI_BUSY;
         chunk->top = addr + size;
         return block;
     }
@@ -6554,12 +6792,68 @@ static ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t alignment, 
     return result;
 }
 
+/* Takes the last record away, and the chunk's end back to where it began. Inside the gate. */
+static void tai_arena_pop(ta_arena *arena)
+{
+    tai_arena_block *block = &arena->blocks[--arena->block_count];
+    tai_chunk *chunk;
+    while (arena->chunk > 0 && arena->chunks[arena->chunk].first > arena->block_count) {
+        arena->chunks[arena->chunk].top = arena->chunks[arena->chunk].base;
+        arena->chunk--;
+    }
+    chunk = &arena->chunks[arena->chunk];
+    chunk->top = arena->block_count == chunk->first ? chunk->base
+                                                    : arena->blocks[arena->block_count - 1].addr + arena->blocks[arena->block_count - 1].size;
+    if (block->state == TAI_LIVE) {
+        tai_common_count_free(&arena->common, block->requested, block->size);
+        block->state = TAI_VACANT;
+        block->generation++;
+    }
+}
+
+/* Takes freed blocks away from the end, down to the latest mark. Inside the gate. */
+static void tai_arena_pop_vacant(ta_arena *arena)
+{
+    while (arena->block_count > arena->floor && arena->blocks[arena->block_count - 1].state == TAI_VACANT) {
+        tai_arena_pop(arena);
+    }
+}
+
+/* A busy record for the plan, from what is committed or after growing. NULL with *why. *fresh: its bytes were never used. */
+static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *request, size_t size, size_t alignment, int *fresh,
+                                         int *missed, ta_result *why)
+{
+    tai_common *common = &arena->common;
+    for (;;) {
+        tai_arena_block *block = NULL;
+        tai_gate_enter(&common->gate, NULL);
+        *why = TA_ERROR_NOT_CACHED;
+        if (!tai_table_ensure(&arena->table, ((size_t)arena->block_count + 1) * sizeof(tai_arena_block))) {
+            *why = TA_ERROR_RECORDS;
+        } else if ((block = tai_arena_bump(arena, size, alignment)) != NULL) {
+            tai_chunk *chunk = &arena->chunks[arena->chunk];
+            *fresh = (common->info.caps & TA_CAP_FRESH_ZERO) != 0 && block->addr >= chunk->touched_end;
+            chunk->touched_end = chunk->top > chunk->touched_end ? chunk->top : chunk->touched_end;
+            *why = TA_OK;
+        }
+        tai_gate_leave(&common->gate, NULL);
+        if (block != NULL || *why == TA_ERROR_RECORDS || (request->flags & TA_REQUEST_CACHED_ONLY) != 0) {
+            return block;
+        }
+        *why = tai_arena_grow(arena, size, alignment, request->flags);
+        if (*why != TA_OK) {
+            return NULL;
+        }
+        *missed = 1;
+    }
+}
+
 static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request, ta_result *result)
 {
     tai_common *common = &arena->common;
     tai_arena_block *block = NULL;
     size_t alignment = 0, size;
-    uintptr_t addr = 0, touched;
+    uintptr_t addr = 0;
     int missed = 0, fresh = 0;
     ta_result why = tai_common_usable(common);
     if (why == TA_OK) {
@@ -6569,42 +6863,29 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
         return tai_fail_null(why, result);
     }
     size = tai_round_up(request->size_bytes, common->info.alignment_bytes);
-    for (;;) {
-        tai_gate_enter(&common->gate, NULL);
-        if (!tai_table_ensure(&arena->table, ((size_t)arena->block_count + 1) * sizeof(tai_arena_block))) {
-            why = TA_ERROR_RECORDS;
-        } else if ((block = tai_arena_bump(arena, size, alignment)) != NULL) {
-            tai_chunk *chunk = &arena->chunks[arena->chunk];
-            block->requested = request->size_bytes;
-            block->tag = request->tag;
-            addr = block->addr;
-            touched = chunk->touched_end;
-            fresh = (common->info.caps & TA_CAP_FRESH_ZERO) != 0 && addr >= touched;
-            chunk->touched_end = chunk->top > touched ? chunk->top : touched;
-            tai_common_count_alloc(common, request->size_bytes, size);
-            common->miss_count += missed != 0;
-        }
-        tai_gate_leave(&common->gate, NULL);
-        if (block != NULL || why != TA_OK) {
-            break;
-        }
-        why = TA_ERROR_NOT_CACHED;
-        if ((request->flags & TA_REQUEST_CACHED_ONLY) == 0) {
-            why = tai_arena_grow(arena, size, alignment, request->flags);
-            missed = 1;
-        }
-        if (why != TA_OK) {
-            break;
-        }
-    }
+    block = tai_arena_obtain(arena, request, size, alignment, &fresh, &missed, &why);
     if (block == NULL) {
         return tai_common_fail(common, why, result);
     }
+    addr = block->addr; /* a busy record stays where it is */
+    tai_common_use_stream(common, request->stream);
     if (((request->flags & TA_REQUEST_ZEROED) != 0 || arena->desc.zeroed) && !fresh) {
         why = tai_backend_zero(common->backend, (void *)addr, request->size_bytes, request->stream);
-        if (why != TA_OK) {
-            return tai_common_fail(common, why, result); /* the bytes come back with the next rewind */
-        }
+    }
+    tai_gate_enter(&common->gate, NULL);
+    if (why == TA_OK) {
+        block->requested = request->size_bytes;
+        block->tag = request->tag;
+        block->state = TAI_LIVE;
+        tai_common_count_alloc(common, request->size_bytes, size);
+        common->miss_count += missed != 0;
+    } else {
+        block->state = TAI_VACANT;
+        tai_arena_pop_vacant(arena);
+    }
+    tai_gate_leave(&common->gate, NULL);
+    if (why != TA_OK) {
+        return tai_common_fail(common, why, result);
     }
     if (result != NULL) {
         *result = TA_OK;
@@ -6636,34 +6917,15 @@ static tai_arena_block *tai_arena_find(ta_arena *arena, const void *ptr, ta_resu
                 high = middle;
             }
         }
-        if (arena->blocks[low].addr == addr && arena->blocks[low].live) {
+        if (arena->blocks[low].addr == addr && arena->blocks[low].state == TAI_LIVE) {
             *result = TA_OK;
             return &arena->blocks[low];
         }
-        *result = arena->blocks[low].live && addr - arena->blocks[low].addr < arena->blocks[low].size && addr > arena->blocks[low].addr
+        *result = arena->blocks[low].state == TAI_LIVE && addr - arena->blocks[low].addr < arena->blocks[low].size && addr > arena->blocks[low].addr
                 ? TA_ERROR_INTERIOR : TA_ERROR_STALE;
         return NULL;
     }
     return NULL;
-}
-
-/* Takes the last record away, and the chunk's end back to where it began. Inside the gate. */
-static void tai_arena_pop(ta_arena *arena)
-{
-    tai_arena_block *block = &arena->blocks[--arena->block_count];
-    tai_chunk *chunk;
-    while (arena->chunk > 0 && arena->chunks[arena->chunk].first > arena->block_count) {
-        arena->chunks[arena->chunk].top = arena->chunks[arena->chunk].base;
-        arena->chunk--;
-    }
-    chunk = &arena->chunks[arena->chunk];
-    chunk->top = arena->block_count == chunk->first ? chunk->base
-                                                    : arena->blocks[arena->block_count - 1].addr + arena->blocks[arena->block_count - 1].size;
-    if (block->live) {
-        tai_common_count_free(&arena->common, block->requested, block->size);
-        block->live = 0;
-        block->generation++;
-    }
 }
 
 static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
@@ -6672,24 +6934,32 @@ static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t ali
     tai_arena_block *block;
     ta_result result = tai_common_usable(&arena->common);
     (void)alignment;
-    (void)stream;
     if (result != TA_OK || ptr == NULL) {
         return result;
     }
+    tai_common_use_stream(&arena->common, stream);
     tai_gate_enter(&arena->common.gate, NULL);
     block = tai_arena_find(arena, ptr, &result);
     if (block != NULL && size != 0 && size != block->requested) {
         result = TA_ERROR_SIZE_MISMATCH;
     } else if (block != NULL) {
         tai_common_count_free(&arena->common, block->requested, block->size);
-        block->live = 0;
+        block->state = TAI_VACANT;
         block->generation++;
-        while (arena->block_count > arena->floor && !arena->blocks[arena->block_count - 1].live) {
-            tai_arena_pop(arena);
-        }
+        tai_arena_pop_vacant(arena);
     }
     tai_gate_leave(&arena->common.gate, NULL);
     return result;
+}
+
+/* The chunk that the last block lies in; there is one. Inside the gate. */
+static uint32_t tai_arena_last_chunk(const ta_arena *arena)
+{
+    uint32_t c = arena->chunk;
+    while (c > 0 && arena->chunks[c].first >= arena->block_count) {
+        c--;
+    }
+    return c;
 }
 
 /* Inside the gate. TA_ERROR_WOULD_MOVE with *out_more = bytes to commit first, 0 if that would not help. */
@@ -6706,7 +6976,7 @@ static ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size_t old_by
         return TA_ERROR_SIZE_MISMATCH;
     }
     if (block == &arena->blocks[arena->block_count - 1]) {
-        tai_chunk *chunk = &arena->chunks[arena->chunk];
+        tai_chunk *chunk = &arena->chunks[tai_arena_last_chunk(arena)];
         if (size > (size_t)(chunk->commit_end - block->addr)) {
             *out_more = !chunk->is_segment && size <= chunk->size - (size_t)(block->addr - chunk->base) ? size : 0;
             return TA_ERROR_WOULD_MOVE;
@@ -6745,7 +7015,7 @@ static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, siz
         int last;
         tai_common_turn_take(common);
         tai_gate_enter(&common->gate, NULL);
-        c = arena->chunk;
+        c = arena->block_count != 0 ? tai_arena_last_chunk(arena) : 0;
         last = arena->block_count != 0 && arena->blocks[arena->block_count - 1].addr == (uintptr_t)ptr;
         tai_gate_leave(&common->gate, NULL);
         if (last && (arena->chunks[c].commit_end >= (uintptr_t)ptr + more ||
@@ -6768,55 +7038,62 @@ static void *tai_arena_v_remap(void *self, void *ptr, size_t old_bytes, size_t n
     return why == TA_OK ? ptr : NULL;
 }
 
-/* Gives committed memory behind the last block back until at most keep bytes are free. With the turn. */
-static size_t tai_arena_trim_turn(ta_arena *arena, size_t keep)
+/* Gives the free end of one chunk back, as far as more than keep bytes are free: pages of a range, a segment whole.
+   With the turn. 0 if the backend refused. */
+static int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t keep, size_t *released)
 {
     tai_common *common = &arena->common;
-    size_t released = 0, granularity = common->info.granularity_bytes;
-    while (arena->chunk_count > 0) {
-        tai_chunk chunk;
-        uintptr_t end;
-        size_t cached, excess;
-        int spare, ok;
-        tai_gate_enter(&common->gate, NULL);
-        chunk = arena->chunks[arena->chunk_count - 1];
-        spare = arena->chunk_count - 1 > arena->chunk || (arena->block_count == 0 && arena->chunk_count == 1);
-        cached = common->reserved - common->in_use;
-        excess = cached > keep ? tai_round_up(cached - keep, granularity) : 0;
-        end = chunk.base + tai_round_up((size_t)(chunk.top - chunk.base), granularity);
-        end = end < chunk.commit_end && (size_t)(chunk.commit_end - end) > excess ? chunk.commit_end - excess : end;
-        end = end > chunk.commit_end ? chunk.commit_end : end;
-        if (chunk.is_segment) {
-            end = spare && excess != 0 && chunk.top == chunk.base ? chunk.base : chunk.commit_end;
-            arena->chunk_count -= end == chunk.base;
-        } else {
-            arena->chunks[arena->chunk_count - 1].commit_end = end; /* out of reach */
-        }
-        tai_gate_leave(&common->gate, NULL);
-        if (end == chunk.commit_end) {
-            break;
-        }
-        ok = TA_OK == (chunk.is_segment ? common->backend.vtable->free(common->backend.self, (void *)chunk.base, chunk.size)
-                                        : common->backend.vtable->decommit(common->backend.self, (void *)end, (size_t)(chunk.commit_end - end)));
-        tai_gate_enter(&common->gate, NULL);
-        if (ok) {
-            common->reserved -= (size_t)(chunk.commit_end - end);
-            common->trim_count++;
-            common->trimmed_bytes += (size_t)(chunk.commit_end - end);
-        } else if (chunk.is_segment) {
-            arena->chunks[arena->chunk_count++] = chunk;
-        } else {
-            arena->chunks[arena->chunk_count - 1].commit_end = chunk.commit_end;
-        }
-        tai_gate_leave(&common->gate, NULL);
-        if (!ok) {
-            break;
-        }
+    size_t granularity = common->info.granularity_bytes, cached, excess;
+    tai_chunk chunk;
+    uintptr_t end;
+    int ok;
+    tai_gate_enter(&common->gate, NULL);
+    chunk = arena->chunks[c];
+    cached = common->reserved - common->in_use;
+    excess = cached > keep ? tai_round_up(cached - keep, granularity) : 0;
+    end = chunk.base + tai_round_up((size_t)(chunk.top - chunk.base), granularity);
+    end = end < chunk.commit_end && (size_t)(chunk.commit_end - end) > excess ? chunk.commit_end - excess : end;
+    end = end > chunk.commit_end ? chunk.commit_end : end;
+    if (chunk.is_segment) { /* only from the end of the list, and only if no block is in it */
+        int spare = c == arena->chunk_count - 1 && (c > arena->chunk || c == 0) && chunk.top == chunk.base;
+        end = spare && excess != 0 ? chunk.base : chunk.commit_end;
+        arena->chunk_count -= end == chunk.base;
+    } else {
+        arena->chunks[c].commit_end = end; /* out of reach */
+    }
+    tai_gate_leave(&common->gate, NULL);
+    if (end == chunk.commit_end) {
+        return 1;
+    }
+    ok = TA_OK == (chunk.is_segment ? common->backend.vtable->free(common->backend.self, (void *)chunk.base, chunk.size)
+                                    : common->backend.vtable->decommit(common->backend.self, (void *)end, (size_t)(chunk.commit_end - end)));
+    tai_gate_enter(&common->gate, NULL);
+    if (ok) {
+        common->reserved -= (size_t)(chunk.commit_end - end);
+        common->trim_count++;
+        common->trimmed_bytes += (size_t)(chunk.commit_end - end);
+    } else if (chunk.is_segment) {
+        arena->chunks[arena->chunk_count++] = chunk;
+    } else {
+        arena->chunks[c].commit_end = chunk.commit_end;
+    }
+    tai_gate_leave(&common->gate, NULL);
+    if (ok) {
         tai_budget_refund(common->budget, (size_t)(chunk.commit_end - end));
-        released += (size_t)(chunk.commit_end - end);
-        if (!chunk.is_segment) {
-            break; /* chained ranges below the last one are full */
-        }
+        *released += (size_t)(chunk.commit_end - end);
+    }
+    return ok;
+}
+
+/* Gives committed memory that no block is in back until at most keep bytes are free, the last chunk first. With the turn. */
+static size_t tai_arena_trim_turn(ta_arena *arena, size_t keep)
+{
+    size_t released = 0;
+    uint32_t c = arena->chunk_count; /* changes only with the turn */
+    if (tai_common_sync_all(&arena->common) != TA_OK) {
+        return 0;
+    }
+    while (c-- > 0 && tai_arena_trim_chunk(arena, c, keep, &released)) {
     }
     return released;
 }
@@ -6849,7 +7126,9 @@ static size_t tai_arena_reclaim(void *self, size_t want_bytes)
     if (!tai_common_turn_try(&arena->common)) {
         return 0;
     }
+    tai_gate_enter(&arena->common.gate, NULL);
     cached = arena->common.reserved - arena->common.in_use;
+    tai_gate_leave(&arena->common.gate, NULL);
     released = tai_arena_trim_turn(arena, cached > want_bytes ? cached - want_bytes : 0);
     tai_common_turn_end(&arena->common);
     return released;
@@ -6858,13 +7137,13 @@ static size_t tai_arena_reclaim(void *self, size_t want_bytes)
 static ta_result tai_arena_v_stats(void *self, ta_stats *out)
 {
     ta_arena *arena = (ta_arena *)self;
-    return tai_common_stats(&arena->common, arena->table.committed + sizeof *arena, out);
+    return tai_common_stats(&arena->common, &arena->table, sizeof *arena, out);
 }
 
 static ta_result tai_arena_v_device(void *self, ta_device *out)
 {
     *out = ((ta_arena *)self)->common.info.device;
-    return TA_OK;
+    return tai_common_usable(&((ta_arena *)self)->common);
 }
 
 static ta_result tai_arena_v_dispose(void *self)
@@ -6878,6 +7157,7 @@ static ta_result tai_arena_v_dispose(void *self)
     if (tai_common_usable(common) != TA_OK) {
         return TA_ERROR_FORKED;
     }
+    (void)tai_common_sync_all(common);
     tai_common_dispose(common);
     for (c = 0; c < arena->chunk_count; c++) {
         const tai_chunk *chunk = &arena->chunks[c];
@@ -6909,15 +7189,16 @@ static ta_result tai_arena_v_describe(void *self, const void *ptr, ta_block_info
         return result;
     }
     memset(out, 0, sizeof *out);
+    out->id.owner = arena->common.id;
     tai_gate_enter(&arena->common.gate, NULL);
     block = tai_arena_find(arena, ptr, &result);
     if (block != NULL) {
+        out->committed_bytes = block->size;
         out->ptr = (void *)block->addr;
         out->requested_bytes = block->requested;
         out->capacity_bytes = block->size;
         out->state = TA_BLOCK_LIVE;
         out->tag = block->tag;
-        out->id.owner = arena->common.id;
         out->id.index = (uint32_t)(block - arena->blocks);
         out->id.generation = block->generation;
     }
@@ -7098,9 +7379,10 @@ typedef struct tai_direct_block {
     size_t segment_bytes;
     size_t requested;
     const char *tag;
+    ta_stream stream;    /* home */
     uint32_t next;       /* in the hash chain, or the next vacant one */
     uint32_t generation;
-    uint32_t live;
+    uint32_t state;      /* TAI_VACANT, TAI_LIVE, TAI_BUSY (being given back) */
     uint32_t padding;
 } tai_direct_block;
 
@@ -7139,7 +7421,7 @@ static int tai_direct_room(ta_direct *direct)
     direct->chain_bits = bits;
     direct->common.object_bytes = sizeof(uint32_t) << bits;
     for (i = 1; i < direct->end; i++) {
-        if (direct->blocks[i].live) {
+        if (direct->blocks[i].state != TAI_VACANT) {
             uint32_t *chain = tai_direct_chain(direct, direct->blocks[i].addr);
             direct->blocks[i].next = *chain;
             *chain = i;
@@ -7155,15 +7437,19 @@ static uint32_t tai_direct_find(ta_direct *direct, const void *ptr, ta_result *r
         index = direct->blocks[index].next;
     }
     *result = TA_OK;
+    if (index != 0 && direct->blocks[index].state != TAI_LIVE) {
+        *result = TA_ERROR_STALE;
+        return 0;
+    }
     if (index == 0) { /* why: a slow look over all records */
         *result = TA_ERROR_FOREIGN;
         for (index = 1; index < direct->end; index++) {
             const tai_direct_block *block = &direct->blocks[index];
-            if (block->live && (uintptr_t)ptr - block->segment < block->segment_bytes) {
+            if (block->state != TAI_VACANT && (uintptr_t)ptr - block->segment < block->segment_bytes) {
                 *result = TA_ERROR_INTERIOR;
                 return 0;
             }
-            if (!block->live && block->addr == (uintptr_t)ptr) {
+            if (block->state == TAI_VACANT && block->addr == (uintptr_t)ptr) {
                 *result = TA_ERROR_STALE;
             }
         }
@@ -7218,13 +7504,14 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
         block->segment_bytes = bytes;
         block->requested = request->size_bytes;
         block->tag = request->tag;
-        block->live = 1;
+        block->stream = request->stream;
+        block->state = TAI_LIVE;
         chain = tai_direct_chain(direct, addr);
         block->next = *chain;
         *chain = index;
         direct->live_count++;
         tai_common_count_reserved(common, bytes);
-        tai_common_count_alloc(common, request->size_bytes, bytes);
+        tai_common_count_alloc(common, request->size_bytes, bytes - (size_t)(addr - (uintptr_t)ptr));
         common->miss_count++;
     }
     tai_gate_leave(&common->gate, NULL);
@@ -7250,29 +7537,17 @@ static void tai_direct_remove(ta_direct *direct, uint32_t index)
     *link = block->next;
     block->next = direct->vacant;
     direct->vacant = index;
-    block->live = 0;
+    block->state = TAI_VACANT;
     block->generation++;
     direct->live_count--;
     direct->common.reserved -= block->segment_bytes;
-    tai_common_count_free(&direct->common, block->requested, block->segment_bytes);
+    tai_common_count_free(&direct->common, block->requested, block->segment_bytes - (size_t)(block->addr - block->segment));
 }
 
-/* Ordered backends: the stream of the call is waited for before the segment goes back. */
+/* Ordered backends: work on the stream is waited for. */
 static ta_result tai_direct_wait(tai_common *common, ta_stream stream)
 {
-    uint64_t ticket = 0;
-    ta_result result;
-    if ((common->info.caps & TA_CAP_ORDERED) == 0) {
-        return TA_OK;
-    }
-    result = common->backend.vtable->mark(common->backend.self, stream, &ticket);
-    if (result == TA_OK) {
-        result = common->backend.vtable->sync(common->backend.self, ticket);
-        if (common->backend.vtable->drop != NULL) {
-            common->backend.vtable->drop(common->backend.self, ticket);
-        }
-    }
-    return result;
+    return (common->info.caps & TA_CAP_ORDERED) == 0 ? TA_OK : tai_common_sync(common, stream);
 }
 
 static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
@@ -7286,10 +7561,6 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
     if (result != TA_OK || ptr == NULL) {
         return result;
     }
-    result = tai_direct_wait(common, stream);
-    if (result != TA_OK) {
-        return result;
-    }
     memset(&was, 0, sizeof was);
     tai_gate_enter(&common->gate, NULL);
     index = tai_direct_find(direct, ptr, &result);
@@ -7297,12 +7568,27 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
         result = TA_ERROR_SIZE_MISMATCH;
     } else if (index != 0) {
         was = direct->blocks[index];
+        direct->blocks[index].state = TAI_BUSY; /* nobody else frees it meanwhile */
+    }
+    tai_gate_leave(&common->gate, NULL);
+    if (result != TA_OK) {
+        return result;
+    }
+    result = tai_direct_wait(common, was.stream);
+    if (result == TA_OK && stream != was.stream) {
+        result = tai_direct_wait(common, stream);
+    }
+    if (result == TA_OK && common->backend.vtable->free(common->backend.self, (void *)was.segment, was.segment_bytes) != TA_OK) {
+        result = TA_ERROR_BACKEND;
+    }
+    tai_gate_enter(&common->gate, NULL);
+    if (result == TA_OK) {
         tai_direct_remove(direct, index);
+    } else {
+        direct->blocks[index].state = TAI_LIVE;
     }
     tai_gate_leave(&common->gate, NULL);
     if (result == TA_OK) {
-        /* A backend that refuses to take memory back has lost it: it is not ours any more either way. */
-        (void)common->backend.vtable->free(common->backend.self, (void *)was.segment, was.segment_bytes);
         tai_budget_refund(common->budget, was.segment_bytes);
     }
     return result;
@@ -7368,13 +7654,13 @@ static size_t tai_direct_reclaim(void *self, size_t want_bytes)
 static ta_result tai_direct_v_stats(void *self, ta_stats *out)
 {
     ta_direct *direct = (ta_direct *)self;
-    return tai_common_stats(&direct->common, direct->table.committed + sizeof *direct, out);
+    return tai_common_stats(&direct->common, &direct->table, sizeof *direct, out);
 }
 
 static ta_result tai_direct_v_device(void *self, ta_device *out)
 {
     *out = ((ta_direct *)self)->common.info.device;
-    return TA_OK;
+    return tai_common_usable(&((ta_direct *)self)->common);
 }
 
 static ta_result tai_direct_v_dispose(void *self)
@@ -7389,7 +7675,8 @@ static ta_result tai_direct_v_dispose(void *self)
         return TA_ERROR_FORKED;
     }
     for (i = 1; i < direct->end; i++) {
-        if (direct->blocks[i].live) {
+        if (direct->blocks[i].state != TAI_VACANT) {
+            (void)tai_direct_wait(common, direct->blocks[i].stream);
             (void)common->backend.vtable->free(common->backend.self, (void *)direct->blocks[i].segment, direct->blocks[i].segment_bytes);
         }
     }
@@ -7416,6 +7703,7 @@ static ta_result tai_direct_v_describe(void *self, const void *ptr, ta_block_inf
         return result;
     }
     memset(out, 0, sizeof *out);
+    out->id.owner = direct->common.id;
     tai_gate_enter(&direct->common.gate, NULL);
     index = tai_direct_find(direct, ptr, &result);
     if (index != 0) {
@@ -7423,9 +7711,10 @@ static ta_result tai_direct_v_describe(void *self, const void *ptr, ta_block_inf
         out->ptr = (void *)block->addr;
         out->requested_bytes = block->requested;
         out->capacity_bytes = block->segment_bytes - (size_t)(block->addr - block->segment);
+        out->committed_bytes = out->capacity_bytes;
         out->state = TA_BLOCK_LIVE;
+        out->stream = block->stream;
         out->tag = block->tag;
-        out->id.owner = direct->common.id;
         out->id.index = index;
         out->id.generation = block->generation;
     }
@@ -7635,14 +7924,18 @@ TENSORALLOC_DEF ta_result ta_allocator_check_buffer(ta_allocator allocator, cons
     if (buffer == NULL || buffer->data == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
+    memset(&info, 0, sizeof info);
     result = ta_allocator_describe(allocator, buffer->data, &info);
-    if (result == TA_OK && info.id.owner != buffer->id.owner) {
+    if (result != TA_OK && result != TA_ERROR_FOREIGN && result != TA_ERROR_INTERIOR) {
+        return result;
+    }
+    if (info.id.owner != buffer->id.owner) {
         return TA_ERROR_FOREIGN;
     }
-    if (result == TA_OK && (info.id.index != buffer->id.index || info.id.generation != buffer->id.generation)) {
-        return TA_ERROR_STALE;
+    if (result != TA_OK || info.id.index != buffer->id.index || info.id.generation != buffer->id.generation) {
+        return TA_ERROR_STALE; /* its place is gone, or part of another block */
     }
-    return result == TA_ERROR_INTERIOR ? TA_ERROR_STALE : result; /* its place became part of another block */
+    return TA_OK;
 }
 
 TENSORALLOC_DEF ta_result ta_allocator_free_buffer(ta_allocator allocator, ta_buffer *buffer, ta_stream stream)
@@ -7684,7 +7977,7 @@ static ta_result tai_upstream_alloc(void *self, size_t size, void **out)
     request.size_bytes = size;
     request.alignment_bytes = state->granularity_bytes;
     *out = ta_allocator_alloc(state->allocator, &request, &result);
-    return result;
+    return result == TA_OK || result == TA_ERROR_BACKEND ? result : TA_ERROR_OUT_OF_MEMORY; /* whatever its reason */
 }
 
 static ta_result tai_upstream_free(void *self, void *ptr, size_t size)
