@@ -34,7 +34,8 @@
      TENSORALLOC_API               all    linkage of the public functions, e.g. __declspec(dllexport); default extern
      TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
      TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches (chosen by itself where there are none)
-     TENSORALLOC_DEBUG             impl   0..3: 1 asserts on bad arguments, 2 and invariants, 3 and full walks; default 0
+     TENSORALLOC_DEBUG             impl   0..3: 1 asserts on bad arguments, 2 and invariants, 3 and a full check of
+                                          single-threaded pools after each call that goes to the heap; default 0
      TENSORALLOC_CHECKED           impl   misuse detection that costs something (atomic double free, sized free checked)
      TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
      TENSORALLOC_LOG(result, text) impl   called when a call fails for a reason worth a line; default nothing
@@ -869,7 +870,7 @@ extern long syscall(long number, ...);
 #endif
 
 #if !defined(TAI_OS_NONE)
-    #define TAI_HAS_VM 1
+    #define TAI_HAS_VM 1 /* address ranges of the system; known to this section and to HOST only */
 #endif
 #if !defined(TENSORALLOC_NO_THREADS) && (defined(TAI_OS_NONE) || defined(__TINYC__))
     #define TENSORALLOC_NO_THREADS
@@ -879,11 +880,13 @@ extern long syscall(long number, ...);
     #define TAI_LIKELY(x) __builtin_expect(!!(x), 1)
     #define TAI_UNLIKELY(x) __builtin_expect(!!(x), 0)
     #define TAI_NOINLINE __attribute__((noinline))
+    #define TAI_COLD __attribute__((cold, noinline))
     #define TAI_INLINE static inline __attribute__((always_inline))
 #else
     #define TAI_LIKELY(x) (x)
     #define TAI_UNLIKELY(x) (x)
     #define TAI_NOINLINE
+    #define TAI_COLD
     #define TAI_INLINE static inline
 #endif
 
@@ -909,7 +912,7 @@ static size_t tai_page_bytes(void)
 }
 
 /* Addresses only; NULL on refusal. */
-static void *tai_vm_reserve(size_t size)
+static TAI_COLD void *tai_vm_reserve(size_t size)
 {
 #ifdef TAI_OS_WINDOWS
     return VirtualAlloc(NULL, size, MEM_RESERVE, PAGE_NOACCESS);
@@ -919,7 +922,7 @@ static void *tai_vm_reserve(size_t size)
 #endif
 }
 
-static int tai_vm_commit(void *ptr, size_t size)
+static TAI_COLD int tai_vm_commit(void *ptr, size_t size)
 {
 #ifdef TAI_OS_WINDOWS
     return VirtualAlloc(ptr, size, MEM_COMMIT, PAGE_READWRITE) != NULL;
@@ -928,7 +931,7 @@ static int tai_vm_commit(void *ptr, size_t size)
 #endif
 }
 
-static int tai_vm_release(void *ptr, size_t size)
+static TAI_COLD int tai_vm_release(void *ptr, size_t size)
 {
 #ifdef TAI_OS_WINDOWS
     (void)size;
@@ -939,7 +942,7 @@ static int tai_vm_release(void *ptr, size_t size)
 }
 
 #ifndef TENSORALLOC_MALLOC_BACKEND
-static int tai_vm_decommit(void *ptr, size_t size)
+static TAI_COLD int tai_vm_decommit(void *ptr, size_t size)
 {
 #ifdef TAI_OS_WINDOWS
     return VirtualFree(ptr, size, MEM_DECOMMIT) != 0;
@@ -952,7 +955,7 @@ static int tai_vm_decommit(void *ptr, size_t size)
 #endif
 }
 
-static void tai_vm_want_huge_pages(void *ptr, size_t size)
+static TAI_COLD void tai_vm_want_huge_pages(void *ptr, size_t size)
 {
 #if defined(__linux__)
     (void)madvise(ptr, size, 14 /* MADV_HUGEPAGE */);
@@ -964,7 +967,7 @@ static void tai_vm_want_huge_pages(void *ptr, size_t size)
 #endif /* TENSORALLOC_MALLOC_BACKEND */
 
 /* Physical memory; 8 GiB where it cannot be asked. */
-static size_t tai_physical_bytes(void)
+static TAI_COLD size_t tai_physical_bytes(void)
 {
 #ifdef TAI_OS_WINDOWS
     MEMORYSTATUSEX status;
@@ -982,7 +985,7 @@ static size_t tai_physical_bytes(void)
 }
 
 /* What the process may map, TA_UNLIMITED if nothing says. */
-static size_t tai_address_limit_bytes(void)
+static TAI_COLD size_t tai_address_limit_bytes(void)
 {
 #if defined(TAI_OS_POSIX) && defined(RLIMIT_AS)
     struct rlimit limit;
@@ -992,10 +995,51 @@ static size_t tai_address_limit_bytes(void)
 #endif
     return TA_UNLIMITED;
 }
+
+#define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
+#else /* no address ranges: a table is a piece of memory that is whole from the beginning */
+#define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
+
+static size_t tai_page_bytes(void)
+{
+    return 4096;
+}
+
+static TAI_COLD void *tai_vm_reserve(size_t size)
+{
+    void *ptr = TENSORALLOC_MALLOC(size);
+    if (ptr != NULL) {
+        memset(ptr, 0, size);
+    }
+    return ptr;
+}
+
+static TAI_COLD int tai_vm_commit(void *ptr, size_t size)
+{
+    (void)size;
+    return ptr != NULL;
+}
+
+static TAI_COLD int tai_vm_release(void *ptr, size_t size)
+{
+    (void)size;
+    TENSORALLOC_FREE(ptr);
+    return 1;
+}
+
+static TAI_COLD size_t tai_physical_bytes(void)
+{
+    return (size_t)1 << 28;
+}
+
+static TAI_COLD size_t tai_address_limit_bytes(void)
+{
+    return TA_UNLIMITED;
+}
 #endif /* TAI_HAS_VM */
 
 #ifndef TENSORALLOC_CLOCK_NS
-static uint64_t tai_clock_ns(void)
+static TAI_COLD uint64_t tai_clock_ns(void)
 {
 #if defined(TAI_OS_WINDOWS)
     LARGE_INTEGER now, hz;
@@ -1035,8 +1079,58 @@ static uint32_t tai_process_id(void)
 #endif
 }
 
+/* A key whose function runs when a thread that has set it exits. */
+#ifdef TAI_OS_WINDOWS
+    #define TAI_THREAD_EXIT_CALL NTAPI
+typedef DWORD tai_key;
+
+static TAI_COLD int tai_thread_key_make(tai_key *key, void(NTAPI *on_exit)(void *))
+{
+    *key = FlsAlloc(on_exit);
+    return *key != FLS_OUT_OF_INDEXES;
+}
+
+static TAI_COLD int tai_thread_key_set(tai_key key, void *value)
+{
+    return FlsSetValue(key, value) != 0;
+}
+
+static TAI_COLD void tai_thread_key_delete(tai_key key)
+{
+    FlsFree(key);
+}
+
+static TAI_COLD void tai_on_fork_child(void (*fn)(void))
+{
+    (void)fn;
+}
+#else
+    #define TAI_THREAD_EXIT_CALL
+typedef pthread_key_t tai_key;
+
+static TAI_COLD int tai_thread_key_make(tai_key *key, void (*on_exit)(void *))
+{
+    return pthread_key_create(key, on_exit) == 0;
+}
+
+static TAI_COLD int tai_thread_key_set(tai_key key, void *value)
+{
+    return pthread_setspecific(key, value) == 0;
+}
+
+static TAI_COLD void tai_thread_key_delete(tai_key key)
+{
+    pthread_key_delete(key);
+}
+
+static TAI_COLD void tai_on_fork_child(void (*fn)(void))
+{
+    (void)pthread_atfork(NULL, NULL, fn);
+}
+#endif
+
 /* A barrier on all threads of the process, asked for by one of them: what makes a biased lock possible. */
-static int tai_barrier_prepare(void)
+static TAI_COLD int tai_barrier_prepare(void)
 {
 #if defined(TAI_OS_WINDOWS)
     return 1;
@@ -1047,7 +1141,7 @@ static int tai_barrier_prepare(void)
 #endif
 }
 
-static void tai_barrier_all_threads(void)
+static TAI_COLD void tai_barrier_all_threads(void)
 {
 #if defined(TAI_OS_WINDOWS)
     FlushProcessWriteBuffers();
@@ -1096,6 +1190,11 @@ static void tai_barrier_all_threads(void)
 #endif
 /* A bad argument: an assert in debug builds, and the error in all. */
 #define TAI_BAD(why) (TAI_ASSERT(!"bad argument"), (why))
+#if TENSORALLOC_DEBUG >= 3
+    #define TAI_FULL_CHECK 1
+#else
+    #define TAI_FULL_CHECK 0
+#endif
 #ifndef TENSORALLOC_LOG
     #define TENSORALLOC_LOG(result, text) ((void)0)
 #endif
@@ -1225,7 +1324,7 @@ typedef struct tai_gate {
 #define TAI_STREAK_FIRST 8u
 #define TAI_STREAK_MAX 65536u
 
-static void tai_gate_init(tai_gate *gate, int single_threaded)
+static TAI_COLD void tai_gate_init(tai_gate *gate, int single_threaded)
 {
     memset(gate, 0, sizeof *gate);
     TAI_LOCK_INIT(&gate->lock);
@@ -1320,7 +1419,7 @@ static TAI_NOINLINE void tai_gate_leave(tai_gate *gate, tai_holder *me)
 }
 
 /* The holder goes away; called inside the gate by its thread, or with nobody else in a call. */
-static void tai_gate_forget(tai_gate *gate, tai_holder *me)
+static TAI_COLD void tai_gate_forget(tai_gate *gate, tai_holder *me)
 {
     if (gate->last == me) {
         gate->last = NULL;
@@ -1395,7 +1494,7 @@ TAI_INLINE uint32_t tai_low_bit(uint64_t x)
 #endif
 }
 
-static size_t tai_power_of_two_at_least(size_t x)
+static TAI_COLD size_t tai_power_of_two_at_least(size_t x)
 {
     return x <= 1 ? 1 : (size_t)1 << (tai_high_bit((uint64_t)(x - 1)) + 1);
 }
@@ -1409,12 +1508,12 @@ static uint64_t tai_mix(uint64_t x)
     return x ^ (x >> 32);
 }
 
-TENSORALLOC_DEF int ta_version(void)
+TENSORALLOC_DEF TAI_COLD int ta_version(void)
 {
     return TENSORALLOC_VERSION;
 }
 
-TENSORALLOC_DEF const char *ta_result_text(ta_result result)
+TENSORALLOC_DEF TAI_COLD const char *ta_result_text(ta_result result)
 {
     static const char *const text[] = {
 #define TAI_RESULT_TEXT(name, words) words,
@@ -1433,7 +1532,7 @@ TENSORALLOC_DEF const char *ta_result_text(ta_result result)
 #if defined(TENSORALLOC_MALLOC_BACKEND) || !defined(TAI_HAS_VM)
     #define TAI_HOST_GRANULARITY 4096
 
-static void tai_host_info(void *self, ta_backend_info *out)
+static TAI_COLD void tai_host_info(void *self, ta_backend_info *out)
 {
     (void)self;
     memset(out, 0, sizeof *out);
@@ -1443,7 +1542,7 @@ static void tai_host_info(void *self, ta_backend_info *out)
 }
 
 /* The pointer that malloc gave stands just behind the segment. */
-static ta_result tai_host_alloc(void *self, size_t size, void **out)
+static TAI_COLD ta_result tai_host_alloc(void *self, size_t size, void **out)
 {
     size_t total;
     char *raw, *ptr;
@@ -1457,7 +1556,7 @@ static ta_result tai_host_alloc(void *self, size_t size, void **out)
     return TA_OK;
 }
 
-static ta_result tai_host_free(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_host_free(void *self, void *ptr, size_t size)
 {
     void *raw;
     (void)self;
@@ -1471,7 +1570,7 @@ static const ta_backend_vtable tai_host_vtable = {
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 #else
-static void tai_host_info(void *self, ta_backend_info *out)
+static TAI_COLD void tai_host_info(void *self, ta_backend_info *out)
 {
     (void)self;
     memset(out, 0, sizeof *out);
@@ -1480,7 +1579,7 @@ static void tai_host_info(void *self, ta_backend_info *out)
     out->alignment_bytes = 64;
 }
 
-static ta_result tai_host_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
+static TAI_COLD ta_result tai_host_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
 {
     size_t page = tai_page_bytes(), total = size;
     char *ptr;
@@ -1520,25 +1619,25 @@ static ta_result tai_host_reserve(void *self, size_t size, size_t alignment, uin
     return TA_OK;
 }
 
-static ta_result tai_host_release(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_host_release(void *self, void *ptr, size_t size)
 {
     (void)self;
     return tai_vm_release(ptr, size) ? TA_OK : TA_ERROR_BACKEND;
 }
 
-static ta_result tai_host_commit(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_host_commit(void *self, void *ptr, size_t size)
 {
     (void)self;
     return tai_vm_commit(ptr, size) ? TA_OK : TA_ERROR_OUT_OF_MEMORY;
 }
 
-static ta_result tai_host_decommit(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_host_decommit(void *self, void *ptr, size_t size)
 {
     (void)self;
     return tai_vm_decommit(ptr, size) ? TA_OK : TA_ERROR_BACKEND;
 }
 
-static ta_result tai_host_alloc(void *self, size_t size, void **out)
+static TAI_COLD ta_result tai_host_alloc(void *self, size_t size, void **out)
 {
     void *ptr = NULL;
     ta_result result = tai_host_reserve(self, size, tai_page_bytes(), 0, &ptr);
@@ -1552,12 +1651,12 @@ static ta_result tai_host_alloc(void *self, size_t size, void **out)
     return result;
 }
 
-static ta_result tai_host_free(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_host_free(void *self, void *ptr, size_t size)
 {
     return tai_host_release(self, ptr, size);
 }
 
-static ta_result tai_host_memory_info(void *self, size_t *out_free, size_t *out_total)
+static TAI_COLD ta_result tai_host_memory_info(void *self, size_t *out_free, size_t *out_total)
 {
     (void)self;
     *out_total = tai_physical_bytes();
@@ -1582,7 +1681,7 @@ static const ta_backend_vtable tai_host_vtable = {
 };
 #endif
 
-TENSORALLOC_DEF ta_backend ta_backend_host(void)
+TENSORALLOC_DEF TAI_COLD ta_backend ta_backend_host(void)
 {
     ta_backend backend;
     backend.vtable = &tai_host_vtable;
@@ -1591,7 +1690,7 @@ TENSORALLOC_DEF ta_backend ta_backend_host(void)
 }
 
 /* The fixed buffer: one reservation of everything; commit and decommit have nothing to do. */
-static void tai_fixed_info(void *self, ta_backend_info *out)
+static TAI_COLD void tai_fixed_info(void *self, ta_backend_info *out)
 {
     const ta_fixed_buffer *state = (const ta_fixed_buffer *)self;
     memset(out, 0, sizeof *out);
@@ -1601,7 +1700,7 @@ static void tai_fixed_info(void *self, ta_backend_info *out)
     out->range_bytes_max = state->size_bytes;
 }
 
-static ta_result tai_fixed_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
+static TAI_COLD ta_result tai_fixed_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
 {
     ta_fixed_buffer *state = (ta_fixed_buffer *)self;
     (void)flags;
@@ -1622,7 +1721,7 @@ static ta_result tai_fixed_reserve(void *self, size_t size, size_t alignment, ui
     return TA_OK;
 }
 
-static ta_result tai_fixed_release(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_fixed_release(void *self, void *ptr, size_t size)
 {
     (void)ptr;
     (void)size;
@@ -1630,7 +1729,7 @@ static ta_result tai_fixed_release(void *self, void *ptr, size_t size)
     return TA_OK;
 }
 
-static ta_result tai_fixed_nothing(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_fixed_nothing(void *self, void *ptr, size_t size)
 {
     (void)self;
     (void)ptr;
@@ -1644,7 +1743,7 @@ static const ta_backend_vtable tai_fixed_vtable = {
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
-TENSORALLOC_DEF ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer, size_t size_bytes, ta_backend *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer, size_t size_bytes, ta_backend *out)
 {
     size_t front = (size_t)(0 - (uintptr_t)buffer) & 63;
     if (state == NULL || buffer == NULL || out == NULL || size_bytes < 256) {
@@ -1659,12 +1758,12 @@ TENSORALLOC_DEF ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer,
     return TA_OK;
 }
 
-static ta_backend tai_backend_or_host(ta_backend backend)
+static TAI_COLD ta_backend tai_backend_or_host(ta_backend backend)
 {
     return backend.vtable == NULL ? ta_backend_host() : backend;
 }
 
-TENSORALLOC_DEF ta_result ta_backend_check(ta_backend backend)
+TENSORALLOC_DEF TAI_COLD ta_result ta_backend_check(ta_backend backend)
 {
     const ta_backend_vtable *t = tai_backend_or_host(backend).vtable;
     ta_backend_info info;
@@ -1715,7 +1814,7 @@ static ta_result tai_backend_copy(ta_backend backend, void *dst, const void *src
     return TA_OK;
 }
 
-static int64_t tai_backend_code(ta_backend backend)
+static TAI_COLD int64_t tai_backend_code(ta_backend backend)
 {
     ta_backend_error error;
     if (backend.vtable->last_error == NULL) {
@@ -1754,7 +1853,7 @@ struct ta_budget {
     uint32_t padding;
 };
 
-TENSORALLOC_DEF ta_result ta_budget_create(const ta_budget_desc *desc, ta_budget **out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_budget_create(const ta_budget_desc *desc, ta_budget **out)
 {
     ta_budget *budget;
     ta_backend backend;
@@ -1784,7 +1883,7 @@ TENSORALLOC_DEF ta_result ta_budget_create(const ta_budget_desc *desc, ta_budget
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_budget_destroy(ta_budget *budget)
+TENSORALLOC_DEF TAI_COLD ta_result ta_budget_destroy(ta_budget *budget)
 {
     if (budget == NULL) {
         return TA_OK;
@@ -1796,7 +1895,7 @@ TENSORALLOC_DEF ta_result ta_budget_destroy(ta_budget *budget)
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_bytes)
+TENSORALLOC_DEF TAI_COLD ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_bytes)
 {
     if (budget == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -1805,7 +1904,7 @@ TENSORALLOC_DEF ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_by
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_budget_get_stats(ta_budget *budget, ta_budget_stats *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_budget_get_stats(ta_budget *budget, ta_budget_stats *out)
 {
     if (budget == NULL || out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -1861,7 +1960,7 @@ static void tai_budget_refund(ta_budget *budget, size_t bytes)
     }
 }
 
-static void tai_budget_join(ta_budget *budget, tai_member *member)
+static TAI_COLD void tai_budget_join(ta_budget *budget, tai_member *member)
 {
     TAI_LOCK_ACQUIRE(&budget->lock);
     member->next = budget->members;
@@ -1871,7 +1970,7 @@ static void tai_budget_join(ta_budget *budget, tai_member *member)
 }
 
 /* Waits until no reclaim runs inside the member. */
-static void tai_budget_leave(ta_budget *budget, tai_member *member)
+static TAI_COLD void tai_budget_leave(ta_budget *budget, tai_member *member)
 {
     for (;;) {
         tai_member **link;
@@ -1893,7 +1992,7 @@ static void tai_budget_leave(ta_budget *budget, tai_member *member)
 }
 
 /* Asks every member but one to give memory back until want_bytes came together. */
-static size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
+static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
 {
     size_t got = 0;
     uint32_t number;
@@ -1919,7 +2018,7 @@ static size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, si
 }
 
 /* The budget of a desc: the shared one, or a new private one. */
-static ta_result tai_budget_resolve(ta_budget *shared, ta_backend backend, size_t limit, ta_budget **out, int *out_owned)
+static TAI_COLD ta_result tai_budget_resolve(ta_budget *shared, ta_backend backend, size_t limit, ta_budget **out, int *out_owned)
 {
     ta_budget_desc desc;
     *out = shared;
@@ -1981,37 +2080,22 @@ typedef struct tai_table {
 } tai_table;
 
 /* Tries want_bytes, then halves down to least_bytes. */
-static int tai_table_init(tai_table *table, size_t want_bytes, size_t least_bytes)
+static TAI_COLD int tai_table_init(tai_table *table, size_t want_bytes, size_t least_bytes)
 {
+    size_t page = tai_page_bytes(), want = tai_round_up(want_bytes, page), least = tai_round_up(least_bytes, page);
     memset(table, 0, sizeof *table);
-#ifdef TAI_HAS_VM
-    {
-        size_t page = tai_page_bytes(), want = tai_round_up(want_bytes, page), least = tai_round_up(least_bytes, page);
-        for (; table->base == NULL && want >= least && want != 0; want = want == least ? 0 : tai_round_up(want / 2, page)) {
-            table->base = (char *)tai_vm_reserve(want);
-            table->reserved = want;
-        }
+    while (table->base == NULL && want >= least && want != 0) {
+        table->base = (char *)tai_vm_reserve(want);
+        table->reserved = want;
+        want = want == least ? 0 : want / 2 < least ? least : tai_round_up(want / 2, page);
     }
-#else
-    (void)least_bytes;
-    table->base = (char *)TENSORALLOC_MALLOC(want_bytes);
-    table->reserved = want_bytes;
-    if (table->base != NULL) {
-        memset(table->base, 0, want_bytes);
-        table->committed = want_bytes;
-    }
-#endif
     return table->base != NULL;
 }
 
-static void tai_table_free(tai_table *table)
+static TAI_COLD void tai_table_free(tai_table *table)
 {
     if (table->base != NULL) {
-#ifdef TAI_HAS_VM
         (void)tai_vm_release(table->base, table->reserved);
-#else
-        TENSORALLOC_FREE(table->base);
-#endif
     }
     memset(table, 0, sizeof *table);
 }
@@ -2019,24 +2103,20 @@ static void tai_table_free(tai_table *table)
 /* Makes the first bytes usable. */
 static int tai_table_ensure(tai_table *table, size_t bytes)
 {
+    size_t step = tai_page_bytes(), end;
     if (TAI_LIKELY(bytes <= table->committed)) {
         return 1;
     }
-#ifdef TAI_HAS_VM
-    {
-        size_t step = tai_page_bytes(), end;
-        step = tai_round_up(table->committed / 4 > step ? table->committed / 4 : step, step);
-        end = tai_round_up(bytes, step);
-        if (end > table->reserved) {
-            end = table->reserved;
-        }
-        if (bytes <= end && tai_vm_commit(table->base + table->committed, end - table->committed)) {
-            table->committed = end;
-            return 1;
-        }
+    step = tai_round_up(table->committed / 4 > step ? table->committed / 4 : step, step);
+    end = tai_round_up(bytes, step);
+    if (end > table->reserved) {
+        end = table->reserved;
     }
-#endif
-    return 0;
+    if (bytes > end || !tai_vm_commit(table->base + table->committed, end - table->committed)) {
+        return 0;
+    }
+    table->committed = end;
+    return 1;
 }
 
 typedef struct tai_blocks {
@@ -2048,7 +2128,7 @@ typedef struct tai_blocks {
     tai_table table;
 } tai_blocks;
 
-static int tai_blocks_init(tai_blocks *blocks, size_t count_max)
+static TAI_COLD int tai_blocks_init(tai_blocks *blocks, size_t count_max)
 {
     memset(blocks, 0, sizeof *blocks);
     if (!tai_table_init(&blocks->table, count_max * sizeof(tai_block), (count_max < 1024 ? count_max : 1024) * sizeof(tai_block))) {
@@ -2352,7 +2432,7 @@ TAI_INLINE uint32_t tai_bins_find(const tai_space *space, const tai_bins *bins, 
 }
 
 /* The largest block; 0 if there is none. */
-static uint32_t tai_bins_largest(const tai_space *space, const tai_bins *bins)
+static TAI_COLD uint32_t tai_bins_largest(const tai_space *space, const tai_bins *bins)
 {
     const tai_block *at = space->blocks.at;
     uint32_t word, tree;
@@ -2378,7 +2458,7 @@ TAI_INLINE int tai_space_heap_of(const tai_space *space, size_t size)
 
 /* ---- streams */
 /* Room for one more stream in both tables. */
-static int tai_stream_room(tai_space *space)
+static TAI_COLD int tai_stream_room(tai_space *space)
 {
     uint32_t room = space->stream_room == 0 ? 4 : space->stream_room * 2;
     tai_stream *streams;
@@ -2405,7 +2485,7 @@ static int tai_stream_room(tai_space *space)
     return 1;
 }
 
-static int tai_stream_add(tai_space *space, ta_stream id, uint32_t *out)
+static TAI_COLD int tai_stream_add(tai_space *space, ta_stream id, uint32_t *out)
 {
     tai_bins *bins;
     uint32_t heaps = space->undivided ? 1 : TAI_HEAPS, h;
@@ -2489,7 +2569,7 @@ static int tai_holes_run(const tai_space *space, const tai_region *region, uintp
 }
 
 /* Bytes of [from, to) that are holes. */
-static size_t tai_holes_bytes(const tai_space *space, const tai_region *region, uintptr_t from, uintptr_t to)
+static TAI_COLD size_t tai_holes_bytes(const tai_space *space, const tai_region *region, uintptr_t from, uintptr_t to)
 {
     size_t bytes = 0;
     uintptr_t run, run_end;
@@ -2515,7 +2595,7 @@ static void tai_holes_set(tai_space *space, tai_region *region, uintptr_t from, 
 }
 
 /* So that holes in [base, end) can be written down. */
-static int tai_holes_ensure(tai_space *space, tai_region *region, uintptr_t end)
+static TAI_COLD int tai_holes_ensure(tai_space *space, tai_region *region, uintptr_t end)
 {
     size_t pages = region->size / space->granularity, needed = (size_t)(end - region->base) / space->granularity;
     if (region->hole_table.base == NULL && !tai_table_init(&region->hole_table, pages / 8 + 16, pages / 8 + 16)) {
@@ -2853,7 +2933,7 @@ static TAI_NOINLINE ta_result tai_space_explain(const tai_space *space, uintptr_
 }
 
 /* ---- the turn: one commit or decommit at a time in a space */
-static int tai_turn_try(tai_space *space, tai_holder *me)
+static TAI_COLD int tai_turn_try(tai_space *space, tai_holder *me)
 {
     int got;
     tai_gate_enter(&space->gate, me);
@@ -2863,14 +2943,14 @@ static int tai_turn_try(tai_space *space, tai_holder *me)
     return got;
 }
 
-static void tai_turn_take(tai_space *space, tai_holder *me)
+static TAI_COLD void tai_turn_take(tai_space *space, tai_holder *me)
 {
     while (!tai_turn_try(space, me)) {
         TAI_WAIT_A_MOMENT();
     }
 }
 
-static void tai_turn_end(tai_space *space, tai_holder *me)
+static TAI_COLD void tai_turn_end(tai_space *space, tai_holder *me)
 {
     tai_gate_enter(&space->gate, me);
     space->turn = 0;
@@ -2878,7 +2958,7 @@ static void tai_turn_end(tai_space *space, tai_holder *me)
 }
 
 /* ---- growth */
-static void tai_space_count_reserved(tai_space *space, size_t bytes)
+static TAI_COLD void tai_space_count_reserved(tai_space *space, size_t bytes)
 {
     space->reserved += bytes;
     if (space->reserved > space->peak_reserved) {
@@ -2886,7 +2966,7 @@ static void tai_space_count_reserved(tai_space *space, size_t bytes)
     }
 }
 
-static void tai_region_free(tai_region *region)
+static TAI_COLD void tai_region_free(tai_region *region)
 {
     tai_table_free(&region->map_table);
     tai_table_free(&region->hole_table);
@@ -2894,7 +2974,7 @@ static void tai_region_free(tai_region *region)
 }
 
 /* A region over [ptr, ptr + size) that is not yet known to the space. NULL without memory for it. */
-static tai_region *tai_region_new(tai_space *space, int heap, void *ptr, size_t size, int is_segment)
+static TAI_COLD tai_region *tai_region_new(tai_space *space, int heap, void *ptr, size_t size, int is_segment)
 {
     tai_region *region = (tai_region *)TENSORALLOC_MALLOC(sizeof *region);
     uint32_t shift = space->heaps[heap].map_shift;
@@ -2918,7 +2998,7 @@ static tai_region *tai_region_new(tai_space *space, int heap, void *ptr, size_t 
 }
 
 /* Makes the region known, in the place of a dead one or behind the others. Inside the gate. */
-static int tai_space_add_region(tai_space *space, tai_region *region, uint32_t *out)
+static TAI_COLD int tai_space_add_region(tai_space *space, tai_region *region, uint32_t *out)
 {
     uint32_t slot = 0;
     while (slot < space->region_count && space->regions[slot]->is_live) {
@@ -2951,7 +3031,7 @@ static int tai_space_add_region(tai_space *space, tai_region *region, uint32_t *
 }
 
 /* So that the map covers [base, end). Inside the gate. */
-static int tai_region_map(tai_region *region, uintptr_t end)
+static TAI_COLD int tai_region_map(tai_region *region, uintptr_t end)
 {
     size_t bytes = (size_t)(end - region->base);
     if (bytes > region->mapped) {
@@ -2964,7 +3044,7 @@ static int tai_region_map(tai_region *region, uintptr_t end)
 }
 
 /* Reserves a range for a heap: want bytes, halved down to 64 MiB and to what is needed. Not inside the gate. */
-static ta_result tai_space_reserve(tai_space *space, int heap, size_t want, size_t need, tai_holder *me, uint32_t *out)
+static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t want, size_t need, tai_holder *me, uint32_t *out)
 {
     size_t align = space->granularity, least = want < ((size_t)64 << 20) ? want : (size_t)64 << 20, size;
     void *ptr = NULL;
@@ -3009,7 +3089,7 @@ static ta_result tai_space_reserve(tai_space *space, int heap, size_t want, size
 }
 
 /* How far to commit for target: a little more, at most a sixteenth or 2 MiB (whole huge pages from 32 MiB on). */
-static uintptr_t tai_growth_end(const tai_space *space, const tai_region *region, uintptr_t target)
+static TAI_COLD uintptr_t tai_growth_end(const tai_space *space, const tai_region *region, uintptr_t target)
 {
     size_t bytes = (size_t)(target - region->base), step = (size_t)128 << 10;
     uintptr_t end;
@@ -3022,7 +3102,7 @@ static uintptr_t tai_growth_end(const tai_space *space, const tai_region *region
 }
 
 /* Commits [commit_end, end) of a region. With the turn, not inside the gate. */
-static ta_result tai_region_commit(tai_space *space, tai_region *region, uintptr_t end, tai_holder *me)
+static TAI_COLD ta_result tai_region_commit(tai_space *space, tai_region *region, uintptr_t end, tai_holder *me)
 {
     uintptr_t from = region->commit_end;
     size_t bytes = (size_t)(end - from);
@@ -3050,7 +3130,7 @@ static ta_result tai_region_commit(tai_space *space, tai_region *region, uintptr
 }
 
 /* How large the next range of a heap is to be: twice the last one. */
-static size_t tai_space_chain_bytes(const tai_space *space, int heap)
+static TAI_COLD size_t tai_space_chain_bytes(const tai_space *space, int heap)
 {
     size_t bytes = space->range_bytes / 2;
     uint32_t r;
@@ -3064,7 +3144,7 @@ static size_t tai_space_chain_bytes(const tai_space *space, int heap)
 }
 
 /* Grows the tail of a range so that an aligned piece of size fits; chains a range when all are full. */
-static ta_result tai_space_grow_range(tai_space *space, int heap, size_t size, size_t alignment, tai_holder *me, size_t *out_bytes)
+static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_t size, size_t alignment, tai_holder *me, size_t *out_bytes)
 {
     tai_region *region = NULL;
     uint32_t r, index = 0;
@@ -3113,7 +3193,7 @@ static ta_result tai_space_grow_range(tai_space *space, int heap, size_t size, s
 }
 
 /* A new segment with one free block in it. */
-static ta_result tai_space_grow_segment(tai_space *space, int heap, size_t size, size_t alignment, tai_holder *me, size_t *out_bytes)
+static TAI_COLD ta_result tai_space_grow_segment(tai_space *space, int heap, size_t size, size_t alignment, tai_holder *me, size_t *out_bytes)
 {
     size_t want = space->heaps[heap].segment_bytes, need = size, bytes;
     void *ptr = NULL;
@@ -3232,7 +3312,7 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
 /* ---- giving back */
 /* Decommits the committed pages of [from, to), which nobody else can reach now, and writes them down as holes. With
    the turn, not inside the gate. Returns 1 if all of it is gone. */
-static int tai_region_decommit(tai_space *space, tai_region *region, uintptr_t from, uintptr_t to, tai_holder *me, size_t *released)
+static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, uintptr_t from, uintptr_t to, tai_holder *me, size_t *released)
 {
     uintptr_t run = 0, run_end = 0;
     int more;
@@ -3263,14 +3343,14 @@ static int tai_region_decommit(tai_space *space, tai_region *region, uintptr_t f
 }
 
 /* Bytes that are to go: free and committed, beyond keep. Inside the gate. */
-static size_t tai_space_excess(const tai_space *space, size_t keep)
+static TAI_COLD size_t tai_space_excess(const tai_space *space, size_t keep)
 {
     size_t cached = space->reserved - tai_space_used(space);
     return cached > keep ? cached - keep : 0;
 }
 
 /* The committed tail, from its end down. */
-static void tai_region_trim_tail(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
+static TAI_COLD void tai_region_trim_tail(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
 {
     uintptr_t end, old_end, top;
     size_t excess;
@@ -3298,7 +3378,7 @@ static void tai_region_trim_tail(tai_space *space, tai_region *region, size_t ke
 }
 
 /* Whole pages inside free blocks, from the highest address down. */
-static void tai_region_trim_blocks(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
+static TAI_COLD void tai_region_trim_blocks(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
 {
     size_t page = space->granularity, excess;
     uint32_t index;
@@ -3334,7 +3414,7 @@ static void tai_region_trim_blocks(tai_space *space, tai_region *region, size_t 
 }
 
 /* A segment without a live block goes back whole. */
-static void tai_region_trim_segment(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
+static TAI_COLD void tai_region_trim_segment(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
 {
     uint32_t index;
     int go;
@@ -3371,7 +3451,7 @@ static void tai_region_trim_segment(tai_space *space, tai_region *region, size_t
 
 /* Gives whole free pages of some heaps (a bit each) back, highest first, until at most keep bytes are free in all. With the turn,
    outside the gate. */
-static size_t tai_space_trim(tai_space *space, uint32_t heaps, size_t keep, tai_holder *me)
+static TAI_COLD size_t tai_space_trim(tai_space *space, uint32_t heaps, size_t keep, tai_holder *me)
 {
     size_t released = 0;
     uint32_t r = space->region_count; /* changes only with the turn */
@@ -3440,7 +3520,7 @@ static ta_result tai_space_record_use(tai_space *space, uint32_t index, ta_strea
     return TA_OK;
 }
 
-static void tai_space_drop(tai_space *space, uint64_t ticket)
+static TAI_COLD void tai_space_drop(tai_space *space, uint64_t ticket)
 {
     if (space->backend.vtable->drop != NULL) {
         space->backend.vtable->drop(space->backend.self, ticket);
@@ -3589,7 +3669,7 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
 }
 
 /* All free blocks of one stream, linked by left, out of the bins and busy. Inside the gate. */
-static uint32_t tai_stream_drain(tai_space *space, uint32_t stream)
+static TAI_COLD uint32_t tai_stream_drain(tai_space *space, uint32_t stream)
 {
     uint32_t list = 0, index;
     int heap;
@@ -3605,7 +3685,7 @@ static uint32_t tai_stream_drain(tai_space *space, uint32_t stream)
 }
 
 /* Waits for the work on all freed blocks; afterwards they are ready for every stream. Outside the gate. */
-static ta_result tai_space_synchronize(tai_space *space, tai_holder *me)
+static TAI_COLD ta_result tai_space_synchronize(tai_space *space, tai_holder *me)
 {
     ta_result result = TA_OK, one;
     uint32_t s, list, next;
@@ -3657,36 +3737,26 @@ typedef struct tai_space_desc {
 
 /* 4 x physical memory up to 256 GiB, a power of two. Where addresses are scarce (32 bits, a limit on what the process may
    map) little to begin with: ranges are chained, each twice as large as the one before. */
-static size_t tai_range_default(void)
+static TAI_COLD size_t tai_range_default(void)
 {
-#ifdef TAI_HAS_VM
-    size_t physical = tai_physical_bytes(), limit = tai_address_limit_bytes(), cap = (size_t)64 << 20;
-    if (sizeof(size_t) > 4) {
-        cap = (size_t)1 << (sizeof(size_t) > 4 ? 38 : 0);
-    }
+    size_t physical = tai_physical_bytes(), limit = tai_address_limit_bytes();
+    size_t cap = sizeof(size_t) > 4 ? (size_t)1 << (sizeof(size_t) > 4 ? 38 : 0) : (size_t)64 << 20;
     if (limit != TA_UNLIMITED) {
         cap = limit / 4096 > ((size_t)1 << 20) ? tai_power_of_two_at_least(limit / 4096) : (size_t)1 << 20;
     }
     return physical >= cap / 4 ? cap : tai_power_of_two_at_least(physical * 4);
-#else
-    return (size_t)1 << 30;
-#endif
 }
 
-static size_t tai_block_count_default(void)
+static TAI_COLD size_t tai_block_count_default(void)
 {
-#ifdef TAI_HAS_VM
-    size_t limit = tai_address_limit_bytes();
-    if (limit != TA_UNLIMITED) {
-        return limit / 65536 > 4096 ? (limit / 65536 > ((size_t)1 << 24) ? (size_t)1 << 24 : limit / 65536) : 4096;
+    size_t limit = tai_address_limit_bytes(), count = TAI_BLOCK_COUNT_DEFAULT;
+    if (limit != TA_UNLIMITED && limit / 65536 < count) {
+        count = limit / 65536 > 4096 ? limit / 65536 : 4096;
     }
-    return sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17;
-#else
-    return (size_t)1 << 16;
-#endif
+    return count;
 }
 
-static void tai_space_free_records(tai_space *space)
+static TAI_COLD void tai_space_free_records(tai_space *space)
 {
     uint32_t i;
     for (i = 0; i < space->region_count; i++) {
@@ -3708,7 +3778,7 @@ static void tai_space_free_records(tai_space *space)
     space->object_bytes = 0;
 }
 
-static void tai_heaps_init(tai_space *space, const tai_space_desc *desc)
+static TAI_COLD void tai_heaps_init(tai_space *space, const tai_space_desc *desc)
 {
     tai_heap *tiny = &space->heaps[TAI_TINY], *middle = &space->heaps[TAI_MIDDLE], *large = &space->heaps[TAI_LARGE];
     tiny->map_shift = space->granule_shift;
@@ -3723,7 +3793,7 @@ static void tai_heaps_init(tai_space *space, const tai_space_desc *desc)
     middle->flags = large->flags = desc->huge_pages ? (uint32_t)TA_RANGE_HUGE_PAGES : 0u;
 }
 
-static void tai_space_release(tai_space *space)
+static TAI_COLD void tai_space_release(tai_space *space)
 {
     uint32_t r;
     for (r = 0; r < space->region_count; r++) {
@@ -3744,7 +3814,7 @@ static void tai_space_release(tai_space *space)
 }
 
 /* Reserves the first range of each heap where the backend has ranges; falls back to segments. */
-static ta_result tai_space_first_ranges(tai_space *space)
+static TAI_COLD ta_result tai_space_first_ranges(tai_space *space)
 {
     int heap;
     uint32_t index = 0;
@@ -3764,7 +3834,7 @@ static ta_result tai_space_first_ranges(tai_space *space)
     return result;
 }
 
-static ta_result tai_space_init(tai_space *space, const tai_space_desc *desc)
+static TAI_COLD ta_result tai_space_init(tai_space *space, const tai_space_desc *desc)
 {
     size_t count = desc->block_count_max != 0 ? desc->block_count_max : tai_block_count_default();
     uint32_t index;
@@ -3806,7 +3876,7 @@ static ta_result tai_space_init(tai_space *space, const tai_space_desc *desc)
 }
 
 /* Bytes of bookkeeping. Inside the gate. */
-static size_t tai_space_record_bytes(const tai_space *space)
+static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
 {
     size_t bytes = space->object_bytes + space->blocks.table.committed + space->uses.committed;
     uint32_t r;
@@ -3905,7 +3975,7 @@ TAI_INLINE void tai_pool_note_peak(ta_pool *pool)
     }
 }
 
-static void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id, uint32_t stream)
+static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id, uint32_t stream)
 {
     uint32_t c;
     memset(slot, 0, sizeof *slot);
@@ -3978,7 +4048,7 @@ static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count, si
 
 #ifndef TENSORALLOC_NO_THREADS
 /* Adds the counters of a slot that goes away. Inside the gate. */
-static void tai_slot_fold(ta_pool *pool, tai_slot *slot)
+static TAI_COLD void tai_slot_fold(ta_pool *pool, tai_slot *slot)
 {
     pool->count.allocation_count += slot->count.allocation_count;
     pool->thread_hit_base += slot->count.allocation_count;
@@ -3987,7 +4057,7 @@ static void tai_slot_fold(ta_pool *pool, tai_slot *slot)
     pool->count.freed_bytes += slot->count.freed_bytes;
 }
 
-static void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
+static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 {
     tai_slot **link = &pool->slots;
     while (*link != NULL && *link != slot) {
@@ -4002,11 +4072,12 @@ static void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
 static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS]; /* last used, by hint */
 static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /* all */
+static tai_key tai_thread_key;
 static uint32_t tai_thread_key_state; /* 0 none, 1 being made, 2 ready, 3 not to be had */
 static uint32_t tai_process;          /* id of this process as of the last fork we know of */
 
 /* A thread exits: what it holds goes back to the pools that still exist. */
-static void tai_thread_exit(tai_slot *list)
+static TAI_COLD void tai_thread_exit(tai_slot *list)
 {
     while (list != NULL) {
         tai_slot *slot = list;
@@ -4025,9 +4096,7 @@ static void tai_thread_exit(tai_slot *list)
     }
 }
 
-#ifdef TAI_OS_WINDOWS
-static DWORD tai_thread_key;
-static void NTAPI tai_thread_key_exit(void *value)
+static void TAI_THREAD_EXIT_CALL tai_thread_key_exit(void *value)
 {
     tai_slot *list = tai_thread_list;
     (void)value;
@@ -4035,19 +4104,8 @@ static void NTAPI tai_thread_key_exit(void *value)
     memset(tai_thread_slots, 0, sizeof tai_thread_slots);
     tai_thread_exit(list);
 }
-#else
-static pthread_key_t tai_thread_key;
-static void tai_thread_key_exit(void *value)
-{
-    tai_slot *list = tai_thread_list;
-    (void)value;
-    tai_thread_list = NULL;
-    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
-    tai_thread_exit(list);
-}
-#endif
 
-TENSORALLOC_DEF void ta_after_fork_child(void)
+TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
 {
     /* The thread's slots belong to pools of the parent: they are left alone, memory and all. */
     memset(tai_thread_slots, 0, sizeof tai_thread_slots);
@@ -4065,13 +4123,8 @@ static void tai_process_init(void)
     if (TENSORALLOC_CAS32(&tai_thread_key_state, &expected, 1u)) {
         int ok;
         TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
-#ifdef TAI_OS_WINDOWS
-        tai_thread_key = FlsAlloc(tai_thread_key_exit);
-        ok = tai_thread_key != FLS_OUT_OF_INDEXES;
-#else
-        ok = pthread_key_create(&tai_thread_key, tai_thread_key_exit) == 0;
-        (void)pthread_atfork(NULL, NULL, ta_after_fork_child);
-#endif
+        ok = tai_thread_key_make(&tai_thread_key, tai_thread_key_exit);
+        tai_on_fork_child(ta_after_fork_child);
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, ok ? 2u : 3u);
     }
     while (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) == 1) {
@@ -4080,37 +4133,29 @@ static void tai_process_init(void)
 }
 
 /* So that tai_thread_key_exit runs when this thread exits. 0: it will not. */
-static int tai_thread_watch(void)
+static TAI_COLD int tai_thread_watch(void)
 {
     tai_process_init();
     if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) != 2) {
         return 0;
     }
-#ifdef TAI_OS_WINDOWS
-    return FlsSetValue(tai_thread_key, tai_thread_slots) != 0;
-#else
-    return pthread_setspecific(tai_thread_key, tai_thread_slots) == 0;
-#endif
+    return tai_thread_key_set(tai_thread_key, tai_thread_slots);
 }
 
-TENSORALLOC_DEF void ta_process_detach(void)
+TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
 {
     if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) == 2) {
         tai_slot *list = tai_thread_list;
         tai_thread_list = NULL;
         memset(tai_thread_slots, 0, sizeof tai_thread_slots);
-#ifdef TAI_OS_WINDOWS
-        FlsFree(tai_thread_key);
-#else
-        pthread_key_delete(tai_thread_key);
-#endif
+        tai_thread_key_delete(tai_thread_key);
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, 0u);
         tai_thread_exit(list);
     }
 }
 
 /* Frees this thread's slots whose pools are gone. */
-static void tai_thread_sweep(void)
+static TAI_COLD void tai_thread_sweep(void)
 {
     tai_slot **link = &tai_thread_list;
     while (*link != NULL) {
@@ -4179,7 +4224,7 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
 }
 
 /* Lets go of all slots of threads. No other thread is in a call; some may be exiting. Outside the gate. */
-static void tai_pool_detach_slots(ta_pool *pool)
+static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 {
     for (;;) {
         tai_slot *slot;
@@ -4216,11 +4261,11 @@ static int tai_pool_forked(const ta_pool *pool)
     return pool->single_slot == NULL && pool->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process);
 }
 #else
-TENSORALLOC_DEF void ta_after_fork_child(void)
+TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
 {
 }
 
-TENSORALLOC_DEF void ta_process_detach(void)
+TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
 {
 }
 
@@ -4236,7 +4281,7 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     return pool->single_slot;
 }
 
-static void tai_pool_detach_slots(ta_pool *pool)
+static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 {
     (void)pool;
 }
@@ -4299,6 +4344,156 @@ static ta_result tai_pool_usable(const ta_pool *pool)
         return TA_ERROR_DISPOSED;
     }
     return tai_pool_forked(pool) ? TA_ERROR_FORKED : TA_OK;
+}
+
+/* Bytes that all thread caches hold. Inside the gate. */
+static size_t tai_pool_thread_cached(const ta_pool *pool)
+{
+    const tai_slot *slot;
+    size_t bytes = pool->slot0.cached_bytes;
+    for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
+        bytes += TENSORALLOC_LOAD_RELAXED(&slot->cached_bytes);
+    }
+    return bytes;
+}
+
+/* ---- checks */
+/* Depth-first over one bin; counts blocks and finds order or place wrong. Depth is that of a treap: small. */
+static TAI_COLD int tai_check_tree(const tai_space *space, uint32_t tree, uint32_t bin, uint32_t stream, int heap, uint32_t *count, int depth)
+{
+    const tai_block *at = space->blocks.at, *block = &at[tree];
+    if (tree == 0) {
+        return 1;
+    }
+    if (depth > 1000 || tree >= space->blocks.end || block->state != TAI_FREE || block->place.stream != stream ||
+        tai_bin_of(block->size) != bin || block->requested != bin || block->place.heap != (uint32_t)heap ||
+        (block->left != 0 && (!tai_block_before(&at[block->left], block) || tai_priority(block->left) > tai_priority(tree))) ||
+        (block->right != 0 && (!tai_block_before(block, &at[block->right]) || tai_priority(block->right) > tai_priority(tree)))) {
+        return 0;
+    }
+    ++*count;
+    return tai_check_tree(space, block->left, bin, stream, heap, count, depth + 1) &&
+           tai_check_tree(space, block->right, bin, stream, heap, count, depth + 1);
+}
+
+static TAI_COLD int tai_check_bins(const tai_space *space, uint32_t *count)
+{
+    uint32_t s, bin;
+    int heap;
+    for (s = 0; s < space->stream_count; s++) {
+        for (heap = space->undivided ? TAI_LARGE : TAI_TINY; heap <= TAI_LARGE; heap++) {
+            const tai_bins *bins = space->bins[TAI_HEAPS * s + (uint32_t)heap];
+            for (bin = 0; bin < TAI_BINS; bin++) {
+                int filled = bins->roots[bin] != 0;
+                if ((int)(bins->words[bin >> 6] >> (bin & 63) & 1) != filled ||
+                    (int)(bins->summary >> (bin >> 6) & 1) != (bins->words[bin >> 6] != 0) ||
+                    !tai_check_tree(space, bins->roots[bin], bin, s, heap, count, 0)) {
+                    return 0;
+                }
+            }
+        }
+    }
+    return 1;
+}
+
+typedef struct tai_check {
+    size_t used, cached, pending, requested, committed;
+    uint32_t free_count, live_count;
+} tai_check;
+
+static TAI_COLD int tai_check_region(const ta_pool *pool, uint32_t region_index, tai_check *sum)
+{
+    const tai_space *space = &pool->space;
+    const tai_region *region = space->regions[region_index];
+    uintptr_t addr = region->base;
+    uint32_t index, prev = 0;
+    for (index = region->first; index != 0; prev = index, index = space->blocks.at[index].next) {
+        const tai_block *block = &space->blocks.at[index];
+        if (block->addr != addr || block->prev != prev || block->place.region != region_index || block->size == 0 ||
+            block->size % space->granule != 0) {
+            return 0;
+        }
+        addr += block->size;
+        if (block->state == TAI_FREE) {
+            sum->free_count++;
+            if (prev != 0 && space->blocks.at[prev].state == TAI_FREE && space->blocks.at[prev].place.stream == block->place.stream) {
+                return 0;
+            }
+            if ((block->place.flags & TAI_FLAG_HOLES) == 0 && tai_holes_any(space, region, block->addr, addr)) {
+                return 0;
+            }
+        } else if (block->state == TAI_PENDING) {
+            sum->pending += block->size;
+        } else if (block->state == TAI_LIVE || block->state == TAI_CACHED) {
+            sum->used += block->size;
+            if (tai_region_find(space, region, block->addr) != index || tai_holes_any(space, region, block->addr, addr)) {
+                return 0;
+            }
+            if (block->place.class_index != 0 && block->size != pool->class_bytes[block->place.class_index]) {
+                return 0;
+            }
+            if (block->state == TAI_CACHED) {
+                sum->cached += block->size;
+            } else {
+                sum->requested += block->requested;
+                sum->live_count++;
+                if (block->requested == 0 || block->requested > block->size) {
+                    return 0;
+                }
+            }
+        } else {
+            return 0;
+        }
+    }
+    sum->committed += (size_t)(region->commit_end - region->base) - region->hole_bytes;
+    return prev == region->last && addr == region->top && region->top <= region->commit_end &&
+           (size_t)(region->commit_end - region->base) <= region->size;
+}
+
+/* Sums the counters of all threads. Inside the gate. */
+static TAI_COLD tai_counters tai_pool_count(const ta_pool *pool)
+{
+    tai_counters sum = pool->count;
+    const tai_slot *slot = &pool->slot0;
+    const tai_slot *next = pool->slots;
+    for (;;) {
+        sum.allocation_count += TENSORALLOC_LOAD_RELAXED(&slot->count.allocation_count);
+        sum.allocated_bytes += TENSORALLOC_LOAD_RELAXED(&slot->count.allocated_bytes);
+        sum.deallocation_count += TENSORALLOC_LOAD_RELAXED(&slot->count.deallocation_count);
+        sum.freed_bytes += TENSORALLOC_LOAD_RELAXED(&slot->count.freed_bytes);
+        if (next == NULL) {
+            return sum;
+        }
+        slot = next;
+        next = next->pool_next;
+    }
+}
+
+/* Every invariant of a pool in which no other thread is. Inside the gate. */
+static TAI_COLD int tai_pool_sound(const ta_pool *pool)
+{
+    tai_check sum;
+    tai_counters count = tai_pool_count(pool);
+    uint32_t region, in_bins = 0;
+    memset(&sum, 0, sizeof sum);
+    for (region = 0; region < pool->space.region_count; region++) {
+        if (pool->space.regions[region]->is_live && !tai_check_region(pool, region, &sum)) {
+            return 0;
+        }
+    }
+    return tai_check_bins(&pool->space, &in_bins) && in_bins == sum.free_count && sum.used == tai_space_used(&pool->space) &&
+           sum.pending == pool->space.pending_bytes && sum.committed == pool->space.reserved &&
+           sum.cached == tai_pool_thread_cached(pool) && count.allocation_count - count.deallocation_count == sum.live_count &&
+           (int64_t)(count.allocated_bytes - count.freed_bytes) + pool->requested_adjust == (int64_t)sum.requested;
+}
+
+/* TENSORALLOC_DEBUG 3: after each call that goes to the heap. Outside the gate. */
+static void tai_pool_debug(ta_pool *pool)
+{
+    if (TAI_FULL_CHECK && pool->single_slot != NULL) {
+        TAI_ASSERT(tai_pool_sound(pool));
+    }
+    (void)pool;
 }
 
 /* ---- allocation */
@@ -4386,7 +4581,7 @@ static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
 }
 
 /* Fills in why an allocation fails. Outside the gate. */
-static void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const tai_plan *plan, ta_result why, tai_holder *me,
+static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const tai_plan *plan, ta_result why, tai_holder *me,
                             ta_failure *out)
 {
     tai_space *space = &pool->space;
@@ -4435,7 +4630,7 @@ static void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const ta
 }
 
 /* The end of an allocation that failed: counted, kept, told. Returns the result, perhaps more exact. */
-static ta_result tai_pool_fail(ta_pool *pool, const ta_request *request, const tai_plan *plan, ta_result why, tai_holder *me)
+static TAI_COLD ta_result tai_pool_fail(ta_pool *pool, const ta_request *request, const tai_plan *plan, ta_result why, tai_holder *me)
 {
     ta_failure failure;
     tai_pool_diagnose(pool, request, plan, why, me, &failure);
@@ -4484,7 +4679,7 @@ static uint32_t tai_pool_take(ta_pool *pool, const tai_plan *plan, tai_slot *slo
 }
 
 /* What the pool itself can give back to the backend, apart from keep bytes. Waits for the turn unless told not to. */
-static size_t tai_pool_trim(ta_pool *pool, uint32_t heaps, size_t keep, int wait, tai_slot *slot)
+static TAI_COLD size_t tai_pool_trim(ta_pool *pool, uint32_t heaps, size_t keep, int wait, tai_slot *slot)
 {
     tai_holder *me = slot != NULL ? &slot->holder : NULL;
     size_t released;
@@ -4499,17 +4694,6 @@ static size_t tai_pool_trim(ta_pool *pool, uint32_t heaps, size_t keep, int wait
         tai_pool_event(pool, TA_EVENT_TRIM, TA_OK, NULL, released, 0, 0, NULL, 0);
     }
     return released;
-}
-
-/* Bytes that all thread caches hold. Inside the gate. */
-static size_t tai_pool_thread_cached(const ta_pool *pool)
-{
-    const tai_slot *slot;
-    size_t bytes = pool->slot0.cached_bytes;
-    for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
-        bytes += TENSORALLOC_LOAD_RELAXED(&slot->cached_bytes);
-    }
-    return bytes;
 }
 
 /* With a cap on cached bytes: what this thread's cache may hold so that the cap is kept. Inside the gate. */
@@ -4555,7 +4739,7 @@ static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
 /* Before one heap grows beyond what the pool ever needed by more than a 25th and 1 MiB, others that are mostly free give
    pages back: tensors that shrink from step to step until they change the heap would else be paid for twice. A heap that
    is in use keeps its free pages: it will want them in this very step. */
-static void tai_pool_balance(ta_pool *pool, const tai_plan *plan, tai_slot *slot)
+static TAI_COLD void tai_pool_balance(ta_pool *pool, const tai_plan *plan, tai_slot *slot)
 {
     tai_space *space = &pool->space;
     tai_holder *me = slot != NULL ? &slot->holder : NULL;
@@ -4585,7 +4769,7 @@ static void tai_pool_balance(ta_pool *pool, const tai_plan *plan, tai_slot *slot
 }
 
 /* Asked by the budget for another allocator. */
-static size_t tai_pool_reclaim(void *self, size_t want_bytes)
+static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
 {
     ta_pool *pool = (ta_pool *)self;
     size_t cached;
@@ -4602,7 +4786,7 @@ static size_t tai_pool_reclaim(void *self, size_t want_bytes)
 }
 
 /* The ladder: one rung after the other until one of them gave something. 0: the end. */
-static int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *request, const tai_plan *plan, ta_result why, tai_slot *slot)
+static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *request, const tai_plan *plan, ta_result why, tai_slot *slot)
 {
     tai_space *space = &pool->space;
     tai_holder *me = slot != NULL ? &slot->holder : NULL;
@@ -4814,6 +4998,7 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
         if (missed != 0 && pool->desc.cached_bytes_max != TA_UNLIMITED) {
             tai_pool_keep_cap(pool, slot);
         }
+        tai_pool_debug(pool);
     }
     if (result != NULL) {
         *result = TA_OK;
@@ -5106,6 +5291,7 @@ static TAI_NOINLINE ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_
     if (pool->desc.cached_bytes_max != TA_UNLIMITED) {
         tai_pool_keep_cap(pool, slot);
     }
+    tai_pool_debug(pool);
     return TA_OK;
 }
 
@@ -5276,19 +5462,19 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
     return result;
 }
 
-TENSORALLOC_DEF size_t ta_pool_capacity_of(ta_pool *pool, const void *ptr)
+TENSORALLOC_DEF TAI_COLD size_t ta_pool_capacity_of(ta_pool *pool, const void *ptr)
 {
     ta_block_info info;
     return ta_pool_describe(pool, ptr, &info) == TA_OK ? info.capacity_bytes : 0;
 }
 
-TENSORALLOC_DEF int ta_pool_owns(ta_pool *pool, const void *ptr)
+TENSORALLOC_DEF TAI_COLD int ta_pool_owns(ta_pool *pool, const void *ptr)
 {
     ta_block_info info;
     return ta_pool_describe(pool, ptr, &info) == TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream)
 {
     ta_result result = tai_pool_usable(pool);
     uint32_t index;
@@ -5364,7 +5550,7 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
 }
 
 /* Commits more tail behind the last block of a range, so that it can grow to size. Outside the gate. */
-static ta_result tai_pool_extend_tail(ta_pool *pool, const void *ptr, size_t size, tai_holder *me, size_t *out_bytes)
+static TAI_COLD ta_result tai_pool_extend_tail(ta_pool *pool, const void *ptr, size_t size, tai_holder *me, size_t *out_bytes)
 {
     tai_space *space = &pool->space;
     tai_region *region = NULL;
@@ -5518,7 +5704,7 @@ TENSORALLOC_DEF void *ta_pool_realloc(ta_pool *pool, void *ptr, size_t new_bytes
 }
 
 /* ---- giving back */
-TENSORALLOC_DEF ta_result ta_pool_thread_flush(ta_pool *pool)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_thread_flush(ta_pool *pool)
 {
     ta_result result = tai_pool_usable(pool);
     tai_slot *slot;
@@ -5544,7 +5730,7 @@ TENSORALLOC_DEF ta_result ta_pool_thread_flush(ta_pool *pool)
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t *out_released_bytes)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t *out_released_bytes)
 {
     ta_result result = ta_pool_thread_flush(pool);
     tai_slot *slot;
@@ -5569,12 +5755,12 @@ TENSORALLOC_DEF ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t 
     return result;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_empty_cache(ta_pool *pool)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_empty_cache(ta_pool *pool)
 {
     return ta_pool_trim(pool, 0, NULL);
 }
 
-TENSORALLOC_DEF ta_result ta_pool_seal(ta_pool *pool, int sealed)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_seal(ta_pool *pool, int sealed)
 {
     ta_result result = tai_pool_usable(pool);
     if (result == TA_OK) {
@@ -5585,7 +5771,7 @@ TENSORALLOC_DEF ta_result ta_pool_seal(ta_pool *pool, int sealed)
     return result;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_clear(ta_pool *pool)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_clear(ta_pool *pool)
 {
     ta_result result = tai_pool_usable(pool), one;
     uint32_t index, end;
@@ -5608,7 +5794,7 @@ TENSORALLOC_DEF ta_result ta_pool_clear(ta_pool *pool)
 
 /* Copies up to TAI_WALK_BATCH blocks of a region from address *from on. Returns how many; *from is where to go on, 0 at the
    end. hint: the record at *from, if it is still there. */
-static int tai_walk_batch(ta_pool *pool, uint32_t region_index, uintptr_t *from, uint32_t *hint, ta_block_info *out)
+static TAI_COLD int tai_walk_batch(ta_pool *pool, uint32_t region_index, uintptr_t *from, uint32_t *hint, ta_block_info *out)
 {
     const tai_space *space = &pool->space;
     const tai_block *at = space->blocks.at;
@@ -5631,7 +5817,7 @@ static int tai_walk_batch(ta_pool *pool, uint32_t region_index, uintptr_t *from,
     return count;
 }
 
-static ta_result tai_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user, int live_only)
+static TAI_COLD ta_result tai_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user, int live_only)
 {
     ta_block_info batch[TAI_WALK_BATCH];
     ta_result result = tai_pool_usable(pool);
@@ -5657,155 +5843,32 @@ static ta_result tai_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user, int liv
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user)
 {
     return tai_pool_walk(pool, fn, user, 0);
 }
 
-TENSORALLOC_DEF ta_result ta_pool_for_each_live(ta_pool *pool, ta_walk_fn fn, void *user)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_for_each_live(ta_pool *pool, ta_walk_fn fn, void *user)
 {
     return tai_pool_walk(pool, fn, user, 1);
 }
 
-/* ---- checks */
-/* Depth-first over one bin; counts blocks and finds order or place wrong. Depth is that of a treap: small. */
-static int tai_check_tree(const tai_space *space, uint32_t tree, uint32_t bin, uint32_t stream, int heap, uint32_t *count, int depth)
+/* ---- the public check */
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_check(ta_pool *pool)
 {
-    const tai_block *at = space->blocks.at, *block = &at[tree];
-    if (tree == 0) {
-        return 1;
-    }
-    if (depth > 1000 || tree >= space->blocks.end || block->state != TAI_FREE || block->place.stream != stream ||
-        tai_bin_of(block->size) != bin || block->requested != bin || block->place.heap != (uint32_t)heap ||
-        (block->left != 0 && (!tai_block_before(&at[block->left], block) || tai_priority(block->left) > tai_priority(tree))) ||
-        (block->right != 0 && (!tai_block_before(block, &at[block->right]) || tai_priority(block->right) > tai_priority(tree)))) {
-        return 0;
-    }
-    ++*count;
-    return tai_check_tree(space, block->left, bin, stream, heap, count, depth + 1) &&
-           tai_check_tree(space, block->right, bin, stream, heap, count, depth + 1);
-}
-
-static int tai_check_bins(const tai_space *space, uint32_t *count)
-{
-    uint32_t s, bin;
-    int heap;
-    for (s = 0; s < space->stream_count; s++) {
-        for (heap = space->undivided ? TAI_LARGE : TAI_TINY; heap <= TAI_LARGE; heap++) {
-            const tai_bins *bins = space->bins[TAI_HEAPS * s + (uint32_t)heap];
-            for (bin = 0; bin < TAI_BINS; bin++) {
-                int filled = bins->roots[bin] != 0;
-                if ((int)(bins->words[bin >> 6] >> (bin & 63) & 1) != filled ||
-                    (int)(bins->summary >> (bin >> 6) & 1) != (bins->words[bin >> 6] != 0) ||
-                    !tai_check_tree(space, bins->roots[bin], bin, s, heap, count, 0)) {
-                    return 0;
-                }
-            }
-        }
-    }
-    return 1;
-}
-
-typedef struct tai_check {
-    size_t used, cached, pending, requested, committed;
-    uint32_t free_count, live_count;
-} tai_check;
-
-static int tai_check_region(const ta_pool *pool, uint32_t region_index, tai_check *sum)
-{
-    const tai_space *space = &pool->space;
-    const tai_region *region = space->regions[region_index];
-    uintptr_t addr = region->base;
-    uint32_t index, prev = 0;
-    for (index = region->first; index != 0; prev = index, index = space->blocks.at[index].next) {
-        const tai_block *block = &space->blocks.at[index];
-        if (block->addr != addr || block->prev != prev || block->place.region != region_index || block->size == 0 ||
-            block->size % space->granule != 0) {
-            return 0;
-        }
-        addr += block->size;
-        if (block->state == TAI_FREE) {
-            sum->free_count++;
-            if (prev != 0 && space->blocks.at[prev].state == TAI_FREE && space->blocks.at[prev].place.stream == block->place.stream) {
-                return 0;
-            }
-            if ((block->place.flags & TAI_FLAG_HOLES) == 0 && tai_holes_any(space, region, block->addr, addr)) {
-                return 0;
-            }
-        } else if (block->state == TAI_PENDING) {
-            sum->pending += block->size;
-        } else if (block->state == TAI_LIVE || block->state == TAI_CACHED) {
-            sum->used += block->size;
-            if (tai_region_find(space, region, block->addr) != index || tai_holes_any(space, region, block->addr, addr)) {
-                return 0;
-            }
-            if (block->place.class_index != 0 && block->size != pool->class_bytes[block->place.class_index]) {
-                return 0;
-            }
-            if (block->state == TAI_CACHED) {
-                sum->cached += block->size;
-            } else {
-                sum->requested += block->requested;
-                sum->live_count++;
-                if (block->requested == 0 || block->requested > block->size) {
-                    return 0;
-                }
-            }
-        } else {
-            return 0;
-        }
-    }
-    sum->committed += (size_t)(region->commit_end - region->base) - region->hole_bytes;
-    return prev == region->last && addr == region->top && region->top <= region->commit_end &&
-           (size_t)(region->commit_end - region->base) <= region->size;
-}
-
-/* Sums the counters of all threads. Inside the gate. */
-static tai_counters tai_pool_count(const ta_pool *pool)
-{
-    tai_counters sum = pool->count;
-    const tai_slot *slot = &pool->slot0;
-    const tai_slot *next = pool->slots;
-    for (;;) {
-        sum.allocation_count += TENSORALLOC_LOAD_RELAXED(&slot->count.allocation_count);
-        sum.allocated_bytes += TENSORALLOC_LOAD_RELAXED(&slot->count.allocated_bytes);
-        sum.deallocation_count += TENSORALLOC_LOAD_RELAXED(&slot->count.deallocation_count);
-        sum.freed_bytes += TENSORALLOC_LOAD_RELAXED(&slot->count.freed_bytes);
-        if (next == NULL) {
-            return sum;
-        }
-        slot = next;
-        next = next->pool_next;
-    }
-}
-
-TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool)
-{
-    tai_check sum;
-    tai_counters count;
-    uint32_t region, in_bins = 0;
-    int ok = 1;
+    int sound;
     ta_result result = tai_pool_usable(pool);
     if (result != TA_OK) {
         return result;
     }
-    memset(&sum, 0, sizeof sum);
     tai_gate_enter(&pool->space.gate, NULL);
-    for (region = 0; ok && region < pool->space.region_count; region++) {
-        ok = !pool->space.regions[region]->is_live || tai_check_region(pool, region, &sum);
-    }
-    count = tai_pool_count(pool);
-    ok = ok && tai_check_bins(&pool->space, &in_bins) && in_bins == sum.free_count && sum.used == tai_space_used(&pool->space) &&
-         sum.pending == pool->space.pending_bytes && sum.committed == pool->space.reserved &&
-         sum.cached == tai_pool_thread_cached(pool) &&
-         count.allocation_count - count.deallocation_count == sum.live_count &&
-         (int64_t)(count.allocated_bytes - count.freed_bytes) + pool->requested_adjust == (int64_t)sum.requested;
+    sound = tai_pool_sound(pool);
     tai_gate_leave(&pool->space.gate, NULL);
-    return ok ? TA_OK : TA_ERROR_CORRUPT;
+    return sound ? TA_OK : TA_ERROR_CORRUPT;
 }
 
 /* ---- statistics */
-TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out)
 {
     if (pool == NULL || out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -5820,12 +5883,12 @@ TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out)
 }
 
 /* Allocations that thread caches served: what slots counted, those that are gone included. Inside the gate. */
-static uint64_t tai_pool_thread_hits(const ta_pool *pool)
+static TAI_COLD uint64_t tai_pool_thread_hits(const ta_pool *pool)
 {
     return tai_pool_count(pool).allocation_count - pool->count.allocation_count + pool->thread_hit_base;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *out)
 {
     const tai_space *space;
     tai_counters count;
@@ -5875,7 +5938,7 @@ TENSORALLOC_DEF ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *out)
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_reset_peaks(ta_pool *pool)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_reset_peaks(ta_pool *pool)
 {
     if (pool == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -5903,7 +5966,7 @@ typedef struct tai_bucket_walk {
     int bucket;
 } tai_bucket_walk;
 
-static int tai_bucket_visit(void *user, const ta_block_info *block)
+static TAI_COLD int tai_bucket_visit(void *user, const ta_block_info *block)
 {
     const tai_bucket_walk *walk = (const tai_bucket_walk *)user;
     if (tai_bucket_of(block->capacity_bytes) == walk->bucket) {
@@ -5918,7 +5981,7 @@ static int tai_bucket_visit(void *user, const ta_block_info *block)
     return 0;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_get_bucket_stats(ta_pool *pool, int bucket_index, ta_bucket_stats *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_bucket_stats(ta_pool *pool, int bucket_index, ta_bucket_stats *out)
 {
     tai_bucket_walk walk;
     if (pool == NULL || out == NULL || bucket_index < 0 || bucket_index >= TA_BUCKET_COUNT) {
@@ -5933,7 +5996,7 @@ TENSORALLOC_DEF ta_result ta_pool_get_bucket_stats(ta_pool *pool, int bucket_ind
 }
 
 /* ---- life */
-TENSORALLOC_DEF ta_pool_desc ta_pool_desc_spec(void)
+TENSORALLOC_DEF TAI_COLD ta_pool_desc ta_pool_desc_spec(void)
 {
     ta_pool_desc desc;
     memset(&desc, 0, sizeof desc);
@@ -5944,7 +6007,7 @@ TENSORALLOC_DEF ta_pool_desc ta_pool_desc_spec(void)
 }
 
 /* Every 0 becomes what it stands for. */
-static ta_result tai_pool_resolve(const ta_pool_desc *desc, ta_pool_desc *out)
+static TAI_COLD ta_result tai_pool_resolve(const ta_pool_desc *desc, ta_pool_desc *out)
 {
     memset(out, 0, sizeof *out);
     if (desc != NULL) {
@@ -5989,7 +6052,7 @@ static ta_result tai_pool_resolve(const ta_pool_desc *desc, ta_pool_desc *out)
 }
 
 /* Size classes of thread caches: by granules, rounded up to classes_per_doubling steps. */
-static void tai_pool_make_classes(ta_pool *pool)
+static TAI_COLD void tai_pool_make_classes(ta_pool *pool)
 {
     uint32_t bits = tai_high_bit(pool->desc.classes_per_doubling), units, c = 0;
     uint32_t end = (uint32_t)(pool->desc.thread_cache_block_bytes >> pool->space.granule_shift);
@@ -6010,7 +6073,7 @@ static void tai_pool_make_classes(ta_pool *pool)
                           ? 0 : (size_t)end << pool->space.granule_shift;
 }
 
-static void tai_copy_name(char *out, const char *name)
+static TAI_COLD void tai_copy_name(char *out, const char *name)
 {
     size_t length = strlen(name);
     length = length > 31 ? 31 : length;
@@ -6019,7 +6082,7 @@ static void tai_copy_name(char *out, const char *name)
 }
 
 /* Commits bytes ahead: a 64th for tiny blocks, an eighth for middle ones (at most 1 and 8 MiB), the rest for large ones. */
-static ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
+static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
 {
     size_t share[TAI_HEAPS] = {0, 0, 0}, ignored;
     int heap;
@@ -6039,13 +6102,13 @@ static ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
 }
 
 /* The regions that free looks at without the gate. */
-static void tai_pool_set_fast(ta_pool *pool, const tai_region *first, const tai_region *second)
+static TAI_COLD void tai_pool_set_fast(ta_pool *pool, const tai_region *first, const tai_region *second)
 {
     pool->fast[0] = first != NULL ? first : &pool->no_region;
     pool->fast[1] = second != NULL ? second : &pool->no_region;
 }
 
-static void tai_pool_free_object(ta_pool *pool)
+static TAI_COLD void tai_pool_free_object(ta_pool *pool)
 {
     tai_space_free_records(&pool->space);
     if (pool->space.budget_owned) {
@@ -6054,7 +6117,7 @@ static void tai_pool_free_object(ta_pool *pool)
     TENSORALLOC_FREE(pool);
 }
 
-static void tai_pool_space_desc(const ta_pool_desc *desc, tai_space_desc *out)
+static TAI_COLD void tai_pool_space_desc(const ta_pool_desc *desc, tai_space_desc *out)
 {
     memset(out, 0, sizeof *out);
     out->backend = desc->backend;
@@ -6070,7 +6133,7 @@ static void tai_pool_space_desc(const ta_pool_desc *desc, tai_space_desc *out)
     out->single_threaded = desc->single_threaded;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out)
 {
     ta_pool *pool;
     tai_space_desc space_desc;
@@ -6131,7 +6194,7 @@ TENSORALLOC_DEF ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_get_desc(ta_pool *pool, ta_pool_desc *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_desc(ta_pool *pool, ta_pool_desc *out)
 {
     if (pool == NULL || out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -6141,7 +6204,7 @@ TENSORALLOC_DEF ta_result ta_pool_get_desc(ta_pool *pool, ta_pool_desc *out)
 }
 
 /* Live blocks are freed in the books, so that the statistics say what is true: nothing is live. */
-static void tai_pool_forget_blocks(ta_pool *pool)
+static TAI_COLD void tai_pool_forget_blocks(ta_pool *pool)
 {
     tai_counters count = tai_pool_count(pool);
     pool->count.deallocation_count += count.allocation_count - count.deallocation_count;
@@ -6152,7 +6215,7 @@ static void tai_pool_forget_blocks(ta_pool *pool)
 }
 
 /* Waits for all work on the device that may use blocks of the pool. */
-static void tai_pool_drain(ta_pool *pool)
+static TAI_COLD void tai_pool_drain(ta_pool *pool)
 {
     uint32_t s;
     uint64_t ticket = 0;
@@ -6169,7 +6232,7 @@ static void tai_pool_drain(ta_pool *pool)
     }
 }
 
-TENSORALLOC_DEF ta_result ta_pool_dispose(ta_pool *pool)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
 {
     if (pool == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -6193,7 +6256,7 @@ TENSORALLOC_DEF ta_result ta_pool_dispose(ta_pool *pool)
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_destroy(ta_pool *pool)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_destroy(ta_pool *pool)
 {
     ta_result result;
     if (pool == NULL) {
@@ -6280,7 +6343,7 @@ static const ta_allocator_vtable tai_pool_vtable = {
     tai_pool_v_describe
 };
 
-TENSORALLOC_DEF ta_allocator ta_pool_allocator(ta_pool *pool)
+TENSORALLOC_DEF TAI_COLD ta_allocator ta_pool_allocator(ta_pool *pool)
 {
     ta_allocator allocator;
     allocator.vtable = &tai_pool_vtable;
@@ -6323,7 +6386,7 @@ typedef struct tai_common {
     char name[32];
 } tai_common;
 
-static ta_result tai_common_init(tai_common *common, void *self, ta_budget *budget, ta_backend backend, size_t limit,
+static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_budget *budget, ta_backend backend, size_t limit,
                                  const char *name, int single_threaded)
 {
     ta_result result = tai_budget_resolve(budget, backend, limit, &common->budget, &common->budget_owned);
@@ -6358,7 +6421,7 @@ static ta_result tai_common_usable(const tai_common *common)
 }
 
 /* The host waits for all work on the stream. */
-static ta_result tai_common_sync(tai_common *common, ta_stream stream)
+static TAI_COLD ta_result tai_common_sync(tai_common *common, ta_stream stream)
 {
     uint64_t ticket = 0;
     ta_result result = common->backend.vtable->mark(common->backend.self, stream, &ticket);
@@ -6398,7 +6461,7 @@ static void tai_common_use_stream(tai_common *common, ta_stream stream)
 }
 
 /* Waits for the work on all streams that were used. */
-static ta_result tai_common_sync_all(tai_common *common)
+static TAI_COLD ta_result tai_common_sync_all(tai_common *common)
 {
     ta_result result = TA_OK;
     while (result == TA_OK && common->stream_count != 0) {
@@ -6453,7 +6516,7 @@ static void tai_common_count_free(tai_common *common, size_t requested, size_t c
     common->in_use -= capacity;
 }
 
-static void tai_common_count_reserved(tai_common *common, size_t bytes)
+static TAI_COLD void tai_common_count_reserved(tai_common *common, size_t bytes)
 {
     common->reserved += bytes;
     if (common->reserved > common->peak_reserved) {
@@ -6461,7 +6524,7 @@ static void tai_common_count_reserved(tai_common *common, size_t bytes)
     }
 }
 
-static void *tai_common_fail(tai_common *common, ta_result why, ta_result *result)
+static TAI_COLD void *tai_common_fail(tai_common *common, ta_result why, ta_result *result)
 {
     tai_gate_enter(&common->gate, NULL);
     common->failure_count++;
@@ -6472,7 +6535,7 @@ static void *tai_common_fail(tai_common *common, ta_result why, ta_result *resul
     return tai_fail_null(why, result);
 }
 
-static ta_result tai_common_stats(tai_common *common, const tai_table *table, size_t object_bytes, ta_stats *out)
+static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *table, size_t object_bytes, ta_stats *out)
 {
     memset(out, 0, sizeof *out);
     if (!common->disposed && tai_common_usable(common) != TA_OK) {
@@ -6506,7 +6569,7 @@ static ta_result tai_common_stats(tai_common *common, const tai_table *table, si
 }
 
 /* Everything is gone: in the books too. */
-static void tai_common_dispose(tai_common *common)
+static TAI_COLD void tai_common_dispose(tai_common *common)
 {
     tai_budget_leave(common->budget, &common->member);
     tai_budget_refund(common->budget, common->reserved);
@@ -6517,7 +6580,7 @@ static void tai_common_dispose(tai_common *common)
     common->disposed = 1;
 }
 
-static int tai_common_turn_try(tai_common *common)
+static TAI_COLD int tai_common_turn_try(tai_common *common)
 {
     int got;
     tai_gate_enter(&common->gate, NULL);
@@ -6527,14 +6590,14 @@ static int tai_common_turn_try(tai_common *common)
     return got;
 }
 
-static void tai_common_turn_take(tai_common *common)
+static TAI_COLD void tai_common_turn_take(tai_common *common)
 {
     while (!tai_common_turn_try(common)) {
         TAI_WAIT_A_MOMENT();
     }
 }
 
-static void tai_common_turn_end(tai_common *common)
+static TAI_COLD void tai_common_turn_end(tai_common *common)
 {
     tai_gate_enter(&common->gate, NULL);
     common->turn = 0;
@@ -6542,7 +6605,7 @@ static void tai_common_turn_end(tai_common *common)
 }
 
 /* Takes bytes from the budget; asks the others to give back first if it must and may. */
-static int tai_common_charge(tai_common *common, size_t bytes, uint32_t flags)
+static TAI_COLD int tai_common_charge(tai_common *common, size_t bytes, uint32_t flags)
 {
     if (tai_budget_charge(common->budget, bytes)) {
         return 1;
@@ -6610,7 +6673,7 @@ static tai_arena_block *tai_arena_bump(ta_arena *arena, size_t size, size_t alig
 }
 
 /* Room for one more chunk. */
-static int tai_arena_chunk_room(ta_arena *arena)
+static TAI_COLD int tai_arena_chunk_room(ta_arena *arena)
 {
     uint32_t room = arena->chunk_room == 0 ? 4 : arena->chunk_room * 2;
     tai_chunk *larger;
@@ -6631,7 +6694,7 @@ static int tai_arena_chunk_room(ta_arena *arena)
     return 1;
 }
 
-static void tai_arena_add_chunk(ta_arena *arena, void *ptr, size_t size, int is_segment)
+static TAI_COLD void tai_arena_add_chunk(ta_arena *arena, void *ptr, size_t size, int is_segment)
 {
     tai_chunk *chunk = &arena->chunks[arena->chunk_count++];
     memset(chunk, 0, sizeof *chunk);
@@ -6643,7 +6706,7 @@ static void tai_arena_add_chunk(ta_arena *arena, void *ptr, size_t size, int is_
 }
 
 /* Reserves a range that can hold need bytes. With the turn. */
-static ta_result tai_arena_add_range(ta_arena *arena, size_t need)
+static TAI_COLD ta_result tai_arena_add_range(ta_arena *arena, size_t need)
 {
     tai_common *common = &arena->common;
     size_t align = common->info.granularity_bytes, size = arena->desc.range_bytes, least = need;
@@ -6681,7 +6744,7 @@ static ta_result tai_arena_add_range(ta_arena *arena, size_t need)
 }
 
 /* Commits the chunk that is being filled up to end, a little more where the budget has it. With the turn. */
-static ta_result tai_arena_commit(ta_arena *arena, uint32_t c, uintptr_t target, uint32_t flags)
+static TAI_COLD ta_result tai_arena_commit(ta_arena *arena, uint32_t c, uintptr_t target, uint32_t flags)
 {
     tai_common *common = &arena->common;
     size_t granularity = common->info.granularity_bytes, step = (size_t)128 << 10, bytes, attempt;
@@ -6711,7 +6774,7 @@ static ta_result tai_arena_commit(ta_arena *arena, uint32_t c, uintptr_t target,
 }
 
 /* A new segment for need bytes. With the turn. */
-static ta_result tai_arena_add_segment(ta_arena *arena, size_t need, uint32_t flags)
+static TAI_COLD ta_result tai_arena_add_segment(ta_arena *arena, size_t need, uint32_t flags)
 {
     tai_common *common = &arena->common;
     size_t granularity = common->info.granularity_bytes, bytes = 0, want = arena->desc.chunk_bytes;
@@ -6751,7 +6814,7 @@ static ta_result tai_arena_add_segment(ta_arena *arena, size_t need, uint32_t fl
 }
 
 /* More memory for size bytes. TA_OK: look again. */
-static ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t alignment, uint32_t flags)
+static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t alignment, uint32_t flags)
 {
     tai_common *common = &arena->common;
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
@@ -6963,7 +7026,7 @@ static uint32_t tai_arena_last_chunk(const ta_arena *arena)
 }
 
 /* Inside the gate. TA_ERROR_WOULD_MOVE with *out_more = bytes to commit first, 0 if that would not help. */
-static ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size_t old_bytes, size_t new_bytes, size_t *out_more)
+static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size_t old_bytes, size_t new_bytes, size_t *out_more)
 {
     ta_result result;
     tai_arena_block *block = tai_arena_find(arena, ptr, &result);
@@ -7040,7 +7103,7 @@ static void *tai_arena_v_remap(void *self, void *ptr, size_t old_bytes, size_t n
 
 /* Gives the free end of one chunk back, as far as more than keep bytes are free: pages of a range, a segment whole.
    With the turn. 0 if the backend refused. */
-static int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t keep, size_t *released)
+static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t keep, size_t *released)
 {
     tai_common *common = &arena->common;
     size_t granularity = common->info.granularity_bytes, cached, excess;
@@ -7086,7 +7149,7 @@ static int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t keep, size_t
 }
 
 /* Gives committed memory that no block is in back until at most keep bytes are free, the last chunk first. With the turn. */
-static size_t tai_arena_trim_turn(ta_arena *arena, size_t keep)
+static TAI_COLD size_t tai_arena_trim_turn(ta_arena *arena, size_t keep)
 {
     size_t released = 0;
     uint32_t c = arena->chunk_count; /* changes only with the turn */
@@ -7119,7 +7182,7 @@ static ta_result tai_arena_v_empty_cache(void *self)
     return tai_arena_v_trim(self, 0, NULL);
 }
 
-static size_t tai_arena_reclaim(void *self, size_t want_bytes)
+static TAI_COLD size_t tai_arena_reclaim(void *self, size_t want_bytes)
 {
     ta_arena *arena = (ta_arena *)self;
     size_t released, cached;
@@ -7217,7 +7280,7 @@ static const ta_allocator_vtable tai_arena_vtable = {
     tai_arena_v_describe
 };
 
-TENSORALLOC_DEF ta_allocator ta_arena_allocator(ta_arena *arena)
+TENSORALLOC_DEF TAI_COLD ta_allocator ta_arena_allocator(ta_arena *arena)
 {
     ta_allocator allocator;
     allocator.vtable = &tai_arena_vtable;
@@ -7225,7 +7288,7 @@ TENSORALLOC_DEF ta_allocator ta_arena_allocator(ta_arena *arena)
     return allocator;
 }
 
-TENSORALLOC_DEF ta_result ta_arena_create(const ta_arena_desc *desc, ta_arena **out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_arena_create(const ta_arena_desc *desc, ta_arena **out)
 {
     ta_arena *arena;
     ta_result result;
@@ -7264,7 +7327,7 @@ TENSORALLOC_DEF ta_result ta_arena_create(const ta_arena_desc *desc, ta_arena **
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_arena_destroy(ta_arena *arena)
+TENSORALLOC_DEF TAI_COLD ta_result ta_arena_destroy(ta_arena *arena)
 {
     ta_result result;
     if (arena == NULL) {
@@ -7395,13 +7458,13 @@ struct ta_direct {
     uint32_t end, vacant, live_count;
 };
 
-static uint32_t *tai_direct_chain(ta_direct *direct, uintptr_t addr)
+static TAI_COLD uint32_t *tai_direct_chain(ta_direct *direct, uintptr_t addr)
 {
     return &direct->chains[tai_mix((uint64_t)addr) >> (64 - direct->chain_bits)];
 }
 
 /* So that one more block can be written down. Inside the gate. */
-static int tai_direct_room(ta_direct *direct)
+static TAI_COLD int tai_direct_room(ta_direct *direct)
 {
     uint32_t bits = direct->chain_bits + 1, i;
     uint32_t *larger;
@@ -7430,7 +7493,7 @@ static int tai_direct_room(ta_direct *direct)
     return 1;
 }
 
-static uint32_t tai_direct_find(ta_direct *direct, const void *ptr, ta_result *result)
+static TAI_COLD uint32_t tai_direct_find(ta_direct *direct, const void *ptr, ta_result *result)
 {
     uint32_t index = *tai_direct_chain(direct, (uintptr_t)ptr);
     while (index != 0 && direct->blocks[index].addr != (uintptr_t)ptr) {
@@ -7527,7 +7590,7 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
 }
 
 /* Takes the record of a live block out of its chain. Inside the gate. */
-static void tai_direct_remove(ta_direct *direct, uint32_t index)
+static TAI_COLD void tai_direct_remove(ta_direct *direct, uint32_t index)
 {
     tai_direct_block *block = &direct->blocks[index];
     uint32_t *link = tai_direct_chain(direct, block->addr);
@@ -7545,7 +7608,7 @@ static void tai_direct_remove(ta_direct *direct, uint32_t index)
 }
 
 /* Ordered backends: work on the stream is waited for. */
-static ta_result tai_direct_wait(tai_common *common, ta_stream stream)
+static TAI_COLD ta_result tai_direct_wait(tai_common *common, ta_stream stream)
 {
     return (common->info.caps & TA_CAP_ORDERED) == 0 ? TA_OK : tai_common_sync(common, stream);
 }
@@ -7644,7 +7707,7 @@ static ta_result tai_direct_v_empty_cache(void *self)
     return tai_common_usable(&((ta_direct *)self)->common);
 }
 
-static size_t tai_direct_reclaim(void *self, size_t want_bytes)
+static TAI_COLD size_t tai_direct_reclaim(void *self, size_t want_bytes)
 {
     (void)self;
     (void)want_bytes;
@@ -7728,7 +7791,7 @@ static const ta_allocator_vtable tai_direct_vtable = {
     tai_direct_v_destroy, tai_direct_v_describe
 };
 
-TENSORALLOC_DEF ta_allocator ta_direct_allocator(ta_direct *direct)
+TENSORALLOC_DEF TAI_COLD ta_allocator ta_direct_allocator(ta_direct *direct)
 {
     ta_allocator allocator;
     allocator.vtable = &tai_direct_vtable;
@@ -7736,7 +7799,7 @@ TENSORALLOC_DEF ta_allocator ta_direct_allocator(ta_direct *direct)
     return allocator;
 }
 
-TENSORALLOC_DEF ta_result ta_direct_create(const ta_direct_desc *desc, ta_direct **out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_direct_create(const ta_direct_desc *desc, ta_direct **out)
 {
     ta_direct *direct;
     ta_direct_desc d;
@@ -7790,7 +7853,7 @@ TENSORALLOC_DEF ta_result ta_direct_create(const ta_direct_desc *desc, ta_direct
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_direct_destroy(ta_direct *direct)
+TENSORALLOC_DEF TAI_COLD ta_result ta_direct_destroy(ta_direct *direct)
 {
     ta_result result;
     if (direct == NULL) {
@@ -7832,7 +7895,7 @@ TENSORALLOC_DEF ta_result ta_allocator_free(ta_allocator allocator, void *ptr, s
     return allocator.vtable->free(allocator.self, ptr, size_bytes, alignment_bytes, stream);
 }
 
-TENSORALLOC_DEF ta_result ta_allocator_resize_in_place(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes)
+TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_resize_in_place(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes)
 {
     if (!tai_allocator_ok(allocator)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -7840,7 +7903,7 @@ TENSORALLOC_DEF ta_result ta_allocator_resize_in_place(ta_allocator allocator, v
     return allocator.vtable->resize_in_place(allocator.self, ptr, old_bytes, new_bytes);
 }
 
-TENSORALLOC_DEF void *ta_allocator_remap(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
+TENSORALLOC_DEF TAI_COLD void *ta_allocator_remap(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
 {
     if (!tai_allocator_ok(allocator)) {
         return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
@@ -7848,12 +7911,12 @@ TENSORALLOC_DEF void *ta_allocator_remap(ta_allocator allocator, void *ptr, size
     return allocator.vtable->remap(allocator.self, ptr, old_bytes, new_bytes, result);
 }
 
-TENSORALLOC_DEF ta_result ta_allocator_empty_cache(ta_allocator allocator)
+TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_empty_cache(ta_allocator allocator)
 {
     return tai_allocator_ok(allocator) ? allocator.vtable->empty_cache(allocator.self) : TA_ERROR_INVALID_ARGUMENT;
 }
 
-TENSORALLOC_DEF ta_result ta_allocator_trim(ta_allocator allocator, size_t keep_bytes, size_t *out_released_bytes)
+TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_trim(ta_allocator allocator, size_t keep_bytes, size_t *out_released_bytes)
 {
     if (!tai_allocator_ok(allocator)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -7861,22 +7924,22 @@ TENSORALLOC_DEF ta_result ta_allocator_trim(ta_allocator allocator, size_t keep_
     return allocator.vtable->trim(allocator.self, keep_bytes, out_released_bytes);
 }
 
-TENSORALLOC_DEF ta_result ta_allocator_get_stats(ta_allocator allocator, ta_stats *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_get_stats(ta_allocator allocator, ta_stats *out)
 {
     return tai_allocator_ok(allocator) && out != NULL ? allocator.vtable->stats(allocator.self, out) : TA_ERROR_INVALID_ARGUMENT;
 }
 
-TENSORALLOC_DEF ta_result ta_allocator_get_device(ta_allocator allocator, ta_device *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_get_device(ta_allocator allocator, ta_device *out)
 {
     return tai_allocator_ok(allocator) && out != NULL ? allocator.vtable->device(allocator.self, out) : TA_ERROR_INVALID_ARGUMENT;
 }
 
-TENSORALLOC_DEF ta_result ta_allocator_dispose(ta_allocator allocator)
+TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_dispose(ta_allocator allocator)
 {
     return tai_allocator_ok(allocator) ? allocator.vtable->dispose(allocator.self) : TA_ERROR_INVALID_ARGUMENT;
 }
 
-TENSORALLOC_DEF ta_result ta_allocator_destroy(ta_allocator allocator)
+TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_destroy(ta_allocator allocator)
 {
     if (allocator.self == NULL) {
         return TA_OK;
@@ -7958,7 +8021,7 @@ TENSORALLOC_DEF ta_result ta_allocator_free_buffer(ta_allocator allocator, ta_bu
 }
 
 /* ---- an allocator as a backend: each segment is a block of it */
-static void tai_upstream_info(void *self, ta_backend_info *out)
+static TAI_COLD void tai_upstream_info(void *self, ta_backend_info *out)
 {
     const ta_upstream *state = (const ta_upstream *)self;
     memset(out, 0, sizeof *out);
@@ -7968,7 +8031,7 @@ static void tai_upstream_info(void *self, ta_backend_info *out)
     out->alignment_bytes = out->device.type == TA_DEVICE_HOST ? 64 : 256;
 }
 
-static ta_result tai_upstream_alloc(void *self, size_t size, void **out)
+static TAI_COLD ta_result tai_upstream_alloc(void *self, size_t size, void **out)
 {
     const ta_upstream *state = (const ta_upstream *)self;
     ta_request request;
@@ -7980,7 +8043,7 @@ static ta_result tai_upstream_alloc(void *self, size_t size, void **out)
     return result == TA_OK || result == TA_ERROR_BACKEND ? result : TA_ERROR_OUT_OF_MEMORY; /* whatever its reason */
 }
 
-static ta_result tai_upstream_free(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_upstream_free(void *self, void *ptr, size_t size)
 {
     const ta_upstream *state = (const ta_upstream *)self;
     return ta_allocator_free(state->allocator, ptr, size, state->granularity_bytes, 0);
@@ -7991,7 +8054,7 @@ static const ta_backend_vtable tai_upstream_vtable = {
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
-TENSORALLOC_DEF ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator, size_t granularity_bytes, ta_backend *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator, size_t granularity_bytes, ta_backend *out)
 {
     ta_device device;
     ta_result result;
@@ -8027,13 +8090,13 @@ TENSORALLOC_DEF size_t ta_dtype_size(ta_dtype dtype)
     return (int)dtype >= 0 && (int)dtype < (int)TA_DTYPE_COUNT ? bytes[(int)dtype] : 0;
 }
 
-TENSORALLOC_DEF size_t ta_dtype_alignment(ta_dtype dtype)
+TENSORALLOC_DEF TAI_COLD size_t ta_dtype_alignment(ta_dtype dtype)
 {
     size_t size = ta_dtype_size(dtype);
     return dtype == TA_C64 || dtype == TA_C128 ? size / 2 : size;
 }
 
-TENSORALLOC_DEF const char *ta_dtype_name(ta_dtype dtype)
+TENSORALLOC_DEF TAI_COLD const char *ta_dtype_name(ta_dtype dtype)
 {
     static const char *const names[] = {"f16", "bf16", "f32", "f64", "f8_e4m3", "f8_e5m2", "i8", "i16", "i32", "i64",
                                         "u8", "u16", "u32", "u64", "bool", "c64", "c128"};
@@ -8195,7 +8258,7 @@ TENSORALLOC_DEF void *ta_tensor_at(const ta_tensor *tensor, const int64_t *index
     return (char *)tensor->buffer.data + offset * (int64_t)ta_dtype_size(tensor->dtype);
 }
 
-TENSORALLOC_DEF int ta_tensor_is_contiguous(const ta_tensor *tensor)
+TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
 {
     int64_t strides[TA_RANK_MAX];
     int i;
@@ -8214,13 +8277,13 @@ TENSORALLOC_DEF int ta_tensor_is_contiguous(const ta_tensor *tensor)
   [TA:REPORT] text for people.
   Uses: the public interface, snprintf.
   -------------------------------------------------------------------------------------------------------*/
-TENSORALLOC_DEF double ta_stats_hit_rate(const ta_stats *stats)
+TENSORALLOC_DEF TAI_COLD double ta_stats_hit_rate(const ta_stats *stats)
 {
     return stats == NULL || stats->allocation_count == 0 ? 0.0 : (double)stats->hit_count / (double)stats->allocation_count;
 }
 
 /* A size with its unit, 4 digits: "1.500 MiB". */
-static const char *tai_size_text(size_t bytes, char *out, size_t out_bytes)
+static TAI_COLD const char *tai_size_text(size_t bytes, char *out, size_t out_bytes)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double value = (double)bytes;
@@ -8237,7 +8300,7 @@ static const char *tai_size_text(size_t bytes, char *out, size_t out_bytes)
     return out;
 }
 
-TENSORALLOC_DEF size_t ta_report(ta_allocator allocator, char *text, size_t text_bytes)
+TENSORALLOC_DEF TAI_COLD size_t ta_report(ta_allocator allocator, char *text, size_t text_bytes)
 {
     ta_stats s;
     char a[7][32];
@@ -8260,7 +8323,7 @@ TENSORALLOC_DEF size_t ta_report(ta_allocator allocator, char *text, size_t text
     return length > 0 ? (size_t)length : 0;
 }
 
-TENSORALLOC_DEF size_t ta_failure_report(const ta_failure *failure, char *text, size_t text_bytes)
+TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, char *text, size_t text_bytes)
 {
     char size[32], a[32], b[32], c[32];
     int length = 0;
