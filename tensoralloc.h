@@ -12,7 +12,7 @@
      [TA:TENSOR]       dtypes, shapes, strides, a small tensor over a block
      [TA:STATS]        counters, buckets, reports
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS] [TA:HEAP]
-     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:TENSOR-IMPL] [TA:REPORT]
+     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:REPORT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -40,7 +40,7 @@
      TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
      TENSORALLOC_LOG(result, text) impl   called when a call fails for a reason worth a line; default nothing
      TENSORALLOC_MALLOC(size), TENSORALLOC_FREE(ptr)             impl   memory of objects and records; give both or none
-     TENSORALLOC_LOAD_RELAXED ... (see [TA:ATOMICS])             impl   atomics, all or none
+     TENSORALLOC_LOAD_RELAXED and the others of [TA:ATOMICS]      impl   atomics, all or none
      TENSORALLOC_LOCK_TYPE, _LOCK_INIT(l), _LOCK_ACQUIRE(l), _LOCK_RELEASE(l)   impl   the short lock; give all or none
      TENSORALLOC_THREAD_LOCAL      impl   storage class of thread slots; default __thread or its like
      TENSORALLOC_CLOCK_NS()        impl   monotonic time in ns for events; default the system's
@@ -3052,7 +3052,11 @@ static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t w
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
     int added;
     if (space->info.range_bytes_max == 0) {
-        align = align < TAI_HUGE_PAGE_BYTES ? TAI_HUGE_PAGE_BYTES : align;
+        if (align < TAI_HUGE_PAGE_BYTES && want >= 8 * TAI_HUGE_PAGE_BYTES) {
+            align = TAI_HUGE_PAGE_BYTES;
+        }
+        want = tai_round_up(want, align);
+        least = tai_round_up(least, align);
         need = tai_round_up(need, align);
     } else {
         least = want = space->info.range_bytes_max;
@@ -3359,7 +3363,7 @@ static TAI_COLD void tai_region_trim_tail(tai_space *space, tai_region *region, 
     top = region->base + tai_round_up((size_t)(region->top - region->base), space->granularity);
     excess = tai_round_up(tai_space_excess(space, keep), space->granularity);
     end = top < old_end && (size_t)(old_end - top) > excess ? old_end - excess : top;
-    if (region->hole_bytes != 0) {
+    if (region->hole_bytes != 0 && excess != 0) {
         end = top; /* how much of the tail is committed is not known: all of it goes */
     }
     end = end > old_end ? old_end : end;
@@ -3517,6 +3521,7 @@ static ta_result tai_space_record_use(tai_space *space, uint32_t index, ta_strea
         return TA_ERROR_RECORDS;
     }
     block->left = use;
+    block->place.class_index = 0; /* not into a thread cache: it has to wait */
     return TA_OK;
 }
 
@@ -3742,7 +3747,7 @@ static TAI_COLD size_t tai_range_default(void)
     size_t physical = tai_physical_bytes(), limit = tai_address_limit_bytes();
     size_t cap = sizeof(size_t) > 4 ? (size_t)1 << (sizeof(size_t) > 4 ? 38 : 0) : (size_t)64 << 20;
     if (limit != TA_UNLIMITED) {
-        cap = limit / 4096 > ((size_t)1 << 20) ? tai_power_of_two_at_least(limit / 4096) : (size_t)1 << 20;
+        cap = limit / 8192 > 65536 ? tai_power_of_two_at_least(limit / 8192) : 65536;
     }
     return physical >= cap / 4 ? cap : tai_power_of_two_at_least(physical * 4);
 }
@@ -3750,8 +3755,8 @@ static TAI_COLD size_t tai_range_default(void)
 static TAI_COLD size_t tai_block_count_default(void)
 {
     size_t limit = tai_address_limit_bytes(), count = TAI_BLOCK_COUNT_DEFAULT;
-    if (limit != TA_UNLIMITED && limit / 65536 < count) {
-        count = limit / 65536 > 4096 ? limit / 65536 : 4096;
+    if (limit != TA_UNLIMITED && limit / 262144 < count) {
+        count = limit / 262144 > 1024 ? limit / 262144 : 1024;
     }
     return count;
 }
@@ -4223,6 +4228,12 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     return slot;
 }
 
+/* Where a look through all slots of this thread begins. */
+static tai_slot *tai_slot_first(const ta_pool *pool)
+{
+    return pool->single_slot != NULL ? pool->single_slot : tai_thread_list;
+}
+
 /* Lets go of all slots of threads. No other thread is in a call; some may be exiting. Outside the gate. */
 static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 {
@@ -4281,6 +4292,11 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     return pool->single_slot;
 }
 
+static tai_slot *tai_slot_first(const ta_pool *pool)
+{
+    return pool->single_slot;
+}
+
 static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 {
     (void)pool;
@@ -4292,6 +4308,21 @@ static int tai_pool_forked(const ta_pool *pool)
     return 0;
 }
 #endif
+
+/* Empties the caches that this thread has of the pool, for whatever stream. Returns how many blocks. Outside the gate. */
+static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
+{
+    uint32_t flushed = 0;
+    tai_slot *slot = tai_slot_first(pool);
+    for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
+        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->cached_bytes != 0) {
+            tai_gate_enter(&pool->space.gate, &slot->holder);
+            flushed += tai_slot_flush(pool, slot, 0xffffffffu, 0);
+            tai_gate_leave(&pool->space.gate, &slot->holder);
+        }
+    }
+    return flushed;
+}
 
 /* This thread's slot for a stream; NULL if there can be none (the call goes on without). */
 static tai_slot *tai_slot_for(ta_pool *pool, ta_stream id)
@@ -4794,11 +4825,7 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
         int helped = 0;
         switch ((*rung)++) {
         case 0: /* own cache */
-            if (slot != NULL && slot->cached_bytes != 0) {
-                tai_gate_enter(&space->gate, me);
-                helped = tai_slot_flush(pool, slot, 0xffffffffu, 0) != 0;
-                tai_gate_leave(&space->gate, me);
-            }
+            helped = tai_pool_flush_thread(pool) != 0;
             break;
         case 1: /* other streams */
             helped = space->ordered && tai_space_synchronize(space, me) == TA_OK;
@@ -5336,8 +5363,8 @@ static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size
     index = TENSORALLOC_LOAD_RELAXED(&region->map[offset >> region->map_shift]);
     block = &pool->space.blocks.at[index];
     slot = tai_slot_last(pool);
-    if (TAI_LIKELY(index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->addr == (uintptr_t)ptr &&
-                   slot != NULL && slot->stream == block->place.stream && block->place.class_index != 0 && block->left == 0 &&
+    if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
+                   slot != NULL && slot->stream == block->place.stream && block->place.class_index != 0 &&
                    slot->cached_bytes + block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0 &&
                    (size == 0 || size == block->requested))) {
 #if TAI_CHECKED && !defined(TENSORALLOC_NO_THREADS)
@@ -5699,7 +5726,11 @@ TENSORALLOC_DEF void *ta_pool_realloc(ta_pool *pool, void *ptr, size_t new_bytes
         (void)ta_pool_free(pool, moved);
         return tai_fail_null(why, result);
     }
-    (void)ta_pool_free(pool, ptr);
+    why = ta_pool_free(pool, ptr);
+    if (why != TA_OK) { /* a stream that uses it could not be marked: the old block stays */
+        (void)ta_pool_free(pool, moved);
+        return tai_fail_null(why, result);
+    }
     return moved;
 }
 
@@ -5707,27 +5738,10 @@ TENSORALLOC_DEF void *ta_pool_realloc(ta_pool *pool, void *ptr, size_t new_bytes
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_thread_flush(ta_pool *pool)
 {
     ta_result result = tai_pool_usable(pool);
-    tai_slot *slot;
-    if (result != TA_OK) {
-        return result;
+    if (result == TA_OK) {
+        (void)tai_pool_flush_thread(pool);
     }
-#ifndef TENSORALLOC_NO_THREADS
-    if (pool->single_slot == NULL) {
-        for (slot = tai_thread_list; slot != NULL; slot = slot->thread_next) {
-            if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool) {
-                tai_gate_enter(&pool->space.gate, &slot->holder);
-                (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
-                tai_gate_leave(&pool->space.gate, &slot->holder);
-            }
-        }
-        return TA_OK;
-    }
-#endif
-    slot = pool->single_slot;
-    tai_gate_enter(&pool->space.gate, &slot->holder);
-    (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
-    tai_gate_leave(&pool->space.gate, &slot->holder);
-    return TA_OK;
+    return result;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t *out_released_bytes)
@@ -6860,7 +6874,7 @@ static void tai_arena_pop(ta_arena *arena)
 {
     tai_arena_block *block = &arena->blocks[--arena->block_count];
     tai_chunk *chunk;
-    while (arena->chunk > 0 && arena->chunks[arena->chunk].first > arena->block_count) {
+    while (arena->chunk > 0 && arena->chunks[arena->chunk].first >= arena->block_count) { /* empty now */
         arena->chunks[arena->chunk].top = arena->chunks[arena->chunk].base;
         arena->chunk--;
     }
@@ -7445,7 +7459,8 @@ typedef struct tai_direct_block {
     ta_stream stream;    /* home */
     uint32_t next;       /* in the hash chain, or the next vacant one */
     uint32_t generation;
-    uint32_t state;      /* TAI_VACANT, TAI_LIVE, TAI_BUSY (being given back) */
+    uint32_t state;      /* TAI_VACANT, TAI_LIVE, TAI_CACHED (live, being given back), TAI_BUSY (not live yet),
+                            TAI_PENDING (never was, but the backend would not take its segment back) */
     uint32_t padding;
 } tai_direct_block;
 
@@ -7484,7 +7499,7 @@ static TAI_COLD int tai_direct_room(ta_direct *direct)
     direct->chain_bits = bits;
     direct->common.object_bytes = sizeof(uint32_t) << bits;
     for (i = 1; i < direct->end; i++) {
-        if (direct->blocks[i].state != TAI_VACANT) {
+        if (direct->blocks[i].state == TAI_LIVE || direct->blocks[i].state == TAI_CACHED) {
             uint32_t *chain = tai_direct_chain(direct, direct->blocks[i].addr);
             direct->blocks[i].next = *chain;
             *chain = i;
@@ -7521,15 +7536,84 @@ static TAI_COLD uint32_t tai_direct_find(ta_direct *direct, const void *ptr, ta_
     return index;
 }
 
+/* A busy record that is in no chain; 0 without room. Outside the gate. */
+static uint32_t tai_direct_record_new(ta_direct *direct)
+{
+    uint32_t index = 0;
+    tai_gate_enter(&direct->common.gate, NULL);
+    if (tai_direct_room(direct)) {
+        index = direct->vacant != 0 ? direct->vacant : direct->end++;
+        direct->vacant = index == direct->vacant ? direct->blocks[index].next : direct->vacant;
+        direct->blocks[index].state = TAI_BUSY;
+        direct->blocks[index].next = 0;
+        direct->blocks[index].addr = 0;
+    }
+    tai_gate_leave(&direct->common.gate, NULL);
+    return index;
+}
+
+/* Inside the gate. */
+static void tai_direct_record_drop(ta_direct *direct, uint32_t index)
+{
+    direct->blocks[index].state = TAI_VACANT;
+    direct->blocks[index].next = direct->vacant;
+    direct->vacant = index;
+}
+
+/* The segment of a record that never became live goes back; if the backend refuses, the record keeps it (pending, counted
+   as cached) for a later trim or dispose. Returns the bytes that went. Outside the gate. */
+static size_t tai_direct_give_segment(ta_direct *direct, uint32_t index)
+{
+    tai_common *common = &direct->common;
+    tai_direct_block *block = &direct->blocks[index];
+    size_t bytes = block->segment_bytes;
+    int ok = common->backend.vtable->free(common->backend.self, (void *)block->segment, bytes) == TA_OK;
+    tai_gate_enter(&common->gate, NULL);
+    if (ok) {
+        common->reserved -= bytes;
+        tai_direct_record_drop(direct, index);
+    } else {
+        block->state = TAI_PENDING;
+    }
+    tai_gate_leave(&common->gate, NULL);
+    if (ok) {
+        tai_budget_refund(common->budget, bytes);
+    }
+    return ok ? bytes : 0;
+}
+
+/* A segment for a busy record. Outside the gate. */
+static ta_result tai_direct_take_segment(ta_direct *direct, uint32_t index, size_t bytes, size_t alignment, uint32_t flags)
+{
+    tai_common *common = &direct->common;
+    tai_direct_block *block = &direct->blocks[index];
+    void *ptr = NULL;
+    ta_result result;
+    if (!tai_common_charge(common, bytes, flags)) {
+        return TA_ERROR_LIMIT;
+    }
+    result = common->backend.vtable->alloc(common->backend.self, bytes, &ptr);
+    if (result != TA_OK) {
+        tai_budget_refund(common->budget, bytes);
+        return result;
+    }
+    tai_gate_enter(&common->gate, NULL);
+    block->segment = (uintptr_t)ptr;
+    block->segment_bytes = bytes;
+    block->addr = (uintptr_t)tai_round_up((size_t)(uintptr_t)ptr, alignment);
+    tai_common_count_reserved(common, bytes);
+    tai_gate_leave(&common->gate, NULL);
+    return TA_OK;
+}
+
 static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result *result)
 {
     ta_direct *direct = (ta_direct *)self;
     tai_common *common = &direct->common;
     size_t alignment = 0, bytes;
-    void *ptr = NULL;
-    uintptr_t addr;
     uint32_t index, *chain;
     tai_direct_block *block;
+    void *ptr;
     ta_result why = tai_common_usable(common);
     if (why == TA_OK) {
         why = tai_common_plan(common, request, &alignment);
@@ -7540,57 +7624,47 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     if ((request->flags & TA_REQUEST_CACHED_ONLY) != 0) {
         return tai_common_fail(common, TA_ERROR_NOT_CACHED, result);
     }
-    bytes = request->size_bytes + (alignment > common->info.granularity_bytes ? alignment : 0);
-    bytes = tai_round_up(bytes, common->info.granularity_bytes);
-    if (!tai_common_charge(common, bytes, request->flags)) {
-        return tai_common_fail(common, TA_ERROR_LIMIT, result);
+    index = tai_direct_record_new(direct);
+    if (index == 0) {
+        return tai_common_fail(common, TA_ERROR_RECORDS, result);
     }
-    why = common->backend.vtable->alloc(common->backend.self, bytes, &ptr);
+    block = &direct->blocks[index];
+    bytes = request->size_bytes + (alignment > common->info.granularity_bytes ? alignment : 0);
+    why = tai_direct_take_segment(direct, index, tai_round_up(bytes, common->info.granularity_bytes), alignment, request->flags);
     if (why != TA_OK) {
-        tai_budget_refund(common->budget, bytes);
+        tai_gate_enter(&common->gate, NULL);
+        tai_direct_record_drop(direct, index);
+        tai_gate_leave(&common->gate, NULL);
         return tai_common_fail(common, why, result);
     }
-    addr = (uintptr_t)tai_round_up((size_t)(uintptr_t)ptr, alignment);
+    ptr = (void *)block->addr;
     if ((request->flags & TA_REQUEST_ZEROED) != 0 && (common->info.caps & TA_CAP_FRESH_ZERO) == 0) {
-        why = tai_backend_zero(common->backend, (void *)addr, request->size_bytes, request->stream);
+        why = tai_backend_zero(common->backend, ptr, request->size_bytes, request->stream);
+    }
+    if (why != TA_OK) {
+        (void)tai_direct_give_segment(direct, index);
+        return tai_common_fail(common, why, result);
     }
     tai_gate_enter(&common->gate, NULL);
-    if (why == TA_OK && !tai_direct_room(direct)) {
-        why = TA_ERROR_RECORDS;
-    }
-    if (why == TA_OK) {
-        index = direct->vacant != 0 ? direct->vacant : direct->end++;
-        block = &direct->blocks[index];
-        direct->vacant = index == direct->vacant ? block->next : direct->vacant;
-        block->addr = addr;
-        block->segment = (uintptr_t)ptr;
-        block->segment_bytes = bytes;
-        block->requested = request->size_bytes;
-        block->tag = request->tag;
-        block->stream = request->stream;
-        block->state = TAI_LIVE;
-        chain = tai_direct_chain(direct, addr);
-        block->next = *chain;
-        *chain = index;
-        direct->live_count++;
-        tai_common_count_reserved(common, bytes);
-        tai_common_count_alloc(common, request->size_bytes, bytes - (size_t)(addr - (uintptr_t)ptr));
-        common->miss_count++;
-    }
+    block->requested = request->size_bytes;
+    block->tag = request->tag;
+    block->stream = request->stream;
+    block->state = TAI_LIVE;
+    chain = tai_direct_chain(direct, block->addr);
+    block->next = *chain;
+    *chain = index;
+    direct->live_count++;
+    tai_common_count_alloc(common, request->size_bytes, block->segment_bytes - (size_t)(block->addr - block->segment));
+    common->miss_count++;
     tai_gate_leave(&common->gate, NULL);
-    if (why != TA_OK) {
-        (void)common->backend.vtable->free(common->backend.self, ptr, bytes);
-        tai_budget_refund(common->budget, bytes);
-        return tai_common_fail(common, why, result);
-    }
     if (result != NULL) {
         *result = TA_OK;
     }
-    return (void *)addr;
+    return ptr;
 }
 
-/* Takes the record of a live block out of its chain. Inside the gate. */
-static TAI_COLD void tai_direct_remove(ta_direct *direct, uint32_t index)
+/* Takes the record of a block out of its chain. Inside the gate. */
+static void tai_direct_remove(ta_direct *direct, uint32_t index)
 {
     tai_direct_block *block = &direct->blocks[index];
     uint32_t *link = tai_direct_chain(direct, block->addr);
@@ -7598,13 +7672,11 @@ static TAI_COLD void tai_direct_remove(ta_direct *direct, uint32_t index)
         link = &direct->blocks[*link].next;
     }
     *link = block->next;
-    block->next = direct->vacant;
-    direct->vacant = index;
-    block->state = TAI_VACANT;
     block->generation++;
     direct->live_count--;
     direct->common.reserved -= block->segment_bytes;
     tai_common_count_free(&direct->common, block->requested, block->segment_bytes - (size_t)(block->addr - block->segment));
+    tai_direct_record_drop(direct, index);
 }
 
 /* Ordered backends: work on the stream is waited for. */
@@ -7631,7 +7703,7 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
         result = TA_ERROR_SIZE_MISMATCH;
     } else if (index != 0) {
         was = direct->blocks[index];
-        direct->blocks[index].state = TAI_BUSY; /* nobody else frees it meanwhile */
+        direct->blocks[index].state = TAI_CACHED; /* nobody else frees it meanwhile */
     }
     tai_gate_leave(&common->gate, NULL);
     if (result != TA_OK) {
@@ -7693,18 +7765,38 @@ static void *tai_direct_v_remap(void *self, void *ptr, size_t old_bytes, size_t 
     return why == TA_OK ? ptr : NULL;
 }
 
+/* There is no cache; but segments that the backend would not take back are offered again. */
 static ta_result tai_direct_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
 {
+    ta_direct *direct = (ta_direct *)self;
+    ta_result result = tai_common_usable(&direct->common);
+    size_t released = 0;
+    uint32_t i, end = 0;
     (void)keep_bytes;
-    if (out_released_bytes != NULL) {
-        *out_released_bytes = 0;
+    if (result == TA_OK) {
+        tai_gate_enter(&direct->common.gate, NULL);
+        end = direct->end;
+        tai_gate_leave(&direct->common.gate, NULL);
     }
-    return tai_common_usable(&((ta_direct *)self)->common);
+    for (i = 1; i < end; i++) {
+        int mine;
+        tai_gate_enter(&direct->common.gate, NULL);
+        mine = direct->blocks[i].state == TAI_PENDING;
+        direct->blocks[i].state = mine ? (uint32_t)TAI_BUSY : direct->blocks[i].state;
+        tai_gate_leave(&direct->common.gate, NULL);
+        if (mine) {
+            released += tai_direct_give_segment(direct, i);
+        }
+    }
+    if (out_released_bytes != NULL) {
+        *out_released_bytes = released;
+    }
+    return result;
 }
 
 static ta_result tai_direct_v_empty_cache(void *self)
 {
-    return tai_common_usable(&((ta_direct *)self)->common);
+    return tai_direct_v_trim(self, 0, NULL);
 }
 
 static TAI_COLD size_t tai_direct_reclaim(void *self, size_t want_bytes)
@@ -8354,5 +8446,154 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
     return length > 0 ? (size_t)length : 0;
 }
 
+/* Private macros end here. */
+#undef TAI_ALIGNMENT_MAX
+#undef TAI_ALL_HEAPS
+#undef TAI_ASSERT
+#undef TAI_BAD
+#undef TAI_BINS
+#undef TAI_BLOCK_COUNT_DEFAULT
+#undef TAI_BUMP
+#undef TAI_CHECKED
+#undef TAI_CLASS_MAX
+#undef TAI_COLD
+#undef TAI_COMMON_STREAMS
+#undef TAI_DTYPE_BYTES
+#undef TAI_FLUSH_COUNT
+#undef TAI_FULL_CHECK
+#undef TAI_HAS_VM
+#undef TAI_HOST_GRANULARITY
+#undef TAI_HUGE_PAGE_BYTES
+#undef TAI_INLINE
+#undef TAI_INVARIANT
+#undef TAI_LARGE_WINDOW_BYTES
+#undef TAI_LIKELY
+#undef TAI_LOCK_ACQUIRE
+#undef TAI_LOCK_INIT
+#undef TAI_LOCK_RELEASE
+#undef TAI_MAP_ANONYMOUS
+#undef TAI_MAP_NORESERVE
+#undef TAI_NOINLINE
+#undef TAI_OS_NONE
+#undef TAI_OS_POSIX
+#undef TAI_OS_WINDOWS
+#undef TAI_PAUSE
+#undef TAI_REFILL_BYTES
+#undef TAI_RESULT_TEXT
+#undef TAI_STREAK_FIRST
+#undef TAI_STREAK_MAX
+#undef TAI_SUBS
+#undef TAI_THREAD_EXIT_CALL
+#undef TAI_THREAD_SLOTS
+#undef TAI_TINY_BYTES
+#undef TAI_UNITS_MAX
+#undef TAI_UNLIKELY
+#undef TAI_WAIT_A_MOMENT
+#undef TAI_WALK_BATCH
+
 #endif /* TENSORALLOC_IMPLEMENTATION_ONCE */
 #endif /* TENSORALLOC_IMPLEMENTATION */
+
+/*=========================================================================================================
+  [TA:MANUAL]
+
+  1. How the pool works
+     Requests up to thread_cache_block_bytes (64 KiB) are rounded to size classes (8 per doubling) and served from the calling thread's
+     cache: a stack of records per class. A hit takes no lock and no atomic read-modify-write. What a cache holds is bounded by
+     thread_cache_bytes (1 MiB) per thread, counts as cached, and goes back when the thread exits or calls ta_pool_thread_flush.
+     Larger requests, and what caches do not have, go to a heap: best fit, lowest address among equals, free neighbours merged at once,
+     and the end of the range taken only if nothing else fits. So placement is a function of the set of live blocks alone: a training
+     step that repeats comes back to the same addresses, and reserved stays within a few percent of the live peak.
+     There are three heaps, each with its own address range: up to 1 KiB, up to thread_cache_block_bytes, and above. Blocks that sit in
+     thread caches therefore never stand between large blocks. (A backend with one bounded range has one heap for all sizes.)
+     Records of blocks lie outside the managed memory, which is never read or written (but for zeroing): host and device share all
+     code, and a buffer overflow in your program cannot break the heap.
+
+  2. Threads
+     ta_pool, ta_arena, ta_direct, ta_budget: any thread, any function, at any time, except where a function says "no other thread may
+     be in a call" (clear, check, dispose, destroy). With single_threaded: one thread at a time.
+     The short lock of a pool leans to the thread that uses it most: that thread enters with plain stores, others withdraw the favour
+     first (a barrier on all threads: membarrier, FlushProcessWriteBuffers; where there is none, nobody is favoured). It is never held
+     while a backend or a callback runs, so callbacks may use the pool that calls them.
+     Freeing in another thread than the one that allocated is normal: the block goes to the freeing thread's cache, which is bounded.
+     Threads that are still in a call when ta_pool_destroy runs: undefined. Threads that are not, but used the pool before, may exit at
+     any time, also at that very moment.
+
+  3. Processes
+     After fork a child may use only allocators that it creates: older ones answer TA_ERROR_FORKED, since a thread of the parent may have
+     been inside them. Single-threaded ones go on working. At exit nothing runs. Before dlclose of a library that contains the
+     implementation: destroy the pools, end the threads, call ta_process_detach.
+     Two copies of the implementation in one program (TENSORALLOC_STATIC in two libraries) can share a pool.
+
+  4. Limits and running out of memory
+     A limit belongs to a budget; several allocators over one budget share it. reserved never exceeds it, not for a moment. When memory is
+     needed and the budget or the backend says no, the pool climbs a ladder: this thread's caches, blocks that wait for other streams, free
+     memory of siblings over the same budget, its own free pages, on_out_of_memory, and then the error. The result says why:
+       TA_ERROR_LIMIT          the budget is used up: free something, or raise it
+       TA_ERROR_OUT_OF_MEMORY  the backend refused: ta_failure.backend_code has its own code
+       TA_ERROR_FRAGMENTED     enough bytes are free in a bounded backend, but not in one piece
+       TA_ERROR_RECORDS        no memory or room for bookkeeping: raise block_count_max
+     What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_pool_get_failure keeps the last failure,
+     ta_failure_report makes a sentence of it. On failure nothing has changed, in any function.
+
+  5. Giving memory back
+     Nothing goes back by itself, except above cached_bytes_max, and when one heap grows while another is mostly idle and the pool would
+     take notably more than it ever needed. ta_pool_trim gives whole free pages back, the highest first, anywhere; their addresses are
+     committed again when the heap needs them (counted as miss_recommit_count). Segments go back whole.
+
+  6. Streams
+     Backends without TA_CAP_ORDERED (the host) ignore streams. With it a freed block is reused at once on its home stream (work there is
+     in order), by others only after the work is known to be finished, or with a wait that the device carries out (stealing). Work on another
+     stream that uses a block is announced with ta_pool_record_use before the block is freed. Arenas do not follow streams: after a rewind
+     or reset the next user's stream must be ordered after the last one's; memory goes back to the backend only after all work.
+
+  7. Your own backend
+     Fill a ta_backend_vtable; each entry's contract stands at its declaration, ta_backend_check looks for gaps. Segments are enough; with ranges
+     the heap grows in place. ta_backend_fixed carves a buffer of yours; ta_backend_upstream takes segments from any allocator.
+
+  8. Bad calls
+     Foreign, interior, stale and doubly freed pointers get their result code and change nothing, in all builds, as long as the place was not
+     handed out again; ta_buffer carries a generation and is told apart even then. Two threads that free one block at the very same moment
+     are told apart for certain with TENSORALLOC_CHECKED; without it the block may end up in two caches.
+
+  9. Where the specified names live
+     IMemoryAllocator: Allocate, Free, CacheSize, AllocatedSize, EmptyCache, Device, Dispose
+                          ta_allocator_alloc_buffer, _free_buffer, ta_stats.cached_bytes, .reserved_bytes, _empty_cache, _get_device, _dispose
+     IMemoryBuffer: Size, IsValid, Dispose
+                          ta_buffer.size_bytes, ta_allocator_check_buffer, ta_allocator_free_buffer
+     TensorAllocator, PoolAllocator: init, deinit, allocator, alloc(T, n), free, clear, getStats, Config
+                          ta_pool_create, _destroy, _allocator, TA_POOL_NEW, _free, _clear, _get_stats, ta_pool_desc / ta_pool_desc_spec
+     BufferPool: get, getAligned, getOrAlloc, put, putAligned, clear, buckets 0 to 20
+                          ta_pool_get, _get_aligned, _get_or_alloc, _put, _put_aligned, _clear, _get_bucket_stats
+     std.mem.Allocator: alloc, resize, remap, free
+                          ta_allocator_alloc, _resize_in_place, _remap, _free
+     ArenaAllocator: init, deinit, allocator, alloc, reset
+                          ta_arena_create, _destroy, _allocator, TA_ARENA_NEW, _reset, and _get_mark, _rewind
+     computeStrides, tensor layout, alignment by type
+                          ta_strides_row_major, ta_tensor, ta_dtype_alignment
+
+  10. Versions (semantic versioning at source level; the last ten)
+     0.1.0  the core: backends, budgets, pool, arena, direct, tensors, statistics
+
+  LICENCE: your choice of the two.
+  ----------------------------------------------------------------------------------------------------------
+  MIT License. Copyright (c) 2026 the tensoralloc.h authors
+  Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files (the
+  "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish,
+  distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished to do so, subject to
+  the following conditions: The above copyright notice and this permission notice shall be included in all copies or substantial portions
+  of the Software. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+  WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE
+  LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
+  CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+  ----------------------------------------------------------------------------------------------------------
+  The Unlicense. This is free and unencumbered software released into the public domain. Anyone is free to copy, modify, publish, use,
+  compile, sell, or distribute this software, either in source code form or as a compiled binary, for any purpose, commercial or
+  non-commercial, and by any means. In jurisdictions that recognize copyright laws, the author or authors of this software dedicate any and
+  all copyright interest in the software to the public domain. We make this dedication for the benefit of the public at large and to the
+  detriment of our heirs and successors. We intend this dedication to be an overt act of relinquishment in perpetuity of all present and
+  future rights to this software under copyright law. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED,
+  INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+  AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR
+  IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. For more information: https://unlicense.org
+  =======================================================================================================*/
