@@ -36,12 +36,12 @@
      TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches (chosen by itself where there are none)
      TENSORALLOC_DEBUG             impl   0..3: 1 asserts on bad arguments, 2 and invariants, 3 and a full check of
                                           single-threaded pools after each call that goes to the heap; default 0
-     TENSORALLOC_CHECKED           impl   misuse detection that costs something (atomic double free, sized free checked)
+     TENSORALLOC_CHECKED           impl   misuse detection that costs something (two threads freeing one block)
      TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
      TENSORALLOC_LOG(result, text) impl   called when a call fails for a reason worth a line; default nothing
      TENSORALLOC_MALLOC(size), TENSORALLOC_FREE(ptr)             impl   memory of objects and records; give both or none
      TENSORALLOC_LOAD_RELAXED and the others of [TA:ATOMICS]      impl   atomics, all or none
-     TENSORALLOC_LOCK_TYPE, _LOCK_INIT(l), _LOCK_ACQUIRE(l), _LOCK_RELEASE(l)   impl   the short lock; give all or none
+     TENSORALLOC_LOCK_TYPE, _LOCK_INIT(l), _LOCK_ACQUIRE(l), _LOCK_RELEASE(l)   impl   the short lock; all or none
      TENSORALLOC_THREAD_LOCAL      impl   storage class of thread slots; default __thread or its like
      TENSORALLOC_CLOCK_NS()        impl   monotonic time in ns for events; default the system's
 
@@ -50,7 +50,8 @@
      capacity       bytes usable behind the pointer; capacity >= requested
      in use         sum of the capacity of live blocks
      cached         bytes held free inside an allocator, ready for reuse without asking the backend
-     reserved       in use + cached: memory taken from the backend and not yet returned, granularity included, records not
+     reserved       in use + cached: memory taken from the backend and not yet returned; granularity included,
+                    records not
      wasted         capacity - requested, over live blocks
      address range  virtual addresses set aside; costs no memory; never counted in reserved
      committed      the part of an address range that has memory behind it
@@ -90,7 +91,8 @@
 #define TENSORALLOC_VERSION_MAJOR 0
 #define TENSORALLOC_VERSION_MINOR 1
 #define TENSORALLOC_VERSION_PATCH 0
-#define TENSORALLOC_VERSION (TENSORALLOC_VERSION_MAJOR * 10000 + TENSORALLOC_VERSION_MINOR * 100 + TENSORALLOC_VERSION_PATCH)
+#define TENSORALLOC_VERSION \
+    (TENSORALLOC_VERSION_MAJOR * 10000 + TENSORALLOC_VERSION_MINOR * 100 + TENSORALLOC_VERSION_PATCH)
 
 #ifdef TENSORALLOC_STATIC
     #if defined(__GNUC__) || defined(__clang__)
@@ -172,7 +174,7 @@ typedef struct ta_device {
 enum {
     TA_REQUEST_ZEROED = 1,        /* the bytes [0, size_bytes) read as zero */
     TA_REQUEST_CACHED_ONLY = 2,   /* never asks the backend; else TA_ERROR_NOT_CACHED */
-    TA_REQUEST_WITHIN_BUDGET = 4  /* takes what the budget has left; nobody is asked to give memory back, no callback */
+    TA_REQUEST_WITHIN_BUDGET = 4  /* takes what the budget has left: nobody is asked to give back, no callback */
 };
 
 /* One request for memory. All-zero but for size_bytes is the usual one. */
@@ -234,7 +236,7 @@ typedef void (*ta_event_fn)(void *user, const ta_event *event);
 
 /* Why an allocation failed. */
 typedef struct ta_failure {
-    ta_result result;           /* TA_ERROR_LIMIT, _FRAGMENTED, _OUT_OF_MEMORY, _BACKEND, _RECORDS, _SEALED, _NOT_CACHED */
+    ta_result result;           /* e.g. TA_ERROR_LIMIT, _FRAGMENTED, _OUT_OF_MEMORY, _SEALED, _NOT_CACHED */
     size_t requested_bytes;
     size_t alignment_bytes;
     ta_stream stream;
@@ -271,7 +273,7 @@ typedef struct ta_block_info {
     ta_stream stream;
     const char *tag;
     ta_block_id id;
-    size_t committed_bytes; /* the part of the capacity with memory behind it: less in free blocks that were trimmed */
+    size_t committed_bytes; /* the part of the capacity with memory behind it; less in trimmed free blocks */
 } ta_block_info;
 
 /* Return 0 to go on, anything else to stop the walk. */
@@ -426,7 +428,7 @@ typedef struct ta_allocator_vtable {
     void *(*alloc)(void *self, const ta_request *request, ta_result *result);
     /* Never moves. old_bytes: requested size, 0 if not known. Else TA_ERROR_WOULD_MOVE. */
     ta_result (*resize_in_place)(void *self, void *ptr, size_t old_bytes, size_t new_bytes);
-    /* May move, but only where that is cheap (no copy through the caller's cache). Else NULL and TA_ERROR_WOULD_MOVE. */
+    /* May move, but only where that is cheap (no copy of the bytes). Else NULL and TA_ERROR_WOULD_MOVE. */
     void *(*remap)(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result);
     /* size_bytes and alignment_bytes as requested, or 0 if not known. stream: where the block was used last. */
     ta_result (*free)(void *self, void *ptr, size_t size_bytes, size_t alignment_bytes, ta_stream stream);
@@ -455,9 +457,12 @@ TENSORALLOC_DEF void *ta_allocator_alloc(ta_allocator allocator, const ta_reques
 TENSORALLOC_DEF ta_result ta_allocator_free(ta_allocator allocator, void *ptr, size_t size_bytes,
                                             size_t alignment_bytes, ta_stream stream);
 /* Grows or shrinks a live block without moving it: requested becomes new_bytes (> 0). Else TA_ERROR_WOULD_MOVE. */
-TENSORALLOC_DEF ta_result ta_allocator_resize_in_place(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes);
-/* As resize_in_place, but may return another pointer where the move is cheap; ptr is gone then. NULL: nothing changed. */
-TENSORALLOC_DEF void *ta_allocator_remap(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result);
+TENSORALLOC_DEF ta_result ta_allocator_resize_in_place(ta_allocator allocator, void *ptr, size_t old_bytes,
+                                                       size_t new_bytes);
+/* As resize_in_place, but may return another pointer where the move is cheap; ptr is gone then. NULL: nothing
+   changed. */
+TENSORALLOC_DEF void *ta_allocator_remap(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes,
+                                         ta_result *result);
 /* Gives everything cached back to the backend or upstream, as far as whole pages allow. TA_OK without a cache. */
 TENSORALLOC_DEF ta_result ta_allocator_empty_cache(ta_allocator allocator);
 /* Gives memory back until at most keep_bytes are cached. out_released_bytes may be NULL. */
@@ -474,20 +479,23 @@ TENSORALLOC_DEF ta_result ta_allocator_destroy(ta_allocator allocator);
 TENSORALLOC_DEF ta_result ta_allocator_describe(ta_allocator allocator, const void *ptr, ta_block_info *out);
 
 /* Allocates into *out (all-zero on failure). */
-TENSORALLOC_DEF ta_result ta_allocator_alloc_buffer(ta_allocator allocator, const ta_request *request, ta_buffer *out);
+TENSORALLOC_DEF ta_result ta_allocator_alloc_buffer(ta_allocator allocator, const ta_request *request,
+                                                    ta_buffer *out);
 /* TA_OK while the buffer is live here; TA_ERROR_STALE after it was freed, also through a copy; TA_ERROR_FOREIGN. */
 TENSORALLOC_DEF ta_result ta_allocator_check_buffer(ta_allocator allocator, const ta_buffer *buffer);
 /* Frees and clears *buffer. A zero buffer is TA_OK. Errors as check_buffer; nothing has changed then. */
 TENSORALLOC_DEF ta_result ta_allocator_free_buffer(ta_allocator allocator, ta_buffer *buffer, ta_stream stream);
 
-/* An allocator as a backend (segments only): how any allocator becomes upstream of another. state: caller's storage
-   that lives as long as the backend; the allocator must outlive it too. granularity_bytes: 0 = 64 KiB, a power of two.
-   The upstream's streams are not used: segments are allocated and freed on stream 0 with no work pending. */
+/* An allocator as a backend (segments only): how any allocator becomes upstream of another. state: caller's
+   storage that lives as long as the backend; the allocator must outlive it too. granularity_bytes: 0 = 64 KiB, a
+   power of two. The upstream's streams are not used: segments are allocated and freed on stream 0 with no work
+   pending. */
 typedef struct ta_upstream {
     ta_allocator allocator;
     size_t granularity_bytes;
 } ta_upstream;
-TENSORALLOC_DEF ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator, size_t granularity_bytes, ta_backend *out);
+TENSORALLOC_DEF ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator, size_t granularity_bytes,
+                                              ta_backend *out);
 
 /* Pass-through: each block is one segment of the backend and goes back at once. No cache: hits are 0. Blocks are
    rounded up to the backend's granularity. Thread-safe. For backends with SEGMENTS (else TA_ERROR_UNSUPPORTED). */
@@ -516,7 +524,7 @@ typedef struct ta_pool_desc {
     ta_budget *budget;               /* NULL: a private one over backend */
     size_t limit_bytes;              /* hard limit on reserved bytes of the private budget; 0: unlimited */
     size_t initial_bytes;            /* committed at creation, in both heaps together; 0: none */
-    size_t cached_bytes_max;         /* free bytes kept; above it whole free pages go back, highest first; 0: unlimited */
+    size_t cached_bytes_max;         /* free bytes kept: above it whole pages go back, highest first; 0: unlimited */
     size_t buffers_per_bucket_max;   /* blocks kept uncoalesced per size class and thread; 0: unlimited */
     size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole; 0: always split */
     size_t thread_cache_bytes;       /* what one thread may hold; 0: 1 MiB */
@@ -560,7 +568,8 @@ TENSORALLOC_DEF ta_result ta_pool_get_desc(ta_pool *pool, ta_pool_desc *out);
    thread_cache_block_bytes it takes no lock. A miss may block in the backend. */
 TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result);
 /* As ta_pool_alloc with an alignment: a power of two up to 1 GiB. */
-TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes, ta_result *result);
+TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes,
+                                            ta_result *result);
 /* count elements of element_bytes each; TA_ERROR_OVERFLOW when the product does not fit. */
 TENSORALLOC_DEF void *ta_pool_alloc_array(ta_pool *pool, size_t count, size_t element_bytes, ta_result *result);
 /* As ta_pool_alloc; the bytes read as zero. */
@@ -582,7 +591,8 @@ TENSORALLOC_DEF ta_result ta_pool_clear(ta_pool *pool);
 /* The buffer pool of the specification: get = cached or NULL (TA_ERROR_NOT_CACHED), put = back to the pool.
    get_or_alloc is ta_pool_alloc. put of what is not of this pool is TA_ERROR_FOREIGN. */
 TENSORALLOC_DEF void *ta_pool_get(ta_pool *pool, size_t size_bytes, ta_result *result);
-TENSORALLOC_DEF void *ta_pool_get_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes, ta_result *result);
+TENSORALLOC_DEF void *ta_pool_get_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes,
+                                          ta_result *result);
 TENSORALLOC_DEF void *ta_pool_get_or_alloc(ta_pool *pool, size_t size_bytes, ta_result *result);
 TENSORALLOC_DEF ta_result ta_pool_put(ta_pool *pool, void *ptr, size_t size_bytes);
 TENSORALLOC_DEF ta_result ta_pool_put_aligned(ta_pool *pool, void *ptr, size_t size_bytes, size_t alignment_bytes);
@@ -613,8 +623,8 @@ TENSORALLOC_DEF ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t 
 /* sealed != 0: from now on an allocation that would need the backend fails with TA_ERROR_SEALED and is counted. */
 TENSORALLOC_DEF ta_result ta_pool_seal(ta_pool *pool, int sealed);
 
-/* Calls fn for each live block, in no promised order. fn may allocate and free; blocks that come or go meanwhile may or
-   may not be seen. Returns TA_OK also when fn stopped the walk. */
+/* Calls fn for each live block, in no promised order. fn may allocate and free; blocks that come or go meanwhile
+   may or may not be seen. Returns TA_OK also when fn stopped the walk. */
 TENSORALLOC_DEF ta_result ta_pool_for_each_live(ta_pool *pool, ta_walk_fn fn, void *user);
 /* Calls fn for every block, by address within each range or segment: without calls in between they tile it. */
 TENSORALLOC_DEF ta_result ta_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user);
@@ -662,11 +672,12 @@ TENSORALLOC_DEF ta_result ta_arena_destroy(ta_arena *arena);
 TENSORALLOC_DEF ta_allocator ta_arena_allocator(ta_arena *arena);
 /* Allocates at the end. With ranges pointers never move and blocks lie one behind the other. */
 TENSORALLOC_DEF void *ta_arena_alloc(ta_arena *arena, size_t size_bytes, ta_result *result);
-TENSORALLOC_DEF void *ta_arena_alloc_aligned(ta_arena *arena, size_t size_bytes, size_t alignment_bytes, ta_result *result);
+TENSORALLOC_DEF void *ta_arena_alloc_aligned(ta_arena *arena, size_t size_bytes, size_t alignment_bytes,
+                                             ta_result *result);
 TENSORALLOC_DEF void *ta_arena_alloc_array(ta_arena *arena, size_t count, size_t element_bytes, ta_result *result);
 #define TA_ARENA_NEW(arena, type, count) ((type *)ta_arena_alloc_array((arena), (count), sizeof(type), NULL))
-/* Marks the end; ta_arena_rewind frees everything allocated since. A mark is void after a rewind to an earlier one or a
-   reset: TA_ERROR_STALE. Marks nest. */
+/* Marks the end; ta_arena_rewind frees everything allocated since. A mark is void after a rewind to an earlier one
+   or a reset: TA_ERROR_STALE. Marks nest. */
 TENSORALLOC_DEF ta_arena_mark ta_arena_get_mark(ta_arena *arena);
 TENSORALLOC_DEF ta_result ta_arena_rewind(ta_arena *arena, ta_arena_mark mark);
 /* Frees everything; keeps at most retain_bytes committed for reuse (TA_UNLIMITED: all of it, 0: nothing). Without
@@ -709,7 +720,8 @@ TENSORALLOC_DEF ta_result ta_shape_bytes(const int64_t *dims, int rank, ta_dtype
 TENSORALLOC_DEF ta_result ta_strides_row_major(const int64_t *dims, int rank, int64_t *strides);
 /* *out = sum index[i] * strides[i], in elements. Errors: TA_ERROR_INVALID_ARGUMENT (an index outside its dimension),
    TA_ERROR_OVERFLOW. Pure. */
-TENSORALLOC_DEF ta_result ta_shape_offset(const int64_t *dims, const int64_t *strides, const int64_t *index, int rank, int64_t *out);
+TENSORALLOC_DEF ta_result ta_shape_offset(const int64_t *dims, const int64_t *strides, const int64_t *index,
+                                          int rank, int64_t *out);
 
 /* A tensor over a block of an allocator. Plain data; fields may be read freely. */
 typedef struct ta_tensor {
@@ -989,10 +1001,11 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
 {
 #if defined(TAI_OS_POSIX) && defined(RLIMIT_AS)
     struct rlimit limit;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < (rlim_t)TA_UNLIMITED) {
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        limit.rlim_cur < (rlim_t)TA_UNLIMITED) {
         return (size_t)limit.rlim_cur;
     }
-#endif
+            #endif
     return TA_UNLIMITED;
 }
 
@@ -1241,16 +1254,17 @@ static void *tai_fail_null(ta_result why, ta_result *result)
         #define TENSORALLOC_STORE_RELAXED(p, v) (*(p) = (v))
         #define TENSORALLOC_STORE_RELEASE(p, v) (_ReadWriteBarrier(), *(p) = (v))
         #define TENSORALLOC_EXCHANGE32(p, v) ((uint32_t)_InterlockedExchange((volatile long *)(p), (long)(v)))
-        #define TENSORALLOC_CAS32(p, expected, desired) \
-            (_InterlockedCompareExchange((volatile long *)(p), (long)(desired), (long)*(expected)) == (long)*(expected))
-        #if defined(_WIN64)
-            #define TENSORALLOC_CASZ(p, expected, desired) \
-                (_InterlockedCompareExchange64((volatile __int64 *)(p), (__int64)(desired), (__int64)*(expected)) == \
-                 (__int64)*(expected))
-        #else
-            #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired)
-        #endif
-        #define TENSORALLOC_COMPILER_BARRIER() _ReadWriteBarrier()
+                #define TENSORALLOC_CAS32(p, expected, desired)                                                    \
+                    (_InterlockedCompareExchange((volatile long *)(p), (long)(desired), (long)*(expected)) ==      \
+                     (long)*(expected))
+                #if defined(_WIN64)
+                    #define TENSORALLOC_CASZ(p, expected, desired)                                                 \
+                        (_InterlockedCompareExchange64((volatile __int64 *)(p), (__int64)(desired),                \
+                                                       (__int64)*(expected)) == (__int64)*(expected))
+                #else
+                    #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired)
+                #endif
+                #define TENSORALLOC_COMPILER_BARRIER() _ReadWriteBarrier()
     #else
         #error "no atomics known for this compiler: define TENSORALLOC_NO_THREADS or the TENSORALLOC_ atomics"
     #endif
@@ -1743,7 +1757,8 @@ static const ta_backend_vtable tai_fixed_vtable = {
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer, size_t size_bytes, ta_backend *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer, size_t size_bytes,
+                                                    ta_backend *out)
 {
     size_t front = (size_t)(0 - (uintptr_t)buffer) & 63;
     if (state == NULL || buffer == NULL || out == NULL || size_bytes < 256) {
@@ -2018,7 +2033,8 @@ static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *e
 }
 
 /* The budget of a desc: the shared one, or a new private one. */
-static TAI_COLD ta_result tai_budget_resolve(ta_budget *shared, ta_backend backend, size_t limit, ta_budget **out, int *out_owned)
+static TAI_COLD ta_result tai_budget_resolve(ta_budget *shared, ta_backend backend, size_t limit, ta_budget **out,
+                                             int *out_owned)
 {
     ta_budget_desc desc;
     *out = shared;
@@ -2048,7 +2064,7 @@ static TAI_COLD ta_result tai_budget_resolve(ta_budget *shared, ta_backend backe
 enum { TAI_VACANT = 0, TAI_LIVE = 1, TAI_CACHED = 2, TAI_FREE = 3, TAI_PENDING = 4, TAI_BUSY = 5 };
 enum {
     TAI_FLAG_HOLES = 1,          /* free or busy: pages of it may be uncommitted */
-    TAI_FLAG_ALIGNMENT_SHIFT = 3 /* live: log2 of a larger alignment than the granule stands in the bits from here on */
+    TAI_FLAG_ALIGNMENT_SHIFT = 3 /* live: from this bit on log2 of an alignment above the granule */
 };
 
 /* What a block has in common with the one it is cut from. */
@@ -2131,7 +2147,8 @@ typedef struct tai_blocks {
 static TAI_COLD int tai_blocks_init(tai_blocks *blocks, size_t count_max)
 {
     memset(blocks, 0, sizeof *blocks);
-    if (!tai_table_init(&blocks->table, count_max * sizeof(tai_block), (count_max < 1024 ? count_max : 1024) * sizeof(tai_block))) {
+    if (!tai_table_init(&blocks->table, count_max * sizeof(tai_block),
+                        (count_max < 1024 ? count_max : 1024) * sizeof(tai_block))) {
         return 0;
     }
     blocks->at = (tai_block *)(void *)blocks->table.base;
@@ -2440,7 +2457,8 @@ static TAI_COLD uint32_t tai_bins_largest(const tai_space *space, const tai_bins
         return 0;
     }
     word = tai_high_bit(bins->summary);
-    for (tree = bins->roots[(word << 6) + tai_high_bit(bins->words[word])]; at[tree].right != 0; tree = at[tree].right) {
+    for (tree = bins->roots[(word << 6) + tai_high_bit(bins->words[word])]; at[tree].right != 0;
+         tree = at[tree].right) {
     }
     return tree;
 }
@@ -2524,7 +2542,9 @@ static uint32_t tai_stream_index(tai_space *space, ta_stream id, int *ok)
 TAI_INLINE uint64_t tai_hole_word(const tai_region *region, size_t page)
 {
     size_t offset = (page >> 6) * sizeof(uint64_t);
-    return offset < region->hole_table.committed ? *(const uint64_t *)(const void *)(region->hole_table.base + offset) : 0;
+    return offset < region->hole_table.committed
+               ? *(const uint64_t *)(const void *)(region->hole_table.base + offset)
+               : 0;
 }
 
 static int tai_holes_any(const tai_space *space, const tai_region *region, uintptr_t from, uintptr_t to)
@@ -2584,12 +2604,14 @@ static TAI_COLD size_t tai_holes_bytes(const tai_space *space, const tai_region 
 static void tai_holes_set(tai_space *space, tai_region *region, uintptr_t from, uintptr_t to, int value)
 {
     uint64_t *bits = (uint64_t *)(void *)region->hole_table.base;
-    size_t page = (size_t)(from - region->base) / space->granularity, end = (size_t)(to - region->base) / space->granularity;
+    size_t page = (size_t)(from - region->base) / space->granularity,
+           end = (size_t)(to - region->base) / space->granularity;
     for (; page < end; page++) {
         uint64_t bit = (uint64_t)1 << (page & 63);
         if (((bits[page >> 6] & bit) != 0) != (value != 0)) {
             bits[page >> 6] ^= bit;
-            region->hole_bytes = value ? region->hole_bytes + space->granularity : region->hole_bytes - space->granularity;
+            region->hole_bytes =
+                value ? region->hole_bytes + space->granularity : region->hole_bytes - space->granularity;
         }
     }
 }
@@ -2601,8 +2623,9 @@ static TAI_COLD int tai_holes_ensure(tai_space *space, tai_region *region, uintp
     if (region->hole_table.base == NULL && !tai_table_init(&region->hole_table, pages / 8 + 16, pages / 8 + 16)) {
         return 0;
     }
-    return tai_table_ensure(&region->hole_table, needed / 8 + 16 < region->hole_table.reserved ? needed / 8 + 16
-                                                                                               : region->hole_table.reserved);
+    return tai_table_ensure(&region->hole_table, needed / 8 + 16 < region->hole_table.reserved
+                                                     ? needed / 8 + 16
+                                                     : region->hole_table.reserved);
 }
 
 /* ---- blocks in regions */
@@ -2648,7 +2671,8 @@ static void tai_heap_carve(tai_space *space, uint32_t index, uintptr_t addr, siz
     size_t rest;
     uint32_t other;
     if (TAI_UNLIKELY(block->addr != addr)) {
-        other = tai_heap_add(space, region, block->place.region, block->addr, (size_t)(addr - block->addr), block->prev, index);
+        other = tai_heap_add(space, region, block->place.region, block->addr, (size_t)(addr - block->addr),
+                             block->prev, index);
         space->blocks.at[other].place = block->place;
         block->size -= (size_t)(addr - block->addr);
         block->addr = addr;
@@ -2743,8 +2767,10 @@ TAI_INLINE void tai_heap_taken(tai_space *space, uint32_t index, uint32_t stream
     }
 }
 
-/* Takes size bytes (a multiple of the granule) without asking the backend. Returns a busy block, or 0 with *result. */
-static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t size, size_t alignment, uint32_t stream, ta_result *result)
+/* Takes size bytes (a multiple of the granule) without asking the backend. Returns a busy block, or 0 with
+   *result. */
+static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t size, size_t alignment,
+                                           uint32_t stream, ta_result *result)
 {
     uint32_t index, region;
     if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 2))) {
@@ -2768,7 +2794,8 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
     return index;
 }
 
-/* As take, for the common case: the granule's alignment, no order, committed memory out of a bin. 0: take the long way. */
+/* As take, for the common case: the granule's alignment, no order, committed memory out of a bin. 0: take the long
+   way. */
 TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, tai_bins *bins, size_t size)
 {
     uint32_t index;
@@ -3044,7 +3071,8 @@ static TAI_COLD int tai_region_map(tai_region *region, uintptr_t end)
 }
 
 /* Reserves a range for a heap: want bytes, halved down to 64 MiB and to what is needed. Not inside the gate. */
-static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t want, size_t need, tai_holder *me, uint32_t *out)
+static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t want, size_t need, tai_holder *me,
+                                            uint32_t *out)
 {
     size_t align = space->granularity, least = want < ((size_t)64 << 20) ? want : (size_t)64 << 20, size;
     void *ptr = NULL;
@@ -3148,7 +3176,8 @@ static TAI_COLD size_t tai_space_chain_bytes(const tai_space *space, int heap)
 }
 
 /* Grows the tail of a range so that an aligned piece of size fits; chains a range when all are full. */
-static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_t size, size_t alignment, tai_holder *me, size_t *out_bytes)
+static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_t size, size_t alignment,
+                                               tai_holder *me, size_t *out_bytes)
 {
     tai_region *region = NULL;
     uint32_t r, index = 0;
@@ -3159,8 +3188,9 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
         for (r = 0, region = NULL; r < space->region_count && region == NULL; r++) {
             tai_region *candidate = space->regions[r];
             uintptr_t addr = (uintptr_t)tai_round_up((size_t)candidate->top, alignment);
-            if (candidate->is_live && !candidate->is_segment && candidate->heap == (uint32_t)heap && addr >= candidate->top &&
-                (size_t)(addr - candidate->base) <= candidate->size && size <= candidate->size - (size_t)(addr - candidate->base)) {
+            if (candidate->is_live && !candidate->is_segment && candidate->heap == (uint32_t)heap &&
+                addr >= candidate->top && (size_t)(addr - candidate->base) <= candidate->size &&
+                size <= candidate->size - (size_t)(addr - candidate->base)) {
                 region = candidate;
                 target = addr + size;
             }
@@ -3197,7 +3227,8 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
 }
 
 /* A new segment with one free block in it. */
-static TAI_COLD ta_result tai_space_grow_segment(tai_space *space, int heap, size_t size, size_t alignment, tai_holder *me, size_t *out_bytes)
+static TAI_COLD ta_result tai_space_grow_segment(tai_space *space, int heap, size_t size, size_t alignment,
+                                                 tai_holder *me, size_t *out_bytes)
 {
     size_t want = space->heaps[heap].segment_bytes, need = size, bytes;
     void *ptr = NULL;
@@ -3253,7 +3284,8 @@ static TAI_COLD ta_result tai_space_grow_segment(tai_space *space, int heap, siz
 }
 
 /* Gets more memory from the backend for a piece of size bytes. TA_OK: look again. Not inside the gate. */
-static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t size, size_t alignment, tai_holder *me, size_t *out_bytes)
+static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t size, size_t alignment,
+                                             tai_holder *me, size_t *out_bytes)
 {
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
     tai_turn_take(space, me);
@@ -3316,7 +3348,8 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
 /* ---- giving back */
 /* Decommits the committed pages of [from, to), which nobody else can reach now, and writes them down as holes. With
    the turn, not inside the gate. Returns 1 if all of it is gone. */
-static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, uintptr_t from, uintptr_t to, tai_holder *me, size_t *released)
+static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, uintptr_t from, uintptr_t to,
+                                        tai_holder *me, size_t *released)
 {
     uintptr_t run = 0, run_end = 0;
     int more;
@@ -3354,7 +3387,8 @@ static TAI_COLD size_t tai_space_excess(const tai_space *space, size_t keep)
 }
 
 /* The committed tail, from its end down. */
-static TAI_COLD void tai_region_trim_tail(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
+static TAI_COLD void tai_region_trim_tail(tai_space *space, tai_region *region, size_t keep, tai_holder *me,
+                                          size_t *released)
 {
     uintptr_t end, old_end, top;
     size_t excess;
@@ -3382,7 +3416,8 @@ static TAI_COLD void tai_region_trim_tail(tai_space *space, tai_region *region, 
 }
 
 /* Whole pages inside free blocks, from the highest address down. */
-static TAI_COLD void tai_region_trim_blocks(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
+static TAI_COLD void tai_region_trim_blocks(tai_space *space, tai_region *region, size_t keep, tai_holder *me,
+                                            size_t *released)
 {
     size_t page = space->granularity, excess;
     uint32_t index;
@@ -3418,13 +3453,15 @@ static TAI_COLD void tai_region_trim_blocks(tai_space *space, tai_region *region
 }
 
 /* A segment without a live block goes back whole. */
-static TAI_COLD void tai_region_trim_segment(tai_space *space, tai_region *region, size_t keep, tai_holder *me, size_t *released)
+static TAI_COLD void tai_region_trim_segment(tai_space *space, tai_region *region, size_t keep, tai_holder *me,
+                                             size_t *released)
 {
     uint32_t index;
     int go;
     tai_gate_enter(&space->gate, me);
     index = region->first;
-    go = index != 0 && index == region->last && TENSORALLOC_LOAD_RELAXED(&space->blocks.at[index].state) == TAI_FREE &&
+    go = index != 0 && index == region->last &&
+         TENSORALLOC_LOAD_RELAXED(&space->blocks.at[index].state) == TAI_FREE &&
          space->blocks.at[index].place.stream == 0 && tai_space_excess(space, keep) != 0;
     if (go) {
         tai_bins_remove(space, tai_bins_of(space, &space->blocks.at[index]), index);
@@ -3453,8 +3490,8 @@ static TAI_COLD void tai_region_trim_segment(tai_space *space, tai_region *regio
 
 #define TAI_ALL_HEAPS 7u
 
-/* Gives whole free pages of some heaps (a bit each) back, highest first, until at most keep bytes are free in all. With the turn,
-   outside the gate. */
+/* Gives whole free pages of some heaps (a bit each) back, highest first, until at most keep bytes are free in all.
+   With the turn, outside the gate. */
 static TAI_COLD size_t tai_space_trim(tai_space *space, uint32_t heaps, size_t keep, tai_holder *me)
 {
     size_t released = 0;
@@ -3624,7 +3661,8 @@ static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *m
 }
 
 /* Takes a free block of another stream; later work on ours waits for that stream, on the device. Outside the gate. */
-static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t alignment, uint32_t stream, tai_holder *me)
+static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t alignment, uint32_t stream,
+                                tai_holder *me)
 {
     uint32_t s, donor = 0, best = 0, index;
     size_t need = size;
@@ -3646,7 +3684,8 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
             donor = s;
         }
     }
-    index = best == 0 ? 0 : tai_heap_take_bin(space, space->bins[TAI_HEAPS * donor + (uint32_t)heap], size, alignment);
+    index =
+        best == 0 ? 0 : tai_heap_take_bin(space, space->bins[TAI_HEAPS * donor + (uint32_t)heap], size, alignment);
     from = space->streams[donor].id;
     to = space->streams[stream].id;
     if (index != 0) {
@@ -3740,8 +3779,8 @@ typedef struct tai_space_desc {
     int undivided;
 } tai_space_desc;
 
-/* 4 x physical memory up to 256 GiB, a power of two. Where addresses are scarce (32 bits, a limit on what the process may
-   map) little to begin with: ranges are chained, each twice as large as the one before. */
+/* 4 x physical memory up to 256 GiB, a power of two. Where addresses are scarce (32 bits, a limit on what the
+   process may map) little to begin with: ranges are chained, each twice as large as the one before. */
 static TAI_COLD size_t tai_range_default(void)
 {
     size_t physical = tai_physical_bytes(), limit = tai_address_limit_bytes();
@@ -3825,7 +3864,9 @@ static TAI_COLD ta_result tai_space_first_ranges(tai_space *space)
     uint32_t index = 0;
     ta_result result = TA_OK;
     for (heap = space->undivided ? TAI_LARGE : TAI_TINY; space->use_ranges && heap <= TAI_LARGE; heap++) {
-        size_t want = heap == TAI_TINY ? space->range_bytes / 16 : heap == TAI_MIDDLE ? space->range_bytes / 4 : space->range_bytes;
+        size_t want = heap == TAI_TINY     ? space->range_bytes / 16
+                      : heap == TAI_MIDDLE ? space->range_bytes / 4
+                                           : space->range_bytes;
         result = tai_space_reserve(space, heap, want, space->granularity, NULL, &index);
         if (result == TA_OK) {
             space->primary[heap] = space->regions[index];
@@ -3988,7 +4029,9 @@ static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id,
     slot->stream_id = id;
     slot->stream = stream;
     /* With a cap on cached bytes a slot gets its share when it first frees. */
-    slot->bytes_max = pool->cacheable_bytes == 0 || pool->desc.cached_bytes_max != TA_UNLIMITED ? 0 : pool->desc.thread_cache_bytes;
+    slot->bytes_max = pool->cacheable_bytes == 0 || pool->desc.cached_bytes_max != TA_UNLIMITED
+                          ? 0
+                          : pool->desc.thread_cache_bytes;
     for (c = 0; c < TAI_CLASS_MAX; c++) {
         slot->room[c] = pool->desc.buffers_per_bucket_max > 0x7fffffff ? 0x7fffffffu
                                                                       : (uint32_t)pool->desc.buffers_per_bucket_max;
@@ -4023,8 +4066,8 @@ TAI_INLINE void tai_slot_push(ta_pool *pool, tai_slot *slot, uint32_t index)
     TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, slot->cached_bytes + block->size);
 }
 
-/* Gives up to count blocks back to the heap, class after class, but keeps keep_bytes. Inside the gate, by the owner, or with the owner
-   known to be in no call. Returns how many. */
+/* Gives up to count blocks back to the heap, class after class, but keeps keep_bytes. Inside the gate, by the
+   owner, or with the owner known to be in no call. Returns how many. */
 static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count, size_t keep_bytes)
 {
     uint32_t flushed = 0, empty = 0, index;
@@ -4309,7 +4352,8 @@ static int tai_pool_forked(const ta_pool *pool)
 }
 #endif
 
-/* Empties the caches that this thread has of the pool, for whatever stream. Returns how many blocks. Outside the gate. */
+/* Empties the caches that this thread has of the pool, for whatever stream. Returns how many blocks. Outside the
+   gate. */
 static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 {
     uint32_t flushed = 0;
@@ -4344,8 +4388,8 @@ static tai_slot *tai_slot_for(ta_pool *pool, ta_stream id)
   A hit in a thread cache takes no lock and no atomic read-modify-write. Everything else goes through the gate.
   Invariants: class_index != 0 only for blocks whose capacity is that class's; such blocks alone enter thread caches.
   -------------------------------------------------------------------------------------------------------*/
-static void tai_pool_event(ta_pool *pool, ta_event_kind kind, ta_result result, void *ptr, size_t size, size_t capacity,
-                           ta_stream stream, const char *tag, int hit)
+static void tai_pool_event(ta_pool *pool, ta_event_kind kind, ta_result result, void *ptr, size_t size,
+                           size_t capacity, ta_stream stream, const char *tag, int hit)
 {
     ta_event event;
     if (pool->desc.on_event == NULL) {
@@ -4390,7 +4434,8 @@ static size_t tai_pool_thread_cached(const ta_pool *pool)
 
 /* ---- checks */
 /* Depth-first over one bin; counts blocks and finds order or place wrong. Depth is that of a treap: small. */
-static TAI_COLD int tai_check_tree(const tai_space *space, uint32_t tree, uint32_t bin, uint32_t stream, int heap, uint32_t *count, int depth)
+static TAI_COLD int tai_check_tree(const tai_space *space, uint32_t tree, uint32_t bin, uint32_t stream, int heap,
+                                   uint32_t *count, int depth)
 {
     const tai_block *at = space->blocks.at, *block = &at[tree];
     if (tree == 0) {
@@ -4398,8 +4443,10 @@ static TAI_COLD int tai_check_tree(const tai_space *space, uint32_t tree, uint32
     }
     if (depth > 1000 || tree >= space->blocks.end || block->state != TAI_FREE || block->place.stream != stream ||
         tai_bin_of(block->size) != bin || block->requested != bin || block->place.heap != (uint32_t)heap ||
-        (block->left != 0 && (!tai_block_before(&at[block->left], block) || tai_priority(block->left) > tai_priority(tree))) ||
-        (block->right != 0 && (!tai_block_before(block, &at[block->right]) || tai_priority(block->right) > tai_priority(tree)))) {
+        (block->left != 0 &&
+         (!tai_block_before(&at[block->left], block) || tai_priority(block->left) > tai_priority(tree))) ||
+        (block->right != 0 &&
+         (!tai_block_before(block, &at[block->right]) || tai_priority(block->right) > tai_priority(tree)))) {
         return 0;
     }
     ++*count;
@@ -4447,7 +4494,8 @@ static TAI_COLD int tai_check_region(const ta_pool *pool, uint32_t region_index,
         addr += block->size;
         if (block->state == TAI_FREE) {
             sum->free_count++;
-            if (prev != 0 && space->blocks.at[prev].state == TAI_FREE && space->blocks.at[prev].place.stream == block->place.stream) {
+            if (prev != 0 && space->blocks.at[prev].state == TAI_FREE &&
+                space->blocks.at[prev].place.stream == block->place.stream) {
                 return 0;
             }
             if ((block->place.flags & TAI_FLAG_HOLES) == 0 && tai_holes_any(space, region, block->addr, addr)) {
@@ -4457,7 +4505,8 @@ static TAI_COLD int tai_check_region(const ta_pool *pool, uint32_t region_index,
             sum->pending += block->size;
         } else if (block->state == TAI_LIVE || block->state == TAI_CACHED) {
             sum->used += block->size;
-            if (tai_region_find(space, region, block->addr) != index || tai_holes_any(space, region, block->addr, addr)) {
+            if (tai_region_find(space, region, block->addr) != index ||
+                tai_holes_any(space, region, block->addr, addr)) {
                 return 0;
             }
             if (block->place.class_index != 0 && block->size != pool->class_bytes[block->place.class_index]) {
@@ -4512,9 +4561,10 @@ static TAI_COLD int tai_pool_sound(const ta_pool *pool)
             return 0;
         }
     }
-    return tai_check_bins(&pool->space, &in_bins) && in_bins == sum.free_count && sum.used == tai_space_used(&pool->space) &&
-           sum.pending == pool->space.pending_bytes && sum.committed == pool->space.reserved &&
-           sum.cached == tai_pool_thread_cached(pool) && count.allocation_count - count.deallocation_count == sum.live_count &&
+    return tai_check_bins(&pool->space, &in_bins) && in_bins == sum.free_count &&
+           sum.used == tai_space_used(&pool->space) && sum.pending == pool->space.pending_bytes &&
+           sum.committed == pool->space.reserved && sum.cached == tai_pool_thread_cached(pool) &&
+           count.allocation_count - count.deallocation_count == sum.live_count &&
            (int64_t)(count.allocated_bytes - count.freed_bytes) + pool->requested_adjust == (int64_t)sum.requested;
 }
 
@@ -4576,8 +4626,8 @@ static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, t
 }
 
 /* Makes a busy block live. Inside the gate. */
-TAI_INLINE void tai_pool_make_live(ta_pool *pool, uint32_t index, size_t requested, const char *tag, uint32_t class_index,
-                                   size_t alignment)
+TAI_INLINE void tai_pool_make_live(ta_pool *pool, uint32_t index, size_t requested, const char *tag,
+                                   uint32_t class_index, size_t alignment)
 {
     tai_block *block = &pool->space.blocks.at[index];
     block->requested = requested;
@@ -4585,7 +4635,9 @@ TAI_INLINE void tai_pool_make_live(ta_pool *pool, uint32_t index, size_t request
     block->left = 0;
     block->right = 0;
     block->place.class_index = (uint8_t)class_index;
-    block->place.flags = (uint8_t)(alignment > pool->space.granule ? tai_high_bit((uint64_t)alignment) << TAI_FLAG_ALIGNMENT_SHIFT : 0);
+    block->place.flags =
+        (uint8_t)(alignment > pool->space.granule ? tai_high_bit((uint64_t)alignment) << TAI_FLAG_ALIGNMENT_SHIFT
+                                                  : 0);
     tai_heap_publish(&pool->space, index);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
 }
@@ -4612,8 +4664,8 @@ static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
 }
 
 /* Fills in why an allocation fails. Outside the gate. */
-static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const tai_plan *plan, ta_result why, tai_holder *me,
-                            ta_failure *out)
+static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const tai_plan *plan,
+                                       ta_result why, tai_holder *me, ta_failure *out)
 {
     tai_space *space = &pool->space;
     uint32_t s;
@@ -4661,7 +4713,8 @@ static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request,
 }
 
 /* The end of an allocation that failed: counted, kept, told. Returns the result, perhaps more exact. */
-static TAI_COLD ta_result tai_pool_fail(ta_pool *pool, const ta_request *request, const tai_plan *plan, ta_result why, tai_holder *me)
+static TAI_COLD ta_result tai_pool_fail(ta_pool *pool, const ta_request *request, const tai_plan *plan,
+                                        ta_result why, tai_holder *me)
 {
     ta_failure failure;
     tai_pool_diagnose(pool, request, plan, why, me, &failure);
@@ -4767,9 +4820,9 @@ static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
     }
 }
 
-/* Before one heap grows beyond what the pool ever needed by more than a 25th and 1 MiB, others that are mostly free give
-   pages back: tensors that shrink from step to step until they change the heap would else be paid for twice. A heap that
-   is in use keeps its free pages: it will want them in this very step. */
+/* Before one heap grows beyond what the pool ever needed by more than a 25th and 1 MiB, others that are mostly
+   free give pages back: tensors that shrink from step to step until they change the heap would else be paid for
+   twice. A heap that is in use keeps its free pages: it will want them in this very step. */
 static TAI_COLD void tai_pool_balance(ta_pool *pool, const tai_plan *plan, tai_slot *slot)
 {
     tai_space *space = &pool->space;
@@ -4817,7 +4870,8 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
 }
 
 /* The ladder: one rung after the other until one of them gave something. 0: the end. */
-static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *request, const tai_plan *plan, ta_result why, tai_slot *slot)
+static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *request, const tai_plan *plan,
+                                   ta_result why, tai_slot *slot)
 {
     tai_space *space = &pool->space;
     tai_holder *me = slot != NULL ? &slot->holder : NULL;
@@ -4931,8 +4985,8 @@ TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t 
 }
 
 /* From a busy block to the caller's: zeroed where asked, live, counted. On failure the block is free again. */
-static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request *request, const tai_plan *plan, int missed,
-                                 tai_holder *me)
+static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request *request, const tai_plan *plan,
+                                 int missed, tai_holder *me)
 {
     tai_space *space = &pool->space;
     const tai_block *block = &space->blocks.at[index];
@@ -4950,8 +5004,8 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
     }
     tai_gate_enter(&space->gate, me);
     if (result == TA_OK) {
-        tai_pool_make_live(pool, index, request->size_bytes, request->tag, block->size == plan->size ? plan->class_index : 0,
-                           plan->alignment);
+        tai_pool_make_live(pool, index, request->size_bytes, request->tag,
+                           block->size == plan->size ? plan->class_index : 0, plan->alignment);
         tai_pool_note_peak(pool);
         pool->count.allocation_count++;
         pool->count.allocated_bytes += request->size_bytes;
@@ -5021,7 +5075,8 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
         if (index == 0 || why != TA_OK) {
             return tai_fail_null(tai_pool_fail(pool, request, &plan, why, me), result);
         }
-        tai_pool_event(pool, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan.size, request->stream, request->tag, missed == 0);
+        tai_pool_event(pool, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan.size, request->stream,
+                       request->tag, missed == 0);
         if (missed != 0 && pool->desc.cached_bytes_max != TA_UNLIMITED) {
             tai_pool_keep_cap(pool, slot);
         }
@@ -5033,7 +5088,8 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
     return ptr;
 }
 
-static TAI_NOINLINE void *tai_pool_alloc_simple(ta_pool *pool, size_t size, size_t alignment, uint32_t flags, ta_result *result)
+static TAI_NOINLINE void *tai_pool_alloc_simple(ta_pool *pool, size_t size, size_t alignment, uint32_t flags,
+                                                ta_result *result)
 {
     ta_request request;
     memset(&request, 0, sizeof request);
@@ -5082,8 +5138,8 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
     return ptr;
 }
 
-/* A block for the size classes that the cache does not have: out of a bin, in one visit to the gate, and a few more for
-   the cache; or the long way. */
+/* A block for the size classes that the cache does not have: out of a bin, in one visit to the gate, and a few
+   more for the cache; or the long way. */
 static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32_t c, ta_result *result)
 {
     tai_space *space = &pool->space;
@@ -5156,7 +5212,8 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     return tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
 }
 
-TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes, ta_result *result)
+TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes,
+                                            ta_result *result)
 {
     if (!tai_is_power_of_two(alignment_bytes)) {
         return tai_fail_null(TAI_BAD(pool == NULL ? TA_ERROR_INVALID_ARGUMENT : TA_ERROR_INVALID_ALIGNMENT), result);
@@ -5239,8 +5296,8 @@ static void tai_pool_give_block(ta_pool *pool, uint32_t index, tai_slot *slot)
     TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
     pool->count.deallocation_count++;
     pool->count.freed_bytes += block->requested;
-    if (block->place.class_index != 0 && slot != NULL && slot->stream == block->place.stream && block->size <= slot->bytes_max &&
-        slot->room[block->place.class_index] != 0) {
+    if (block->place.class_index != 0 && slot != NULL && slot->stream == block->place.stream &&
+        block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0) {
         if (slot->cached_bytes > slot->bytes_max - block->size) {
             (void)tai_slot_flush(pool, slot, TAI_FLUSH_COUNT, (slot->bytes_max - block->size) / 4 * 3);
         }
@@ -5435,20 +5492,22 @@ TENSORALLOC_DEF ta_result ta_pool_put_aligned(ta_pool *pool, void *ptr, size_t s
 /* ---- one live block */
 static void tai_block_show(const ta_pool *pool, uint32_t index, ta_block_info *out)
 {
+    static const ta_block_state shown[] = {TA_BLOCK_BUSY, TA_BLOCK_LIVE, TA_BLOCK_CACHED, TA_BLOCK_FREE, TA_BLOCK_PENDING,
+                                           TA_BLOCK_BUSY}; /* by TAI_VACANT to TAI_BUSY */
     const tai_block *block = &pool->space.blocks.at[index];
     uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
     memset(out, 0, sizeof *out);
     out->ptr = (void *)block->addr;
     out->capacity_bytes = block->size;
-    out->state = state == TAI_LIVE ? TA_BLOCK_LIVE : state == TAI_CACHED ? TA_BLOCK_CACHED : state == TAI_FREE ? TA_BLOCK_FREE
-               : state == TAI_PENDING ? TA_BLOCK_PENDING : TA_BLOCK_BUSY;
+    out->state = shown[state];
     out->stream = pool->space.streams[block->place.stream].id;
     out->id.owner = pool->id;
     out->id.index = index;
     out->id.generation = TENSORALLOC_LOAD_RELAXED(&block->generation);
     out->committed_bytes = block->size;
     if (state == TAI_FREE && (block->place.flags & TAI_FLAG_HOLES) != 0) {
-        out->committed_bytes -= tai_holes_bytes(&pool->space, pool->space.regions[block->place.region], block->addr, block->addr + block->size);
+        out->committed_bytes -= tai_holes_bytes(&pool->space, pool->space.regions[block->place.region], block->addr,
+                                                block->addr + block->size);
     }
     if (state == TAI_LIVE) {
         out->requested_bytes = TENSORALLOC_LOAD_RELAXED(&block->requested);
@@ -5523,11 +5582,12 @@ static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
     tai_space *space = &pool->space;
     tai_block *block = &space->blocks.at[index];
     uint32_t rest;
-    if (block->place.class_index != 0 || block->left != 0 || block->size <= size || block->size - size <= space->slack ||
-        !tai_blocks_ensure(&space->blocks, 1)) {
+    if (block->place.class_index != 0 || block->left != 0 || block->size <= size ||
+        block->size - size <= space->slack || !tai_blocks_ensure(&space->blocks, 1)) {
         return;
     }
-    rest = tai_heap_add(space, space->regions[block->place.region], block->place.region, block->addr + size, block->size - size, index, block->next);
+    rest = tai_heap_add(space, space->regions[block->place.region], block->place.region, block->addr + size,
+                        block->size - size, index, block->next);
     space->blocks.at[rest].place.stream = block->place.stream;
     block->size = size;
     tai_heap_put(space, rest);
@@ -5550,9 +5610,11 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
     } else {
         uintptr_t from = at[next].addr;
         if (TENSORALLOC_LOAD_RELAXED(&at[next].state) != TAI_FREE || at[next].size < more ||
-            (at[next].place.stream != 0 && at[next].place.stream != block->place.stream) || !tai_blocks_ensure(&space->blocks, 1) ||
+            (at[next].place.stream != 0 && at[next].place.stream != block->place.stream) ||
+            !tai_blocks_ensure(&space->blocks, 1) ||
             ((at[next].place.flags & TAI_FLAG_HOLES) != 0 &&
-             tai_holes_any(space, region, from, from + (at[next].size - more <= space->slack ? at[next].size : more)))) {
+             tai_holes_any(space, region, from,
+                           from + (at[next].size - more <= space->slack ? at[next].size : more)))) {
             return 0;
         }
         tai_bins_remove(space, tai_bins_of(space, &at[next]), next);
@@ -5577,7 +5639,8 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
 }
 
 /* Commits more tail behind the last block of a range, so that it can grow to size. Outside the gate. */
-static TAI_COLD ta_result tai_pool_extend_tail(ta_pool *pool, const void *ptr, size_t size, tai_holder *me, size_t *out_bytes)
+static TAI_COLD ta_result tai_pool_extend_tail(ta_pool *pool, const void *ptr, size_t size, tai_holder *me,
+                                               size_t *out_bytes)
 {
     tai_space *space = &pool->space;
     tai_region *region = NULL;
@@ -5659,7 +5722,8 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
     tai_gate_enter(&pool->space.gate, me);
     result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes);
     tai_gate_leave(&pool->space.gate, me);
-    if (result == TA_ERROR_WOULD_MOVE && !pool->sealed && tai_pool_extend_tail(pool, ptr, new_bytes, me, &bytes) == TA_OK) {
+    if (result == TA_ERROR_WOULD_MOVE && !pool->sealed &&
+        tai_pool_extend_tail(pool, ptr, new_bytes, me, &bytes) == TA_OK) {
         tai_gate_enter(&pool->space.gate, me);
         result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes);
         tai_gate_leave(&pool->space.gate, me);
@@ -5679,6 +5743,19 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
 TENSORALLOC_DEF ta_result ta_pool_resize_in_place(ta_pool *pool, void *ptr, size_t new_bytes)
 {
     return tai_pool_resize(pool, ptr, 0, new_bytes);
+}
+
+/* Frees a block that the caller never saw, so that the counters do not show it. */
+static TAI_COLD void tai_pool_take_back(ta_pool *pool, void *ptr, size_t requested)
+{
+    if (ta_pool_free(pool, ptr) == TA_OK) {
+        tai_gate_enter(&pool->space.gate, NULL);
+        pool->count.allocation_count--;
+        pool->count.deallocation_count--;
+        pool->count.allocated_bytes -= requested;
+        pool->count.freed_bytes -= requested;
+        tai_gate_leave(&pool->space.gate, NULL);
+    }
 }
 
 /* The alignment a live block of the caller's was asked for. */
@@ -5720,15 +5797,13 @@ TENSORALLOC_DEF void *ta_pool_realloc(ta_pool *pool, void *ptr, size_t new_bytes
     if (moved == NULL) {
         return NULL;
     }
-    why = tai_backend_copy(pool->space.backend, moved, ptr, info.requested_bytes < new_bytes ? info.requested_bytes : new_bytes,
-                           info.stream);
-    if (why != TA_OK) {
-        (void)ta_pool_free(pool, moved);
-        return tai_fail_null(why, result);
+    why = tai_backend_copy(pool->space.backend, moved, ptr,
+                           info.requested_bytes < new_bytes ? info.requested_bytes : new_bytes, info.stream);
+    if (why == TA_OK) {
+        why = ta_pool_free(pool, ptr);
     }
-    why = ta_pool_free(pool, ptr);
-    if (why != TA_OK) { /* a stream that uses it could not be marked: the old block stays */
-        (void)ta_pool_free(pool, moved);
+    if (why != TA_OK) { /* not copied, or a stream that uses the old block could not be marked: that one stays */
+        tai_pool_take_back(pool, moved, new_bytes);
         return tai_fail_null(why, result);
     }
     return moved;
@@ -5806,9 +5881,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_clear(ta_pool *pool)
 /* ---- walks */
 #define TAI_WALK_BATCH 64
 
-/* Copies up to TAI_WALK_BATCH blocks of a region from address *from on. Returns how many; *from is where to go on, 0 at the
-   end. hint: the record at *from, if it is still there. */
-static TAI_COLD int tai_walk_batch(ta_pool *pool, uint32_t region_index, uintptr_t *from, uint32_t *hint, ta_block_info *out)
+/* Copies up to TAI_WALK_BATCH blocks of a region from address *from on. Returns how many; *from is where to go on,
+   0 at the end. hint: the record at *from, if it is still there. */
+static TAI_COLD int tai_walk_batch(ta_pool *pool, uint32_t region_index, uintptr_t *from, uint32_t *hint,
+                                   ta_block_info *out)
 {
     const tai_space *space = &pool->space;
     const tai_block *at = space->blocks.at;
@@ -5817,8 +5893,10 @@ static TAI_COLD int tai_walk_batch(ta_pool *pool, uint32_t region_index, uintptr
     tai_gate_enter(&pool->space.gate, NULL);
     if (region_index < space->region_count && space->regions[region_index]->is_live) {
         index = *hint;
-        if (index == 0 || TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_VACANT || at[index].place.region != region_index || at[index].addr != *from) {
-            for (index = space->regions[region_index]->first; index != 0 && at[index].addr < *from; index = at[index].next) {
+        if (index == 0 || TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_VACANT ||
+            at[index].place.region != region_index || at[index].addr != *from) {
+            for (index = space->regions[region_index]->first; index != 0 && at[index].addr < *from;
+                 index = at[index].next) {
             }
         }
         for (; index != 0 && count < TAI_WALK_BATCH; index = at[index].next) {
@@ -6057,9 +6135,10 @@ static TAI_COLD ta_result tai_pool_resolve(const ta_pool_desc *desc, ta_pool_des
     if (out->name == NULL) {
         out->name = "pool";
     }
-    if (out->thread_cache_block_bytes > 65536 || out->thread_cache_block_bytes < 1024 || out->classes_per_doubling > 8 ||
-        !tai_is_power_of_two(out->classes_per_doubling) || out->block_count_max < 64 ||
-        out->block_count_max > 0xfffffff0u || (int)out->huge_pages < 0 || (int)out->huge_pages > 2) {
+    if (out->thread_cache_block_bytes > 65536 || out->thread_cache_block_bytes < 1024 ||
+        out->classes_per_doubling > 8 || !tai_is_power_of_two(out->classes_per_doubling) ||
+        out->block_count_max < 64 || out->block_count_max > 0xfffffff0u || (int)out->huge_pages < 0 ||
+        (int)out->huge_pages > 2) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return TA_OK;
@@ -6095,7 +6174,8 @@ static TAI_COLD void tai_copy_name(char *out, const char *name)
     out[length] = 0;
 }
 
-/* Commits bytes ahead: a 64th for tiny blocks, an eighth for middle ones (at most 1 and 8 MiB), the rest for large ones. */
+/* Commits bytes ahead: a 64th for tiny blocks, an eighth for middle ones (at most 1 and 8 MiB), the rest for large
+   ones. */
 static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
 {
     size_t share[TAI_HEAPS] = {0, 0, 0}, ignored;
@@ -6108,8 +6188,8 @@ static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
     share[TAI_LARGE] = bytes - share[TAI_TINY] - share[TAI_MIDDLE];
     for (heap = TAI_TINY; heap <= TAI_LARGE && result == TA_OK; heap++) {
         if (share[heap] != 0) {
-            result = tai_space_grow(&pool->space, heap, tai_round_up(share[heap], pool->space.granule), pool->space.granule,
-                                    NULL, &ignored);
+            result = tai_space_grow(&pool->space, heap, tai_round_up(share[heap], pool->space.granule),
+                                    pool->space.granule, NULL, &ignored);
         }
     }
     return result;
@@ -6287,7 +6367,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_destroy(ta_pool *pool)
 static void *tai_pool_v_alloc(void *self, const ta_request *request, ta_result *result)
 {
     ta_pool *pool = (ta_pool *)self;
-    if (request->alignment_bytes == 0 && request->stream == 0 && request->tag == NULL && request->flags == 0 && request->reserved == 0) {
+    if (request->alignment_bytes == 0 && request->stream == 0 && request->tag == NULL && request->flags == 0 &&
+        request->reserved == 0) {
         return ta_pool_alloc(pool, request->size_bytes, result);
     }
     return tai_pool_alloc_request(pool, request, result);
@@ -6351,11 +6432,19 @@ static ta_result tai_pool_v_describe(void *self, const void *ptr, ta_block_info 
     return ta_pool_describe((ta_pool *)self, ptr, out);
 }
 
-static const ta_allocator_vtable tai_pool_vtable = {
-    sizeof(ta_allocator_vtable), "pool", tai_pool_v_alloc, tai_pool_v_resize, tai_pool_v_remap, tai_pool_v_free,
-    tai_pool_v_empty_cache, tai_pool_v_trim, tai_pool_v_stats, tai_pool_v_device, tai_pool_v_dispose, tai_pool_v_destroy,
-    tai_pool_v_describe
-};
+static const ta_allocator_vtable tai_pool_vtable = {sizeof(ta_allocator_vtable),
+                                                    "pool",
+                                                    tai_pool_v_alloc,
+                                                    tai_pool_v_resize,
+                                                    tai_pool_v_remap,
+                                                    tai_pool_v_free,
+                                                    tai_pool_v_empty_cache,
+                                                    tai_pool_v_trim,
+                                                    tai_pool_v_stats,
+                                                    tai_pool_v_device,
+                                                    tai_pool_v_dispose,
+                                                    tai_pool_v_destroy,
+                                                    tai_pool_v_describe};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_pool_allocator(ta_pool *pool)
 {
@@ -6396,12 +6485,12 @@ typedef struct tai_common {
     int disposed;
     int single_threaded;
     uint32_t stream_count;
-    ta_stream streams[TAI_COMMON_STREAMS]; /* ordered backends: those whose work must be over before memory goes back */
+    ta_stream streams[TAI_COMMON_STREAMS]; /* whose work must be over before memory goes back */
     char name[32];
 } tai_common;
 
-static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_budget *budget, ta_backend backend, size_t limit,
-                                 const char *name, int single_threaded)
+static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_budget *budget, ta_backend backend,
+                                          size_t limit, const char *name, int single_threaded)
 {
     ta_result result = tai_budget_resolve(budget, backend, limit, &common->budget, &common->budget_owned);
     if (result != TA_OK) {
@@ -6549,14 +6638,16 @@ static TAI_COLD void *tai_common_fail(tai_common *common, ta_result why, ta_resu
     return tai_fail_null(why, result);
 }
 
-static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *table, size_t object_bytes, ta_stats *out)
+static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *table, size_t object_bytes,
+                                           ta_stats *out)
 {
     memset(out, 0, sizeof *out);
     if (!common->disposed && tai_common_usable(common) != TA_OK) {
         return TA_ERROR_FORKED;
     }
     tai_gate_enter(&common->gate, NULL);
-    out->requested_bytes = (size_t)((int64_t)(common->count.allocated_bytes - common->count.freed_bytes) + common->requested_adjust);
+    out->requested_bytes =
+        (size_t)((int64_t)(common->count.allocated_bytes - common->count.freed_bytes) + common->requested_adjust);
     out->in_use_bytes = common->in_use;
     out->reserved_bytes = common->reserved;
     out->cached_bytes = common->reserved - common->in_use;
@@ -6624,7 +6715,8 @@ static TAI_COLD int tai_common_charge(tai_common *common, size_t bytes, uint32_t
     if (tai_budget_charge(common->budget, bytes)) {
         return 1;
     }
-    return (flags & TA_REQUEST_WITHIN_BUDGET) == 0 && tai_budget_reclaim(common->budget, &common->member, bytes) != 0 &&
+    return (flags & TA_REQUEST_WITHIN_BUDGET) == 0 &&
+           tai_budget_reclaim(common->budget, &common->member, bytes) != 0 &&
            tai_budget_charge(common->budget, bytes);
 }
 
@@ -6853,7 +6945,9 @@ static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t al
             tai_gate_leave(&common->gate, NULL);
             if (fits) {
                 c--;
-                result = addr + size <= arena->chunks[c].commit_end ? TA_OK : tai_arena_commit(arena, c, addr + size, flags);
+                result = addr + size <= arena->chunks[c].commit_end
+                             ? TA_OK
+                             : tai_arena_commit(arena, c, addr + size, flags);
                 break;
             }
             result = round == 0 ? tai_arena_add_range(arena, need) : TA_ERROR_OUT_OF_MEMORY;
@@ -6879,8 +6973,9 @@ static void tai_arena_pop(ta_arena *arena)
         arena->chunk--;
     }
     chunk = &arena->chunks[arena->chunk];
-    chunk->top = arena->block_count == chunk->first ? chunk->base
-                                                    : arena->blocks[arena->block_count - 1].addr + arena->blocks[arena->block_count - 1].size;
+    chunk->top = arena->block_count == chunk->first
+                     ? chunk->base
+                     : arena->blocks[arena->block_count - 1].addr + arena->blocks[arena->block_count - 1].size;
     if (block->state == TAI_LIVE) {
         tai_common_count_free(&arena->common, block->requested, block->size);
         block->state = TAI_VACANT;
@@ -6896,9 +6991,10 @@ static void tai_arena_pop_vacant(ta_arena *arena)
     }
 }
 
-/* A busy record for the plan, from what is committed or after growing. NULL with *why. *fresh: its bytes were never used. */
-static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *request, size_t size, size_t alignment, int *fresh,
-                                         int *missed, ta_result *why)
+/* A busy record for the plan, from what is committed or after growing. NULL with *why. *fresh: its bytes were
+   never used. */
+static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *request, size_t size, size_t alignment,
+                                         int *fresh, int *missed, ta_result *why)
 {
     tai_common *common = &arena->common;
     for (;;) {
@@ -6998,7 +7094,8 @@ static tai_arena_block *tai_arena_find(ta_arena *arena, const void *ptr, ta_resu
             *result = TA_OK;
             return &arena->blocks[low];
         }
-        *result = arena->blocks[low].state == TAI_LIVE && addr - arena->blocks[low].addr < arena->blocks[low].size && addr > arena->blocks[low].addr
+        *result = arena->blocks[low].state == TAI_LIVE && addr > arena->blocks[low].addr &&
+                          addr - arena->blocks[low].addr < arena->blocks[low].size
                 ? TA_ERROR_INTERIOR : TA_ERROR_STALE;
         return NULL;
     }
@@ -7040,7 +7137,8 @@ static uint32_t tai_arena_last_chunk(const ta_arena *arena)
 }
 
 /* Inside the gate. TA_ERROR_WOULD_MOVE with *out_more = bytes to commit first, 0 if that would not help. */
-static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size_t old_bytes, size_t new_bytes, size_t *out_more)
+static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size_t old_bytes, size_t new_bytes,
+                                                size_t *out_more)
 {
     ta_result result;
     tai_arena_block *block = tai_arena_find(arena, ptr, &result);
@@ -7142,8 +7240,10 @@ static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t kee
     if (end == chunk.commit_end) {
         return 1;
     }
-    ok = TA_OK == (chunk.is_segment ? common->backend.vtable->free(common->backend.self, (void *)chunk.base, chunk.size)
-                                    : common->backend.vtable->decommit(common->backend.self, (void *)end, (size_t)(chunk.commit_end - end)));
+    ok = TA_OK == (chunk.is_segment
+                       ? common->backend.vtable->free(common->backend.self, (void *)chunk.base, chunk.size)
+                       : common->backend.vtable->decommit(common->backend.self, (void *)end,
+                                                          (size_t)(chunk.commit_end - end)));
     tai_gate_enter(&common->gate, NULL);
     if (ok) {
         common->reserved -= (size_t)(chunk.commit_end - end);
@@ -7162,7 +7262,8 @@ static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t kee
     return ok;
 }
 
-/* Gives committed memory that no block is in back until at most keep bytes are free, the last chunk first. With the turn. */
+/* Gives committed memory that no block is in back until at most keep bytes are free, the last chunk first. With
+   the turn. */
 static TAI_COLD size_t tai_arena_trim_turn(ta_arena *arena, size_t keep)
 {
     size_t released = 0;
@@ -7288,11 +7389,13 @@ static void *tai_arena_v_alloc(void *self, const ta_request *request, ta_result 
     return tai_arena_alloc_request((ta_arena *)self, request, result);
 }
 
-static const ta_allocator_vtable tai_arena_vtable = {
-    sizeof(ta_allocator_vtable), "arena", tai_arena_v_alloc, tai_arena_v_resize, tai_arena_v_remap, tai_arena_v_free,
-    tai_arena_v_empty_cache, tai_arena_v_trim, tai_arena_v_stats, tai_arena_v_device, tai_arena_v_dispose, tai_arena_v_destroy,
-    tai_arena_v_describe
-};
+static const ta_allocator_vtable tai_arena_vtable = {sizeof(ta_allocator_vtable), "arena",
+                                                     tai_arena_v_alloc,           tai_arena_v_resize,
+                                                     tai_arena_v_remap,           tai_arena_v_free,
+                                                     tai_arena_v_empty_cache,     tai_arena_v_trim,
+                                                     tai_arena_v_stats,           tai_arena_v_device,
+                                                     tai_arena_v_dispose,         tai_arena_v_destroy,
+                                                     tai_arena_v_describe};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_arena_allocator(ta_arena *arena)
 {
@@ -7323,7 +7426,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_create(const ta_arena_desc *desc, ta
     arena->desc.chunk_bytes = arena->desc.chunk_bytes != 0 ? arena->desc.chunk_bytes : (size_t)1 << 20;
     result = tai_common_init(&arena->common, arena, arena->desc.budget, arena->desc.backend, arena->desc.limit_bytes,
                              arena->desc.name != NULL ? arena->desc.name : "arena", arena->desc.single_threaded);
-    if (result == TA_OK && !tai_table_init(&arena->table, count * sizeof(tai_arena_block), 1024 * sizeof(tai_arena_block))) {
+    if (result == TA_OK &&
+        !tai_table_init(&arena->table, count * sizeof(tai_arena_block), 1024 * sizeof(tai_arena_block))) {
         result = TA_ERROR_RECORDS;
         if (arena->common.budget_owned) {
             (void)ta_budget_destroy(arena->common.budget);
@@ -7357,7 +7461,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_destroy(ta_arena *arena)
     return result;
 }
 
-TENSORALLOC_DEF void *ta_arena_alloc_aligned(ta_arena *arena, size_t size_bytes, size_t alignment_bytes, ta_result *result)
+TENSORALLOC_DEF void *ta_arena_alloc_aligned(ta_arena *arena, size_t size_bytes, size_t alignment_bytes,
+                                             ta_result *result)
 {
     ta_request request;
     if (arena == NULL) {
@@ -7449,6 +7554,7 @@ TENSORALLOC_DEF ta_result ta_arena_reset(ta_arena *arena, size_t retain_bytes)
   [TA:DIRECT] pass-through: one backend segment per block, nothing kept. Records in a chained hash.
   Uses: ARENA-IMPL (common part), BLOCKS (tables).
   Locks: the gate, left around calls of the backend.
+  Invariants: exactly the live records are in chains; reserved = the segments of all records that are not vacant.
   -------------------------------------------------------------------------------------------------------*/
 typedef struct tai_direct_block {
     uintptr_t addr;
@@ -7483,7 +7589,8 @@ static TAI_COLD int tai_direct_room(ta_direct *direct)
 {
     uint32_t bits = direct->chain_bits + 1, i;
     uint32_t *larger;
-    if (direct->vacant == 0 && !tai_table_ensure(&direct->table, ((size_t)direct->end + 1) * sizeof(tai_direct_block))) {
+    if (direct->vacant == 0 &&
+        !tai_table_ensure(&direct->table, ((size_t)direct->end + 1) * sizeof(tai_direct_block))) {
         return 0;
     }
     if (direct->live_count < (uint32_t)1 << direct->chain_bits) {
@@ -7560,8 +7667,8 @@ static void tai_direct_record_drop(ta_direct *direct, uint32_t index)
     direct->vacant = index;
 }
 
-/* The segment of a record that never became live goes back; if the backend refuses, the record keeps it (pending, counted
-   as cached) for a later trim or dispose. Returns the bytes that went. Outside the gate. */
+/* The segment of a record that never became live goes back; if the backend refuses, the record keeps it (pending,
+   counted as cached) for a later trim or dispose. Returns the bytes that went. Outside the gate. */
 static size_t tai_direct_give_segment(ta_direct *direct, uint32_t index)
 {
     tai_common *common = &direct->common;
@@ -7583,7 +7690,8 @@ static size_t tai_direct_give_segment(ta_direct *direct, uint32_t index)
 }
 
 /* A segment for a busy record. Outside the gate. */
-static ta_result tai_direct_take_segment(ta_direct *direct, uint32_t index, size_t bytes, size_t alignment, uint32_t flags)
+static ta_result tai_direct_take_segment(ta_direct *direct, uint32_t index, size_t bytes, size_t alignment,
+                                         uint32_t flags)
 {
     tai_common *common = &direct->common;
     tai_direct_block *block = &direct->blocks[index];
@@ -7630,7 +7738,8 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     }
     block = &direct->blocks[index];
     bytes = request->size_bytes + (alignment > common->info.granularity_bytes ? alignment : 0);
-    why = tai_direct_take_segment(direct, index, tai_round_up(bytes, common->info.granularity_bytes), alignment, request->flags);
+    why = tai_direct_take_segment(direct, index, tai_round_up(bytes, common->info.granularity_bytes), alignment,
+                                  request->flags);
     if (why != TA_OK) {
         tai_gate_enter(&common->gate, NULL);
         tai_direct_record_drop(direct, index);
@@ -7654,7 +7763,8 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     block->next = *chain;
     *chain = index;
     direct->live_count++;
-    tai_common_count_alloc(common, request->size_bytes, block->segment_bytes - (size_t)(block->addr - block->segment));
+    tai_common_count_alloc(common, request->size_bytes,
+                           block->segment_bytes - (size_t)(block->addr - block->segment));
     common->miss_count++;
     tai_gate_leave(&common->gate, NULL);
     if (result != NULL) {
@@ -7675,7 +7785,8 @@ static void tai_direct_remove(ta_direct *direct, uint32_t index)
     block->generation++;
     direct->live_count--;
     direct->common.reserved -= block->segment_bytes;
-    tai_common_count_free(&direct->common, block->requested, block->segment_bytes - (size_t)(block->addr - block->segment));
+    tai_common_count_free(&direct->common, block->requested,
+                          block->segment_bytes - (size_t)(block->addr - block->segment));
     tai_direct_record_drop(direct, index);
 }
 
@@ -7713,7 +7824,8 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
     if (result == TA_OK && stream != was.stream) {
         result = tai_direct_wait(common, stream);
     }
-    if (result == TA_OK && common->backend.vtable->free(common->backend.self, (void *)was.segment, was.segment_bytes) != TA_OK) {
+    if (result == TA_OK &&
+        common->backend.vtable->free(common->backend.self, (void *)was.segment, was.segment_bytes) != TA_OK) {
         result = TA_ERROR_BACKEND;
     }
     tai_gate_enter(&common->gate, NULL);
@@ -7832,7 +7944,8 @@ static ta_result tai_direct_v_dispose(void *self)
     for (i = 1; i < direct->end; i++) {
         if (direct->blocks[i].state != TAI_VACANT) {
             (void)tai_direct_wait(common, direct->blocks[i].stream);
-            (void)common->backend.vtable->free(common->backend.self, (void *)direct->blocks[i].segment, direct->blocks[i].segment_bytes);
+            (void)common->backend.vtable->free(common->backend.self, (void *)direct->blocks[i].segment,
+                                               direct->blocks[i].segment_bytes);
         }
     }
     tai_common_dispose(common);
@@ -7877,11 +7990,13 @@ static ta_result tai_direct_v_describe(void *self, const void *ptr, ta_block_inf
     return result;
 }
 
-static const ta_allocator_vtable tai_direct_vtable = {
-    sizeof(ta_allocator_vtable), "direct", tai_direct_v_alloc, tai_direct_v_resize, tai_direct_v_remap, tai_direct_v_free,
-    tai_direct_v_empty_cache, tai_direct_v_trim, tai_direct_v_stats, tai_direct_v_device, tai_direct_v_dispose,
-    tai_direct_v_destroy, tai_direct_v_describe
-};
+static const ta_allocator_vtable tai_direct_vtable = {sizeof(ta_allocator_vtable), "direct",
+                                                      tai_direct_v_alloc,          tai_direct_v_resize,
+                                                      tai_direct_v_remap,          tai_direct_v_free,
+                                                      tai_direct_v_empty_cache,    tai_direct_v_trim,
+                                                      tai_direct_v_stats,          tai_direct_v_device,
+                                                      tai_direct_v_dispose,        tai_direct_v_destroy,
+                                                      tai_direct_v_describe};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_direct_allocator(ta_direct *direct)
 {
@@ -7910,7 +8025,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_direct_create(const ta_direct_desc *desc, 
         return TA_ERROR_RECORDS;
     }
     memset(direct, 0, sizeof *direct);
-    result = tai_common_init(&direct->common, direct, d.budget, d.backend, d.limit_bytes, d.name != NULL ? d.name : "direct", 0);
+    result = tai_common_init(&direct->common, direct, d.budget, d.backend, d.limit_bytes,
+                             d.name != NULL ? d.name : "direct", 0);
     if (result != TA_OK) {
         TENSORALLOC_FREE(direct);
         return result;
@@ -7964,10 +8080,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_direct_destroy(ta_direct *direct)
 /*---------------------------------------------------------------------------------------------------------
   [TA:ALLOCATOR-IMPL] calls through the table, buffers, and an allocator as a backend.
   Uses: nothing but the public interface.
+  Invariants: no state.
   -------------------------------------------------------------------------------------------------------*/
 static int tai_allocator_ok(ta_allocator allocator)
 {
-    return allocator.vtable != NULL && allocator.self != NULL && allocator.vtable->struct_bytes == sizeof(ta_allocator_vtable);
+    return allocator.vtable != NULL && allocator.self != NULL &&
+           allocator.vtable->struct_bytes == sizeof(ta_allocator_vtable);
 }
 
 TENSORALLOC_DEF void *ta_allocator_alloc(ta_allocator allocator, const ta_request *request, ta_result *result)
@@ -7978,8 +8096,8 @@ TENSORALLOC_DEF void *ta_allocator_alloc(ta_allocator allocator, const ta_reques
     return allocator.vtable->alloc(allocator.self, request, result);
 }
 
-TENSORALLOC_DEF ta_result ta_allocator_free(ta_allocator allocator, void *ptr, size_t size_bytes, size_t alignment_bytes,
-                                            ta_stream stream)
+TENSORALLOC_DEF ta_result ta_allocator_free(ta_allocator allocator, void *ptr, size_t size_bytes,
+                                            size_t alignment_bytes, ta_stream stream)
 {
     if (!tai_allocator_ok(allocator)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -7987,7 +8105,8 @@ TENSORALLOC_DEF ta_result ta_allocator_free(ta_allocator allocator, void *ptr, s
     return allocator.vtable->free(allocator.self, ptr, size_bytes, alignment_bytes, stream);
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_resize_in_place(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes)
+TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_resize_in_place(ta_allocator allocator, void *ptr, size_t old_bytes,
+                                                                size_t new_bytes)
 {
     if (!tai_allocator_ok(allocator)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -7995,7 +8114,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_resize_in_place(ta_allocator all
     return allocator.vtable->resize_in_place(allocator.self, ptr, old_bytes, new_bytes);
 }
 
-TENSORALLOC_DEF TAI_COLD void *ta_allocator_remap(ta_allocator allocator, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
+TENSORALLOC_DEF TAI_COLD void *ta_allocator_remap(ta_allocator allocator, void *ptr, size_t old_bytes,
+                                                  size_t new_bytes, ta_result *result)
 {
     if (!tai_allocator_ok(allocator)) {
         return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
@@ -8008,7 +8128,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_empty_cache(ta_allocator allocat
     return tai_allocator_ok(allocator) ? allocator.vtable->empty_cache(allocator.self) : TA_ERROR_INVALID_ARGUMENT;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_trim(ta_allocator allocator, size_t keep_bytes, size_t *out_released_bytes)
+TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_trim(ta_allocator allocator, size_t keep_bytes,
+                                                     size_t *out_released_bytes)
 {
     if (!tai_allocator_ok(allocator)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -8018,12 +8139,14 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_trim(ta_allocator allocator, siz
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_get_stats(ta_allocator allocator, ta_stats *out)
 {
-    return tai_allocator_ok(allocator) && out != NULL ? allocator.vtable->stats(allocator.self, out) : TA_ERROR_INVALID_ARGUMENT;
+    return tai_allocator_ok(allocator) && out != NULL ? allocator.vtable->stats(allocator.self, out)
+                                                      : TA_ERROR_INVALID_ARGUMENT;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_get_device(ta_allocator allocator, ta_device *out)
 {
-    return tai_allocator_ok(allocator) && out != NULL ? allocator.vtable->device(allocator.self, out) : TA_ERROR_INVALID_ARGUMENT;
+    return tai_allocator_ok(allocator) && out != NULL ? allocator.vtable->device(allocator.self, out)
+                                                      : TA_ERROR_INVALID_ARGUMENT;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_dispose(ta_allocator allocator)
@@ -8146,7 +8269,8 @@ static const ta_backend_vtable tai_upstream_vtable = {
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator, size_t granularity_bytes, ta_backend *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator,
+                                                       size_t granularity_bytes, ta_backend *out)
 {
     ta_device device;
     ta_result result;
@@ -8171,6 +8295,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_backend_upstream(ta_upstream *state, ta_al
 /*---------------------------------------------------------------------------------------------------------
   [TA:TENSOR-IMPL] dtypes, shapes, strides. Pure but for create and destroy.
   Uses: ALLOCATOR-IMPL.
+  Invariants: no state.
   -------------------------------------------------------------------------------------------------------*/
 TENSORALLOC_DEF size_t ta_dtype_size(ta_dtype dtype)
 {
@@ -8262,11 +8387,13 @@ TENSORALLOC_DEF ta_result ta_strides_row_major(const int64_t *dims, int rank, in
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_shape_offset(const int64_t *dims, const int64_t *strides, const int64_t *index, int rank, int64_t *out)
+TENSORALLOC_DEF ta_result ta_shape_offset(const int64_t *dims, const int64_t *strides, const int64_t *index,
+                                          int rank, int64_t *out)
 {
     int64_t offset = 0;
     int i;
-    if (out == NULL || rank < 0 || rank > TA_RANK_MAX || (rank != 0 && (dims == NULL || strides == NULL || index == NULL))) {
+    if (out == NULL || rank < 0 || rank > TA_RANK_MAX ||
+        (rank != 0 && (dims == NULL || strides == NULL || index == NULL))) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     for (i = 0; i < rank; i++) {
@@ -8368,10 +8495,13 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
 /*---------------------------------------------------------------------------------------------------------
   [TA:REPORT] text for people.
   Uses: the public interface, snprintf.
+  Invariants: no state, no allocation.
   -------------------------------------------------------------------------------------------------------*/
 TENSORALLOC_DEF TAI_COLD double ta_stats_hit_rate(const ta_stats *stats)
 {
-    return stats == NULL || stats->allocation_count == 0 ? 0.0 : (double)stats->hit_count / (double)stats->allocation_count;
+    return stats == NULL || stats->allocation_count == 0
+               ? 0.0
+               : (double)stats->hit_count / (double)stats->allocation_count;
 }
 
 /* A size with its unit, 4 digits: "1.500 MiB". */
@@ -8400,7 +8530,8 @@ TENSORALLOC_DEF TAI_COLD size_t ta_report(ta_allocator allocator, char *text, si
     if ((text == NULL && text_bytes != 0) || ta_allocator_get_stats(allocator, &s) != TA_OK) {
         return 0;
     }
-    length = snprintf(text, text_bytes,
+    length = snprintf(
+        text, text_bytes,
         "%s: %s in use in %llu blocks (%s requested, %s wasted), %s cached, %s reserved (peak %s)\n"
         "  allocations %llu, frees %llu, hit rate %.2f %% (%llu grew, %llu recommitted), failures %llu\n"
         "  thread caches %llu B, pending %llu B, trimmed %llu B, address range %llu MiB, records %s\n",
@@ -8408,9 +8539,10 @@ TENSORALLOC_DEF TAI_COLD size_t ta_report(ta_allocator allocator, char *text, si
         tai_size_text(s.requested_bytes, a[1], sizeof a[1]), tai_size_text(s.wasted_bytes, a[2], sizeof a[2]),
         tai_size_text(s.cached_bytes, a[3], sizeof a[3]), tai_size_text(s.reserved_bytes, a[4], sizeof a[4]),
         tai_size_text(s.peak_reserved_bytes, a[5], sizeof a[5]), (unsigned long long)s.allocation_count,
-        (unsigned long long)s.deallocation_count, 100.0 * ta_stats_hit_rate(&s), (unsigned long long)s.miss_grow_count,
-        (unsigned long long)s.miss_recommit_count, (unsigned long long)s.failure_count,
-        (unsigned long long)s.thread_cached_bytes, (unsigned long long)s.pending_bytes, (unsigned long long)s.trimmed_bytes,
+        (unsigned long long)s.deallocation_count, 100.0 * ta_stats_hit_rate(&s),
+        (unsigned long long)s.miss_grow_count, (unsigned long long)s.miss_recommit_count,
+        (unsigned long long)s.failure_count, (unsigned long long)s.thread_cached_bytes,
+        (unsigned long long)s.pending_bytes, (unsigned long long)s.trimmed_bytes,
         (unsigned long long)(s.address_range_bytes >> 20), tai_size_text(s.record_bytes, a[6], sizeof a[6]));
     return length > 0 ? (size_t)length : 0;
 }
@@ -8425,17 +8557,22 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
     tai_size_text(failure->requested_bytes, size, sizeof size);
     switch ((int)failure->result) {
     case TA_ERROR_LIMIT:
-        length = snprintf(text, text_bytes, "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)", size,
-                          tai_size_text(failure->limit_bytes, a, sizeof a), tai_size_text(failure->budget_used_bytes, b, sizeof b),
+        length = snprintf(text, text_bytes,
+                          "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)", size,
+                          tai_size_text(failure->limit_bytes, a, sizeof a),
+                          tai_size_text(failure->budget_used_bytes, b, sizeof b),
                           tai_size_text(failure->reserved_bytes, c, sizeof c));
         break;
     case TA_ERROR_FRAGMENTED:
-        length = snprintf(text, text_bytes, "%s do not fit in one piece: %s are free, the largest free block has %s", size,
-                          tai_size_text(failure->free_bytes, a, sizeof a), tai_size_text(failure->largest_free_bytes, b, sizeof b));
+        length =
+            snprintf(text, text_bytes, "%s do not fit in one piece: %s are free, the largest free block has %s",
+                     size, tai_size_text(failure->free_bytes, a, sizeof a),
+                     tai_size_text(failure->largest_free_bytes, b, sizeof b));
         break;
     case TA_ERROR_OUT_OF_MEMORY:
     case TA_ERROR_BACKEND:
-        length = snprintf(text, text_bytes, "%s do not fit: the backend refused (code %lld) with %s reserved, %s of it in use", size,
+        length = snprintf(text, text_bytes,
+                          "%s do not fit: the backend refused (code %lld) with %s reserved, %s of it in use", size,
                           (long long)failure->backend_code, tai_size_text(failure->reserved_bytes, a, sizeof a),
                           tai_size_text(failure->in_use_bytes, b, sizeof b));
         break;
@@ -8498,71 +8635,102 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
   [TA:MANUAL]
 
   1. How the pool works
-     Requests up to thread_cache_block_bytes (64 KiB) are rounded to size classes (8 per doubling) and served from the calling thread's
-     cache: a stack of records per class. A hit takes no lock and no atomic read-modify-write. What a cache holds is bounded by
-     thread_cache_bytes (1 MiB) per thread, counts as cached, and goes back when the thread exits or calls ta_pool_thread_flush.
-     Larger requests, and what caches do not have, go to a heap: best fit, lowest address among equals, free neighbours merged at once,
-     and the end of the range taken only if nothing else fits. So placement is a function of the set of live blocks alone: a training
+     Requests up to thread_cache_block_bytes (64 KiB) are rounded to size classes (8 per doubling) and served from the
+     calling thread's
+     cache: a stack of records per class. A hit takes no lock and no atomic read-modify-write. What a cache holds is
+     bounded by
+     thread_cache_bytes (1 MiB) per thread, counts as cached, and goes back when the thread exits or calls
+     ta_pool_thread_flush.
+     Larger requests, and what caches do not have, go to a heap: best fit, lowest address among equals, free
+     neighbours merged at once,
+     and the end of the range taken only if nothing else fits. So placement is a function of the set of live blocks
+     alone: a training
      step that repeats comes back to the same addresses, and reserved stays within a few percent of the live peak.
-     There are three heaps, each with its own address range: up to 1 KiB, up to thread_cache_block_bytes, and above. Blocks that sit in
-     thread caches therefore never stand between large blocks. (A backend with one bounded range has one heap for all sizes.)
-     Records of blocks lie outside the managed memory, which is never read or written (but for zeroing): host and device share all
+     There are three heaps, each with its own address range: up to 1 KiB, up to thread_cache_block_bytes, and above.
+     Blocks that sit in
+     thread caches therefore never stand between large blocks. (A backend with one bounded range has one heap for all
+     sizes.)
+     Records of blocks lie outside the managed memory, which is never read or written (but for zeroing): host and
+     device share all
      code, and a buffer overflow in your program cannot break the heap.
 
   2. Threads
-     ta_pool, ta_arena, ta_direct, ta_budget: any thread, any function, at any time, except where a function says "no other thread may
+     ta_pool, ta_arena, ta_direct, ta_budget: any thread, any function, at any time, except where a function says "no
+     other thread may
      be in a call" (clear, check, dispose, destroy). With single_threaded: one thread at a time.
-     The short lock of a pool leans to the thread that uses it most: that thread enters with plain stores, others withdraw the favour
-     first (a barrier on all threads: membarrier, FlushProcessWriteBuffers; where there is none, nobody is favoured). It is never held
+     The short lock of a pool leans to the thread that uses it most: that thread enters with plain stores, others
+     withdraw the favour
+     first (a barrier on all threads: membarrier, FlushProcessWriteBuffers; where there is none, nobody is favoured).
+     It is never held
      while a backend or a callback runs, so callbacks may use the pool that calls them.
-     Freeing in another thread than the one that allocated is normal: the block goes to the freeing thread's cache, which is bounded.
-     Threads that are still in a call when ta_pool_destroy runs: undefined. Threads that are not, but used the pool before, may exit at
+     Freeing in another thread than the one that allocated is normal: the block goes to the freeing thread's cache,
+     which is bounded.
+     Threads that are still in a call when ta_pool_destroy runs: undefined. Threads that are not, but used the pool
+     before, may exit at
      any time, also at that very moment.
 
   3. Processes
-     After fork a child may use only allocators that it creates: older ones answer TA_ERROR_FORKED, since a thread of the parent may have
-     been inside them. Single-threaded ones go on working. At exit nothing runs. Before dlclose of a library that contains the
+     After fork a child may use only allocators that it creates: older ones answer TA_ERROR_FORKED, since a thread of
+     the parent may have
+     been inside them. Single-threaded ones go on working. At exit nothing runs. Before dlclose of a library that
+     contains the
      implementation: destroy the pools, end the threads, call ta_process_detach.
      Two copies of the implementation in one program (TENSORALLOC_STATIC in two libraries) can share a pool.
 
   4. Limits and running out of memory
-     A limit belongs to a budget; several allocators over one budget share it. reserved never exceeds it, not for a moment. When memory is
-     needed and the budget or the backend says no, the pool climbs a ladder: this thread's caches, blocks that wait for other streams, free
-     memory of siblings over the same budget, its own free pages, on_out_of_memory, and then the error. The result says why:
+     A limit belongs to a budget; several allocators over one budget share it. reserved never exceeds it, not for a
+     moment. When memory is
+     needed and the budget or the backend says no, the pool climbs a ladder: this thread's caches, blocks that wait
+     for other streams, free
+     memory of siblings over the same budget, its own free pages, on_out_of_memory, and then the error. The result
+     says why:
        TA_ERROR_LIMIT          the budget is used up: free something, or raise it
        TA_ERROR_OUT_OF_MEMORY  the backend refused: ta_failure.backend_code has its own code
        TA_ERROR_FRAGMENTED     enough bytes are free in a bounded backend, but not in one piece
        TA_ERROR_RECORDS        no memory or room for bookkeeping: raise block_count_max
-     What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_pool_get_failure keeps the last failure,
+     What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_pool_get_failure keeps
+     the last failure,
      ta_failure_report makes a sentence of it. On failure nothing has changed, in any function.
 
   5. Giving memory back
-     Nothing goes back by itself, except above cached_bytes_max, and when one heap grows while another is mostly idle and the pool would
-     take notably more than it ever needed. ta_pool_trim gives whole free pages back, the highest first, anywhere; their addresses are
+     Nothing goes back by itself, except above cached_bytes_max, and when one heap grows while another is mostly idle
+     and the pool would
+     take notably more than it ever needed. ta_pool_trim gives whole free pages back, the highest first, anywhere;
+     their addresses are
      committed again when the heap needs them (counted as miss_recommit_count). Segments go back whole.
 
   6. Streams
-     Backends without TA_CAP_ORDERED (the host) ignore streams. With it a freed block is reused at once on its home stream (work there is
-     in order), by others only after the work is known to be finished, or with a wait that the device carries out (stealing). Work on another
-     stream that uses a block is announced with ta_pool_record_use before the block is freed. Arenas do not follow streams: after a rewind
-     or reset the next user's stream must be ordered after the last one's; memory goes back to the backend only after all work.
+     Backends without TA_CAP_ORDERED (the host) ignore streams. With it a freed block is reused at once on its home
+     stream (work there is
+     in order), by others only after the work is known to be finished, or with a wait that the device carries out
+     (stealing). Work on another
+     stream that uses a block is announced with ta_pool_record_use before the block is freed. Arenas do not follow
+     streams: after a rewind
+     or reset the next user's stream must be ordered after the last one's; memory goes back to the backend only after
+     all work.
 
   7. Your own backend
-     Fill a ta_backend_vtable; each entry's contract stands at its declaration, ta_backend_check looks for gaps. Segments are enough; with ranges
-     the heap grows in place. ta_backend_fixed carves a buffer of yours; ta_backend_upstream takes segments from any allocator.
+     Fill a ta_backend_vtable; each entry's contract stands at its declaration, ta_backend_check looks for gaps.
+     Segments are enough; with ranges
+     the heap grows in place. ta_backend_fixed carves a buffer of yours; ta_backend_upstream takes segments from any
+     allocator.
 
   8. Bad calls
-     Foreign, interior, stale and doubly freed pointers get their result code and change nothing, in all builds, as long as the place was not
-     handed out again; ta_buffer carries a generation and is told apart even then. Two threads that free one block at the very same moment
+     Foreign, interior, stale and doubly freed pointers get their result code and change nothing, in all builds, as
+     long as the place was not
+     handed out again; ta_buffer carries a generation and is told apart even then. Two threads that free one block at
+     the very same moment
      are told apart for certain with TENSORALLOC_CHECKED; without it the block may end up in two caches.
 
   9. Where the specified names live
      IMemoryAllocator: Allocate, Free, CacheSize, AllocatedSize, EmptyCache, Device, Dispose
-                          ta_allocator_alloc_buffer, _free_buffer, ta_stats.cached_bytes, .reserved_bytes, _empty_cache, _get_device, _dispose
+                          ta_allocator_alloc_buffer, _free_buffer, ta_stats.cached_bytes, .reserved_bytes,
+                          _empty_cache, _get_device, _dispose
      IMemoryBuffer: Size, IsValid, Dispose
                           ta_buffer.size_bytes, ta_allocator_check_buffer, ta_allocator_free_buffer
      TensorAllocator, PoolAllocator: init, deinit, allocator, alloc(T, n), free, clear, getStats, Config
-                          ta_pool_create, _destroy, _allocator, TA_POOL_NEW, _free, _clear, _get_stats, ta_pool_desc / ta_pool_desc_spec
+                          ta_pool_create, _destroy, _allocator, TA_POOL_NEW, _free, _clear, _get_stats, ta_pool_desc /
+                          ta_pool_desc_spec
      BufferPool: get, getAligned, getOrAlloc, put, putAligned, clear, buckets 0 to 20
                           ta_pool_get, _get_aligned, _get_or_alloc, _put, _put_aligned, _clear, _get_bucket_stats
      std.mem.Allocator: alloc, resize, remap, free
@@ -8575,25 +8743,42 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
   10. Versions (semantic versioning at source level; the last ten)
      0.1.0  the core: backends, budgets, pool, arena, direct, tensors, statistics
 
-  LICENCE: your choice of the two.
-  ----------------------------------------------------------------------------------------------------------
-  MIT License. Copyright (c) 2026 the tensoralloc.h authors
-  Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files (the
-  "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish,
-  distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished to do so, subject to
-  the following conditions: The above copyright notice and this permission notice shall be included in all copies or substantial portions
-  of the Software. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
-  WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE
-  LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
-  CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-  ----------------------------------------------------------------------------------------------------------
-  The Unlicense. This is free and unencumbered software released into the public domain. Anyone is free to copy, modify, publish, use,
-  compile, sell, or distribute this software, either in source code form or as a compiled binary, for any purpose, commercial or
-  non-commercial, and by any means. In jurisdictions that recognize copyright laws, the author or authors of this software dedicate any and
-  all copyright interest in the software to the public domain. We make this dedication for the benefit of the public at large and to the
-  detriment of our heirs and successors. We intend this dedication to be an overt act of relinquishment in perpetuity of all present and
-  future rights to this software under copyright law. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED,
-  INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
-  AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR
-  IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. For more information: https://unlicense.org
+  tensoralloc.h is available under either of the two licences below; choose the one you prefer.
+
+  ------------------------------------------------------------------------------
+  ALTERNATIVE A - MIT License
+
+  Copyright (c) the tensoralloc.h authors
+
+  Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+  documentation files (the "Software"), to deal in the Software without restriction, including without limitation
+  the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and
+  to permit persons to whom the Software is furnished to do so, subject to the following conditions:
+
+  The above copyright notice and this permission notice shall be included in all copies or substantial portions of
+  the Software.
+
+  THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO
+  THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+  AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF
+  CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER
+  DEALINGS IN THE SOFTWARE.
+
+  ------------------------------------------------------------------------------
+  ALTERNATIVE B - Unlicense (public domain, www.unlicense.org)
+
+  This is free and unencumbered software released into the public domain.
+
+  Anyone is free to copy, modify, publish, use, compile, sell, or distribute this software, either in source code
+  form or as a compiled binary, for any purpose, commercial or non-commercial, and by any means.
+
+  In jurisdictions that recognize copyright laws, the author or authors of this software dedicate any and all
+  copyright interest in the software to the public domain. We make this dedication for the benefit of the public
+  at large and to the detriment of our heirs and successors. We intend this dedication to be an overt act of
+  relinquishment in perpetuity of all present and future rights to this software under copyright law.
+
+  THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO
+  THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+  AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+  OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
   =======================================================================================================*/
