@@ -299,7 +299,7 @@ typedef struct ta_backend_info {
     uint32_t caps;                /* TA_CAP_* */
     ta_device device;
     size_t granularity_bytes;     /* power of two: segments and commits are multiples of it */
-    size_t alignment_bytes;       /* power of two >= 16: alignment and step of blocks (host 64, CUDA 256) */
+    size_t alignment_bytes;       /* power of two >= 64: alignment and step of blocks (host 64, CUDA 256) */
     size_t range_bytes_max;       /* TA_CAP_RANGES: sum of all reservations; 0: plenty */
 } ta_backend_info;
 
@@ -529,14 +529,16 @@ typedef struct ta_pool_desc {
     size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole; 0: always split */
     size_t thread_cache_bytes;       /* what one thread may hold; 0: 1 MiB */
     size_t thread_cache_block_bytes; /* largest block that thread caches hold, up to 64 KiB; 0: 64 KiB */
-    size_t range_bytes;              /* addresses to reserve; 0: 4 x physical memory, at most 256 GiB */
+    size_t range_bytes;              /* addresses to reserve, less where they are scarce; 0: 4 x physical
+                                        memory, at most 256 GiB */
     size_t block_count_max;          /* records to reserve addresses for; 0: 16 Mi (64 Ki without virtual memory) */
     uint32_t classes_per_doubling;   /* of what thread caches hold: 1, 2, 4 or 8; 0: 8 */
     ta_huge_pages huge_pages;        /* default: on for blocks above 1 KiB */
     int disable_thread_caches;       /* every call goes to the heap */
     int disable_ranges;              /* segments even where the backend has ranges */
     int disable_stealing;            /* TA_CAP_ORDERED: never take a block from another stream with a wait */
-    int single_threaded;             /* one thread at a time: no locks; peak in use is exact */
+    int single_threaded;             /* one thread at a time: no locks, peak in use is exact; siblings of
+                                        its budget cannot make it give memory back */
     int zeroed;                      /* every allocation reads as zero */
     const char *name;                /* copied, 31 bytes at most; NULL: "pool" */
     ta_event_fn on_event;            /* NULL: none. With it the pool shows every call and keeps no thread caches */
@@ -1788,7 +1790,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_backend_check(ta_backend backend)
     memset(&info, 0, sizeof info);
     t->info(backend.self, &info);
     if (!tai_is_power_of_two(info.granularity_bytes) || !tai_is_power_of_two(info.alignment_bytes) ||
-        info.alignment_bytes < 16 || info.alignment_bytes > info.granularity_bytes) {
+        info.alignment_bytes < 64 || info.alignment_bytes > info.granularity_bytes) {
         return TA_ERROR_INVALID_ARGUMENT;
     }
     if ((info.caps & TA_CAP_SEGMENTS) != 0 && (t->alloc == NULL || t->free == NULL)) {
@@ -1827,6 +1829,16 @@ static ta_result tai_backend_copy(ta_backend backend, void *dst, const void *src
     }
     memcpy(dst, src, size);
     return TA_OK;
+}
+
+/* Whether 8 x size addresses could be had: who takes a size only then never takes the last ones of the process. */
+static TAI_COLD int tai_backend_has_room(ta_backend backend, size_t size, size_t alignment)
+{
+    void *ptr = NULL;
+    if (size > SIZE_MAX / 8 || backend.vtable->reserve(backend.self, size * 8, alignment, 0, &ptr) != TA_OK) {
+        return 0;
+    }
+    return backend.vtable->release(backend.self, ptr, size * 8) == TA_OK;
 }
 
 static TAI_COLD int64_t tai_backend_code(ta_backend backend)
@@ -2311,7 +2323,7 @@ TAI_INLINE size_t tai_space_used(const tai_space *space)
 }
 
 /* ---- bins */
-/* Bin of a size >= 16: 16 steps per doubling. */
+/* Bin of a size >= 16 (blocks have at least 64): 16 steps per doubling. */
 TAI_INLINE uint32_t tai_bin_of(size_t size)
 {
     uint32_t shift = tai_high_bit((uint64_t)size) - 4;
@@ -3091,7 +3103,9 @@ static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t w
     }
     least = least < need ? need : least;
     for (size = want < least ? least : want; size >= least && need != 0; size = tai_round_down(size / 2, align)) {
-        result = space->backend.vtable->reserve(space->backend.self, size, align, space->heaps[heap].flags, &ptr);
+        if (size == least || size <= ((size_t)64 << 20) || tai_backend_has_room(space->backend, size, align)) {
+            result = space->backend.vtable->reserve(space->backend.self, size, align, space->heaps[heap].flags, &ptr);
+        }
         if (result == TA_OK || size == least) {
             break;
         }
@@ -4139,6 +4153,10 @@ static TAI_COLD void tai_thread_exit(tai_slot *list)
             tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
             tai_gate_leave(&pool->space.gate, NULL);
+        } else { /* the pool is letting go of it at this moment, or has done so */
+            while (TENSORALLOC_LOAD_ACQUIRE(&slot->state) != TAI_SLOT_DETACHED) {
+                tai_yield();
+            }
         }
         TENSORALLOC_FREE(slot);
     }
@@ -4857,7 +4875,7 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
 {
     ta_pool *pool = (ta_pool *)self;
     size_t cached;
-    if (pool->disposed) {
+    if (pool->disposed || pool->single_slot != NULL) { /* its own thread may be inside */
         return 0;
     }
     if (pool->space.ordered) {
@@ -4927,7 +4945,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
         if (*result == TA_ERROR_RECORDS) {
             return 0;
         }
-        if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || pool->sealed) {
+        if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&pool->sealed)) {
             *result = (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
         } else if (index != 0) {
             tai_pool_balance(pool, plan, slot);
@@ -5073,6 +5091,9 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
             why = tai_pool_finish(pool, index, request, &plan, missed, me);
         }
         if (index == 0 || why != TA_OK) {
+            if (pool->desc.cached_bytes_max != TA_UNLIMITED) {
+                tai_pool_keep_cap(pool, slot);
+            }
             return tai_fail_null(tai_pool_fail(pool, request, &plan, why, me), result);
         }
         tai_pool_event(pool, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan.size, request->stream,
@@ -5722,7 +5743,7 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
     tai_gate_enter(&pool->space.gate, me);
     result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes);
     tai_gate_leave(&pool->space.gate, me);
-    if (result == TA_ERROR_WOULD_MOVE && !pool->sealed &&
+    if (result == TA_ERROR_WOULD_MOVE && !TENSORALLOC_LOAD_RELAXED(&pool->sealed) &&
         tai_pool_extend_tail(pool, ptr, new_bytes, me, &bytes) == TA_OK) {
         tai_gate_enter(&pool->space.gate, me);
         result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes);
@@ -5733,10 +5754,11 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
     }
     if (result == TA_OK) {
         tai_pool_event(pool, TA_EVENT_RESIZE, TA_OK, ptr, new_bytes, 0, 0, NULL, 0);
-        if (pool->desc.cached_bytes_max != TA_UNLIMITED) {
-            tai_pool_keep_cap(pool, slot);
-        }
     }
+    if ((result == TA_OK || bytes != 0) && pool->desc.cached_bytes_max != TA_UNLIMITED) {
+        tai_pool_keep_cap(pool, slot);
+    }
+    tai_pool_debug(pool);
     return result;
 }
 
@@ -6826,7 +6848,10 @@ static TAI_COLD ta_result tai_arena_add_range(ta_arena *arena, size_t need)
         size = tai_round_up(size < least ? least : size, align);
     }
     for (;;) {
-        result = common->backend.vtable->reserve(common->backend.self, size, align, 0, &ptr);
+        result = TA_ERROR_OUT_OF_MEMORY;
+        if (size == least || size <= ((size_t)64 << 20) || tai_backend_has_room(common->backend, size, align)) {
+            result = common->backend.vtable->reserve(common->backend.self, size, align, 0, &ptr);
+        }
         if (result == TA_OK || size == least) {
             break;
         }
@@ -7301,7 +7326,7 @@ static TAI_COLD size_t tai_arena_reclaim(void *self, size_t want_bytes)
 {
     ta_arena *arena = (ta_arena *)self;
     size_t released, cached;
-    if (!tai_common_turn_try(&arena->common)) {
+    if (arena->common.single_threaded || !tai_common_turn_try(&arena->common)) {
         return 0;
     }
     tai_gate_enter(&arena->common.gate, NULL);

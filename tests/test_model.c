@@ -256,6 +256,7 @@ static int visit_any(void *user, const ta_block_info *info)
         sum->wrong += info->requested_bytes != 0 || b != NULL || info->committed_bytes > info->capacity_bytes;
         sum->cached_bytes += info->state == TA_BLOCK_CACHED ? info->capacity_bytes : 0;
     }
+    sum->committed_bytes += info->committed_bytes;
     from = (from + sum->page - 1) & ~(uintptr_t)(sum->page - 1);
     to &= ~(uintptr_t)(sum->page - 1);
     sum->whole_pages += info->state == TA_BLOCK_FREE && info->committed_bytes == info->capacity_bytes && from < to;

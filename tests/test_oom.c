@@ -1179,6 +1179,7 @@ static void work_with_many_pools(size_t count)
     static ta_pool *pools[MANY_POOLS];
     static unsigned char *small[MANY_POOLS], *large[MANY_POOLS];
     size_t i, wrong = 0;
+    void *others;
     for (i = 0; i < count; i++) {
         ta_result result = ta_pool_create(NULL, &pools[i]);
         wrong += result != TA_OK;
@@ -1193,6 +1194,9 @@ static void work_with_many_pools(size_t count)
         }
     }
     CHECK_EQ(wrong, 0);
+    others = malloc(32 * MIB); /* the rest of the program still finds addresses */
+    CHECK(others != NULL);
+    free(others);
     for (i = 0; i < count; i++) {
         wrong += small[i] == NULL || small[i][99] != i % 256 || large[i] == NULL || large[i][99999] != i % 256;
         wrong += pools[i] != NULL && (ta_pool_check(pools[i]) != TA_OK || ta_pool_free(pools[i], large[i]) != TA_OK);

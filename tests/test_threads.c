@@ -787,7 +787,6 @@ static void many_pools_and_many_threads(void)
     ta_pool_desc desc = plain_desc();
     meeting_init(&point, THREADS + 1);
     for (i = 0; i < POOLS; i++) {
-        desc.single_threaded = 0;
         pools[i] = new_pool(&desc);
     }
     for (i = 0; i < THREADS; i++) {
@@ -1123,11 +1122,11 @@ static void everything_at_the_same_time(void)
         churn *c;
         ta_stats s;
         uint64_t random = test_now.seed + (uint64_t)configuration;
-        int i, stop = 0, rounds = 3000 / SLOWER;
+        int i, stop = 0, rounds = 6000 / SLOWER;
         desc.disable_ranges = configuration == 1;
         desc.cached_bytes_max = configuration == 2 ? MIB : 0;
         pool = new_pool(&desc);
-        c = churns_new(2, ta_pool_allocator(pool), pool, 1000, 150 * KIB, 48);
+        c = churns_new(2, ta_pool_allocator(pool), pool, 30000, 150 * KIB, 48);
         for (i = 0; i < 2; i++) {
             c[i].stop = &stop;
             c[i].may_fail = 1; /* while it is sealed */
@@ -1180,7 +1179,7 @@ static void one_budget_for_all(void)
     allocators[0] = ta_pool_allocator(pools[0]);
     allocators[1] = ta_pool_allocator(pools[1]);
     allocators[2] = ta_arena_allocator(arena);
-    c = churns_new(5, allocators[0], NULL, 1000, 400 * KIB, 6);
+    c = churns_new(5, allocators[0], NULL, 8000, 400 * KIB, 6);
     for (i = 0; i < 5; i++) {
         c[i].allocator = allocators[i % 3];
         c[i].pool = pools[i % 3];
@@ -1322,7 +1321,7 @@ static void *rush_thread(void *argument)
 /* No turns: one thread goes in and out without pause while others come now and then, or exit, or look at the statistics. */
 static void favour_is_withdrawn_in_full_flight(void)
 {
-    int pools = 150 / SLOWER, p, i;
+    int pools = 32 / SLOWER + 1, p, i;
     uint64_t most = 0;
     for (p = 0; p < pools; p++) {
         ta_pool_desc desc = plain_desc();
@@ -1341,7 +1340,7 @@ static void favour_is_withdrawn_in_full_flight(void)
         v.pool_count = 1;
         v.allocations = 8;
         start(&thread, rush_thread, &r);
-        for (i = 0; i < 40; i++) {
+        for (i = 0; i < 30; i++) {
             uint64_t seen = LOAD(&r.ops);
             int patience = 100000;
             ta_stats s;
