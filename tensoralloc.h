@@ -182,7 +182,8 @@ typedef struct ta_request {
     size_t size_bytes;      /* > 0 */
     size_t alignment_bytes; /* power of two; 0: the backend's (64 on the host) */
     ta_stream stream;       /* home stream of the block; ignored by backends without order */
-    const char *tag;        /* NULL, or a string that lives as long as the block; shown by walks and snapshots */
+    const char *tag;        /* NULL, or a string that outlives the block, and the pool if the request may fail
+                               (ta_pool_get_failure shows it): use literals */
     uint32_t flags;         /* TA_REQUEST_* */
     uint32_t reserved;      /* 0 */
 } ta_request;
@@ -1011,6 +1012,17 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
     return TA_UNLIMITED;
 }
 
+/* Whether 16 x size addresses could be had: who takes a large size only then leaves some to the rest of the process. */
+static int tai_vm_has_room(size_t size)
+{
+    void *ptr;
+    if (size <= ((size_t)1 << 20)) {
+        return 1;
+    }
+    ptr = size > SIZE_MAX / 16 ? NULL : tai_vm_reserve(size * 16);
+    return ptr != NULL && tai_vm_release(ptr, size * 16);
+}
+
 #define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
 #else /* no address ranges: a table is a piece of memory that is whole from the beginning */
 #define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
@@ -1039,6 +1051,12 @@ static TAI_COLD int tai_vm_release(void *ptr, size_t size)
 {
     (void)size;
     TENSORALLOC_FREE(ptr);
+    return 1;
+}
+
+static TAI_COLD int tai_vm_has_room(size_t size)
+{
+    (void)size;
     return 1;
 }
 
@@ -1316,6 +1334,20 @@ static TAI_NOINLINE void tai_lock_wait(tai_lock *lock)
     #define TAI_WAIT_A_MOMENT() ((void)0)
 #else
     #define TAI_WAIT_A_MOMENT() tai_yield()
+#endif
+
+/* Tells threads apart: an address, never 0. */
+#ifdef TENSORALLOC_NO_THREADS
+static uintptr_t tai_thread_id(void)
+{
+    return 1;
+}
+#else
+static uintptr_t tai_thread_id(void)
+{
+    static TENSORALLOC_THREAD_LOCAL char mark;
+    return (uintptr_t)&mark;
+}
 #endif
 
 /* The gate: a short lock that leans to the thread that uses it most. While a thread is favoured it enters with two
@@ -1831,16 +1863,6 @@ static ta_result tai_backend_copy(ta_backend backend, void *dst, const void *src
     return TA_OK;
 }
 
-/* Whether 8 x size addresses could be had: who takes a size only then never takes the last ones of the process. */
-static TAI_COLD int tai_backend_has_room(ta_backend backend, size_t size, size_t alignment)
-{
-    void *ptr = NULL;
-    if (size > SIZE_MAX / 8 || backend.vtable->reserve(backend.self, size * 8, alignment, 0, &ptr) != TA_OK) {
-        return 0;
-    }
-    return backend.vtable->release(backend.self, ptr, size * 8) == TA_OK;
-}
-
 static TAI_COLD int64_t tai_backend_code(ta_backend backend)
 {
     ta_backend_error error;
@@ -2113,7 +2135,7 @@ static TAI_COLD int tai_table_init(tai_table *table, size_t want_bytes, size_t l
     size_t page = tai_page_bytes(), want = tai_round_up(want_bytes, page), least = tai_round_up(least_bytes, page);
     memset(table, 0, sizeof *table);
     while (table->base == NULL && want >= least && want != 0) {
-        table->base = (char *)tai_vm_reserve(want);
+        table->base = want == least || tai_vm_has_room(want) ? (char *)tai_vm_reserve(want) : NULL;
         table->reserved = want;
         want = want == least ? 0 : want / 2 < least ? least : tai_round_up(want / 2, page);
     }
@@ -2291,7 +2313,7 @@ typedef struct tai_space {
     uint32_t region_count;
     uint32_t region_room;
     uint32_t granule_shift;
-    uint32_t turn;          /* a thread is committing or decommitting */
+    uintptr_t turn;         /* the thread that is committing or decommitting; 0: nobody */
     size_t granule;
     size_t granularity;
     size_t slack;
@@ -2765,11 +2787,10 @@ static TAI_NOINLINE uint32_t tai_heap_take_bin(tai_space *space, tai_bins *bins,
     return index;
 }
 
-/* A busy block for a stream: counted, and looked at for holes. */
-TAI_INLINE void tai_heap_taken(tai_space *space, uint32_t index, uint32_t stream)
+/* A busy block, still of the stream it was free on: counted, and looked at for holes. */
+TAI_INLINE void tai_heap_taken(tai_space *space, uint32_t index)
 {
     tai_block *block = &space->blocks.at[index];
-    block->place.stream = (uint16_t)stream;
     space->used[block->place.heap] += block->size;
     if (TAI_UNLIKELY(block->place.flags != 0)) {
         const tai_region *region = space->regions[block->place.region];
@@ -2800,7 +2821,7 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
         }
     }
     if (index != 0) {
-        tai_heap_taken(space, index, stream);
+        tai_heap_taken(space, index);
         *result = TA_OK;
     }
     return index;
@@ -2977,16 +2998,27 @@ static TAI_COLD int tai_turn_try(tai_space *space, tai_holder *me)
     int got;
     tai_gate_enter(&space->gate, me);
     got = space->turn == 0;
-    space->turn = 1;
+    if (got) {
+        space->turn = tai_thread_id();
+    }
     tai_gate_leave(&space->gate, me);
     return got;
 }
 
-static TAI_COLD void tai_turn_take(tai_space *space, tai_holder *me)
+/* 0: this thread has the turn already: the backend it called, or what lies below, came back to us. */
+static TAI_COLD int tai_turn_take(tai_space *space, tai_holder *me)
 {
     while (!tai_turn_try(space, me)) {
+        int mine;
+        tai_gate_enter(&space->gate, me);
+        mine = space->turn == tai_thread_id();
+        tai_gate_leave(&space->gate, me);
+        if (mine) {
+            return 0;
+        }
         TAI_WAIT_A_MOMENT();
     }
+    return 1;
 }
 
 static TAI_COLD void tai_turn_end(tai_space *space, tai_holder *me)
@@ -3103,7 +3135,7 @@ static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t w
     }
     least = least < need ? need : least;
     for (size = want < least ? least : want; size >= least && need != 0; size = tai_round_down(size / 2, align)) {
-        if (size == least || size <= ((size_t)64 << 20) || tai_backend_has_room(space->backend, size, align)) {
+        if (space->info.range_bytes_max != 0 || space->info.device.type != TA_DEVICE_HOST || tai_vm_has_room(size)) {
             result = space->backend.vtable->reserve(space->backend.self, size, align, space->heaps[heap].flags, &ptr);
         }
         if (result == TA_OK || size == least) {
@@ -3175,6 +3207,19 @@ static TAI_COLD ta_result tai_region_commit(tai_space *space, tai_region *region
     return TA_OK;
 }
 
+/* The whole pages between what is committed and addr (a far alignment) need no memory: holes. With the turn. */
+static TAI_COLD void tai_region_skip(tai_space *space, tai_region *region, uintptr_t addr, tai_holder *me)
+{
+    uintptr_t to = region->base + tai_round_down((size_t)(addr - region->base), space->granularity);
+    tai_gate_enter(&space->gate, me);
+    if (to > region->commit_end && tai_holes_ensure(space, region, to) && tai_region_map(region, to)) {
+        uintptr_t from = region->commit_end;
+        region->commit_end = to;
+        tai_holes_set(space, region, from, to, 1);
+    }
+    tai_gate_leave(&space->gate, me);
+}
+
 /* How large the next range of a heap is to be: twice the last one. */
 static TAI_COLD size_t tai_space_chain_bytes(const tai_space *space, int heap)
 {
@@ -3228,6 +3273,7 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
     if (target <= region->commit_end) {
         return TA_OK; /* somebody gave the tail back meanwhile */
     }
+    tai_region_skip(space, region, target - size, me);
     exact = region->base + tai_round_up((size_t)(target - region->base), space->granularity);
     exact = (size_t)(exact - region->base) > region->size ? region->base + region->size : exact;
     end = tai_growth_end(space, region, target);
@@ -3302,8 +3348,10 @@ static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t 
                                              tai_holder *me, size_t *out_bytes)
 {
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
-    tai_turn_take(space, me);
     *out_bytes = 0;
+    if (!tai_turn_take(space, me)) {
+        return result;
+    }
     if (space->use_ranges) {
         result = tai_space_grow_range(space, heap, size, alignment, me, out_bytes);
     }
@@ -3323,7 +3371,9 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
     ta_result result = TA_OK;
     int more;
     *out_bytes = 0;
-    tai_turn_take(space, me);
+    if (!tai_turn_take(space, me)) {
+        return TA_ERROR_OUT_OF_MEMORY;
+    }
     region = space->regions[block->place.region]; /* the table of regions changes only with the turn */
     for (;;) {
         tai_gate_enter(&space->gate, me);
@@ -3793,16 +3843,17 @@ typedef struct tai_space_desc {
     int undivided;
 } tai_space_desc;
 
-/* 4 x physical memory up to 256 GiB, a power of two. Where addresses are scarce (32 bits, a limit on what the
-   process may map) little to begin with: ranges are chained, each twice as large as the one before. */
+/* A power of two of at least the physical memory, up to 64 GiB; little where addresses are scarce (32 bits, a limit on
+   what the process may map). It is only the beginning: ranges are chained, each twice as large as the one before, so that a
+   thousand pools find room in one process. */
 static TAI_COLD size_t tai_range_default(void)
 {
     size_t physical = tai_physical_bytes(), limit = tai_address_limit_bytes();
-    size_t cap = sizeof(size_t) > 4 ? (size_t)1 << (sizeof(size_t) > 4 ? 38 : 0) : (size_t)64 << 20;
+    size_t cap = sizeof(size_t) > 4 ? (size_t)1 << (sizeof(size_t) > 4 ? 36 : 0) : (size_t)64 << 20;
     if (limit != TA_UNLIMITED) {
         cap = limit / 8192 > 65536 ? tai_power_of_two_at_least(limit / 8192) : 65536;
     }
-    return physical >= cap / 4 ? cap : tai_power_of_two_at_least(physical * 4);
+    return physical >= cap ? cap : tai_power_of_two_at_least(physical);
 }
 
 static TAI_COLD size_t tai_block_count_default(void)
@@ -3920,7 +3971,8 @@ static TAI_COLD ta_result tai_space_init(tai_space *space, const tai_space_desc 
     tai_heaps_init(space, desc);
     result = TA_ERROR_RECORDS;
     if (tai_blocks_init(&space->blocks, count) && tai_stream_add(space, 0, &index) &&
-        (!space->ordered || (tai_table_init(&space->uses, count / 16 * sizeof(tai_use), 256 * sizeof(tai_use)) &&
+        (!space->ordered ||
+         (tai_table_init(&space->uses, (count / 16 + 256) * sizeof(tai_use), 256 * sizeof(tai_use)) &&
                              tai_table_ensure(&space->uses, sizeof(tai_use))))) {
         space->use_end = 1;
         result = tai_space_first_ranges(space);
@@ -4149,6 +4201,12 @@ static TAI_COLD void tai_thread_exit(tai_slot *list)
             ta_pool *pool = slot->pool;
             tai_gate_enter(&pool->space.gate, NULL);
             (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
+            tai_gate_leave(&pool->space.gate, NULL);
+            if (pool->desc.cached_bytes_max != TA_UNLIMITED && tai_turn_take(&pool->space, NULL)) {
+                (void)tai_space_trim(&pool->space, TAI_ALL_HEAPS, pool->desc.cached_bytes_max, NULL);
+                tai_turn_end(&pool->space, NULL);
+            }
+            tai_gate_enter(&pool->space.gate, NULL);
             tai_slot_fold(pool, slot);
             tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
@@ -4645,7 +4703,7 @@ static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, t
 
 /* Makes a busy block live. Inside the gate. */
 TAI_INLINE void tai_pool_make_live(ta_pool *pool, uint32_t index, size_t requested, const char *tag,
-                                   uint32_t class_index, size_t alignment)
+                                   uint32_t class_index, size_t alignment, uint32_t stream)
 {
     tai_block *block = &pool->space.blocks.at[index];
     block->requested = requested;
@@ -4653,6 +4711,7 @@ TAI_INLINE void tai_pool_make_live(ta_pool *pool, uint32_t index, size_t request
     block->left = 0;
     block->right = 0;
     block->place.class_index = (uint8_t)class_index;
+    block->place.stream = (uint16_t)stream;
     block->place.flags =
         (uint8_t)(alignment > pool->space.granule ? tai_high_bit((uint64_t)alignment) << TAI_FLAG_ALIGNMENT_SHIFT
                                                   : 0);
@@ -4675,7 +4734,7 @@ static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
             tai_heap_put(&pool->space, index);
             return;
         }
-        tai_pool_make_live(pool, index, 0, NULL, plan->class_index, 0);
+        tai_pool_make_live(pool, index, 0, NULL, plan->class_index, 0, slot->stream);
         TENSORALLOC_STORE_RELAXED(&pool->space.blocks.at[index].state, (uint32_t)TAI_CACHED);
         tai_slot_push(pool, slot, index);
     }
@@ -4785,9 +4844,7 @@ static TAI_COLD size_t tai_pool_trim(ta_pool *pool, uint32_t heaps, size_t keep,
 {
     tai_holder *me = slot != NULL ? &slot->holder : NULL;
     size_t released;
-    if (wait) {
-        tai_turn_take(&pool->space, me);
-    } else if (!tai_turn_try(&pool->space, me)) {
+    if (!(wait ? tai_turn_take(&pool->space, me) : tai_turn_try(&pool->space, me))) {
         return 0;
     }
     released = tai_space_trim(&pool->space, heaps, keep, me);
@@ -4798,12 +4855,18 @@ static TAI_COLD size_t tai_pool_trim(ta_pool *pool, uint32_t heaps, size_t keep,
     return released;
 }
 
-/* With a cap on cached bytes: what this thread's cache may hold so that the cap is kept. Inside the gate. */
+/* With a cap on cached bytes: what this thread's cache may hold so that the cap is kept, whatever others come to hold.
+   Inside the gate. */
 static void tai_pool_share_cap(ta_pool *pool, tai_slot *slot)
 {
-    size_t cap = pool->desc.cached_bytes_max, others = pool->space.reserved - tai_space_used(&pool->space);
-    size_t room;
-    others += tai_pool_thread_cached(pool) - slot->cached_bytes;
+    size_t cap = pool->desc.cached_bytes_max, others = pool->space.reserved - tai_space_used(&pool->space), room;
+    const tai_slot *other;
+    for (other = pool->slots; other != NULL; other = other->pool_next) {
+        size_t held = TENSORALLOC_LOAD_RELAXED(&other->cached_bytes);
+        if (other != slot) {
+            others += held > other->bytes_max ? held : other->bytes_max;
+        }
+    }
     room = cap > others ? cap - others : 0;
     if (pool->cacheable_bytes != 0) {
         slot->bytes_max = room < pool->desc.thread_cache_bytes ? room : pool->desc.thread_cache_bytes;
@@ -4875,7 +4938,7 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
 {
     ta_pool *pool = (ta_pool *)self;
     size_t cached;
-    if (pool->disposed || pool->single_slot != NULL) { /* its own thread may be inside */
+    if (pool->disposed || pool->single_slot != NULL || tai_pool_forked(pool)) { /* its own thread may be inside */
         return 0;
     }
     if (pool->space.ordered) {
@@ -4893,6 +4956,7 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
 {
     tai_space *space = &pool->space;
     tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    size_t want = plan->size + (plan->alignment > space->granule ? plan->alignment : 0) + space->granularity;
     for (;;) {
         int helped = 0;
         switch ((*rung)++) {
@@ -4903,7 +4967,7 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
             helped = space->ordered && tai_space_synchronize(space, me) == TA_OK;
             break;
         case 2: /* siblings */
-            helped = tai_budget_reclaim(space->budget, &pool->member, plan->size) != 0;
+            helped = tai_budget_reclaim(space->budget, &pool->member, want) != 0;
             break;
         case 3: /* own free pages: holes in the middle pay for growth at the end */
             helped = tai_pool_trim(pool, TAI_ALL_HEAPS, 0, 1, slot) != 0;
@@ -5004,7 +5068,7 @@ TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t 
 
 /* From a busy block to the caller's: zeroed where asked, live, counted. On failure the block is free again. */
 static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request *request, const tai_plan *plan,
-                                 int missed, tai_holder *me)
+                                 uint32_t stream, int missed, tai_holder *me)
 {
     tai_space *space = &pool->space;
     const tai_block *block = &space->blocks.at[index];
@@ -5023,7 +5087,7 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
     tai_gate_enter(&space->gate, me);
     if (result == TA_OK) {
         tai_pool_make_live(pool, index, request->size_bytes, request->tag,
-                           block->size == plan->size ? plan->class_index : 0, plan->alignment);
+                           block->size == plan->size ? plan->class_index : 0, plan->alignment, stream);
         tai_pool_note_peak(pool);
         pool->count.allocation_count++;
         pool->count.allocated_bytes += request->size_bytes;
@@ -5088,7 +5152,7 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
         }
         if (index != 0) {
             ptr = (void *)pool->space.blocks.at[index].addr;
-            why = tai_pool_finish(pool, index, request, &plan, missed, me);
+            why = tai_pool_finish(pool, index, request, &plan, stream, missed, me);
         }
         if (index == 0 || why != TA_OK) {
             if (pool->desc.cached_bytes_max != TA_UNLIMITED) {
@@ -5148,7 +5212,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
         }
     }
     tai_pool_note_peak(pool);
-    tai_pool_make_live(pool, index, size, NULL, 0, 0);
+    tai_pool_make_live(pool, index, size, NULL, 0, 0, 0);
     pool->count.allocation_count++;
     pool->count.allocated_bytes += size;
     ptr = (void *)space->blocks.at[index].addr;
@@ -5186,7 +5250,7 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
     tai_pool_note_peak(pool);
-    tai_pool_make_live(pool, index, size, NULL, c, 0);
+    tai_pool_make_live(pool, index, size, NULL, c, 0, slot->stream);
     if (plan.size <= TAI_REFILL_BYTES) {
         tai_pool_refill(pool, slot, &plan);
         slot->cached_low = slot->cached_bytes;
@@ -5513,8 +5577,9 @@ TENSORALLOC_DEF ta_result ta_pool_put_aligned(ta_pool *pool, void *ptr, size_t s
 /* ---- one live block */
 static void tai_block_show(const ta_pool *pool, uint32_t index, ta_block_info *out)
 {
-    static const ta_block_state shown[] = {TA_BLOCK_BUSY, TA_BLOCK_LIVE, TA_BLOCK_CACHED, TA_BLOCK_FREE, TA_BLOCK_PENDING,
-                                           TA_BLOCK_BUSY}; /* by TAI_VACANT to TAI_BUSY */
+    static const ta_block_state shown[] = {/* by TAI_VACANT to TAI_BUSY */
+                                           TA_BLOCK_BUSY, TA_BLOCK_LIVE, TA_BLOCK_CACHED,
+                                           TA_BLOCK_FREE, TA_BLOCK_PENDING, TA_BLOCK_BUSY};
     const tai_block *block = &pool->space.blocks.at[index];
     uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
     memset(out, 0, sizeof *out);
@@ -5668,7 +5733,9 @@ static TAI_COLD ta_result tai_pool_extend_tail(ta_pool *pool, const void *ptr, s
     uintptr_t end = 0, target = 0;
     uint32_t index;
     ta_result result = TA_ERROR_WOULD_MOVE, ignored;
-    tai_turn_take(space, me);
+    if (!tai_turn_take(space, me)) {
+        return result;
+    }
     tai_gate_enter(&space->gate, me);
     index = tai_pool_live(pool, ptr, &ignored);
     if (index != 0 && space->blocks.at[index].next == 0) {
@@ -5699,7 +5766,8 @@ static TAI_COLD ta_result tai_pool_extend_tail(ta_pool *pool, const void *ptr, s
 }
 
 /* One try to resize in place. Inside the gate. */
-static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old_bytes, size_t new_bytes)
+static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old_bytes, size_t new_bytes,
+                                      size_t *out_was)
 {
     tai_space *space = &pool->space;
     ta_result result;
@@ -5720,6 +5788,7 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
     if (size > block->size && !tai_pool_expand(pool, index, size)) {
         return TA_ERROR_WOULD_MOVE;
     }
+    *out_was = block->requested;
     tai_pool_shrink(pool, index, size);
     pool->requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
     block->requested = new_bytes;
@@ -5728,12 +5797,29 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
     return TA_OK;
 }
 
+/* Pools whose memory reads as zero: what a block has grown by, too. On failure the block is as large as before. */
+static TAI_COLD ta_result tai_pool_zero_more(ta_pool *pool, void *ptr, size_t was, size_t is, tai_holder *me)
+{
+    ta_block_info info;
+    size_t ignored;
+    ta_result result = ta_pool_describe(pool, ptr, &info);
+    if (result == TA_OK) {
+        result = tai_backend_zero(pool->space.backend, (char *)ptr + was, is - was, info.stream);
+    }
+    if (result != TA_OK) {
+        tai_gate_enter(&pool->space.gate, me);
+        (void)tai_pool_resize_once(pool, ptr, 0, was, &ignored);
+        tai_gate_leave(&pool->space.gate, me);
+    }
+    return result;
+}
+
 static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, size_t new_bytes)
 {
     ta_result result = tai_pool_usable(pool);
     tai_slot *slot;
     tai_holder *me;
-    size_t bytes = 0;
+    size_t bytes = 0, was = 0;
     if (result != TA_OK || ptr == NULL || new_bytes == 0 || new_bytes > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
         return result != TA_OK ? result : ptr == NULL ? TA_ERROR_INVALID_ARGUMENT
              : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
@@ -5741,18 +5827,21 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
     slot = tai_slot_for(pool, 0);
     me = slot != NULL ? &slot->holder : NULL;
     tai_gate_enter(&pool->space.gate, me);
-    result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes);
+    result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes, &was);
     tai_gate_leave(&pool->space.gate, me);
     if (result == TA_ERROR_WOULD_MOVE && !TENSORALLOC_LOAD_RELAXED(&pool->sealed) &&
         tai_pool_extend_tail(pool, ptr, new_bytes, me, &bytes) == TA_OK) {
         tai_gate_enter(&pool->space.gate, me);
-        result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes);
+        result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes, &was);
         tai_gate_leave(&pool->space.gate, me);
         if (bytes != 0) {
             tai_pool_event(pool, TA_EVENT_GROW, TA_OK, NULL, bytes, 0, 0, NULL, 0);
         }
     }
     if (result == TA_OK) {
+        if (pool->desc.zeroed && new_bytes > was) {
+            result = tai_pool_zero_more(pool, ptr, was, new_bytes, me);
+        }
         tai_pool_event(pool, TA_EVENT_RESIZE, TA_OK, ptr, new_bytes, 0, 0, NULL, 0);
     }
     if ((result == TA_OK || bytes != 0) && pool->desc.cached_bytes_max != TA_UNLIMITED) {
@@ -6487,8 +6576,6 @@ TENSORALLOC_DEF TAI_COLD ta_allocator ta_pool_allocator(ta_pool *pool)
   Locks: the gate, left around calls of the backend; those are made with the turn.
   Invariants: chunks[i].first <= chunks[i + 1].first; reserved = what the chunks have committed.
   -------------------------------------------------------------------------------------------------------*/
-#define TAI_COMMON_STREAMS 16
-
 typedef struct tai_common {
     tai_gate gate;
     ta_budget *budget;
@@ -6502,12 +6589,12 @@ typedef struct tai_common {
     int64_t requested_adjust;
     size_t in_use, reserved, peak_in_use, peak_reserved, object_bytes, address_range_bytes;
     uint32_t process_id;
-    uint32_t turn;
+    uintptr_t turn; /* as in a space */
     int budget_owned;
     int disposed;
     int single_threaded;
-    uint32_t stream_count;
-    ta_stream streams[TAI_COMMON_STREAMS]; /* whose work must be over before memory goes back */
+    uint32_t stream_count, stream_room;
+    ta_stream *streams; /* ordered backends: whose work must be over before memory goes back */
     char name[32];
 } tai_common;
 
@@ -6538,6 +6625,7 @@ static ta_result tai_common_usable(const tai_common *common)
         return TA_ERROR_DISPOSED;
     }
 #ifndef TENSORALLOC_NO_THREADS
+    tai_process_init();
     if (!common->single_threaded && common->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process)) {
         return TA_ERROR_FORKED;
     }
@@ -6559,46 +6647,58 @@ static TAI_COLD ta_result tai_common_sync(tai_common *common, ta_stream stream)
     return result;
 }
 
-/* Ordered backends: work on the stream may use our memory from now on. Outside the gate. */
-static void tai_common_use_stream(tai_common *common, ta_stream stream)
+/* Ordered backends: work on the stream may use our memory from now on. 0 without room to write that down. */
+static int tai_common_use_stream(tai_common *common, ta_stream stream)
 {
-    uint32_t i;
-    int full;
-    ta_stream oldest = 0;
+    uint32_t i, room;
+    ta_stream *larger = NULL;
+    int ok = 1;
     if ((common->info.caps & TA_CAP_ORDERED) == 0) {
-        return;
+        return 1;
     }
     tai_gate_enter(&common->gate, NULL);
     for (i = 0; i < common->stream_count && common->streams[i] != stream; i++) {
     }
-    full = i == TAI_COMMON_STREAMS;
-    if (full) {
-        oldest = common->streams[0];
-        memmove(common->streams, common->streams + 1, (TAI_COMMON_STREAMS - 1) * sizeof *common->streams);
-        common->streams[TAI_COMMON_STREAMS - 1] = stream;
-    } else if (i == common->stream_count) {
+    if (i == common->stream_room) {
+        room = common->stream_room == 0 ? 8 : common->stream_room * 2;
+        larger = (ta_stream *)TENSORALLOC_MALLOC(room * sizeof *larger);
+        ok = larger != NULL;
+        if (ok) {
+            if (i != 0) {
+                memcpy(larger, common->streams, i * sizeof *larger);
+            }
+            TENSORALLOC_FREE(common->streams);
+            common->object_bytes += (room - common->stream_room) * sizeof *larger;
+            common->streams = larger;
+            common->stream_room = room;
+        }
+    }
+    if (ok && i == common->stream_count) {
         common->streams[common->stream_count++] = stream;
     }
     tai_gate_leave(&common->gate, NULL);
-    if (full) {
-        (void)tai_common_sync(common, oldest);
-    }
+    return ok;
 }
 
-/* Waits for the work on all streams that were used. */
+/* Waits for the work on all streams that were used; forgets them when nothing is live. */
 static TAI_COLD ta_result tai_common_sync_all(tai_common *common)
 {
     ta_result result = TA_OK;
-    while (result == TA_OK && common->stream_count != 0) {
-        ta_stream stream;
+    uint32_t i = 0, count = 0;
+    do {
+        ta_stream stream = 0;
         tai_gate_enter(&common->gate, NULL);
-        stream = common->streams[common->stream_count != 0 ? common->stream_count - 1 : 0];
+        count = common->stream_count;
+        if (i < count) {
+            stream = common->streams[i];
+        } else if (common->in_use == 0) {
+            common->stream_count = 0;
+        }
         tai_gate_leave(&common->gate, NULL);
-        result = tai_common_sync(common, stream);
-        tai_gate_enter(&common->gate, NULL);
-        common->stream_count -= common->stream_count != 0 && result == TA_OK;
-        tai_gate_leave(&common->gate, NULL);
-    }
+        if (i < count) {
+            result = tai_common_sync(common, stream);
+        }
+    } while (i++ < count && result == TA_OK);
     return result;
 }
 
@@ -6712,16 +6812,27 @@ static TAI_COLD int tai_common_turn_try(tai_common *common)
     int got;
     tai_gate_enter(&common->gate, NULL);
     got = common->turn == 0;
-    common->turn = 1;
+    if (got) {
+        common->turn = tai_thread_id();
+    }
     tai_gate_leave(&common->gate, NULL);
     return got;
 }
 
-static TAI_COLD void tai_common_turn_take(tai_common *common)
+/* 0: this thread has it already. */
+static TAI_COLD int tai_common_turn_take(tai_common *common)
 {
     while (!tai_common_turn_try(common)) {
+        int mine;
+        tai_gate_enter(&common->gate, NULL);
+        mine = common->turn == tai_thread_id();
+        tai_gate_leave(&common->gate, NULL);
+        if (mine) {
+            return 0;
+        }
         TAI_WAIT_A_MOMENT();
     }
+    return 1;
 }
 
 static TAI_COLD void tai_common_turn_end(tai_common *common)
@@ -6849,7 +6960,7 @@ static TAI_COLD ta_result tai_arena_add_range(ta_arena *arena, size_t need)
     }
     for (;;) {
         result = TA_ERROR_OUT_OF_MEMORY;
-        if (size == least || size <= ((size_t)64 << 20) || tai_backend_has_room(common->backend, size, align)) {
+        if (common->info.range_bytes_max != 0 || common->info.device.type != TA_DEVICE_HOST || tai_vm_has_room(size)) {
             result = common->backend.vtable->reserve(common->backend.self, size, align, 0, &ptr);
         }
         if (result == TA_OK || size == least) {
@@ -6875,7 +6986,7 @@ static TAI_COLD ta_result tai_arena_add_range(ta_arena *arena, size_t need)
 }
 
 /* Commits the chunk that is being filled up to end, a little more where the budget has it. With the turn. */
-static TAI_COLD ta_result tai_arena_commit(ta_arena *arena, uint32_t c, uintptr_t target, uint32_t flags)
+static TAI_COLD ta_result tai_arena_commit(ta_arena *arena, uint32_t c, uintptr_t target)
 {
     tai_common *common = &arena->common;
     size_t granularity = common->info.granularity_bytes, step = (size_t)128 << 10, bytes, attempt;
@@ -6889,7 +7000,7 @@ static TAI_COLD ta_result tai_arena_commit(ta_arena *arena, uint32_t c, uintptr_
         end = end > arena->chunks[c].size ? arena->chunks[c].size : end;
         bytes = base + end - from;
         result = TA_ERROR_LIMIT;
-        if (tai_common_charge(common, bytes, attempt == 0 ? (uint32_t)TA_REQUEST_WITHIN_BUDGET : flags)) {
+        if (tai_budget_charge(common->budget, bytes)) {
             result = common->backend.vtable->commit(common->backend.self, (void *)from, bytes);
             if (result != TA_OK) {
                 tai_budget_refund(common->budget, bytes);
@@ -6905,7 +7016,7 @@ static TAI_COLD ta_result tai_arena_commit(ta_arena *arena, uint32_t c, uintptr_
 }
 
 /* A new segment for need bytes. With the turn. */
-static TAI_COLD ta_result tai_arena_add_segment(ta_arena *arena, size_t need, uint32_t flags)
+static TAI_COLD ta_result tai_arena_add_segment(ta_arena *arena, size_t need)
 {
     tai_common *common = &arena->common;
     size_t granularity = common->info.granularity_bytes, bytes = 0, want = arena->desc.chunk_bytes;
@@ -6919,7 +7030,7 @@ static TAI_COLD ta_result tai_arena_add_segment(ta_arena *arena, size_t need, ui
     for (attempt = 0; attempt < 2 && result != TA_OK; attempt++) {
         bytes = tai_round_up(attempt == 0 && want > need ? want : need, granularity);
         result = TA_ERROR_LIMIT;
-        if (tai_common_charge(common, bytes, attempt == 0 ? (uint32_t)TA_REQUEST_WITHIN_BUDGET : flags)) {
+        if (tai_budget_charge(common->budget, bytes)) {
             result = common->backend.vtable->alloc(common->backend.self, bytes, &ptr);
             if (result != TA_OK) {
                 tai_budget_refund(common->budget, bytes);
@@ -6945,7 +7056,7 @@ static TAI_COLD ta_result tai_arena_add_segment(ta_arena *arena, size_t need, ui
 }
 
 /* More memory for size bytes. TA_OK: look again. */
-static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t alignment, uint32_t flags)
+static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t alignment)
 {
     tai_common *common = &arena->common;
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
@@ -6953,7 +7064,9 @@ static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t al
     if (!tai_add(size, alignment, &need) || need > SIZE_MAX - TAI_HUGE_PAGE_BYTES) {
         return TA_ERROR_OVERFLOW;
     }
-    tai_common_turn_take(common);
+    if (!tai_common_turn_take(common)) {
+        return result;
+    }
     if (arena->use_ranges) {
         int round;
         for (round = 0; round < 2; round++) {
@@ -6972,7 +7085,7 @@ static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t al
                 c--;
                 result = addr + size <= arena->chunks[c].commit_end
                              ? TA_OK
-                             : tai_arena_commit(arena, c, addr + size, flags);
+                             : tai_arena_commit(arena, c, addr + size);
                 break;
             }
             result = round == 0 ? tai_arena_add_range(arena, need) : TA_ERROR_OUT_OF_MEMORY;
@@ -6982,7 +7095,7 @@ static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t al
         }
     }
     if (result != TA_OK && result != TA_ERROR_LIMIT && (common->info.caps & TA_CAP_SEGMENTS) != 0) {
-        result = tai_arena_add_segment(arena, alignment > common->info.granularity_bytes ? need : size, flags);
+        result = tai_arena_add_segment(arena, alignment > common->info.granularity_bytes ? need : size);
     }
     tai_common_turn_end(common);
     return result;
@@ -7022,6 +7135,7 @@ static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *requ
                                          int *fresh, int *missed, ta_result *why)
 {
     tai_common *common = &arena->common;
+    int asked = 0;
     for (;;) {
         tai_arena_block *block = NULL;
         tai_gate_enter(&common->gate, NULL);
@@ -7038,7 +7152,14 @@ static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *requ
         if (block != NULL || *why == TA_ERROR_RECORDS || (request->flags & TA_REQUEST_CACHED_ONLY) != 0) {
             return block;
         }
-        *why = tai_arena_grow(arena, size, alignment, request->flags);
+        *why = tai_arena_grow(arena, size, alignment);
+        if (*why == TA_ERROR_LIMIT && !asked && (request->flags & TA_REQUEST_WITHIN_BUDGET) == 0) {
+            asked = 1; /* not with the turn: siblings and their callbacks run */
+            if (tai_budget_reclaim(common->budget, &common->member,
+                                   size + alignment + common->info.granularity_bytes) != 0) {
+                continue;
+            }
+        }
         if (*why != TA_OK) {
             return NULL;
         }
@@ -7060,13 +7181,15 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
     if (why != TA_OK) {
         return tai_fail_null(why, result);
     }
+    if (!tai_common_use_stream(common, request->stream)) {
+        return tai_common_fail(common, TA_ERROR_RECORDS, result);
+    }
     size = tai_round_up(request->size_bytes, common->info.alignment_bytes);
     block = tai_arena_obtain(arena, request, size, alignment, &fresh, &missed, &why);
     if (block == NULL) {
         return tai_common_fail(common, why, result);
     }
     addr = block->addr; /* a busy record stays where it is */
-    tai_common_use_stream(common, request->stream);
     if (((request->flags & TA_REQUEST_ZEROED) != 0 || arena->desc.zeroed) && !fresh) {
         why = tai_backend_zero(common->backend, (void *)addr, request->size_bytes, request->stream);
     }
@@ -7136,7 +7259,9 @@ static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t ali
     if (result != TA_OK || ptr == NULL) {
         return result;
     }
-    tai_common_use_stream(&arena->common, stream);
+    if (!tai_common_use_stream(&arena->common, stream)) {
+        return TA_ERROR_RECORDS;
+    }
     tai_gate_enter(&arena->common.gate, NULL);
     block = tai_arena_find(arena, ptr, &result);
     if (block != NULL && size != 0 && size != block->requested) {
@@ -7213,13 +7338,15 @@ static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, siz
     tai_gate_leave(&common->gate, NULL);
     if (more != 0) {
         int last;
-        tai_common_turn_take(common);
+        if (!tai_common_turn_take(common)) {
+            return result;
+        }
         tai_gate_enter(&common->gate, NULL);
         c = arena->block_count != 0 ? tai_arena_last_chunk(arena) : 0;
         last = arena->block_count != 0 && arena->blocks[arena->block_count - 1].addr == (uintptr_t)ptr;
         tai_gate_leave(&common->gate, NULL);
         if (last && (arena->chunks[c].commit_end >= (uintptr_t)ptr + more ||
-                     tai_arena_commit(arena, c, (uintptr_t)ptr + more, 0) == TA_OK)) {
+                     tai_arena_commit(arena, c, (uintptr_t)ptr + more) == TA_OK)) {
             tai_gate_enter(&common->gate, NULL);
             result = tai_arena_resize_once(arena, ptr, old_bytes, new_bytes, &more);
             tai_gate_leave(&common->gate, NULL);
@@ -7307,9 +7434,10 @@ static ta_result tai_arena_v_trim(void *self, size_t keep_bytes, size_t *out_rel
     ta_result result = tai_common_usable(&arena->common);
     size_t released = 0;
     if (result == TA_OK) {
-        tai_common_turn_take(&arena->common);
-        released = tai_arena_trim_turn(arena, keep_bytes);
-        tai_common_turn_end(&arena->common);
+        if (tai_common_turn_take(&arena->common)) {
+            released = tai_arena_trim_turn(arena, keep_bytes);
+            tai_common_turn_end(&arena->common);
+        }
     }
     if (out_released_bytes != NULL) {
         *out_released_bytes = released;
@@ -7326,7 +7454,8 @@ static TAI_COLD size_t tai_arena_reclaim(void *self, size_t want_bytes)
 {
     ta_arena *arena = (ta_arena *)self;
     size_t released, cached;
-    if (arena->common.single_threaded || !tai_common_turn_try(&arena->common)) {
+    if (arena->common.single_threaded || tai_common_usable(&arena->common) != TA_OK ||
+        !tai_common_turn_try(&arena->common)) {
         return 0;
     }
     tai_gate_enter(&arena->common.gate, NULL);
@@ -7371,6 +7500,9 @@ static ta_result tai_arena_v_dispose(void *self)
         }
     }
     TENSORALLOC_FREE(arena->chunks);
+    TENSORALLOC_FREE(common->streams);
+    common->streams = NULL;
+    common->stream_count = common->stream_room = 0;
     arena->chunks = NULL;
     arena->chunk_count = arena->chunk_room = arena->block_count = 0;
     tai_table_free(&arena->table);

@@ -7,7 +7,8 @@
 #
 # Builds replay.c and threads.c (CC, CFLAGS from the environment, if set), runs them once for each malloc, which is
 # preloaded in place of the C library's, and divides: the malloc row by the ta_pool row of the same run. What is not
-# installed is named and left out. Takes about ten minutes with the traces of bench/traces; nothing outside a temporary folder is written.
+# installed is named and left out. Takes about ten minutes with the traces of bench/traces. Nothing outside a temporary
+# folder is written.
 set -eu
 
 die() {

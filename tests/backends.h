@@ -549,6 +549,8 @@ TEST_STATIC void tb_counting_end(tb_counting *c)
 #define TB_CLOCK_ALIGNMENT ((size_t)256)
 #define TB_CLOCK_SPACE_BYTES ((size_t)512 << 20)
 #define TB_CLOCK_RANGE_MAX_BYTES ((size_t)64 << 20) /* larger reservations are refused */
+#define TB_CLOCK_PAGE_BYTES ((size_t)1 << 20)       /* of addresses whose uses are kept together */
+#define TB_CLOCK_PAGE_COUNT (TB_CLOCK_SPACE_BYTES / TB_CLOCK_PAGE_BYTES)
 
 typedef struct tb_vector {
     uint32_t at[TB_STREAMS_MAX];
@@ -580,8 +582,7 @@ typedef struct tb_clock {
     uintptr_t base;
     tb_spans used;     /* segments and reservations */
     tb_spans held;     /* segments and what is committed */
-    tb_vector *uses;   /* per granule; made at the first use */
-    uintptr_t uses_end;
+    tb_vector *uses[TB_CLOCK_PAGE_COUNT]; /* a vector per granule; NULL: no uses there */
     void *host_memory; /* behind the addresses, or NULL: they are made up */
     size_t host_bytes;
     uint64_t mark_count, poll_count, wait_count, sync_count, zero_count, copy_count;
@@ -663,35 +664,33 @@ static void tb_clock_finish(tb_clock *clock, uint32_t s, uint32_t position)
     }
 }
 
-static tb_vector *tb_clock_uses(tb_clock *clock, uintptr_t addr)
-{
-    return &clock->uses[(size_t)(addr - clock->base) / TB_CLOCK_ALIGNMENT];
-}
-
 /* Writes down that an item uses memory. */
 static void tb_clock_note_use(tb_clock *clock, uint32_t s, uint32_t position, const void *ptr, size_t size)
 {
-    uintptr_t addr = (uintptr_t)ptr, end = addr + size;
-    if (clock->uses == NULL) {
-        clock->uses = (tb_vector *)calloc(TB_CLOCK_SPACE_BYTES / TB_CLOCK_ALIGNMENT, sizeof(tb_vector));
-        if (clock->uses == NULL) {
+    size_t offset = (size_t)((uintptr_t)ptr - clock->base), end = offset + size;
+    for (; offset < end; offset += TB_CLOCK_ALIGNMENT) {
+        tb_vector **page = &clock->uses[offset / TB_CLOCK_PAGE_BYTES];
+        if (*page == NULL && (*page = (tb_vector *)calloc(TB_CLOCK_PAGE_BYTES / TB_CLOCK_ALIGNMENT, sizeof(tb_vector))) == NULL) {
             abort();
         }
+        (*page)[offset % TB_CLOCK_PAGE_BYTES / TB_CLOCK_ALIGNMENT].at[s] = position;
     }
-    for (; addr < end; addr += TB_CLOCK_ALIGNMENT) {
-        tb_clock_uses(clock, addr)->at[s] = position;
-    }
-    clock->uses_end = end > clock->uses_end ? end : clock->uses_end;
 }
 
 /* 1: every use of the memory so far is in the vector. */
 static int tb_clock_uses_below(tb_clock *clock, uintptr_t addr, size_t size, const tb_vector *vector)
 {
-    uintptr_t end = addr + size < clock->uses_end ? addr + size : clock->uses_end;
-    for (; addr < end; addr += TB_CLOCK_ALIGNMENT) {
-        if (!tb_vector_below(tb_clock_uses(clock, addr), vector)) {
+    size_t offset = (size_t)(addr - clock->base), end = offset + size;
+    while (offset < end) {
+        const tb_vector *page = clock->uses[offset / TB_CLOCK_PAGE_BYTES];
+        if (page == NULL) {
+            offset = (offset / TB_CLOCK_PAGE_BYTES + 1) * TB_CLOCK_PAGE_BYTES;
+            continue;
+        }
+        if (!tb_vector_below(&page[offset % TB_CLOCK_PAGE_BYTES / TB_CLOCK_ALIGNMENT], vector)) {
             return 0;
         }
+        offset += TB_CLOCK_ALIGNMENT;
     }
     return 1;
 }
@@ -1019,12 +1018,14 @@ TEST_STATIC void tb_clock_check(tb_clock *clock)
 TEST_STATIC void tb_clock_end(tb_clock *clock)
 {
     ta_backend host = ta_backend_host();
-    uint32_t s;
-    for (s = 0; s < clock->stream_count; s++) {
-        free(clock->streams[s].order);
+    size_t i;
+    for (i = 0; i < clock->stream_count; i++) {
+        free(clock->streams[i].order);
+    }
+    for (i = 0; i < TB_CLOCK_PAGE_COUNT; i++) {
+        free(clock->uses[i]);
     }
     free(clock->tickets);
-    free(clock->uses);
     tb_spans_free(&clock->used);
     tb_spans_free(&clock->held);
     if (clock->host_memory != NULL) {

@@ -13,7 +13,7 @@ os.environ.pop('MALLOC_PERTURB_', None)  # Meson sets it for the programs that i
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADER = ROOT / 'tensoralloc.h'
 
-# STYLE: every one of these is silent on the header, in both of its parts.
+# Every one of these is silent on the header, in both of its parts.
 WARNINGS = '''-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wcast-align -Wundef -Wvla
               -Wformat=2 -Wswitch-enum -Wdouble-promotion'''.split()
 WARNINGS_C = ['-Wstrict-prototypes', '-Wmissing-prototypes']

@@ -68,13 +68,7 @@ static ta_result free_ptr(fixture *f, void *ptr)
 static int is_filled(const void *ptr, int value, size_t size)
 {
     const unsigned char *at = (const unsigned char *)ptr;
-    size_t i;
-    for (i = 0; i < size; i++) {
-        if (at[i] != (unsigned char)value) {
-            return 0;
-        }
-    }
-    return 1;
+    return size == 0 || (at[0] == (unsigned char)value && memcmp(at, at + 1, size - 1) == 0);
 }
 
 static uint64_t backend_calls(const fixture *f)

@@ -296,13 +296,7 @@ static ta_stats stats_of(fixture *f)
 
 static int holds_fill(const entry *e)
 {
-    size_t i;
-    for (i = 0; i < e->size; i++) {
-        if (e->ptr[i] != e->fill) {
-            return 0;
-        }
-    }
-    return 1;
+    return e->size == 0 || (e->ptr[0] == e->fill && memcmp(e->ptr, e->ptr + 1, e->size - 1) == 0);
 }
 
 /* Statistics against the book, the glossary's equations, the backend's count of what is out. */
@@ -1323,6 +1317,7 @@ static void backend_fails_in_dispose(void)
 /*---------------------------------------------------------------------------------------------------------
   Threads, budgets, and the test backends themselves.
   -------------------------------------------------------------------------------------------------------*/
+#ifndef TENSORALLOC_NO_THREADS
 #define THREAD_COUNT 3
 #define THREAD_SLOTS 16
 
@@ -1408,6 +1403,7 @@ static void threads(fixture *f)
     CHECK_EQ(stats_of(f).reserved_bytes, 0); /* the threads are gone, and their caches with them */
     pthread_mutex_destroy(&shared.lock);
 }
+#endif
 
 static void threads_free_each_others_blocks(void)
 {

@@ -35,7 +35,7 @@ TEST_MAIN(TEST_CASE(no_fork))
 #endif
 #ifndef FORKS
     #define THREADS_AFTER_FORK 1
-    #define FORKS 40
+    #define FORKS 20
 #endif
 
 #define CHILD_SECONDS 60 /* a child that hangs is a failure, not a hanging test */

@@ -85,13 +85,7 @@ static void *must_alloc(ta_pool *pool, size_t size)
 static int is_filled(const void *ptr, int value, size_t size)
 {
     const unsigned char *at = (const unsigned char *)ptr;
-    size_t i;
-    for (i = 0; i < size; i++) {
-        if (at[i] != (unsigned char)value) {
-            return 0;
-        }
-    }
-    return 1;
+    return size == 0 || (at[0] == (unsigned char)value && memcmp(at, at + 1, size - 1) == 0);
 }
 
 static int host_has_ranges(void)

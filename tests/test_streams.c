@@ -832,7 +832,7 @@ static void failing_sync_keeps_memory(void)
 /*---------------------------------------------------------------------------------------------------------
   Random programs.
   -------------------------------------------------------------------------------------------------------*/
-#define PROGRAM_COUNT 400
+#define PROGRAM_COUNT 320
 #define BLOCK_MAX 40
 #define STREAM_COUNT 5
 
