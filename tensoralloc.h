@@ -28,9 +28,13 @@
      ta_pool_free(pool, x);                                       // stays in the pool, ready for reuse
      ta_pool_destroy(pool);
 
+     Link with -pthread, nothing else. Ignore streams and pass 0: only device backends look at them. To go on:
+     ta_pool_desc in [TA:POOL] (limits first), ta_tensor_create in [TA:TENSOR], and the manual.
+
    OPTIONS (all optional; "impl" = needed only where TENSORALLOC_IMPLEMENTATION is defined, "all" = the same everywhere)
      TENSORALLOC_IMPLEMENTATION    impl   compiles the implementation into this file
-     TENSORALLOC_STATIC            all    every function is static: private copies per file
+     TENSORALLOC_STATIC            impl   every function is static: define it with TENSORALLOC_IMPLEMENTATION in each
+                                          file that includes the header; each gets its own copy
      TENSORALLOC_API               all    linkage of the public functions, e.g. __declspec(dllexport); default extern
      TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
      TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches (chosen by itself where there are none)
@@ -38,7 +42,8 @@
                                           single-threaded pools after each call that goes to the heap; default 0
      TENSORALLOC_CHECKED           impl   misuse detection that costs something (two threads freeing one block)
      TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
-     TENSORALLOC_LOG(result, text) impl   called when a call fails for a reason worth a line; default nothing
+     TENSORALLOC_LOG(result, name) impl   called without a lock when an allocation fails, with the ta_result and the
+                                          name of the allocator; default nothing
      TENSORALLOC_MALLOC(size), TENSORALLOC_FREE(ptr)             impl   memory of objects and records; give both or none
      TENSORALLOC_LOAD_RELAXED and the others of [TA:ATOMICS]      impl   atomics, all or none
      TENSORALLOC_LOCK_TYPE, _LOCK_INIT(l), _LOCK_ACQUIRE(l), _LOCK_RELEASE(l)   impl   the short lock; all or none
@@ -156,6 +161,11 @@ typedef enum ta_result {
     TA_RESULT_COUNT
 } ta_result;
 
+/* In every function, where nothing else is said: a NULL object, table or out pointer is TA_ERROR_INVALID_ARGUMENT;
+   a call on an allocator may answer TA_ERROR_DISPOSED or _FORKED; on error nothing has changed, and created objects
+   are NULL. Any thread may call, and only a call that needs the backend may block. Foreign, interior, stale and
+   double frees are results and never assert. */
+
 /* Text of a result, never NULL; "unknown result" for values that are none. Threads: any. Pure. */
 TENSORALLOC_DEF const char *ta_result_text(ta_result result);
 
@@ -206,8 +216,10 @@ typedef struct ta_buffer {
 typedef struct ta_stats ta_stats; /* [TA:STATS] */
 
 /*=========================================================================================================
-  [TA:HOOKS] callbacks. None of them is called with a lock held: each may allocate, free and trim on the
-  allocator that calls it, and state is looked at afresh afterwards. None may throw or longjmp.
+  [TA:HOOKS] callbacks. None of them is called with a lock held: each may allocate, free and trim on the allocator
+  that calls it, and state is looked at afresh afterwards. Such calls raise events and call on_out_of_memory again: a
+  callback that uses its own pool must guard against its own recursion (in on_out_of_memory allocate with
+  TA_REQUEST_WITHIN_BUDGET: that never calls back). None may clear, dispose or destroy that allocator, throw or longjmp.
   =======================================================================================================*/
 
 typedef enum ta_event_kind {
@@ -249,7 +261,7 @@ typedef struct ta_failure {
     size_t free_bytes;          /* free and committed in the heap; a bounded backend: all that is not in use */
     size_t largest_free_bytes;  /* in one piece */
     size_t pending_bytes;       /* freed, but work on other streams may still use them */
-    int64_t backend_code;       /* the backend's own code (errno, CUresult), 0 if none */
+    int64_t backend_code;       /* the backend's own code (CUresult, yours); 0 if it tells none, as the host's */
     uint64_t count;             /* failures so far, this one included */
 } ta_failure;
 
@@ -300,8 +312,10 @@ typedef struct ta_backend_info {
     uint32_t caps;                /* TA_CAP_* */
     ta_device device;
     size_t granularity_bytes;     /* power of two: segments and commits are multiples of it */
-    size_t alignment_bytes;       /* power of two >= 64: alignment and step of blocks (host 64, CUDA 256) */
-    size_t range_bytes_max;       /* TA_CAP_RANGES: sum of all reservations; 0: plenty */
+    size_t alignment_bytes;       /* power of two, 64 <= it <= granularity_bytes: alignment and step of blocks
+                                     (host 64, CUDA 256) */
+    size_t range_bytes_max;       /* TA_CAP_RANGES: sum of all reservations, a multiple of granularity_bytes;
+                                     0: plenty */
 } ta_backend_info;
 
 /* What a backend says about its last failure on this thread, or in general where it cannot tell threads apart. */
@@ -339,7 +353,8 @@ typedef struct ta_backend_vtable {
        several commits, and all work on it is finished. */
     ta_result (*decommit)(void *self, void *ptr, size_t size_bytes);
 
-    /* O. Bytes the backend could still give, and its total; either may be TA_UNLIMITED when unknown. */
+    /* O. Bytes the backend could still give, and its total; either may be TA_UNLIMITED when unknown. For the program;
+       the allocators do not ask. Errors: TA_ERROR_BACKEND. */
     ta_result (*memory_info)(void *self, size_t *out_free_bytes, size_t *out_total_bytes);
     /* O. The last failure. */
     void (*last_error)(void *self, ta_backend_error *out);
@@ -413,7 +428,8 @@ TENSORALLOC_DEF ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_by
 TENSORALLOC_DEF ta_result ta_budget_get_stats(ta_budget *budget, ta_budget_stats *out);
 
 /*=========================================================================================================
-  [TA:ALLOCATOR] the one interface. Functions ta_allocator_* call through the table and check their arguments.
+  [TA:ALLOCATOR] the one interface, for code that takes any allocator (where you know that it is a pool or an arena,
+  use the calls of its own). Functions ta_allocator_* call through the table and check their arguments.
   Contract (a test suite runs over every allocator and backend):
     - alloc gives exactly requested bytes or more, aligned as asked; size 0 is TA_ERROR_INVALID_SIZE.
     - free of NULL is TA_OK; of anything that is not a live block's start an error that changes nothing.
@@ -453,8 +469,10 @@ typedef struct ta_allocator {
 /* Allocates. request->size_bytes > 0; alignment 0 or a power of two up to 1 GiB. NULL on failure, *result (optional)
    says why. Ownership: the caller's until freed. Threads: as the allocator. May block in the backend on a miss. */
 TENSORALLOC_DEF void *ta_allocator_alloc(ta_allocator allocator, const ta_request *request, ta_result *result);
-/* Frees. size_bytes and alignment_bytes: as requested, or 0 if not known; a wrong size is TA_ERROR_SIZE_MISMATCH.
-   NULL is TA_OK. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _SIZE_MISMATCH, _DISPOSED; nothing has changed then. */
+/* Frees. size_bytes and alignment_bytes: as requested, or 0 if not known; a wrong size is TA_ERROR_SIZE_MISMATCH,
+   alignment is not looked at. stream: the one that used the block last, 0 on the host; others are announced with
+   ta_pool_record_use. NULL is TA_OK. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _SIZE_MISMATCH, _DISPOSED;
+   nothing has changed then. */
 TENSORALLOC_DEF ta_result ta_allocator_free(ta_allocator allocator, void *ptr, size_t size_bytes,
                                             size_t alignment_bytes, ta_stream stream);
 /* Grows or shrinks a live block without moving it: requested becomes new_bytes (> 0). Else TA_ERROR_WOULD_MOVE. */
@@ -487,10 +505,12 @@ TENSORALLOC_DEF ta_result ta_allocator_check_buffer(ta_allocator allocator, cons
 /* Frees and clears *buffer. A zero buffer is TA_OK. Errors as check_buffer; nothing has changed then. */
 TENSORALLOC_DEF ta_result ta_allocator_free_buffer(ta_allocator allocator, ta_buffer *buffer, ta_stream stream);
 
-/* An allocator as a backend (segments only): how any allocator becomes upstream of another. state: caller's
-   storage that lives as long as the backend; the allocator must outlive it too. granularity_bytes: 0 = 64 KiB, a
-   power of two. The upstream's streams are not used: segments are allocated and freed on stream 0 with no work
-   pending. */
+/* A host allocator as a backend (segments only): how an allocator becomes upstream of another. state: caller's
+   storage that lives as long as the backend; the allocator must outlive it too. granularity_bytes: a power of two
+   from 256 to 1 GiB; 0: 64 KiB. The upstream's streams are not used: segments are allocated and freed on stream 0
+   with no work pending. A refusal of the upstream, its limit included, comes up as TA_ERROR_OUT_OF_MEMORY: ask the
+   upstream why. Its callbacks must not use what stands above it. Errors: TA_ERROR_INVALID_ARGUMENT, _UNSUPPORTED
+   (not on the host), _DISPOSED, _FORKED; *out is a backend then that can do nothing. */
 typedef struct ta_upstream {
     ta_allocator allocator;
     size_t granularity_bytes;
@@ -504,11 +524,16 @@ typedef struct ta_direct ta_direct;
 typedef struct ta_direct_desc {
     ta_backend backend; /* zero: the host backend; ignored when budget is given */
     ta_budget *budget;  /* NULL: a private one */
-    size_t limit_bytes; /* of the private budget; 0: unlimited */
+    size_t limit_bytes; /* of the private budget; ignored when budget is given; 0: unlimited */
     const char *name;   /* copied, 31 bytes at most; NULL: "direct" */
 } ta_direct_desc;
+/* Makes a direct allocator. desc may be NULL. On error *out is NULL: TA_ERROR_INVALID_ARGUMENT, _RECORDS,
+   _UNSUPPORTED. */
 TENSORALLOC_DEF ta_result ta_direct_create(const ta_direct_desc *desc, ta_direct **out);
+/* Gives back all blocks, live ones too; NULL is TA_OK. No other thread may be in a call. */
 TENSORALLOC_DEF ta_result ta_direct_destroy(ta_direct *direct);
+/* The direct allocator as an allocator: its only calls. Alignment above the granularity takes a larger segment;
+   what that adds counts as cached. */
 TENSORALLOC_DEF ta_allocator ta_direct_allocator(ta_direct *direct);
 
 /*=========================================================================================================
@@ -524,14 +549,16 @@ typedef struct ta_pool_desc {
     ta_backend backend;              /* zero: the host backend; ignored when budget is given */
     ta_budget *budget;               /* NULL: a private one over backend */
     size_t limit_bytes;              /* hard limit on reserved bytes of the private budget; 0: unlimited */
-    size_t initial_bytes;            /* committed at creation, in both heaps together; 0: none */
+    size_t initial_bytes;            /* committed at creation, rounded up: 1/64 for blocks up to 1 KiB (at most
+                                        1 MiB), 1/8 for middle ones (at most 8 MiB), the rest large; 0: none */
     size_t cached_bytes_max;         /* free bytes kept: above it whole pages go back, highest first; 0: unlimited */
     size_t buffers_per_bucket_max;   /* blocks kept uncoalesced per size class and thread; 0: unlimited */
     size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole; 0: always split */
     size_t thread_cache_bytes;       /* what one thread may hold; 0: 1 MiB */
     size_t thread_cache_block_bytes; /* largest block that thread caches hold, up to 64 KiB; 0: 64 KiB */
-    size_t range_bytes;              /* addresses to reserve, less where they are scarce; 0: 4 x physical
-                                        memory, at most 256 GiB */
+    size_t range_bytes;              /* first range of addresses for large blocks, 5/16 as much more for smaller
+                                        ones, less where addresses are scarce; more are chained when needed.
+                                        0: physical memory rounded up to a power of two, at most 64 GiB */
     size_t block_count_max;          /* records to reserve addresses for; 0: 16 Mi (64 Ki without virtual memory) */
     uint32_t classes_per_doubling;   /* of what thread caches hold: 1, 2, 4 or 8; 0: 8 */
     ta_huge_pages huge_pages;        /* default: on for blocks above 1 KiB */
@@ -540,7 +567,7 @@ typedef struct ta_pool_desc {
     int disable_stealing;            /* TA_CAP_ORDERED: never take a block from another stream with a wait */
     int single_threaded;             /* one thread at a time: no locks, peak in use is exact; siblings of
                                         its budget cannot make it give memory back */
-    int zeroed;                      /* every allocation reads as zero */
+    int zeroed;                      /* every allocation reads as zero, growth too; no thread caches then */
     const char *name;                /* copied, 31 bytes at most; NULL: "pool" */
     ta_event_fn on_event;            /* NULL: none. With it the pool shows every call and keeps no thread caches */
     void *on_event_user;
@@ -558,17 +585,22 @@ TENSORALLOC_DEF ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out
 /* Disposes and frees the pool; NULL is TA_OK. No other thread may be in a call or start one; threads that used it
    before may still be running or exit at any time. */
 TENSORALLOC_DEF ta_result ta_pool_destroy(ta_pool *pool);
-/* Gives everything back, live blocks too (ordered backends: after their work). Statistics stay readable, every other
-   call answers TA_ERROR_DISPOSED. No other thread may be in a call. Disposing twice is TA_OK. */
+/* Gives everything back, live blocks too (ordered backends: after their work). Afterwards get_stats, get_desc,
+   get_failure, reset_peaks, ta_report, dispose and destroy still work, capacity_of and owns answer 0, and every
+   other call answers TA_ERROR_DISPOSED. No other thread may be in a call. Disposing twice is TA_OK. */
 TENSORALLOC_DEF ta_result ta_pool_dispose(ta_pool *pool);
 /* The pool as an allocator. */
 TENSORALLOC_DEF ta_allocator ta_pool_allocator(ta_pool *pool);
-/* The resolved options: every 0 replaced by what it stands for. */
+/* The options in force: a 0 that stands for another value is replaced by it. limit_bytes means nothing when budget
+   was given: ask ta_budget_get_stats. name points into the pool. Threads: any. */
 TENSORALLOC_DEF ta_result ta_pool_get_desc(ta_pool *pool, ta_pool_desc *out);
 
-/* Allocates size_bytes > 0, aligned to 64 bytes on the host. NULL on failure; result (optional) says why.
+/* Allocates size_bytes > 0, aligned to 64 bytes on the host. NULL on failure; result (optional) says why:
+   TA_ERROR_INVALID_SIZE (0), _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _FRAGMENTED, _RECORDS, _SEALED, _BACKEND.
    Ownership: the caller's until ta_pool_free. Threads: any. Cost: a hit makes no system call; up to
-   thread_cache_block_bytes it takes no lock. A miss may block in the backend. */
+   thread_cache_block_bytes it takes no lock. A miss may block in the backend. Systems that overcommit (Linux by
+   default) grant host memory here and find it missing when it is touched: only a limit makes a host pool fail in
+   time. */
 TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result);
 /* As ta_pool_alloc with an alignment: a power of two up to 1 GiB. */
 TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes,
@@ -591,8 +623,10 @@ TENSORALLOC_DEF ta_result ta_pool_free_sized(ta_pool *pool, void *ptr, size_t si
 /* Frees all live blocks. No other thread may be in a call. Pointers and buffers from before are stale. O(blocks). */
 TENSORALLOC_DEF ta_result ta_pool_clear(ta_pool *pool);
 
-/* The buffer pool of the specification: get = cached or NULL (TA_ERROR_NOT_CACHED), put = back to the pool.
-   get_or_alloc is ta_pool_alloc. put of what is not of this pool is TA_ERROR_FOREIGN. */
+/* The buffer pool of the specification, under its names: get = cached or NULL (TA_ERROR_NOT_CACHED; counted as a
+   failure), put = free with the requested size, back to the pool. get_or_alloc is ta_pool_alloc. put of what is not
+   of this pool, or not at that alignment, is TA_ERROR_FOREIGN. Alignments: powers of two. Threads, cost: as alloc
+   and free. */
 TENSORALLOC_DEF void *ta_pool_get(ta_pool *pool, size_t size_bytes, ta_result *result);
 TENSORALLOC_DEF void *ta_pool_get_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes,
                                           ta_result *result);
@@ -600,8 +634,10 @@ TENSORALLOC_DEF void *ta_pool_get_or_alloc(ta_pool *pool, size_t size_bytes, ta_
 TENSORALLOC_DEF ta_result ta_pool_put(ta_pool *pool, void *ptr, size_t size_bytes);
 TENSORALLOC_DEF ta_result ta_pool_put_aligned(ta_pool *pool, void *ptr, size_t size_bytes, size_t alignment_bytes);
 
-/* Resizes a live block without moving it; else TA_ERROR_WOULD_MOVE. Shrinking gives the tail back where it is worth
-   it and always succeeds. */
+/* Resizes a live block without moving it: requested becomes new_bytes (> 0). Shrinking always succeeds; it gives
+   the tail back for blocks above thread_cache_block_bytes, down to that size, others keep their capacity. Growing
+   may take memory from the backend. Errors, nothing has changed then: TA_ERROR_WOULD_MOVE, _INVALID_SIZE,
+   _OVERFLOW, _INVALID_ARGUMENT (NULL), _FOREIGN, _INTERIOR, _STALE, _DISPOSED, _FORKED. Threads: any. */
 TENSORALLOC_DEF ta_result ta_pool_resize_in_place(ta_pool *pool, void *ptr, size_t new_bytes);
 /* In place, or a new block with min(old, new) bytes copied. NULL: nothing has changed, ptr is still valid.
    ptr NULL allocates; new_bytes 0 is TA_ERROR_INVALID_SIZE. The alignment is kept. */
@@ -613,7 +649,7 @@ TENSORALLOC_DEF int ta_pool_owns(ta_pool *pool, const void *ptr);
 /* Sizes, state, stream, tag and id of the live block at ptr. */
 TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out);
 /* Work on stream uses the block: after free it is reused only when that work is finished. Home stream: nothing to do.
-   Without TA_CAP_ORDERED: TA_OK and no effect. */
+   Without TA_CAP_ORDERED it only checks ptr. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS. */
 TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream);
 
 /* The calling thread's cache goes back to the heap. */
@@ -626,10 +662,14 @@ TENSORALLOC_DEF ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t 
 /* sealed != 0: from now on an allocation that would need the backend fails with TA_ERROR_SEALED and is counted. */
 TENSORALLOC_DEF ta_result ta_pool_seal(ta_pool *pool, int sealed);
 
-/* Calls fn for each live block, in no promised order. fn may allocate and free; blocks that come or go meanwhile
-   may or may not be seen. Returns TA_OK also when fn stopped the walk. */
+/* Calls fn for each live block, in no promised order. fn sees a copy, taken up to 64 blocks ahead: a block that fn
+   or another thread has freed since may still be shown, so ask ta_pool_describe before touching any but those known
+   to be live. fn may free the block it is shown, and allocate. Returns TA_OK also when fn stopped the walk.
+   Threads: any. O(blocks). */
 TENSORALLOC_DEF ta_result ta_pool_for_each_live(ta_pool *pool, ta_walk_fn fn, void *user);
-/* Calls fn for every block, by address within each range or segment: without calls in between they tile it. */
+/* Calls fn for every block, by address within each range or segment: without calls in between they tile its used
+   part (the committed, never used end of a range is no block, though it counts as cached). fn sees copies, as
+   above. */
 TENSORALLOC_DEF ta_result ta_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user);
 /* Checks every invariant of the pool; TA_OK or TA_ERROR_CORRUPT. No other thread may be in a call. O(blocks). */
 TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
@@ -637,8 +677,10 @@ TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
 /* Why the last failed allocation of this pool failed; all-zero if none did. Threads: any. */
 TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
 
-/* A child after fork may use only allocators that it creates; older ones answer TA_ERROR_FORKED (single-threaded ones
-   go on working). Called by itself where pthread_atfork exists; call it in the child of a bare clone. */
+/* Tells the library that this process is a fresh child of fork: from now on allocators of the parent answer
+   TA_ERROR_FORKED (single-threaded ones go on working), new ones work. Done for you where pthread_atfork exists;
+   call it yourself in the child after a bare clone() that copies memory, never after vfork. Threads: the child's
+   only one. Never blocks. */
 TENSORALLOC_DEF void ta_after_fork_child(void);
 /* Removes this copy's thread key: call it before dlclose of the library that holds it, when no pool is left. */
 TENSORALLOC_DEF void ta_process_detach(void);
@@ -652,8 +694,8 @@ typedef struct ta_arena ta_arena;
 typedef struct ta_arena_desc {
     ta_backend backend;    /* zero: the host backend; ignored when budget is given */
     ta_budget *budget;     /* NULL: a private one over backend */
-    size_t limit_bytes;    /* of the private budget; 0: unlimited */
-    size_t range_bytes;    /* addresses to reserve; 0: as ta_pool_desc. Without ranges: ignored */
+    size_t limit_bytes;    /* of the private budget; ignored when budget is given; 0: unlimited */
+    size_t range_bytes;    /* first range of addresses; 0: as ta_pool_desc. Without ranges: ignored */
     size_t chunk_bytes;    /* without ranges: smallest segment; 0: 1 MiB. Segments double up to 64 MiB */
     int single_threaded;   /* one thread at a time: no lock */
     int zeroed;            /* every allocation reads as zero */
@@ -671,9 +713,13 @@ typedef struct ta_arena_mark {
 TENSORALLOC_DEF ta_result ta_arena_create(const ta_arena_desc *desc, ta_arena **out);
 /* Frees everything; NULL is TA_OK. */
 TENSORALLOC_DEF ta_result ta_arena_destroy(ta_arena *arena);
-/* The arena as an allocator. free is bookkeeping, and gives bytes back only from the end. */
+/* The arena as an allocator: statistics, trim, dispose, free and resize are called through it. free is bookkeeping:
+   bytes in the middle count as cached, but only the end, down to the latest mark, can be used again. */
 TENSORALLOC_DEF ta_allocator ta_arena_allocator(ta_arena *arena);
-/* Allocates at the end. With ranges pointers never move and blocks lie one behind the other. */
+/* Allocates at the end. NULL on failure, result (optional) says why: TA_ERROR_INVALID_SIZE, _OVERFLOW, _LIMIT,
+   _OUT_OF_MEMORY, _RECORDS. Alignment: the backend's (64 on the host), or a power of two. Ownership: until free,
+   rewind, reset or destroy. With ranges pointers never move and blocks lie one behind the other. Threads: any. May
+   block in the backend. */
 TENSORALLOC_DEF void *ta_arena_alloc(ta_arena *arena, size_t size_bytes, ta_result *result);
 TENSORALLOC_DEF void *ta_arena_alloc_aligned(ta_arena *arena, size_t size_bytes, size_t alignment_bytes,
                                              ta_result *result);
@@ -992,8 +1038,8 @@ static TAI_COLD size_t tai_physical_bytes(void)
     }
 #elif defined(_SC_PHYS_PAGES)
     long pages = sysconf(_SC_PHYS_PAGES);
-    if (pages > 0) {
-        return (size_t)pages * tai_page_bytes();
+    if (pages > 0) { /* more than fits on 32-bit machines with extended addresses */
+        return (size_t)pages > SIZE_MAX / tai_page_bytes() ? SIZE_MAX / 2 : (size_t)pages * tai_page_bytes();
     }
 #endif
     return sizeof(size_t) > 4 ? (size_t)1 << 33 : (size_t)1 << 30;
@@ -1012,7 +1058,8 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
     return TA_UNLIMITED;
 }
 
-/* Whether 16 x size addresses could be had: who takes a large size only then leaves some to the rest of the process. */
+/* Whether 16 x size addresses could be had: who takes a large size only then leaves some to the rest of the
+   process. */
 static int tai_vm_has_room(size_t size)
 {
     void *ptr;
@@ -1832,6 +1879,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_backend_check(ta_backend backend)
         (t->reserve == NULL || t->release == NULL || t->commit == NULL || t->decommit == NULL)) {
         return TA_ERROR_INVALID_ARGUMENT;
     }
+    if (info.range_bytes_max % info.granularity_bytes != 0) {
+        return TA_ERROR_INVALID_ARGUMENT;
+    }
     if ((info.caps & TA_CAP_ORDERED) != 0 &&
         (t->mark == NULL || t->is_done == NULL || t->wait == NULL || t->sync == NULL)) {
         return TA_ERROR_INVALID_ARGUMENT;
@@ -1885,7 +1935,7 @@ typedef struct tai_member {
     /* Gives back at least want_bytes if it can, without waiting for others; returns what it gave. */
     size_t (*reclaim)(void *self, size_t want_bytes);
     void *self;
-    uint32_t visited; /* by the reclaim with this number */
+    uint32_t serial;  /* order of joining */
     uint32_t running; /* reclaims inside */
 } tai_member;
 
@@ -1898,7 +1948,7 @@ struct ta_budget {
     tai_lock lock;
     tai_member *members;
     size_t member_count;
-    uint32_t reclaim_number;
+    uint32_t serial;
     uint32_t padding;
 };
 
@@ -2012,6 +2062,7 @@ static void tai_budget_refund(ta_budget *budget, size_t bytes)
 static TAI_COLD void tai_budget_join(ta_budget *budget, tai_member *member)
 {
     TAI_LOCK_ACQUIRE(&budget->lock);
+    member->serial = ++budget->serial;
     member->next = budget->members;
     budget->members = member;
     budget->member_count++;
@@ -2044,18 +2095,17 @@ static TAI_COLD void tai_budget_leave(ta_budget *budget, tai_member *member)
 static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
 {
     size_t got = 0;
-    uint32_t number;
+    uint32_t below = 0xffffffffu; /* the list goes from the youngest to the oldest */
     TAI_LOCK_ACQUIRE(&budget->lock);
-    number = ++budget->reclaim_number;
     while (got < want_bytes) {
         tai_member *member = budget->members;
-        while (member != NULL && (member == except || member->visited == number)) {
+        while (member != NULL && (member == except || member->serial >= below)) {
             member = member->next;
         }
         if (member == NULL) {
             break;
         }
-        member->visited = number;
+        below = member->serial;
         member->running++;
         TAI_LOCK_RELEASE(&budget->lock);
         got += member->reclaim(member->self, want_bytes - got);
@@ -2342,6 +2392,14 @@ typedef struct tai_space {
 TAI_INLINE size_t tai_space_used(const tai_space *space)
 {
     return space->used[TAI_TINY] + space->used[TAI_MIDDLE] + space->used[TAI_LARGE];
+}
+
+/* Bytes that are free and committed. A block whose pages are on their way back is counted as used before they are
+   here. Inside the gate. */
+TAI_INLINE size_t tai_space_cached(const tai_space *space)
+{
+    size_t used = tai_space_used(space);
+    return space->reserved > used ? space->reserved - used : 0;
 }
 
 /* ---- bins */
@@ -3446,7 +3504,7 @@ static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, ui
 /* Bytes that are to go: free and committed, beyond keep. Inside the gate. */
 static TAI_COLD size_t tai_space_excess(const tai_space *space, size_t keep)
 {
-    size_t cached = space->reserved - tai_space_used(space);
+    size_t cached = tai_space_cached(space);
     return cached > keep ? cached - keep : 0;
 }
 
@@ -3461,8 +3519,12 @@ static TAI_COLD void tai_region_trim_tail(tai_space *space, tai_region *region, 
     top = region->base + tai_round_up((size_t)(region->top - region->base), space->granularity);
     excess = tai_round_up(tai_space_excess(space, keep), space->granularity);
     end = top < old_end && (size_t)(old_end - top) > excess ? old_end - excess : top;
-    if (region->hole_bytes != 0 && excess != 0) {
-        end = top; /* how much of the tail is committed is not known: all of it goes */
+    while (region->hole_bytes != 0 && end > top && excess != 0) { /* holes do not count: further down */
+        size_t holes = tai_holes_bytes(space, region, end, old_end), hidden = excess + holes - (size_t)(old_end - end);
+        if ((size_t)(old_end - end) >= excess + holes) {
+            break;
+        }
+        end = (size_t)(end - top) > hidden ? end - tai_round_up(hidden, space->granularity) : top;
     }
     end = end > old_end ? old_end : end;
     region->commit_end = end; /* out of everybody's reach */
@@ -3684,9 +3746,13 @@ static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *m
 {
     uint32_t s, freed = 0;
     tai_gate_enter(&space->gate, me);
-    if (space->polling) {
+    while (space->polling) {
         tai_gate_leave(&space->gate, me);
-        return 0;
+        if (!wait_for_all) {
+            return 0;
+        }
+        TAI_WAIT_A_MOMENT();
+        tai_gate_enter(&space->gate, me);
     }
     space->polling = 1;
     for (s = 1; s < space->stream_count; s++) {
@@ -3843,9 +3909,9 @@ typedef struct tai_space_desc {
     int undivided;
 } tai_space_desc;
 
-/* A power of two of at least the physical memory, up to 64 GiB; little where addresses are scarce (32 bits, a limit on
-   what the process may map). It is only the beginning: ranges are chained, each twice as large as the one before, so that a
-   thousand pools find room in one process. */
+/* A power of two of at least the physical memory, up to 64 GiB; little where addresses are scarce (32 bits, a limit
+   on what the process may map). It is only the beginning: ranges are chained, each twice as large as the one
+   before, so that a thousand pools find room in one process. */
 static TAI_COLD size_t tai_range_default(void)
 {
     size_t physical = tai_physical_bytes(), limit = tai_address_limit_bytes();
@@ -4759,7 +4825,8 @@ static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request,
     out->reserved_bytes = space->reserved;
     out->in_use_bytes = tai_space_used(space);
     out->pending_bytes = space->pending_bytes;
-    out->free_bytes = space->reserved - tai_space_used(space) - space->pending_bytes;
+    out->free_bytes = tai_space_cached(space);
+    out->free_bytes -= space->pending_bytes < out->free_bytes ? space->pending_bytes : out->free_bytes;
     for (s = 0; s < space->stream_count; s++) {
         uint32_t index = tai_bins_largest(space, space->bins[TAI_HEAPS * s + (uint32_t)plan->heap]);
         if (index != 0 && space->blocks.at[index].size > out->largest_free_bytes) {
@@ -4855,11 +4922,11 @@ static TAI_COLD size_t tai_pool_trim(ta_pool *pool, uint32_t heaps, size_t keep,
     return released;
 }
 
-/* With a cap on cached bytes: what this thread's cache may hold so that the cap is kept, whatever others come to hold.
-   Inside the gate. */
+/* With a cap on cached bytes: what this thread's cache may hold so that the cap is kept, whatever others come to
+   hold. Inside the gate. */
 static void tai_pool_share_cap(ta_pool *pool, tai_slot *slot)
 {
-    size_t cap = pool->desc.cached_bytes_max, others = pool->space.reserved - tai_space_used(&pool->space), room;
+    size_t cap = pool->desc.cached_bytes_max, others = tai_space_cached(&pool->space), room;
     const tai_slot *other;
     for (other = pool->slots; other != NULL; other = other->pool_next) {
         size_t held = TENSORALLOC_LOAD_RELAXED(&other->cached_bytes);
@@ -4882,7 +4949,7 @@ static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
     int over;
     tai_gate_enter(&space->gate, me);
     held = tai_pool_thread_cached(pool);
-    over = space->reserved - tai_space_used(space) + held > cap;
+    over = tai_space_cached(space) + held > cap;
     if (over && slot != NULL) {
         held -= slot->cached_bytes;
         (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
@@ -4904,18 +4971,18 @@ static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
 /* Before one heap grows beyond what the pool ever needed by more than a 25th and 1 MiB, others that are mostly
    free give pages back: tensors that shrink from step to step until they change the heap would else be paid for
    twice. A heap that is in use keeps its free pages: it will want them in this very step. */
-static TAI_COLD void tai_pool_balance(ta_pool *pool, const tai_plan *plan, tai_slot *slot)
+static TAI_COLD void tai_pool_balance(ta_pool *pool, const tai_plan *plan, size_t used_already, tai_slot *slot)
 {
     tai_space *space = &pool->space;
     tai_holder *me = slot != NULL ? &slot->holder : NULL;
     size_t needed, cached, committed[TAI_HEAPS] = {0, 0, 0};
     uint32_t r, h, idle = 0;
     tai_gate_enter(&space->gate, me);
-    needed = tai_space_used(space) + plan->size;
+    needed = tai_space_used(space) + plan->size - used_already;
     needed = needed < pool->peak_in_use ? pool->peak_in_use : needed;
     needed += needed / 25 + ((size_t)1 << 20);
     needed = space->reserved + plan->size > needed ? space->reserved + plan->size - needed : 0;
-    cached = space->reserved - tai_space_used(space);
+    cached = tai_space_cached(space);
     for (r = 0; needed != 0 && r < space->region_count; r++) {
         const tai_region *region = space->regions[r];
         if (region->is_live) {
@@ -4945,7 +5012,7 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
         (void)tai_space_synchronize(&pool->space, NULL);
     }
     tai_gate_enter(&pool->space.gate, NULL);
-    cached = pool->space.reserved - tai_space_used(&pool->space);
+    cached = tai_space_cached(&pool->space);
     tai_gate_leave(&pool->space.gate, NULL);
     return tai_pool_trim(pool, TAI_ALL_HEAPS, cached > want_bytes ? cached - want_bytes : 0, 0, NULL);
 }
@@ -5012,7 +5079,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
         if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&pool->sealed)) {
             *result = (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
         } else if (index != 0) {
-            tai_pool_balance(pool, plan, slot);
+            tai_pool_balance(pool, plan, plan->size, slot);
             *result = tai_space_recommit(space, index, me, &bytes);
             if (bytes != 0) {
                 tai_pool_event(pool, TA_EVENT_GROW, TA_OK, NULL, bytes, 0, 0, NULL, 0);
@@ -5022,7 +5089,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
                 return index;
             }
         } else {
-            tai_pool_balance(pool, plan, slot);
+            tai_pool_balance(pool, plan, 0, slot);
             *result = tai_space_grow(space, plan->heap, plan->size, plan->alignment, me, &bytes);
             if (*result == TA_OK) {
                 *missed |= bytes != 0;
@@ -6111,6 +6178,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
     out->reserved_bytes = space->reserved;
     out->in_use_bytes = tai_space_used(space) - out->thread_cached_bytes;
+    if (out->in_use_bytes > out->reserved_bytes) { /* pages are on their way back to a block at this moment */
+        out->in_use_bytes = out->reserved_bytes;
+    }
     out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
     out->requested_bytes = (size_t)((int64_t)(count.allocated_bytes - count.freed_bytes) + pool->requested_adjust);
     out->wasted_bytes = out->in_use_bytes - out->requested_bytes;
@@ -7489,8 +7559,8 @@ static ta_result tai_arena_v_dispose(void *self)
     if (tai_common_usable(common) != TA_OK) {
         return TA_ERROR_FORKED;
     }
+    tai_budget_leave(common->budget, &common->member);
     (void)tai_common_sync_all(common);
-    tai_common_dispose(common);
     for (c = 0; c < arena->chunk_count; c++) {
         const tai_chunk *chunk = &arena->chunks[c];
         if (chunk->is_segment) {
@@ -7499,6 +7569,7 @@ static ta_result tai_arena_v_dispose(void *self)
             (void)common->backend.vtable->release(common->backend.self, (void *)chunk->base, chunk->size);
         }
     }
+    tai_common_dispose(common);
     TENSORALLOC_FREE(arena->chunks);
     TENSORALLOC_FREE(common->streams);
     common->streams = NULL;
@@ -7775,23 +7846,19 @@ static TAI_COLD int tai_direct_room(ta_direct *direct)
 static TAI_COLD uint32_t tai_direct_find(ta_direct *direct, const void *ptr, ta_result *result)
 {
     uint32_t index = *tai_direct_chain(direct, (uintptr_t)ptr);
-    while (index != 0 && direct->blocks[index].addr != (uintptr_t)ptr) {
+    while (index != 0 && (direct->blocks[index].addr != (uintptr_t)ptr || direct->blocks[index].state != TAI_LIVE)) {
         index = direct->blocks[index].next;
     }
     *result = TA_OK;
-    if (index != 0 && direct->blocks[index].state != TAI_LIVE) {
-        *result = TA_ERROR_STALE;
-        return 0;
-    }
     if (index == 0) { /* why: a slow look over all records */
         *result = TA_ERROR_FOREIGN;
         for (index = 1; index < direct->end; index++) {
             const tai_direct_block *block = &direct->blocks[index];
-            if (block->state != TAI_VACANT && (uintptr_t)ptr - block->segment < block->segment_bytes) {
+            if (block->state == TAI_LIVE && (uintptr_t)ptr - block->segment < block->segment_bytes) {
                 *result = TA_ERROR_INTERIOR;
                 return 0;
             }
-            if (block->state == TAI_VACANT && block->addr == (uintptr_t)ptr) {
+            if (block->state != TAI_LIVE && block->addr == (uintptr_t)ptr) {
                 *result = TA_ERROR_STALE;
             }
         }
@@ -8356,8 +8423,11 @@ TENSORALLOC_DEF ta_result ta_allocator_check_buffer(ta_allocator allocator, cons
 {
     ta_block_info info;
     ta_result result;
-    if (buffer == NULL || buffer->data == NULL) {
+    if (buffer == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (buffer->data == NULL) { /* cleared by free_buffer, or never filled */
+        return TA_ERROR_INVALID_ARGUMENT;
     }
     memset(&info, 0, sizeof info);
     result = ta_allocator_describe(allocator, buffer->data, &info);
@@ -8426,6 +8496,19 @@ static const ta_backend_vtable tai_upstream_vtable = {
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
+static void tai_no_backend_info(void *self, ta_backend_info *out)
+{
+    (void)self;
+    memset(out, 0, sizeof *out);
+    out->granularity_bytes = out->alignment_bytes = 64;
+}
+
+/* Every create function refuses it. */
+static const ta_backend_vtable tai_no_backend_vtable = {
+    sizeof(ta_backend_vtable), "none", tai_no_backend_info, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+};
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator,
                                                        size_t granularity_bytes, ta_backend *out)
 {
@@ -8434,8 +8517,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_backend_upstream(ta_upstream *state, ta_al
     if (granularity_bytes == 0) {
         granularity_bytes = 65536;
     }
+    if (out != NULL) {
+        out->vtable = &tai_no_backend_vtable;
+        out->self = NULL;
+    }
     if (state == NULL || out == NULL || !tai_allocator_ok(allocator) || !tai_is_power_of_two(granularity_bytes) ||
-        granularity_bytes < 256) {
+        granularity_bytes < 256 || granularity_bytes > TAI_ALIGNMENT_MAX) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     result = ta_allocator_get_device(allocator, &device);
@@ -8842,7 +8929,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      memory of siblings over the same budget, its own free pages, on_out_of_memory, and then the error. The result
      says why:
        TA_ERROR_LIMIT          the budget is used up: free something, or raise it
-       TA_ERROR_OUT_OF_MEMORY  the backend refused: ta_failure.backend_code has its own code
+       TA_ERROR_OUT_OF_MEMORY  the backend refused: ta_failure.backend_code has its own code, if it tells one
        TA_ERROR_FRAGMENTED     enough bytes are free in a bounded backend, but not in one piece
        TA_ERROR_RECORDS        no memory or room for bookkeeping: raise block_count_max
      What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_pool_get_failure keeps
@@ -8867,7 +8954,12 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      all work.
 
   7. Your own backend
-     Fill a ta_backend_vtable; each entry's contract stands at its declaration, ta_backend_check looks for gaps.
+     A pool over segments takes them in pieces of 256 KiB (blocks up to 1 KiB), 1 MiB (up to 64 KiB) and 16 MiB
+     (above), less only if the
+     backend or the budget refuses; larger blocks get one of their own. They go back when wholly free. What a backend
+     refuses to take
+     back stays reserved and is offered again by the next trim. Fill a ta_backend_vtable; each entry's contract stands
+     at its declaration, ta_backend_check looks for gaps.
      Segments are enough; with ranges
      the heap grows in place. ta_backend_fixed carves a buffer of yours; ta_backend_upstream takes segments from any
      allocator.

@@ -1,12 +1,13 @@
-/* backends.h - backends for tests, each a ta_backend through the public table. C99 and C++11. Include it after test.h and
-   tensoralloc.h.
+/* backends.h - backends for tests, each a ta_backend through the public table. C99 and C++11. Include it after test.h
+   and tensoralloc.h.
 
-     tb_counting  wraps another backend: counts calls, knows what is outstanding, holds the caller to the contract of the
-                  table, and fails any call on demand
-     tb_clock     ordered memory (TA_CAP_ORDERED, no TA_CAP_HOST_ACCESS) over made-up device addresses or host pages, with
-                  streams that make progress when the test says so, and a check of happens-before between uses of memory
+     tb_counting  wraps another backend: counts calls, knows what is outstanding, holds the caller to the contract of
+                  the table, and fails any call on demand
+     tb_clock     ordered memory (TA_CAP_ORDERED, no TA_CAP_HOST_ACCESS) over made-up device addresses or host pages,
+                  with streams that make progress when the test says so, and a check of happens-before between uses
 
-   Both serialise themselves. Violations of the contract are counted; tb_counting_check and tb_clock_check report them. */
+   Both serialise themselves. Violations of the contract are counted; tb_counting_check and tb_clock_check report
+   them. */
 #ifndef TEST_BACKENDS_H
 #define TEST_BACKENDS_H
 
@@ -439,7 +440,8 @@ static void tb_counting_drop(void *self, uint64_t ticket)
 static int tb_counting_usable(const tb_counting *c, const void *ptr, size_t size)
 {
     uintptr_t addr = (uintptr_t)ptr;
-    return size != 0 && (tb_spans_cover(&c->committed, addr, addr + size) || tb_spans_cover(&c->segments, addr, addr + size));
+    return size != 0 &&
+           (tb_spans_cover(&c->committed, addr, addr + size) || tb_spans_cover(&c->segments, addr, addr + size));
 }
 
 static ta_result tb_counting_zero(void *self, void *ptr, size_t size, ta_stream stream)
@@ -541,8 +543,9 @@ TEST_STATIC void tb_counting_end(tb_counting *c)
 
   Work is a sequence of items on each stream. Item p of stream s carries a vector: for every stream the last item that
   comes before it for certain (order in the stream, waits, and what the host knew to be finished when it submitted).
-  Memory carries, per granule and stream, the last item that used it. Memory may go to new work exactly if every old use
-  of it is in the vector of that work; it may go back to the system if the host knows every use to be finished.
+  Memory carries, per granule and stream, the last item that used it. Memory may go to new work exactly if every
+  old use of it is in the vector of that work; it may go back to the system if the host knows every use to be
+  finished.
   -------------------------------------------------------------------------------------------------------*/
 #define TB_STREAMS_MAX 8
 #define TB_CLOCK_GRANULARITY ((size_t)65536)
@@ -584,7 +587,6 @@ typedef struct tb_clock {
     tb_spans held;     /* segments and what is committed */
     tb_vector *uses[TB_CLOCK_PAGE_COUNT]; /* a vector per granule; NULL: no uses there */
     void *host_memory; /* behind the addresses, or NULL: they are made up */
-    size_t host_bytes;
     uint64_t mark_count, poll_count, wait_count, sync_count, zero_count, copy_count;
     size_t memory_max_bytes; /* option: more than that is refused; 0: no bound */
 } tb_clock;
@@ -670,7 +672,10 @@ static void tb_clock_note_use(tb_clock *clock, uint32_t s, uint32_t position, co
     size_t offset = (size_t)((uintptr_t)ptr - clock->base), end = offset + size;
     for (; offset < end; offset += TB_CLOCK_ALIGNMENT) {
         tb_vector **page = &clock->uses[offset / TB_CLOCK_PAGE_BYTES];
-        if (*page == NULL && (*page = (tb_vector *)calloc(TB_CLOCK_PAGE_BYTES / TB_CLOCK_ALIGNMENT, sizeof(tb_vector))) == NULL) {
+        if (*page == NULL) {
+            *page = (tb_vector *)calloc(TB_CLOCK_PAGE_BYTES / TB_CLOCK_ALIGNMENT, sizeof(tb_vector));
+        }
+        if (*page == NULL) {
             abort();
         }
         (*page)[offset % TB_CLOCK_PAGE_BYTES / TB_CLOCK_ALIGNMENT].at[s] = position;
@@ -733,7 +738,8 @@ static ta_result tb_clock_hold(tb_clock *clock, void *ptr, size_t size)
     if (clock->memory_max_bytes != 0 && clock->held.bytes + size > clock->memory_max_bytes) {
         return TA_ERROR_OUT_OF_MEMORY;
     }
-    if (clock->host_memory != NULL && host.vtable->commit != NULL && host.vtable->commit(host.self, ptr, size) != TA_OK) {
+    if (clock->host_memory != NULL && host.vtable->commit != NULL &&
+        host.vtable->commit(host.self, ptr, size) != TA_OK) {
         return TA_ERROR_OUT_OF_MEMORY;
     }
     tb_spans_add(&clock->held, (uintptr_t)ptr, (uintptr_t)ptr + size);
@@ -787,10 +793,12 @@ static ta_result tb_clock_free(void *self, void *ptr, size_t size)
 static ta_result tb_clock_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
 {
     tb_clock *clock = (tb_clock *)self;
-    uintptr_t addr;
+    uintptr_t addr = 0;
     (void)flags;
     pthread_mutex_lock(&clock->lock);
-    addr = size <= TB_CLOCK_RANGE_MAX_BYTES || size == clock->given.range_bytes_max ? tb_clock_place(clock, size, alignment) : 0;
+    if (size <= TB_CLOCK_RANGE_MAX_BYTES || size == clock->given.range_bytes_max) {
+        addr = tb_clock_place(clock, size, alignment);
+    }
     if (addr != 0) {
         tb_spans_add(&clock->used, addr, addr + size);
         *out = (void *)addr;
@@ -961,23 +969,40 @@ static ta_result tb_clock_copy(void *self, void *dst, const void *src, size_t si
     return TA_OK;
 }
 
+/* Host pages for one clock at a time; kept for the next one, since there may be many clocks in turn. */
+#define TB_CLOCK_HOST_BYTES (TB_CLOCK_SPACE_BYTES + ((size_t)2 << 20))
+static void *tb_clock_pages;
+static int tb_clock_pages_taken;
+
+static void *tb_clock_take_pages(void)
+{
+    ta_backend host = ta_backend_host();
+    if (tb_clock_pages == NULL) {
+        ta_result result = host.vtable->reserve != NULL
+                         ? host.vtable->reserve(host.self, TB_CLOCK_HOST_BYTES, (size_t)2 << 20, 0, &tb_clock_pages)
+                         : host.vtable->alloc(host.self, TB_CLOCK_HOST_BYTES, &tb_clock_pages);
+        if (result != TA_OK) {
+            abort();
+        }
+    }
+    if (tb_clock_pages_taken) {
+        abort(); /* the test has two clocks over host pages */
+    }
+    tb_clock_pages_taken = 1;
+    return tb_clock_pages;
+}
+
 /* ---- for the test program */
-/* caps: TA_CAP_RANGES, TA_CAP_SEGMENTS or both. host_pages: the addresses are real, zero and copy act (at once), and the
-   test may look at the bytes; else touching them faults on 64-bit machines. */
+/* caps: TA_CAP_RANGES, TA_CAP_SEGMENTS or both. host_pages: the addresses are real, zero and copy act (at once), and
+   the test may look at the bytes; else touching them faults on 64-bit machines. */
 TEST_STATIC ta_backend tb_clock_init(tb_clock *clock, uint32_t caps, int host_pages)
 {
-    ta_backend backend, host = ta_backend_host();
+    ta_backend backend;
     memset(clock, 0, sizeof *clock);
     pthread_mutex_init(&clock->lock, NULL);
     clock->base = sizeof(void *) > 4 ? (uintptr_t)((uint64_t)1 << 48) : (uintptr_t)0x40000000u;
     if (host_pages) {
-        ta_result result;
-        clock->host_bytes = TB_CLOCK_SPACE_BYTES + ((size_t)2 << 20);
-        result = host.vtable->reserve != NULL ? host.vtable->reserve(host.self, clock->host_bytes, (size_t)2 << 20, 0, &clock->host_memory)
-                                              : host.vtable->alloc(host.self, clock->host_bytes, &clock->host_memory);
-        if (result != TA_OK) {
-            abort();
-        }
+        clock->host_memory = tb_clock_take_pages();
         clock->base = ((uintptr_t)clock->host_memory + ((uintptr_t)2 << 20) - 1) & ~(((uintptr_t)2 << 20) - 1);
     }
     clock->given.caps = TA_CAP_ORDERED | (caps & (uint32_t)(TA_CAP_RANGES | TA_CAP_SEGMENTS));
@@ -1017,7 +1042,6 @@ TEST_STATIC void tb_clock_check(tb_clock *clock)
 
 TEST_STATIC void tb_clock_end(tb_clock *clock)
 {
-    ta_backend host = ta_backend_host();
     size_t i;
     for (i = 0; i < clock->stream_count; i++) {
         free(clock->streams[i].order);
@@ -1028,13 +1052,7 @@ TEST_STATIC void tb_clock_end(tb_clock *clock)
     free(clock->tickets);
     tb_spans_free(&clock->used);
     tb_spans_free(&clock->held);
-    if (clock->host_memory != NULL) {
-        if (host.vtable->reserve != NULL) {
-            (void)host.vtable->release(host.self, clock->host_memory, clock->host_bytes);
-        } else {
-            (void)host.vtable->free(host.self, clock->host_memory, clock->host_bytes);
-        }
-    }
+    tb_clock_pages_taken = clock->host_memory != NULL ? 0 : tb_clock_pages_taken;
     pthread_mutex_destroy(&clock->lock);
 }
 
@@ -1089,7 +1107,8 @@ TEST_STATIC int tb_clock_step(tb_clock *clock, ta_stream stream)
     return ready;
 }
 
-/* Happens-before: 1 if new work on the stream comes after every use of the memory so far, whatever the device does. */
+/* Happens-before: 1 if new work on the stream comes after every use of the memory so far, whatever the device
+   does. */
 TEST_STATIC int tb_clock_is_ordered(tb_clock *clock, ta_stream stream, const void *ptr, size_t size)
 {
     int ordered;

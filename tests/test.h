@@ -74,7 +74,8 @@ TEST_STATIC int test_strings(const char *file, int line, const char *text, const
     char values[400] = "";
     int ok = a != NULL && b != NULL && strcmp(a, b) == 0;
     if (!ok) {
-        (void)snprintf(values, sizeof values, "\"%.180s\" and \"%.180s\"", a != NULL ? a : "(null)", b != NULL ? b : "(null)");
+        (void)snprintf(values, sizeof values, "\"%.180s\" and \"%.180s\"", a != NULL ? a : "(null)",
+                       b != NULL ? b : "(null)");
     }
     return test_check(ok, file, line, text, values);
 }
@@ -100,12 +101,11 @@ TEST_STATIC int test_strings(const char *file, int line, const char *text, const
 #define CHECK_RESULT(call, want) CHECK_TEXT(#call " is " #want, ta_result_text(call), ta_result_text(want))
 #define CHECK_OK(call) CHECK_RESULT(call, TA_OK)
 
-/* For TENSORALLOC_ASSERT: an assert fails the case, unless it has said that it passes bad arguments. */
+/* For TENSORALLOC_ASSERT: it fails the case, unless that has said that it passes bad arguments. */
 #define TEST_ASSERT(condition) \
     ((void)(test_now.asserts_allowed || (condition) || test_check(0, __FILE__, __LINE__, "assert: " #condition, "")))
 #define TEST_ALLOW_ASSERTS() (test_now.asserts_allowed = 1)
-/* The case cannot run here, e.g. without 64-bit addresses; return from it afterwards. */
-#define TEST_SKIP(why) (test_now.skip = (why))
+#define TEST_SKIP(why) (test_now.skip = (why)) /* the case cannot run here; return from it afterwards */
 
 /* splitmix64: the same numbers on every machine. */
 TEST_STATIC uint64_t test_random(uint64_t *state)

@@ -659,7 +659,8 @@ static void arenas_in_arenas(void)
         ta_arena_desc desc;
         memset(&desc, 0, sizeof desc);
         desc.chunk_bytes = (size_t)(256 >> (2 * depth)) * KIB;
-        CHECK_OK(ta_backend_upstream(&upstream[depth], depth == 0 ? f.a : ta_arena_allocator(inner[depth - 1]), 4096, &desc.backend));
+        CHECK_OK(ta_backend_upstream(&upstream[depth], depth == 0 ? f.a : ta_arena_allocator(inner[depth - 1]), 4096,
+                                     &desc.backend));
         CHECK_OK(ta_arena_create(&desc, &inner[depth]));
         ptr = (unsigned char *)ta_arena_alloc(inner[depth], 2000, NULL);
         CHECK(ptr != NULL);
@@ -817,7 +818,8 @@ static void program_mark(program *p)
 static void program_rewind(program *p)
 {
     if (p->mark_count > 0) {
-        size_t m = test_below(&p->random, 2) == 0 ? p->mark_count - 1 : test_below(&p->random, (uint32_t)p->mark_count);
+        size_t m = test_below(&p->random, (uint32_t)p->mark_count);
+        m = test_below(&p->random, 2) == 0 ? p->mark_count - 1 : m;
         CHECK_OK(ta_arena_rewind(p->f.arena, p->marks[m].mark));
         CHECK_LE(p->marks[m].count, p->count);
         p->count = p->marks[m].count;
@@ -853,7 +855,8 @@ static void random_programs(void)
             } else if (what < 97) {
                 CHECK_OK(ta_allocator_trim(p.f.a, test_below(&p.random, 1000000), NULL));
             } else if (what == 99) {
-                CHECK_OK(ta_arena_reset(p.f.arena, test_below(&p.random, 3) == 0 ? 0 : test_below(&p.random, 1000000)));
+                const size_t retain = test_below(&p.random, 1000000);
+                CHECK_OK(ta_arena_reset(p.f.arena, test_below(&p.random, 3) == 0 ? 0 : retain));
                 p.count = p.mark_count = 0;
             }
             if (k % 8 == 0) {
@@ -868,11 +871,13 @@ static void random_programs(void)
     }
 }
 
-TEST_MAIN(TEST_CASE(blocks_lie_one_behind_the_other), TEST_CASE(pointers_never_move), TEST_CASE(bad_requests_are_errors),
-          TEST_CASE(aligned_blocks), TEST_CASE(zeroed_arenas_and_requests), TEST_CASE(free_gives_bytes_back_from_the_end),
-          TEST_CASE(last_block_resizes_in_place), TEST_CASE(rewind_frees_what_came_after), TEST_CASE(marks_nest),
-          TEST_CASE(stale_and_foreign_marks), TEST_CASE(free_below_a_mark), TEST_CASE(resets),
-          TEST_CASE(empty_cache_reaches_every_chunk), TEST_CASE(many_small_blocks),
-          TEST_CASE(chunks_grow_and_large_blocks_get_their_own), TEST_CASE(limits), TEST_CASE(no_range_to_be_had),
-          TEST_CASE(fixed_buffer), TEST_CASE(arena_over_a_pool), TEST_CASE(arenas_in_arenas),
-          TEST_CASE(shared_budget_takes_what_an_arena_retains), TEST_CASE(random_programs))
+TEST_MAIN(TEST_CASE(blocks_lie_one_behind_the_other), TEST_CASE(pointers_never_move),
+          TEST_CASE(bad_requests_are_errors), TEST_CASE(aligned_blocks),
+          TEST_CASE(zeroed_arenas_and_requests), TEST_CASE(free_gives_bytes_back_from_the_end),
+          TEST_CASE(last_block_resizes_in_place), TEST_CASE(rewind_frees_what_came_after),
+          TEST_CASE(marks_nest), TEST_CASE(stale_and_foreign_marks), TEST_CASE(free_below_a_mark),
+          TEST_CASE(resets), TEST_CASE(empty_cache_reaches_every_chunk), TEST_CASE(many_small_blocks),
+          TEST_CASE(chunks_grow_and_large_blocks_get_their_own), TEST_CASE(limits),
+          TEST_CASE(no_range_to_be_had), TEST_CASE(fixed_buffer), TEST_CASE(arena_over_a_pool),
+          TEST_CASE(arenas_in_arenas), TEST_CASE(shared_budget_takes_what_an_arena_retains),
+          TEST_CASE(random_programs))

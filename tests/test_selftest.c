@@ -1,4 +1,4 @@
-/* test_selftest.c - proves that the harness can fail: it runs cases that fail on purpose and looks at what it reports. */
+/* test_selftest.c - proves that the harness can fail: runs cases that fail on purpose and looks at the report. */
 #include "test.h"
 
 static int selftest_runs;

@@ -1,5 +1,5 @@
-/* test_streams.c - order between streams, on a backend with a logical clock: memory goes to another stream only if the
-   new work comes after the old, whatever the device does. */
+/* test_streams.c - order between streams, on a backend with a logical clock: memory goes to another stream only if
+   the new work comes after the old, whatever the device does. */
 #include "test.h"
 #define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
 #define TENSORALLOC_IMPLEMENTATION
@@ -946,7 +946,8 @@ static void program_free(program *p, program_block *block)
 {
     ta_result result;
     if (block->told_later >= 0) {
-        result = ta_allocator_free(p->f.a, block->ptr, pick(p, 2) == 0 ? block->size : 0, 0, p->streams[block->told_later]);
+        const size_t size = pick(p, 2) == 0 ? block->size : 0;
+        result = ta_allocator_free(p->f.a, block->ptr, size, 0, p->streams[block->told_later]);
     } else if (pick(p, 2) == 0) {
         result = ta_allocator_free(p->f.a, block->ptr, block->size, 0, p->streams[block->home]);
     } else {
@@ -960,7 +961,8 @@ static void program_free(program *p, program_block *block)
 
 static void program_resize(program *p, program_block *block)
 {
-    const size_t size = (size_t)1 + pick(p, 1u << (8 + pick(p, 11))), old = ta_pool_capacity_of(p->f.pool, block->ptr);
+    const size_t size = (size_t)1 + pick(p, 1u << (8 + pick(p, 11)));
+    const size_t old = ta_pool_capacity_of(p->f.pool, block->ptr);
     const ta_stream home = p->streams[block->home];
     ta_result result = TA_OK;
     if (block->foreign) { /* who uses it elsewhere waits first */
@@ -1060,17 +1062,18 @@ static void random_programs(void)
     }
 }
 
-TEST_MAIN(TEST_CASE(clock_tells_order_from_luck), TEST_CASE(clock_makes_progress_in_order), TEST_CASE(clock_catches_violations),
-          TEST_CASE(same_stream_needs_no_order), TEST_CASE(other_stream_steals_with_a_wait),
-          TEST_CASE(stealing_can_be_turned_off), TEST_CASE(small_blocks_stay_on_their_stream),
+TEST_MAIN(TEST_CASE(clock_tells_order_from_luck), TEST_CASE(clock_makes_progress_in_order),
+          TEST_CASE(clock_catches_violations), TEST_CASE(same_stream_needs_no_order),
+          TEST_CASE(other_stream_steals_with_a_wait), TEST_CASE(stealing_can_be_turned_off),
+          TEST_CASE(small_blocks_stay_on_their_stream),
           TEST_CASE(caches_of_other_streams_are_found_before_failing), TEST_CASE(recorded_uses_delay_reuse),
           TEST_CASE(free_on_the_home_stream_is_not_delayed), TEST_CASE(several_streams_are_all_waited_for),
           TEST_CASE(asking_is_once_per_stream), TEST_CASE(record_use_checks_its_pointer),
           TEST_CASE(ladder_waits_before_it_fails), TEST_CASE(failure_tells_what_is_pending),
           TEST_CASE(empty_cache_waits_for_the_work), TEST_CASE(dispose_waits_for_the_work),
           TEST_CASE(arena_and_direct_wait_as_well), TEST_CASE(siblings_wait_before_they_give),
-          TEST_CASE(growth_takes_no_neighbour_of_another_stream), TEST_CASE(shrinking_a_block_that_others_use),
-          TEST_CASE(realloc_copies_on_the_home_stream), TEST_CASE(zeroing_is_ordered),
-          TEST_CASE(failing_mark_leaves_the_block_live), TEST_CASE(failing_mark_in_realloc_leaks_nothing),
-          TEST_CASE(failing_wait_steals_nothing),
+          TEST_CASE(growth_takes_no_neighbour_of_another_stream),
+          TEST_CASE(shrinking_a_block_that_others_use), TEST_CASE(realloc_copies_on_the_home_stream),
+          TEST_CASE(zeroing_is_ordered), TEST_CASE(failing_mark_leaves_the_block_live),
+          TEST_CASE(failing_mark_in_realloc_leaks_nothing), TEST_CASE(failing_wait_steals_nothing),
           TEST_CASE(failing_sync_keeps_memory), TEST_CASE(random_programs))

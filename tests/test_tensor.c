@@ -17,8 +17,8 @@ static void dtypes(void)
     } table[] = {
         {TA_F16, "f16", 2, 2}, {TA_BF16, "bf16", 2, 2}, {TA_F32, "f32", 4, 4}, {TA_F64, "f64", 8, 8},
         {TA_F8_E4M3, "f8_e4m3", 1, 1}, {TA_F8_E5M2, "f8_e5m2", 1, 1}, {TA_I8, "i8", 1, 1}, {TA_I16, "i16", 2, 2},
-        {TA_I32, "i32", 4, 4}, {TA_I64, "i64", 8, 8}, {TA_U8, "u8", 1, 1}, {TA_U16, "u16", 2, 2}, {TA_U32, "u32", 4, 4},
-        {TA_U64, "u64", 8, 8}, {TA_BOOL, "bool", 1, 1}, {TA_C64, "c64", 8, 4}, {TA_C128, "c128", 16, 8}
+        {TA_I32, "i32", 4, 4}, {TA_I64, "i64", 8, 8}, {TA_U8, "u8", 1, 1}, {TA_U16, "u16", 2, 2},
+        {TA_U32, "u32", 4, 4}, {TA_U64, "u64", 8, 8}, {TA_BOOL, "bool", 1, 1}, {TA_C64, "c64", 8, 4}, {TA_C128, "c128", 16, 8}
     };
     size_t i;
     CHECK_EQ(sizeof table / sizeof table[0], (size_t)TA_DTYPE_COUNT);
@@ -56,7 +56,8 @@ static void elements_of_shapes(void)
         {0, {0, 0, 0, 0}, 1}, {1, {7, 0, 0, 0}, 7}, {1, {0, 0, 0, 0}, 0}, {1, {1, 0, 0, 0}, 1}, {3, {2, 3, 4, 0}, 24},
         {2, {0, 5, 0, 0}, 0}, {2, {5, 0, 0, 0}, 0}, {3, {5, 0, 7, 0}, 0}, {4, {1, 1, 1, 1}, 1}, {4, {0, 0, 0, 0}, 0},
         {1, {I64_MAX, 0, 0, 0}, I64_MAX}, {2, {I64_MAX, 1, 0, 0}, I64_MAX}, {2, {1, I64_MAX, 0, 0}, I64_MAX},
-        {2, {I64_MAX, 0, 0, 0}, 0}, {2, {0, I64_MAX, 0, 0}, 0}, {2, {3037000499, 3037000499, 0, 0}, 9223372030926249001}
+        {2, {I64_MAX, 0, 0, 0}, 0}, {2, {0, I64_MAX, 0, 0}, 0},
+        {2, {3037000499, 3037000499, 0, 0}, 9223372030926249001}
     };
     size_t i;
     for (i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -70,8 +71,8 @@ static void elements_of_shapes(void)
 /* Every pair and triple of the numbers around which products begin to overflow, against division. */
 static void overflow_at_every_boundary(void)
 {
-    static const int64_t edge[] = {0, 1, 2, 3, 4, 255, 256, 65535, 65536, 2147483647, 2147483648, 4294967295, 4294967296,
-                                   3037000499, 3037000500, I64_MAX / 4, I64_MAX / 4 + 1, I64_MAX / 3, I64_MAX / 3 + 1,
+    static const int64_t edge[] = {0, 1, 2, 3, 4, 255, 256, 65535, 65536, 2147483647, 2147483648, 4294967295,
+                                   4294967296, 3037000499, 3037000500, I64_MAX / 4, I64_MAX / 4 + 1, I64_MAX / 3, I64_MAX / 3 + 1,
                                    I64_MAX / 2, I64_MAX / 2 + 1, I64_MAX - 1, I64_MAX};
     const size_t count = sizeof edge / sizeof edge[0];
     size_t i, k, m;
@@ -550,10 +551,12 @@ static void tensors_over_every_allocator(void)
     }
 }
 
-TEST_MAIN(TEST_CASE(dtypes), TEST_CASE(no_dtypes), TEST_CASE(elements_of_shapes), TEST_CASE(overflow_at_every_boundary),
-          TEST_CASE(overflow_does_not_depend_on_order), TEST_CASE(bytes_at_their_boundary), TEST_CASE(ranks),
-          TEST_CASE(negative_dimensions), TEST_CASE(row_major_layout), TEST_CASE(strides_of_empty_shapes_stay_positive),
-          TEST_CASE(offsets_outside_are_errors), TEST_CASE(offsets_with_strange_strides), TEST_CASE(null_arguments),
-          TEST_CASE(tensors_hold_their_elements), TEST_CASE(tensors_of_rank_zero_and_without_elements),
-          TEST_CASE(tensors_are_aligned_as_asked), TEST_CASE(failed_tensors_leave_nothing), TEST_CASE(contiguity_of_views),
+TEST_MAIN(TEST_CASE(dtypes), TEST_CASE(no_dtypes), TEST_CASE(elements_of_shapes),
+          TEST_CASE(overflow_at_every_boundary), TEST_CASE(overflow_does_not_depend_on_order),
+          TEST_CASE(bytes_at_their_boundary), TEST_CASE(ranks), TEST_CASE(negative_dimensions),
+          TEST_CASE(row_major_layout), TEST_CASE(strides_of_empty_shapes_stay_positive),
+          TEST_CASE(offsets_outside_are_errors), TEST_CASE(offsets_with_strange_strides),
+          TEST_CASE(null_arguments), TEST_CASE(tensors_hold_their_elements),
+          TEST_CASE(tensors_of_rank_zero_and_without_elements), TEST_CASE(tensors_are_aligned_as_asked),
+          TEST_CASE(failed_tensors_leave_nothing), TEST_CASE(contiguity_of_views),
           TEST_CASE(tensors_on_a_stream), TEST_CASE(tensors_over_every_allocator))
