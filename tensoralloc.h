@@ -28,8 +28,9 @@
      ta_pool_free(pool, x);                                       // stays in the pool, ready for reuse
      ta_pool_destroy(pool);
 
-     Link with -pthread, nothing else. Ignore streams and pass 0: only device backends look at them. To go on:
-     ta_pool_desc in [TA:POOL] (limits first), ta_tensor_create in [TA:TENSOR], and the manual.
+   TO GO ON
+   Link with -pthread, nothing else. Ignore streams and pass 0: only device backends look at them. Read ta_pool_desc in
+   [TA:POOL] (limits first), ta_tensor_create in [TA:TENSOR], and the manual.
 
    OPTIONS (all optional; "impl" = needed only where TENSORALLOC_IMPLEMENTATION is defined, "all" = the same everywhere)
      TENSORALLOC_IMPLEMENTATION    impl   compiles the implementation into this file
@@ -677,10 +678,10 @@ TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
 /* Why the last failed allocation of this pool failed; all-zero if none did. Threads: any. */
 TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
 
-/* Tells the library that this process is a fresh child of fork: from now on allocators of the parent answer
-   TA_ERROR_FORKED (single-threaded ones go on working), new ones work. Done for you where pthread_atfork exists;
-   call it yourself in the child after a bare clone() that copies memory, never after vfork. Threads: the child's
-   only one. Never blocks. */
+/* Tells the library that this process is a fresh child of fork. From now on allocators of the parent answer
+   TA_ERROR_FORKED, but single-threaded ones go on working, and so do new ones. Done for you where pthread_atfork exists.
+   Call it yourself in the child after a bare clone that copies memory, never after vfork. Threads: the child's only one.
+   Never blocks. */
 TENSORALLOC_DEF void ta_after_fork_child(void);
 /* Removes this copy's thread key: call it before dlclose of the library that holds it, when no pool is left. */
 TENSORALLOC_DEF void ta_process_detach(void);
@@ -1070,8 +1071,21 @@ static int tai_vm_has_room(size_t size)
     return ptr != NULL && tai_vm_release(ptr, size * 16);
 }
 
+/* ThreadSanitizer has little room for the addresses of a program. */
+#if defined(__SANITIZE_THREAD__)
+    #define TAI_RANGE_BITS 30
+#elif defined(__has_feature)
+    #if __has_feature(thread_sanitizer)
+        #define TAI_RANGE_BITS 30
+    #endif
+#endif
+#ifndef TAI_RANGE_BITS
+    #define TAI_RANGE_BITS 36
+#endif
+
 #define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
 #else /* no address ranges: a table is a piece of memory that is whole from the beginning */
+#define TAI_RANGE_BITS 30
 #define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
 
 static size_t tai_page_bytes(void)
@@ -3915,7 +3929,7 @@ typedef struct tai_space_desc {
 static TAI_COLD size_t tai_range_default(void)
 {
     size_t physical = tai_physical_bytes(), limit = tai_address_limit_bytes();
-    size_t cap = sizeof(size_t) > 4 ? (size_t)1 << (sizeof(size_t) > 4 ? 36 : 0) : (size_t)64 << 20;
+    size_t cap = sizeof(size_t) > 4 ? (size_t)1 << (sizeof(size_t) > 4 ? TAI_RANGE_BITS : 0) : (size_t)64 << 20;
     if (limit != TA_UNLIMITED) {
         cap = limit / 8192 > 65536 ? tai_power_of_two_at_least(limit / 8192) : 65536;
     }
@@ -5421,21 +5435,11 @@ static uint32_t tai_pool_claim(ta_pool *pool, const void *ptr, size_t size, ta_r
         *result = tai_space_explain(space, (uintptr_t)ptr);
         return 0;
     }
-    if (size != 0 && size != block->requested) {
+    if (size != 0 && size != TENSORALLOC_LOAD_RELAXED(&block->requested)) {
         *result = TA_ERROR_SIZE_MISMATCH;
         return 0;
     }
-#if TAI_CHECKED && !defined(TENSORALLOC_NO_THREADS)
-    {
-        uint32_t expected = TAI_LIVE; /* another thread may be freeing it into its cache at this moment */
-        if (!TENSORALLOC_CAS32(&block->state, &expected, (uint32_t)TAI_BUSY)) {
-            *result = TA_ERROR_STALE;
-            return 0;
-        }
-    }
-#else
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
-#endif
     *result = TA_OK;
     return index;
 }
@@ -5576,14 +5580,7 @@ static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size
                    slot != NULL && slot->stream == block->place.stream && block->place.class_index != 0 &&
                    slot->cached_bytes + block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0 &&
                    (size == 0 || size == block->requested))) {
-#if TAI_CHECKED && !defined(TENSORALLOC_NO_THREADS)
-        uint32_t expected = TAI_LIVE;
-        if (!TENSORALLOC_CAS32(&block->state, &expected, (uint32_t)TAI_CACHED)) {
-            return TA_ERROR_STALE;
-        }
-#else
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
-#endif
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
         TAI_BUMP(slot->count.deallocation_count, 1);
         TAI_BUMP(slot->count.freed_bytes, block->requested);
@@ -5596,6 +5593,9 @@ static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size
 TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
 {
     const tai_region *region = pool->fast[0];
+    if (TAI_CHECKED) { /* one free after the other, so that of two for one block exactly one is right */
+        return tai_pool_free_slow(pool, ptr, size, NULL);
+    }
     if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
         return tai_pool_free_small(pool, ptr, size, region);
     }
@@ -8859,6 +8859,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_OS_POSIX
 #undef TAI_OS_WINDOWS
 #undef TAI_PAUSE
+#undef TAI_RANGE_BITS
 #undef TAI_REFILL_BYTES
 #undef TAI_RESULT_TEXT
 #undef TAI_STREAK_FIRST
@@ -8879,97 +8880,77 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
   [TA:MANUAL]
 
   1. How the pool works
-     Requests up to thread_cache_block_bytes (64 KiB) are rounded to size classes (8 per doubling) and served from the
-     calling thread's
-     cache: a stack of records per class. A hit takes no lock and no atomic read-modify-write. What a cache holds is
-     bounded by
-     thread_cache_bytes (1 MiB) per thread, counts as cached, and goes back when the thread exits or calls
-     ta_pool_thread_flush.
-     Larger requests, and what caches do not have, go to a heap: best fit, lowest address among equals, free
-     neighbours merged at once,
-     and the end of the range taken only if nothing else fits. So placement is a function of the set of live blocks
-     alone: a training
-     step that repeats comes back to the same addresses, and reserved stays within a few percent of the live peak.
-     There are three heaps, each with its own address range: up to 1 KiB, up to thread_cache_block_bytes, and above.
-     Blocks that sit in
-     thread caches therefore never stand between large blocks. (A backend with one bounded range has one heap for all
-     sizes.)
-     Records of blocks lie outside the managed memory, which is never read or written (but for zeroing): host and
-     device share all
-     code, and a buffer overflow in your program cannot break the heap.
+     Requests up to thread_cache_block_bytes (64 KiB) are rounded to size classes (8 per doubling) and served
+     from the calling thread's cache: a stack of records per class. A hit takes no lock and no atomic
+     read-modify-write. What a cache holds is bounded by thread_cache_bytes (1 MiB) per thread, counts as
+     cached, and goes back when the thread exits or calls ta_pool_thread_flush. Larger requests, and what caches
+     do not have, go to a heap: best fit, lowest address among equals, free neighbours merged at once, and the
+     end of the range taken only if nothing else fits. So placement is a function of the set of live blocks
+     alone: a training step that repeats comes back to the same addresses, and reserved stays within a few
+     percent of the live peak. There are three heaps, each with its own address range: up to 1 KiB, up to
+     thread_cache_block_bytes, and above. Blocks that sit in thread caches therefore never stand between large
+     blocks. (A backend with one bounded range has one heap for all sizes.) Records of blocks lie outside the
+     managed memory, which is never read or written (but for zeroing): host and device share all code, and a
+     buffer overflow in your program cannot break the heap.
 
   2. Threads
-     ta_pool, ta_arena, ta_direct, ta_budget: any thread, any function, at any time, except where a function says "no
-     other thread may
-     be in a call" (clear, check, dispose, destroy). With single_threaded: one thread at a time.
-     The short lock of a pool leans to the thread that uses it most: that thread enters with plain stores, others
-     withdraw the favour
-     first (a barrier on all threads: membarrier, FlushProcessWriteBuffers; where there is none, nobody is favoured).
-     It is never held
-     while a backend or a callback runs, so callbacks may use the pool that calls them.
-     Freeing in another thread than the one that allocated is normal: the block goes to the freeing thread's cache,
-     which is bounded.
-     Threads that are still in a call when ta_pool_destroy runs: undefined. Threads that are not, but used the pool
-     before, may exit at
-     any time, also at that very moment.
+     ta_pool, ta_arena, ta_direct, ta_budget: any thread, any function, at any time, except where a function
+     says "no other thread may be in a call" (clear, check, dispose, destroy). With single_threaded: one thread
+     at a time. The short lock of a pool leans to the thread that uses it most: that thread enters with plain
+     stores, others withdraw the favour first (a barrier on all threads: membarrier, FlushProcessWriteBuffers;
+     where there is none, nobody is favoured). It is never held while a backend or a callback runs, so callbacks
+     may use the pool that calls them. Freeing in another thread than the one that allocated is normal: the
+     block goes to the freeing thread's cache, which is bounded. Threads that are still in a call when
+     ta_pool_destroy runs: undefined. Threads that are not, but used the pool before, may exit at any time, also
+     at that very moment.
 
   3. Processes
-     After fork a child may use only allocators that it creates: older ones answer TA_ERROR_FORKED, since a thread of
-     the parent may have
-     been inside them. Single-threaded ones go on working. At exit nothing runs. Before dlclose of a library that
-     contains the
-     implementation: destroy the pools, end the threads, call ta_process_detach.
-     Two copies of the implementation in one program (TENSORALLOC_STATIC in two libraries) can share a pool.
+     After fork a child may use only allocators that it creates: older ones answer TA_ERROR_FORKED, since a
+     thread of the parent may have been inside them. Single-threaded ones go on working. At exit nothing runs.
+     Before dlclose of a library that contains the implementation: destroy the pools, end the threads, call
+     ta_process_detach. Two copies of the implementation in one program (TENSORALLOC_STATIC in two libraries)
+     can share a pool.
 
   4. Limits and running out of memory
-     A limit belongs to a budget; several allocators over one budget share it. reserved never exceeds it, not for a
-     moment. When memory is
-     needed and the budget or the backend says no, the pool climbs a ladder: this thread's caches, blocks that wait
-     for other streams, free
-     memory of siblings over the same budget, its own free pages, on_out_of_memory, and then the error. The result
-     says why:
+     A limit belongs to a budget; several allocators over one budget share it. reserved never exceeds it, not
+     for a moment. When memory is needed and the budget or the backend says no, the pool climbs a ladder: this
+     thread's caches, blocks that wait for other streams, free memory of siblings over the same budget, its own
+     free pages, on_out_of_memory, and then the error. The result says why:
        TA_ERROR_LIMIT          the budget is used up: free something, or raise it
        TA_ERROR_OUT_OF_MEMORY  the backend refused: ta_failure.backend_code has its own code, if it tells one
        TA_ERROR_FRAGMENTED     enough bytes are free in a bounded backend, but not in one piece
        TA_ERROR_RECORDS        no memory or room for bookkeeping: raise block_count_max
-     What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_pool_get_failure keeps
-     the last failure,
-     ta_failure_report makes a sentence of it. On failure nothing has changed, in any function.
+     What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_pool_get_failure
+     keeps the last failure, ta_failure_report makes a sentence of it. On failure nothing has changed, in any
+     function.
 
   5. Giving memory back
-     Nothing goes back by itself, except above cached_bytes_max, and when one heap grows while another is mostly idle
-     and the pool would
-     take notably more than it ever needed. ta_pool_trim gives whole free pages back, the highest first, anywhere;
-     their addresses are
-     committed again when the heap needs them (counted as miss_recommit_count). Segments go back whole.
+     Nothing goes back by itself, except above cached_bytes_max, and when one heap grows while another is mostly
+     idle and the pool would take notably more than it ever needed. ta_pool_trim gives whole free pages back,
+     the highest first, anywhere; their addresses are committed again when the heap needs them (counted as
+     miss_recommit_count). Segments go back whole.
 
   6. Streams
-     Backends without TA_CAP_ORDERED (the host) ignore streams. With it a freed block is reused at once on its home
-     stream (work there is
-     in order), by others only after the work is known to be finished, or with a wait that the device carries out
-     (stealing). Work on another
-     stream that uses a block is announced with ta_pool_record_use before the block is freed. Arenas do not follow
-     streams: after a rewind
-     or reset the next user's stream must be ordered after the last one's; memory goes back to the backend only after
-     all work.
+     Backends without TA_CAP_ORDERED (the host) ignore streams. With it a freed block is reused at once on its
+     home stream (work there is in order), by others only after the work is known to be finished, or with a wait
+     that the device carries out (stealing). Work on another stream that uses a block is announced with
+     ta_pool_record_use before the block is freed. Arenas do not follow streams: after a rewind or reset the
+     next user's stream must be ordered after the last one's; memory goes back to the backend only after all
+     work.
 
   7. Your own backend
      A pool over segments takes them in pieces of 256 KiB (blocks up to 1 KiB), 1 MiB (up to 64 KiB) and 16 MiB
-     (above), less only if the
-     backend or the budget refuses; larger blocks get one of their own. They go back when wholly free. What a backend
-     refuses to take
-     back stays reserved and is offered again by the next trim. Fill a ta_backend_vtable; each entry's contract stands
-     at its declaration, ta_backend_check looks for gaps.
-     Segments are enough; with ranges
-     the heap grows in place. ta_backend_fixed carves a buffer of yours; ta_backend_upstream takes segments from any
-     allocator.
+     (above), less only if the backend or the budget refuses; larger blocks get one of their own. They go back
+     when wholly free. What a backend refuses to take back stays reserved and is offered again by the next trim.
+     Fill a ta_backend_vtable; each entry's contract stands at its declaration, ta_backend_check looks for gaps.
+     Segments are enough; with ranges the heap grows in place. ta_backend_fixed carves a buffer of yours;
+     ta_backend_upstream takes segments from any allocator.
 
   8. Bad calls
-     Foreign, interior, stale and doubly freed pointers get their result code and change nothing, in all builds, as
-     long as the place was not
-     handed out again; ta_buffer carries a generation and is told apart even then. Two threads that free one block at
-     the very same moment
-     are told apart for certain with TENSORALLOC_CHECKED; without it the block may end up in two caches.
+     Foreign, interior, stale and doubly freed pointers get their result code and change nothing, in all builds,
+     as long as the place was not handed out again; ta_buffer carries a generation and is told apart even then.
+     Two threads that free one block at the very same moment are told apart for certain with
+     TENSORALLOC_CHECKED; without it the block may end up in two caches.
 
   9. Where the specified names live
      IMemoryAllocator: Allocate, Free, CacheSize, AllocatedSize, EmptyCache, Device, Dispose

@@ -21,7 +21,12 @@ GIVEN = {
     'arena': ('ta_arena *arena', 'ta_arena *arena = NULL; if (ta_arena_create(NULL, &arena) != TA_OK) { return 1; }',
               'if (ta_arena_destroy(arena) != TA_OK) { return 1; }'),
 }
-STATEMENT = re.compile(r'\bta_\w+\s*\(.*;|\bTA_\w+_NEW\s*\(.*;', re.IGNORECASE)
+STATEMENT = re.compile(r'\b(ta_\w+|TA_\w+_NEW)\(.*\)\s*;')
+
+
+def is_code(paragraph):
+    """Between the code of an example there may be paragraphs of text."""
+    return re.search(r'^\s*#|[;{}]\s*(//.*|/\*.*\*/\s*)?$', paragraph, re.MULTILINE)
 
 
 def header_examples():
@@ -37,7 +42,7 @@ def header_examples():
                 code.append(line[depth:])
                 continue
             if heading:
-                yield heading, '\n'.join(code)
+                yield heading, '\n\n'.join(filter(is_code, re.split(r'\n\s*\n', '\n'.join(code))))
                 code, heading = [], None
             if re.match(r'\s*(QUICK START|EXAMPLE\b.*)$', line):
                 heading, depth = 'header line %d: %s' % (number, line.strip()), indent
@@ -93,8 +98,8 @@ def try_c(checks, compiler, workplace, name, code):
 
 
 def try_sh(checks, workplace, name, text):
-    """Runs the compiler commands of a shell block as they stand, in a copy of the sources, and what they built with
-    --smoke. Of other commands, the files that they name must exist."""
+    """Runs the compiler commands of a shell block as they stand, in a copy of the sources, and with --smoke what they
+    built. Of other commands, the files that they name must exist."""
     copy = workplace / 'copy'
     if not copy.exists():
         copy.mkdir()
@@ -105,9 +110,9 @@ def try_sh(checks, workplace, name, text):
             words = command.split()
             if not words:
                 continue
-            if words[0] in ('cc', 'gcc', 'clang'):
+            if words[0] in ('mkdir', 'cc', 'gcc', 'clang'):
                 checks.runs('%s: %s' % (name, command.strip()), ['sh', '-c', command], cwd=copy)
-            elif words[0].startswith('./'):
+            elif (copy / words[0]).exists():  # built by a command before
                 checks.runs('%s: %s --smoke' % (name, command.strip()), ['sh', '-c', command + ' --smoke'],
                             cwd=copy, timeout=240)
             else:

@@ -33,6 +33,7 @@ test('main', executable('main', 'main.c', dependencies: tensoralloc))
 WAYS = {
     'by its variable': "tensoralloc = subproject('tensoralloc').get_variable('tensoralloc_dep')",
     'by its name': "tensoralloc = dependency('tensoralloc', version: '>=0.1', fallback: 'tensoralloc')",
+    'by both': "tensoralloc = dependency('tensoralloc', fallback: ['tensoralloc', 'tensoralloc_dep'])",
 }
 
 

@@ -1,5 +1,5 @@
-/* test_checked.c - TENSORALLOC_CHECKED: threads that free the same block at the same moment. Exactly one of them is told
-   TA_OK, the others TA_ERROR_STALE; nothing is freed twice, and the books stay right. */
+/* test_checked.c - TENSORALLOC_CHECKED: threads that free the same block at the same moment. Exactly one of them is
+   told TA_OK, the others TA_ERROR_STALE; nothing is freed twice, and the books stay right. */
 #include <pthread.h>
 #include <sched.h>
 #include <stddef.h>
@@ -40,7 +40,7 @@ typedef struct race {
 } race;
 
 typedef struct racer {
-    race *race;
+    race *in;
     int index;
 } racer;
 
@@ -63,7 +63,7 @@ static ta_result free_by(const race *r, way how)
 static void *racer_thread(void *argument)
 {
     racer *me = (racer *)argument;
-    race *r = me->race;
+    race *r = me->in;
     uint32_t round = 0;
     for (;;) {
         int patience = 0;
@@ -78,7 +78,7 @@ static void *racer_thread(void *argument)
             return NULL;
         }
         r->results[me->index] = free_by(r, r->ways[me->index]);
-        STORE(&me->race->finished[me->index], round);
+        STORE(&r->finished[me->index], round);
     }
 }
 
@@ -97,7 +97,7 @@ static void run_races(const ta_pool_desc *desc)
     memset(&r, 0, sizeof r);
     r.pool = pool;
     for (i = 0; i < RACERS; i++) {
-        racers[i].race = &r;
+        racers[i].in = &r;
         racers[i].index = i;
         CHECK_EQ(pthread_create(&threads[i], NULL, racer_thread, &racers[i]), 0);
     }

@@ -1,5 +1,6 @@
-/* test_fork.c - a child after fork: allocators of the parent answer TA_ERROR_FORKED, wherever the parent's threads were at
-   that moment; the child's own work; single-threaded ones go on; the parent does not notice. And ta_process_detach. */
+/* test_fork.c - a child after fork: allocators of the parent answer TA_ERROR_FORKED, wherever the parent's threads
+   were at that moment; the child's own work; single-threaded ones go on; the parent does not notice. And
+   ta_process_detach. */
 #if !defined(_WIN32)
     #include <pthread.h>
     #include <sched.h>
@@ -259,8 +260,8 @@ static void family_start(family *f)
     f->of_arena = (unsigned char *)ta_arena_alloc(f->arena, 1000, NULL);
     f->of_single_arena = (unsigned char *)ta_arena_alloc(f->single_arena, 1000, NULL);
     f->of_direct = (unsigned char *)ta_allocator_alloc(ta_direct_allocator(f->direct), &request, NULL);
-    CHECK(f->small != NULL && f->large != NULL && f->of_segments != NULL && f->of_single != NULL && f->of_arena != NULL &&
-          f->of_single_arena != NULL && f->of_direct != NULL);
+    CHECK(f->small != NULL && f->large != NULL && f->of_segments != NULL && f->of_single != NULL);
+    CHECK(f->of_arena != NULL && f->of_single_arena != NULL && f->of_direct != NULL);
     memset(f->small, 11, 1000);
     memset(f->large, 12, 100000);
     memset(f->of_single, 13, 1000);
@@ -344,7 +345,7 @@ static void child_of_several_threads(void)
     for (i = 0; i < 4; i++) {
         memset(&workers[i], 0, sizeof workers[i]);
         workers[i].stop = &stop;
-        workers[i].allocator = i < 2 ? ta_pool_allocator(f.pool) : i == 2 ? ta_pool_allocator(f.segments) : ta_arena_allocator(f.arena);
+        workers[i].allocator = i == 3 ? ta_arena_allocator(f.arena) : ta_pool_allocator(i == 2 ? f.segments : f.pool);
         CHECK_EQ(pthread_create(&threads[i], NULL, worker_thread, &workers[i]), 0);
     }
     for (n = 0; n < FORKS && test_now.failures == 0; n++) {

@@ -1,5 +1,5 @@
-/* test_misuse.c - everything that a program can get wrong with one call: pointers that are not its own, sizes that are not
-   true, arguments that are missing. Each gets its result code; counters, blocks and bytes stay as they were.
+/* test_misuse.c - everything that a program can get wrong with one call: pointers that are not its own, sizes that
+   are not true, arguments that are missing. Each gets its result code; counters, blocks and bytes stay as they were.
    Null arguments go to every public function. */
 #include <pthread.h>
 #include <stddef.h>
@@ -120,7 +120,7 @@ static void check_block(bench *b, size_t size, size_t alignment)
     check_bad_pointer(b, ptr[1] + capacity - 1, TA_ERROR_INTERIOR);
     remember(b);
     CHECK_RESULT(ta_allocator_free(b->allocator, ptr[1], size + 1, alignment, 0), TA_ERROR_SIZE_MISMATCH);
-    CHECK_RESULT(ta_allocator_free(b->allocator, ptr[1], capacity == size ? size + 64 : capacity, 0, 0), TA_ERROR_SIZE_MISMATCH);
+    CHECK_RESULT(ta_allocator_free(b->allocator, ptr[1], capacity + 64, 0, 0), TA_ERROR_SIZE_MISMATCH);
     CHECK_RESULT(ta_allocator_free(b->allocator, ptr[1], SIZE_MAX, 0, 0), TA_ERROR_SIZE_MISMATCH);
     CHECK_RESULT(ta_allocator_resize_in_place(b->allocator, ptr[1], size + 1, size), TA_ERROR_SIZE_MISMATCH);
     CHECK_RESULT(ta_allocator_resize_in_place(b->allocator, ptr[1], size, 0), TA_ERROR_INVALID_SIZE);
@@ -602,8 +602,6 @@ static void bad_descs(void)
     desc = plain_desc();
     desc.huge_pages = (ta_huge_pages)3;
     check_bad_desc(&desc);
-    desc.huge_pages = (ta_huge_pages)-1;
-    check_bad_desc(&desc);
     desc = plain_desc();
     desc.block_count_max = 1;
     check_bad_desc(&desc);
@@ -722,7 +720,7 @@ static void null_to_backends_and_budgets(void)
     ta_budget *budget = NULL;
     ta_budget_stats stats;
     CHECK_EQ(ta_version(), TENSORALLOC_VERSION);
-    CHECK_STRING(ta_result_text((ta_result)-1), "unknown result");
+    CHECK_STRING(ta_result_text((ta_result)31), "unknown result");
     CHECK_STRING(ta_result_text(TA_RESULT_COUNT), "unknown result");
     CHECK_OK(ta_backend_check(none)); /* stands for the host */
     CHECK_RESULT(ta_backend_fixed(NULL, bytes, sizeof bytes, &backend), TA_ERROR_INVALID_ARGUMENT);
@@ -967,7 +965,7 @@ static void null_to_tensors_and_reports(void)
     memset(&failure, 0, sizeof failure);
     memset(&zero, 0, sizeof zero);
     CHECK_EQ(ta_dtype_size(none), 0);
-    CHECK_EQ(ta_dtype_size((ta_dtype)-1), 0);
+    CHECK_EQ(ta_dtype_size((ta_dtype)31), 0);
     CHECK_EQ(ta_dtype_alignment(none), 0);
     CHECK_STRING(ta_dtype_name(none), "?");
     CHECK_RESULT(ta_shape_elements(NULL, 1, &elements), TA_ERROR_INVALID_ARGUMENT);
@@ -1062,8 +1060,8 @@ static void calls_after_dispose(void)
 
 TEST_MAIN(TEST_CASE(bad_pointers_in_a_default_pool), TEST_CASE(bad_pointers_in_other_pools),
           TEST_CASE(bad_pointers_in_a_fixed_buffer), TEST_CASE(bad_pointers_in_an_arena),
-          TEST_CASE(bad_pointers_in_a_direct_allocator), TEST_CASE(addresses_never_handed_out), TEST_CASE(blocks_of_others),
-          TEST_CASE(freed_by_another_thread), TEST_CASE(buffers_go_stale), TEST_CASE(bad_requests), TEST_CASE(bad_descs),
-          TEST_CASE(bad_backends), TEST_CASE(null_to_backends_and_budgets), TEST_CASE(null_to_allocators),
-          TEST_CASE(null_to_pools), TEST_CASE(null_to_arenas), TEST_CASE(null_to_tensors_and_reports),
-          TEST_CASE(calls_after_dispose))
+          TEST_CASE(bad_pointers_in_a_direct_allocator), TEST_CASE(addresses_never_handed_out),
+          TEST_CASE(blocks_of_others), TEST_CASE(freed_by_another_thread), TEST_CASE(buffers_go_stale),
+          TEST_CASE(bad_requests), TEST_CASE(bad_descs), TEST_CASE(bad_backends),
+          TEST_CASE(null_to_backends_and_budgets), TEST_CASE(null_to_allocators), TEST_CASE(null_to_pools),
+          TEST_CASE(null_to_arenas), TEST_CASE(null_to_tensors_and_reports), TEST_CASE(calls_after_dispose))

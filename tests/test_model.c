@@ -1,8 +1,9 @@
-/* test_model.c - randomised sequences of operations against a reference model that knows every live block, its bytes and
-   every counter; and the placement of the heap against a best fit that anybody can check by reading it.
+/* test_model.c - randomised sequences of operations against a reference model that knows every live block, its
+   bytes and every counter; and the placement of the heap against a best fit that anybody can check by reading it.
 
-   prog [--seed N] [--ops N] [PART...]; --ops is the number of operations of each configuration. A failure names the
-   seed, the configuration and the operation: the same seed takes the same way again. --seed 0 takes it from the clock. */
+   prog [--seed N] [--ops N] [PART...]; --ops is the number of operations of each configuration. A failure names
+   the seed, the configuration and the operation: the same seed takes the same way again. --seed 0 takes it from
+   the clock. */
 #define TENSORALLOC_IMPLEMENTATION
 #include "tensoralloc.h"
 
@@ -176,7 +177,7 @@ static size_t capacity_at(const model *m, const void *ptr)
     return info.capacity_bytes;
 }
 
-/* What a fresh block may waste: a class is at most twice the size before, blocks above the caches end at the granule. */
+/* What a fresh block may waste: a class is at most twice the one before, blocks above the caches end at the granule. */
 static size_t capacity_bound(const world *w, const model *m, size_t size)
 {
     if (m->arena != NULL || size > 64 * KIB) {
@@ -349,8 +350,8 @@ static void check_world(world *w)
   -------------------------------------------------------------------------------------------------------*/
 static size_t pick_size(world *w)
 {
-    static const size_t favourites[] = {1, 8, 63, 64, 65, 256, 1000, 4096, 4097, 16384, 65472, 65536, 65537, 100000, 131072,
-                                        786432, 1048576, 1048577, 2359296, 4194304, 16777216};
+    static const size_t favourites[] = {1, 8, 63, 64, 65, 256, 1000, 4096, 4097, 16384, 65472, 65536, 65537, 100000,
+                                        131072, 786432, 1048576, 1048577, 2359296, 4194304, 16777216};
     size_t base;
     if (below(w, 3) == 0) {
         return favourites[below(w, sizeof favourites / sizeof favourites[0])];
@@ -366,7 +367,8 @@ static size_t pick_alignment(world *w)
 
 static int has_room(const world *w, const model *m, size_t size)
 {
-    return m->live_count < LIVE_MAX && m->live_count < m->target + LIVE_MAX / 4 && m->requested + size <= w->live_bytes_max;
+    return m->live_count < LIVE_MAX && m->live_count < m->target + LIVE_MAX / 4 &&
+           m->requested + size <= w->live_bytes_max;
 }
 
 /* The end of an allocation: into the model, or a failure that was to be expected. */
@@ -425,7 +427,8 @@ static void op_request(world *w, model *m)
         return;
     }
     ptr = ta_allocator_alloc(m->allocator, &request, &result);
-    settle(w, m, ptr, result, request.size_bytes, request.alignment_bytes < 64 ? 64 : request.alignment_bytes, request.flags);
+    settle(w, m, ptr, result, request.size_bytes, request.alignment_bytes < 64 ? 64 : request.alignment_bytes,
+           request.flags);
     if (ptr != NULL) {
         CHECK_OK(ta_allocator_describe(m->allocator, ptr, &info));
         CHECK(info.tag == request.tag && info.ptr == ptr && info.state == TA_BLOCK_LIVE);
@@ -987,20 +990,23 @@ typedef struct operation {
 } operation;
 
 static const operation pool_operations[] = {
-    {op_pool_alloc, 3400, 1}, {op_request, 600, 1}, {op_pool_free, 3000, -1}, {op_pool_realloc, 600, 0}, {op_resize, 600, 0},
-    {op_misuse, 700, 0}, {op_absurd, 150, 0}, {op_flush, 60, 0}, {op_trim, 30, 0}, {op_empty_cache, 8, 0}, {op_seal, 20, 0},
-    {op_clear, 3, 0}, {op_reset_peaks, 20, 0}, {op_check, 150, 0}, {op_look, 100, 0}
+    {op_pool_alloc, 3400, 1}, {op_request, 600, 1}, {op_pool_free, 3000, -1}, {op_pool_realloc, 600, 0},
+    {op_resize, 600, 0}, {op_misuse, 700, 0}, {op_absurd, 150, 0}, {op_flush, 60, 0}, {op_trim, 30, 0},
+    {op_empty_cache, 8, 0}, {op_seal, 20, 0}, {op_clear, 3, 0}, {op_reset_peaks, 20, 0}, {op_check, 150, 0},
+    {op_look, 100, 0}
 };
 
 static const operation arena_operations[] = {
-    {op_arena_alloc, 3400, 1}, {op_request, 600, 1}, {op_arena_free, 2400, -1}, {op_resize, 1000, 0}, {op_misuse, 700, 0},
-    {op_absurd, 150, 0}, {op_trim, 50, 0}, {op_empty_cache, 20, 0}, {op_mark, 150, 0}, {op_rewind, 100, 0}, {op_reset, 20, 0}
+    {op_arena_alloc, 3400, 1}, {op_request, 600, 1}, {op_arena_free, 2400, -1}, {op_resize, 1000, 0},
+    {op_misuse, 700, 0}, {op_absurd, 150, 0}, {op_trim, 50, 0}, {op_empty_cache, 20, 0}, {op_mark, 150, 0},
+    {op_rewind, 100, 0}, {op_reset, 20, 0}
 };
 
 static void run_one(world *w, model *m)
 {
     const operation *table = m->pool != NULL ? pool_operations : arena_operations;
-    size_t count = m->pool != NULL ? sizeof pool_operations / sizeof table[0] : sizeof arena_operations / sizeof table[0], i;
+    size_t bytes = m->pool != NULL ? sizeof pool_operations : sizeof arena_operations;
+    size_t count = bytes / sizeof table[0], i;
     uint32_t total = 0, dice;
     for (i = 0; i < count; i++) {
         total += table[i].weight;
@@ -1030,7 +1036,8 @@ static void drive(world *w)
     }
     check_world(w);
     for (w->op = 0; w->op < ops_per_case && test_now.failures == 0; w->op++) {
-        test_context("seed %llu, %s, operation %llu", (unsigned long long)test_now.seed, w->name, (unsigned long long)w->op);
+        test_context("seed %llu, %s, operation %llu", (unsigned long long)test_now.seed, w->name,
+                     (unsigned long long)w->op);
         run_one(w, &w->models[below(w, (size_t)w->model_count)]);
         check_world(w);
     }
@@ -1524,10 +1531,11 @@ static void repeated_steps_come_back_to_the_same_addresses(void)
 }
 
 static const test_case cases[] = {
-    TEST_CASE(pool_default), TEST_CASE(pool_single_threaded), TEST_CASE(pool_segments), TEST_CASE(pool_without_thread_caches),
-    TEST_CASE(pool_spec), TEST_CASE(pool_small_cap), TEST_CASE(pool_slack), TEST_CASE(pool_zeroed), TEST_CASE(pool_observed),
-    TEST_CASE(pool_short_ranges), TEST_CASE(pools_with_one_budget), TEST_CASE(pool_with_limit), TEST_CASE(pool_over_fixed_buffer),
-    TEST_CASE(pool_over_pool), TEST_CASE(arena_default), TEST_CASE(arena_zeroed_with_limit), TEST_CASE(arena_short_ranges),
+    TEST_CASE(pool_default), TEST_CASE(pool_single_threaded), TEST_CASE(pool_segments),
+    TEST_CASE(pool_without_thread_caches), TEST_CASE(pool_spec), TEST_CASE(pool_small_cap), TEST_CASE(pool_slack),
+    TEST_CASE(pool_zeroed), TEST_CASE(pool_observed), TEST_CASE(pool_short_ranges), TEST_CASE(pools_with_one_budget),
+    TEST_CASE(pool_with_limit), TEST_CASE(pool_over_fixed_buffer), TEST_CASE(pool_over_pool),
+    TEST_CASE(arena_default), TEST_CASE(arena_zeroed_with_limit), TEST_CASE(arena_short_ranges),
     TEST_CASE(arena_over_pool), TEST_CASE(arena_over_fixed_buffer), TEST_CASE(placement_is_best_fit),
     TEST_CASE(repeated_steps_come_back_to_the_same_addresses)
 };

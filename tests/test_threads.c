@@ -1,6 +1,6 @@
-/* test_threads.c - several threads on one pool and several pools in one thread: whatever they do at the same time, no block
-   is anybody else's, counters are exact when all is quiet, and what threads hold goes back. Made to be run under
-   ThreadSanitizer as well; threads hand what they find wrong to the main one. */
+/* test_threads.c - several threads on one pool and several pools in one thread: whatever they do at the same time,
+   no block is anybody else's, counters are exact when all is quiet, and what threads hold goes back. Made to be run
+   under ThreadSanitizer as well; threads hand what they find wrong to the main one. */
 #include <pthread.h>
 #include <sched.h>
 #include <stddef.h>
@@ -146,7 +146,8 @@ static int stamped(const void *ptr, size_t size, uint64_t mark)
 {
     const unsigned char *bytes = (const unsigned char *)ptr;
     if (size >= 24) {
-        return memcmp(bytes, &mark, 8) == 0 && memcmp(bytes + size / 2 - 4, &mark, 8) == 0 && memcmp(bytes + size - 8, &mark, 8) == 0;
+        return memcmp(bytes, &mark, 8) == 0 && memcmp(bytes + size / 2 - 4, &mark, 8) == 0 &&
+               memcmp(bytes + size - 8, &mark, 8) == 0;
     }
     return bytes[0] == (mark & 0xff) && bytes[size - 1] == (mark & 0xff);
 }
@@ -250,7 +251,8 @@ static void *churn_thread(void *argument)
     return NULL;
 }
 
-static churn *churns_new(int count, ta_allocator allocator, ta_pool *pool, uint32_t ops, size_t size_max, uint32_t window)
+static churn *churns_new(int count, ta_allocator allocator, ta_pool *pool, uint32_t ops, size_t size_max,
+                         uint32_t window)
 {
     churn *c = (churn *)calloc((size_t)count, sizeof(churn));
     int i;
@@ -268,7 +270,7 @@ static churn *churns_new(int count, ta_allocator allocator, ta_pool *pool, uint3
     return c;
 }
 
-/* All is quiet: nothing is live, nothing is in the caches of threads that are gone, and the counters say what was done. */
+/* All is quiet: nothing is live, threads that are gone hold nothing, and the counters say what was done. */
 static void check_quiet(ta_allocator allocator, ta_pool *pool, const churn *c, int count)
 {
     uint64_t allocations = 0, allocated = 0, failures = 0, wrong = 0;
@@ -357,7 +359,8 @@ static void first_pools_of_many_threads(void)
     meeting_end(&at_start);
 }
 
-static void run_churn(ta_allocator allocator, ta_pool *pool, int count, uint32_t ops, size_t size_max, uint32_t window, int may_fail)
+static void run_churn(ta_allocator allocator, ta_pool *pool, int count, uint32_t ops, size_t size_max, uint32_t window,
+                      int may_fail)
 {
     pthread_t threads[16];
     meeting at_start;
@@ -528,7 +531,9 @@ static void *pipeline_thread(void *argument)
             stamp(b.ptr, b.size, b.mark);
             ring_put(p->out, b);
         } else {
-            p->wrong += (number % 2 == 0 ? ta_pool_free(p->pool, b.ptr) : ta_pool_free_sized(p->pool, b.ptr, b.size)) != TA_OK;
+            ta_result result = number % 2 == 0 ? ta_pool_free(p->pool, b.ptr)
+                                               : ta_pool_free_sized(p->pool, b.ptr, b.size);
+            p->wrong += result != TA_OK;
         }
     }
     if (p->out != NULL) {
@@ -1255,7 +1260,8 @@ static void large_ops(ta_pool *pool, uint32_t ops, uint64_t seed, uint64_t *wron
         stamp(one->ptr, one->size, one->mark);
     }
     for (i = 0; i < 3; i++) {
-        *wrong += b[i].ptr != NULL && (!stamped(b[i].ptr, b[i].size, b[i].mark) || ta_pool_free(pool, b[i].ptr) != TA_OK);
+        *wrong += b[i].ptr != NULL && !stamped(b[i].ptr, b[i].size, b[i].mark);
+        *wrong += ta_pool_free(pool, b[i].ptr) != TA_OK;
     }
 }
 
@@ -1318,7 +1324,7 @@ static void *rush_thread(void *argument)
     return NULL;
 }
 
-/* No turns: one thread goes in and out without pause while others come now and then, or exit, or look at the statistics. */
+/* No turns: one thread goes in and out without pause while others come now and then, exit, look at statistics. */
 static void favour_is_withdrawn_in_full_flight(void)
 {
     int pools = 32 / SLOWER + 1, p, i;
