@@ -679,9 +679,9 @@ TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
 TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
 
 /* Tells the library that this process is a fresh child of fork. From now on allocators of the parent answer
-   TA_ERROR_FORKED, but single-threaded ones go on working, and so do new ones. Done for you where pthread_atfork exists.
-   Call it yourself in the child after a bare clone that copies memory, never after vfork. Threads: the child's only one.
-   Never blocks. */
+   TA_ERROR_FORKED, but single-threaded ones go on working, and so do new ones. Done for you where pthread_atfork
+   exists. Call it yourself in the child after a bare clone that copies memory, never after vfork. Threads: the
+   child's only one. Never blocks. */
 TENSORALLOC_DEF void ta_after_fork_child(void);
 /* Removes this copy's thread key: call it before dlclose of the library that holds it, when no pool is left. */
 TENSORALLOC_DEF void ta_process_detach(void);

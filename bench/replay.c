@@ -1543,7 +1543,10 @@ static void print_legend(const options *o)
          "  x p2      steady, divided by that of p2: a stack of free blocks per power of two, about the least work\n"
          "  reserved  memory taken from the system, at its peak; / live: divided by the most held at one time\n"
          "  hits      share of allocations served from memory that the allocator had already\n"
-         "  records   memory for bookkeeping, outside reserved");
+         "  records   memory for bookkeeping, outside reserved\n"
+         "Rows: ta_pool as it comes; ta_pool_sized gives the size back on free; ta_pool_spec keeps at most 64 MiB and\n"
+         "so goes to the system in every pass of a larger step; malloc of this process (what it reserves is not known);\n"
+         "p2 and exact: free stacks per power of two and per size, no lock, no limit; null: the loop alone.");
     if (o->touch != TOUCH_NONE) {
         puts("  faults    page faults in a steady pass, median");
     }

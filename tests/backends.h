@@ -547,7 +547,7 @@ TEST_STATIC void tb_counting_end(tb_counting *c)
   old use of it is in the vector of that work; it may go back to the system if the host knows every use to be
   finished.
   -------------------------------------------------------------------------------------------------------*/
-#define TB_STREAMS_MAX 8
+#define TB_STREAMS_MAX 20
 #define TB_CLOCK_GRANULARITY ((size_t)65536)
 #define TB_CLOCK_ALIGNMENT ((size_t)256)
 #define TB_CLOCK_SPACE_BYTES ((size_t)512 << 20)

@@ -82,6 +82,7 @@ typedef struct fixture {
     ta_arena *arena;
     int counted;     /* the allocator is over counting */
     tb_counting counting;
+    ta_budget *budget; /* of counted fixtures; the others have a private one */
     tb_clock clock;
     int clocked;
     ta_allocator below; /* the upstream, or self NULL */
@@ -184,6 +185,7 @@ static ta_result open_pool(fixture *f, ta_backend backend)
         desc = ta_pool_desc_spec();
     }
     desc.backend = backend;
+    desc.budget = f->budget;
     desc.limit_bytes = f->limit;
     desc.single_threaded = (f->v->options & SINGLE) != 0;
     desc.disable_thread_caches = (f->v->options & NO_CACHES) != 0;
@@ -200,6 +202,7 @@ static ta_result open_arena(fixture *f, ta_backend backend)
     ta_result result;
     memset(&desc, 0, sizeof desc);
     desc.backend = backend;
+    desc.budget = f->budget;
     desc.limit_bytes = f->limit;
     desc.single_threaded = (f->v->options & SINGLE) != 0;
     result = ta_arena_create(&desc, &f->arena);
@@ -214,6 +217,7 @@ static ta_result open_direct(fixture *f, ta_backend backend)
     ta_result result;
     memset(&desc, 0, sizeof desc);
     desc.backend = backend;
+    desc.budget = f->budget;
     desc.limit_bytes = f->limit;
     result = ta_direct_create(&desc, &direct);
     f->a = ta_direct_allocator(direct);
@@ -233,6 +237,13 @@ static ta_result fixture_open(fixture *f, const variant *v, size_t limit, uint64
     backend.vtable->info(backend.self, &info);
     f->alignment = info.alignment_bytes;
     f->granularity = info.granularity_bytes;
+    if (f->counted) {
+        ta_budget_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.backend = backend;
+        desc.limit_bytes = limit;
+        CHECK_OK(ta_budget_create(&desc, &f->budget));
+    }
     if (fail_at != 0) {
         tb_counting_fail(&f->counting, TB_ANY, fail_at, fail_on);
     }
@@ -250,6 +261,10 @@ static void fixture_close(fixture *f)
 {
     CHECK_OK(ta_allocator_destroy(f->a));
     if (f->counted) {
+        ta_budget_stats b;
+        CHECK_OK(ta_budget_get_stats(f->budget, &b));
+        CHECK_EQ(b.reserved_bytes + b.allocator_count, 0);
+        CHECK_OK(ta_budget_destroy(f->budget));
         tb_counting_check(&f->counting, 1);
         tb_counting_end(&f->counting);
     }
@@ -336,6 +351,9 @@ static void check_books(fixture *f)
         CHECK_LE(s.peak_reserved_bytes, f->limit);
     }
     if (f->counted) {
+        ta_budget_stats b;
+        CHECK_OK(ta_budget_get_stats(f->budget, &b));
+        CHECK_EQ(b.reserved_bytes, s.reserved_bytes);
         CHECK_EQ(tb_counting_held(&f->counting), s.reserved_bytes);
         CHECK_EQ(f->counting.ranges.bytes, s.address_range_bytes);
     }

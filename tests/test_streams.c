@@ -287,6 +287,27 @@ static void stealing_can_be_turned_off(void)
     close_pool(&f);
 }
 
+/* Memory that is ready for all streams stays so when a request looks at it and cannot have it. */
+static void asking_claims_nothing_for_a_stream(void)
+{
+    ta_pool_desc desc = zero_desc();
+    ta_result result = TA_OK;
+    fixture f;
+    void *ptr, *got;
+    desc.disable_stealing = 1;
+    open_pool(&f, &desc);
+    ptr = alloc_on(&f, A, 3 * MIB);
+    (void)alloc_on(&f, A, 100000); /* behind it */
+    CHECK_OK(ta_pool_free(f.pool, ptr));
+    CHECK_OK(ta_pool_empty_cache(f.pool)); /* waits: addresses without memory, for whoever comes */
+    CHECK(alloc_flags(&f, B, 3 * MIB, TA_REQUEST_CACHED_ONLY, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_NOT_CACHED);
+    CHECK_OK(ta_pool_check(f.pool));
+    got = alloc_on(&f, C, 3 * MIB);
+    CHECK(got == ptr);
+    close_pool(&f);
+}
+
 static void small_blocks_stay_on_their_stream(void)
 {
     ta_pool_desc desc = zero_desc();
@@ -380,11 +401,17 @@ static void recorded_uses_delay_reuse(void)
         ta_stats s;
         fixture f;
         size_t capacity;
+        ta_buffer copy;
         void *ptr;
         test_context("way %d, %u bytes", way % 3, (unsigned)size);
         open_pool(&f, &desc);
         ptr = block_used_by_b(&f, size);
         capacity = ta_pool_capacity_of(f.pool, ptr);
+        memset(&copy, 0, sizeof copy);
+        CHECK_OK(ta_pool_describe(f.pool, ptr, &info));
+        copy.data = ptr;
+        copy.id = info.id;
+        CHECK_OK(ta_allocator_check_buffer(f.a, &copy));
         free_used_by_b(&f, ptr, way % 3);
         CHECK_EQ(f.clock.mark_count, 1);
         s = stats_of(&f);
@@ -407,6 +434,7 @@ static void recorded_uses_delay_reuse(void)
         tb_clock_complete(&f.clock, B);
         CHECK_EQ(drain_gives(&f, A, size, ptr), 1); /* now it is found by asking */
         CHECK_EQ(stats_of(&f).pending_bytes, 0);
+        CHECK_RESULT(ta_allocator_check_buffer(f.a, &copy), TA_ERROR_STALE); /* the place lives again, that block not */
         CHECK_EQ(f.clock.sync_count, 0);
         close_pool(&f);
     }
@@ -550,6 +578,30 @@ static void empty_cache_waits_for_the_work(void)
     }
 }
 
+/* Above the cap memory goes back by itself: not before the work on it is done. */
+static void cap_waits_for_the_work(void)
+{
+    uint32_t caps;
+    for (caps = TA_CAP_SEGMENTS; caps <= TA_CAP_RANGES; caps++) {
+        ta_pool_desc desc = zero_desc();
+        fixture f;
+        int i;
+        test_context(caps == TA_CAP_SEGMENTS ? "segments" : "ranges");
+        desc.backend = open_clock(&f, caps);
+        desc.cached_bytes_max = 1;
+        CHECK_OK(ta_pool_create(&desc, &f.pool));
+        f.a = ta_pool_allocator(f.pool);
+        for (i = 0; i < 4; i++) { /* blocks that are a whole segment each; the clock objects if one goes too early */
+            (void)use_and_free(&f, i % 2 == 0 ? A : B, 20 * MIB);
+        }
+        tb_clock_complete(&f.clock, A);
+        tb_clock_complete(&f.clock, B);
+        CHECK_OK(ta_pool_empty_cache(f.pool));
+        CHECK_EQ(stats_of(&f).reserved_bytes, 0);
+        close_pool(&f);
+    }
+}
+
 static void dispose_waits_for_the_work(void)
 {
     int kind;
@@ -606,6 +658,10 @@ static void arena_and_direct_wait_as_well(void)
         ptr = ta_allocator_alloc(f.a, &request, NULL);
         CHECK(ptr != NULL);
         tb_clock_use(&f.clock, A, ptr, 300000);
+        if (kind != 5) { /* work that begins after the allocator has waited once counts as well */
+            CHECK_OK(ta_allocator_empty_cache(f.a));
+            tb_clock_use(&f.clock, A, ptr, 300000);
+        }
         if (kind == 5) {
             CHECK_OK(ta_allocator_free(f.a, ptr, 0, 0, A));
         } else if (kind >= 3) {
@@ -614,6 +670,48 @@ static void arena_and_direct_wait_as_well(void)
         CHECK_OK(ta_allocator_destroy(f.a));
         close_clock(&f);
     }
+}
+
+static void arenas_remember_many_streams(void)
+{
+    int kind;
+    for (kind = 0; kind < 2; kind++) {
+        ta_arena_desc desc;
+        ta_arena *arena = NULL;
+        ta_request request;
+        fixture f;
+        int i;
+        test_context(kind == 0 ? "ranges" : "segments");
+        memset(&desc, 0, sizeof desc);
+        memset(&request, 0, sizeof request);
+        desc.backend = open_clock(&f, kind == 0 ? TA_CAP_RANGES : TA_CAP_SEGMENTS);
+        CHECK_OK(ta_arena_create(&desc, &arena));
+        f.a = ta_arena_allocator(arena);
+        for (i = 0; i < TB_STREAMS_MAX; i++) {
+            void *ptr;
+            request.size_bytes = 100000;
+            request.stream = (ta_stream)i * 7;
+            ptr = ta_allocator_alloc(f.a, &request, NULL);
+            CHECK(ptr != NULL);
+            tb_clock_use(&f.clock, request.stream, ptr, request.size_bytes);
+        }
+        CHECK_OK(ta_arena_reset(arena, 0)); /* the clock objects if it forgot one */
+        CHECK_EQ(tb_counting_held(&f.counting), 0);
+        CHECK_OK(ta_arena_destroy(arena));
+        close_clock(&f);
+    }
+}
+
+static void few_records_are_enough(void)
+{
+    ta_pool_desc desc = zero_desc();
+    fixture f;
+    desc.block_count_max = 64;
+    open_pool(&f, &desc);
+    REQUIRE(f.pool != NULL);
+    free_used_by_b(&f, block_used_by_b(&f, 3000), 0);
+    (void)alloc_on(&f, C, 100000);
+    close_pool(&f);
 }
 
 static void siblings_wait_before_they_give(void)
@@ -1065,14 +1163,15 @@ static void random_programs(void)
 TEST_MAIN(TEST_CASE(clock_tells_order_from_luck), TEST_CASE(clock_makes_progress_in_order),
           TEST_CASE(clock_catches_violations), TEST_CASE(same_stream_needs_no_order),
           TEST_CASE(other_stream_steals_with_a_wait), TEST_CASE(stealing_can_be_turned_off),
-          TEST_CASE(small_blocks_stay_on_their_stream),
+          TEST_CASE(small_blocks_stay_on_their_stream), TEST_CASE(asking_claims_nothing_for_a_stream),
           TEST_CASE(caches_of_other_streams_are_found_before_failing), TEST_CASE(recorded_uses_delay_reuse),
           TEST_CASE(free_on_the_home_stream_is_not_delayed), TEST_CASE(several_streams_are_all_waited_for),
           TEST_CASE(asking_is_once_per_stream), TEST_CASE(record_use_checks_its_pointer),
           TEST_CASE(ladder_waits_before_it_fails), TEST_CASE(failure_tells_what_is_pending),
-          TEST_CASE(empty_cache_waits_for_the_work), TEST_CASE(dispose_waits_for_the_work),
-          TEST_CASE(arena_and_direct_wait_as_well), TEST_CASE(siblings_wait_before_they_give),
-          TEST_CASE(growth_takes_no_neighbour_of_another_stream),
+          TEST_CASE(empty_cache_waits_for_the_work), TEST_CASE(cap_waits_for_the_work),
+          TEST_CASE(dispose_waits_for_the_work), TEST_CASE(arena_and_direct_wait_as_well),
+          TEST_CASE(arenas_remember_many_streams), TEST_CASE(few_records_are_enough),
+          TEST_CASE(siblings_wait_before_they_give), TEST_CASE(growth_takes_no_neighbour_of_another_stream),
           TEST_CASE(shrinking_a_block_that_others_use), TEST_CASE(realloc_copies_on_the_home_stream),
           TEST_CASE(zeroing_is_ordered), TEST_CASE(failing_mark_leaves_the_block_live),
           TEST_CASE(failing_mark_in_realloc_leaks_nothing), TEST_CASE(failing_wait_steals_nothing),
