@@ -555,7 +555,7 @@ typedef struct ta_pool_desc {
     size_t cached_bytes_max;         /* free bytes kept: above it whole pages go back, highest first; 0: unlimited */
     size_t buffers_per_bucket_max;   /* blocks kept uncoalesced per size class and thread; 0: unlimited */
     size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole; 0: always split */
-    size_t thread_cache_bytes;       /* what one thread may hold; 0: 1 MiB */
+    size_t thread_cache_bytes;       /* what one thread may hold; 0: 2 MiB */
     size_t thread_cache_block_bytes; /* largest block that thread caches hold, up to 64 KiB; 0: 64 KiB */
     size_t range_bytes;              /* first range of addresses for large blocks, 5/16 as much more for smaller
                                         ones, less where addresses are scarce; more are chained when needed.
@@ -6293,7 +6293,7 @@ static TAI_COLD ta_result tai_pool_resolve(const ta_pool_desc *desc, ta_pool_des
         out->buffers_per_bucket_max = TA_UNLIMITED;
     }
     if (out->thread_cache_bytes == 0) {
-        out->thread_cache_bytes = (size_t)1 << 20;
+        out->thread_cache_bytes = (size_t)2 << 20;
     }
     if (out->thread_cache_block_bytes == 0) {
         out->thread_cache_block_bytes = 65536;
@@ -8882,7 +8882,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
   1. How the pool works
      Requests up to thread_cache_block_bytes (64 KiB) are rounded to size classes (8 per doubling) and served
      from the calling thread's cache: a stack of records per class. A hit takes no lock and no atomic
-     read-modify-write. What a cache holds is bounded by thread_cache_bytes (1 MiB) per thread, counts as
+     read-modify-write. What a cache holds is bounded by thread_cache_bytes (2 MiB) per thread, counts as
      cached, and goes back when the thread exits or calls ta_pool_thread_flush. Larger requests, and what caches
      do not have, go to a heap: best fit, lowest address among equals, free neighbours merged at once, and the
      end of the range taken only if nothing else fits. So placement is a function of the set of live blocks

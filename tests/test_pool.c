@@ -113,7 +113,7 @@ static void defaults_are_resolved(void)
     CHECK_EQ(desc.cached_bytes_max, TA_UNLIMITED);
     CHECK_EQ(desc.buffers_per_bucket_max, TA_UNLIMITED);
     CHECK_EQ(desc.slack_bytes_max, 0);
-    CHECK_EQ(desc.thread_cache_bytes, MIB);
+    CHECK_EQ(desc.thread_cache_bytes, (2 * MIB));
     CHECK_EQ(desc.thread_cache_block_bytes, 64 * KIB);
     CHECK_EQ(desc.classes_per_doubling, 8);
     CHECK_NE(desc.huge_pages, TA_HUGE_PAGES_DEFAULT);
