@@ -1549,10 +1549,11 @@ static void repeated_steps_come_back_to_the_same_addresses(void)
 static const test_case cases[] = {
     TEST_CASE(pool_default), TEST_CASE(pool_single_threaded), TEST_CASE(pool_segments),
     TEST_CASE(pool_without_thread_caches), TEST_CASE(pool_spec), TEST_CASE(pool_small_cap),
-    TEST_CASE(pool_small_thread_caches), TEST_CASE(pool_slack), TEST_CASE(pool_zeroed), TEST_CASE(pool_observed), TEST_CASE(pool_short_ranges), TEST_CASE(pools_with_one_budget),
-    TEST_CASE(pool_with_limit), TEST_CASE(pool_over_fixed_buffer), TEST_CASE(pool_over_pool),
-    TEST_CASE(arena_default), TEST_CASE(arena_zeroed_with_limit), TEST_CASE(arena_short_ranges),
-    TEST_CASE(arena_over_pool), TEST_CASE(arena_over_fixed_buffer), TEST_CASE(placement_is_best_fit),
+    TEST_CASE(pool_small_thread_caches), TEST_CASE(pool_slack), TEST_CASE(pool_zeroed), TEST_CASE(pool_observed),
+    TEST_CASE(pool_short_ranges), TEST_CASE(pools_with_one_budget), TEST_CASE(pool_with_limit),
+    TEST_CASE(pool_over_fixed_buffer), TEST_CASE(pool_over_pool), TEST_CASE(arena_default),
+    TEST_CASE(arena_zeroed_with_limit), TEST_CASE(arena_short_ranges), TEST_CASE(arena_over_pool),
+    TEST_CASE(arena_over_fixed_buffer), TEST_CASE(placement_is_best_fit),
     TEST_CASE(repeated_steps_come_back_to_the_same_addresses)
 };
 
