@@ -4954,6 +4954,18 @@ static void tai_pool_share_cap(ta_pool *pool, tai_slot *slot)
     }
 }
 
+/* What this thread's cache holds and others hold or may come to hold without asking. Inside the gate. */
+static size_t tai_pool_thread_claims(const ta_pool *pool, const tai_slot *slot)
+{
+    size_t bytes = pool->slot0.cached_bytes;
+    const tai_slot *other;
+    for (other = pool->slots; other != NULL; other = other->pool_next) {
+        size_t held = TENSORALLOC_LOAD_RELAXED(&other->cached_bytes);
+        bytes += other != slot && other->bytes_max > held ? other->bytes_max : held;
+    }
+    return bytes;
+}
+
 /* Keeps cached bytes under the cap: this thread's cache first, then whole pages. Outside the gate. */
 static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
 {
@@ -4962,7 +4974,7 @@ static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
     size_t cap = pool->desc.cached_bytes_max, held;
     int over;
     tai_gate_enter(&space->gate, me);
-    held = tai_pool_thread_cached(pool);
+    held = tai_pool_thread_claims(pool, slot);
     over = tai_space_cached(space) + held > cap;
     if (over && slot != NULL) {
         held -= slot->cached_bytes;

@@ -407,15 +407,14 @@ static void check_stale_buffer(ta_allocator allocator, const ta_buffer *buffer, 
     CHECK_EQ(memcmp(&before, &after, sizeof after), 0);
 }
 
-static void buffers_go_stale(void)
+static void check_buffers(const ta_pool_desc *desc)
 {
     static const size_t sizes[] = {100, 4096, 65536, 300000};
-    ta_pool_desc desc = plain_desc();
     ta_pool *pool = NULL, *other = NULL;
     ta_allocator allocator, others;
     size_t i;
-    CHECK_OK(ta_pool_create(&desc, &pool));
-    CHECK_OK(ta_pool_create(&desc, &other));
+    CHECK_OK(ta_pool_create(desc, &pool));
+    CHECK_OK(ta_pool_create(NULL, &other));
     allocator = ta_pool_allocator(pool);
     others = ta_pool_allocator(other);
     for (i = 0; i < 4; i++) {
@@ -452,6 +451,19 @@ static void buffers_go_stale(void)
     }
     CHECK_OK(ta_pool_destroy(pool));
     CHECK_OK(ta_pool_destroy(other));
+}
+
+static void buffers_go_stale(void)
+{
+    int i;
+    for (i = 0; i < 5; i++) { /* each frees in another way */
+        ta_pool_desc desc = i == 0 ? ta_pool_desc_spec() : plain_desc();
+        desc.huge_pages = TA_HUGE_PAGES_OFF;
+        desc.disable_thread_caches = i == 2;
+        desc.disable_ranges = i == 3;
+        desc.single_threaded = i == 4;
+        check_buffers(&desc);
+    }
 }
 
 /*---------------------------------------------------------------------------------------------------------
