@@ -1309,68 +1309,87 @@ static void favour_goes_round(void)
     }
 }
 
-typedef struct rush {
+typedef struct flight {
     ta_pool *pool;
-    int *stop;
-    uint64_t seed, wrong, ops;
-} rush;
+    meeting *point;
+    int landed; /* this pool is done with */
+    int over;   /* there are no more */
+    uint64_t pairs, wrong;
+} flight;
 
-static void *rush_thread(void *argument)
+/* Goes in and out of the gate without pause. */
+static void *flight_thread(void *argument)
 {
-    rush *r = (rush *)argument;
-    while (!LOAD(r->stop)) {
-        large_ops(r->pool, 50, r->seed << 32, &r->wrong);
-        (void)ADD(&r->ops, 50);
+    flight *f = (flight *)argument;
+    for (;;) {
+        uint64_t pairs = 0;
+        meet(f->point);
+        if (f->over) {
+            return NULL;
+        }
+        while (!LOAD(&f->landed)) {
+            large_ops(f->pool, 1, pairs++, &f->wrong);
+            STORE(&f->pairs, pairs);
+        }
+        meet(f->point);
     }
-    return NULL;
 }
 
-/* No turns: one thread goes in and out without pause while others come now and then, exit, look at statistics. */
+/* The favour is withdrawn while the favoured thread is in full flight. With each pool the first favours come quickly
+   (after 8 visits to the gate, then 16, 32 ...), so there are many pools. */
 static void favour_is_withdrawn_in_full_flight(void)
 {
-    int pools = 32 / SLOWER + 1, p, i;
-    uint64_t most = 0;
-    for (p = 0; p < pools; p++) {
+    int pools = 2000 / SLOWER, p, i;
+    pthread_t thread;
+    meeting point;
+    flight f;
+    memset(&f, 0, sizeof f);
+    meeting_init(&point, 2);
+    f.point = &point;
+    start(&thread, flight_thread, &f);
+    for (p = 0; p < pools && test_now.failures == 0; p++) {
         ta_pool_desc desc = plain_desc();
-        ta_pool *pool = new_pool(&desc);
-        pthread_t thread, guest;
-        rush r;
+        uint64_t wrong = 0, mine = 0;
+        ta_stats s;
         visitor v;
-        uint64_t wrong = 0;
-        int stop = 0;
-        memset(&r, 0, sizeof r);
+        f.pool = new_pool(&desc);
+        f.landed = 0;
+        f.pairs = 0;
         memset(&v, 0, sizeof v);
-        r.pool = pool;
-        r.stop = &stop;
-        r.seed = 5;
-        v.pools = &pool;
-        v.pool_count = 1;
-        v.allocations = 8;
-        start(&thread, rush_thread, &r);
-        for (i = 0; i < 30; i++) {
-            uint64_t seen = LOAD(&r.ops);
-            int patience = 100000;
-            ta_stats s;
-            while (LOAD(&r.ops) < seen + 50 && --patience > 0) {
+        meet(&point);
+        for (i = 0; i < 7; i++) {
+            uint64_t seen = LOAD(&f.pairs);
+            while (LOAD(&f.pairs) < seen + (4u << i) + 3) {
                 sched_yield();
             }
-            if (i % 3 == 0) {
-                large_ops(pool, 1, (uint64_t)i << 40, &wrong);
-            } else if (i % 3 == 1) {
-                CHECK_OK(ta_pool_get_stats(pool, &s));
+            if (i == 3) {
+                CHECK_OK(ta_pool_get_stats(f.pool, &s));
             } else {
-                start(&guest, visitor_thread, &v);
-                join_all(&guest, 1);
+                large_ops(f.pool, 1, (uint64_t)i << 40, &wrong);
+                mine++;
             }
         }
-        STORE(&stop, 1);
-        join_all(&thread, 1);
-        CHECK_EQ(r.wrong + v.wrong + wrong, 0);
-        CHECK_OK(ta_pool_check(pool));
-        CHECK_OK(ta_pool_destroy(pool));
-        most = r.ops > most ? r.ops : most;
+        if (p % 100 == 0) { /* a thread that comes and ends while another is favoured */
+            pthread_t guest;
+            v.pools = &f.pool;
+            v.pool_count = 1;
+            v.allocations = 8;
+            start(&guest, visitor_thread, &v);
+            join_all(&guest, 1);
+        }
+        STORE(&f.landed, 1);
+        meet(&point);
+        CHECK_EQ(f.wrong + v.wrong + wrong, 0);
+        CHECK_OK(ta_pool_get_stats(f.pool, &s));
+        CHECK_EQ(s.allocation_count, f.pairs + mine + (uint64_t)v.allocations);
+        CHECK_EQ(s.deallocation_count, s.allocation_count);
+        CHECK_OK(ta_pool_check(f.pool));
+        CHECK_OK(ta_pool_destroy(f.pool));
     }
-    CHECK_GT(most, 500);
+    f.over = 1;
+    meet(&point);
+    join_all(&thread, 1);
+    meeting_end(&point);
 }
 
 TEST_MAIN(TEST_CASE(first_pools_of_many_threads), TEST_CASE(own_churn), TEST_CASE(own_churn_in_other_configurations),
