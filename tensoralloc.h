@@ -1068,8 +1068,8 @@ static int tai_vm_has_room(size_t size)
         return 1;
     }
     size = size > SIZE_MAX / 16 ? SIZE_MAX / 2 : size * 16;
-    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? 36 : 0)) {
-        size = (size_t)1 << (sizeof(size_t) > 4 ? 36 : 0); /* or the pools would share out the rest to the last */
+    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? 32 : 0)) {
+        size = (size_t)1 << (sizeof(size_t) > 4 ? 32 : 0); /* or the pools would share out the rest to the last */
     }
     ptr = tai_vm_reserve(size);
     return ptr != NULL && tai_vm_release(ptr, size);
