@@ -608,19 +608,19 @@ typedef struct visitor {
     uint64_t wrong;
 } visitor;
 
-/* Leaves blocks of several sizes in this thread's cache. */
+#define VISIT_MAX 400
+
+/* Leaves so many blocks of several sizes in this thread's cache. */
 static void visit(ta_pool *pool, int allocations, uint64_t *wrong)
 {
-    void *ptr[8];
-    int i, j;
-    for (i = 0; i < allocations; i += 8) {
-        for (j = 0; j < 8; j++) {
-            ptr[j] = ta_pool_alloc(pool, (size_t)50 << j, NULL);
-            *wrong += ptr[j] == NULL;
-        }
-        for (j = 0; j < 8; j++) {
-            *wrong += ta_pool_free(pool, ptr[j]) != TA_OK;
-        }
+    void *ptr[VISIT_MAX];
+    int i;
+    for (i = 0; i < allocations; i++) {
+        ptr[i] = ta_pool_alloc(pool, (size_t)50 << i % 8, NULL);
+        *wrong += ptr[i] == NULL;
+    }
+    for (i = 0; i < allocations; i++) {
+        *wrong += ta_pool_free(pool, ptr[i]) != TA_OK;
     }
 }
 
@@ -681,42 +681,64 @@ static void thread_exit_hands_the_cache_back(void)
     meeting_end(&point);
 }
 
-/* Threads exit at the very moment at which the pool is destroyed, before it, and after it. */
+typedef struct leaver {
+    ta_pool **pools;
+    int allocations;
+    int *ready, *go;
+    uint64_t wrong;
+} leaver;
+
+/* Visits two pools, says so, and exits as soon as it may. */
+static void *leaver_thread(void *argument)
+{
+    leaver *l = (leaver *)argument;
+    int patience = 0;
+    visit(l->pools[0], l->allocations, &l->wrong);
+    visit(l->pools[1], l->allocations, &l->wrong);
+    (void)__atomic_add_fetch(l->ready, 1, __ATOMIC_ACQ_REL);
+    while (!LOAD(l->go)) {
+        if (++patience > 1000) {
+            sched_yield();
+            patience = 0;
+        }
+    }
+    return NULL;
+}
+
+/* Threads exit at the very moment at which the pools are destroyed, before it, and after it. */
 static void threads_exit_while_the_pool_is_destroyed(void)
 {
     uint64_t random = test_now.seed;
-    int round, i, rounds = 4000 / SLOWER;
+    int round, i, rounds = 2000 / SLOWER;
     for (round = 0; round < rounds; round++) {
         ta_pool_desc desc = plain_desc();
         ta_pool *pools[2];
         pthread_t threads[3];
-        visitor v[3];
-        meeting point;
-        uint32_t wait = test_below(&random, 60);
-        int late = round % 4 == 3;
+        leaver l[3];
+        int count = 1 + round % 3, late = round % 8 == 7, ready = 0, go = 0;
+        volatile uint32_t wait = test_below(&random, round % 2 == 0 ? 2000 : 100000);
         pools[0] = new_pool(&desc);
         pools[1] = new_pool(&desc);
-        meeting_init(&point, 4);
-        memset(v, 0, sizeof v);
-        for (i = 0; i < 3; i++) {
-            v[i].pools = pools;
-            v[i].pool_count = 2;
-            v[i].allocations = 8 * (i + 1);
-            v[i].meeting_point = &point;
-            start(&threads[i], late ? waiting_visitor_thread : visitor_thread, &v[i]);
+        memset(l, 0, sizeof l);
+        for (i = 0; i < count; i++) {
+            l[i].pools = pools;
+            l[i].allocations = VISIT_MAX - 100 * i; /* so that letting go of it takes a while */
+            l[i].ready = &ready;
+            l[i].go = &go;
+            start(&threads[i], leaver_thread, &l[i]);
         }
-        meet(&point); /* nobody is in a call from here on */
-        while (wait-- > 0) {
+        while (LOAD(&ready) < count) { /* afterwards nobody is in a call */
             sched_yield();
+        }
+        STORE(&go, !late);
+        while (wait > 0) {
+            wait = wait - 1;
         }
         CHECK_OK(ta_pool_destroy(pools[round % 2]));
         CHECK_OK(ta_pool_destroy(pools[1 - round % 2]));
-        if (late) {
-            meet(&point);
-        }
-        join_all(threads, 3);
-        CHECK_EQ(v[0].wrong + v[1].wrong + v[2].wrong, 0);
-        meeting_end(&point);
+        STORE(&go, 1);
+        join_all(threads, count);
+        CHECK_EQ(l[0].wrong + l[1].wrong + l[2].wrong, 0);
     }
 }
 
@@ -1339,7 +1361,7 @@ static void *flight_thread(void *argument)
    (after 8 visits to the gate, then 16, 32 ...), so there are many pools. */
 static void favour_is_withdrawn_in_full_flight(void)
 {
-    int pools = 2000 / SLOWER, p, i;
+    int pools = 480 / SLOWER, p, i;
     pthread_t thread;
     meeting point;
     flight f;
