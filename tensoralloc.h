@@ -10,6 +10,7 @@
      [TA:POOL]         caches over a best-fit heap; the one most people use
      [TA:ARENA]        bump, mark, rewind, reset
      [TA:TENSOR]       dtypes, shapes, strides, a small tensor over a block
+     [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:STATS]        counters, buckets, reports
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS] [TA:HEAP]
      [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:REPORT]
@@ -153,7 +154,9 @@ TENSORALLOC_DEF int ta_version(void);
     X(TA_ERROR_UNAVAILABLE, "the backend is not available on this machine") \
     X(TA_ERROR_BACKEND, "the backend failed") \
     X(TA_ERROR_RECORDS, "no more memory or room for records") \
-    X(TA_ERROR_CORRUPT, "a check found a broken invariant")
+    X(TA_ERROR_CORRUPT, "a check found a broken invariant") \
+    X(TA_ERROR_BOUNDS, "the bounds contradict themselves, or their maximum holds nothing") \
+    X(TA_ERROR_SHAPE, "the shape is outside the bounds, or of another rank")
 
 typedef enum ta_result {
 #define TA_RESULT_ENUM(name, text) name,
@@ -793,6 +796,265 @@ TENSORALLOC_DEF ta_result ta_tensor_destroy(ta_tensor *tensor, ta_stream stream)
 TENSORALLOC_DEF void *ta_tensor_at(const ta_tensor *tensor, const int64_t *index);
 /* 1 if the strides are the row-major ones of the shape. Pure. */
 TENSORALLOC_DEF int ta_tensor_is_contiguous(const ta_tensor *tensor);
+
+/*=========================================================================================================
+  [TA:DYNAMIC] tensors with bounds that grow in place; sizes that are learned
+  =======================================================================================================*/
+
+#define TA_DIM_UNBOUNDED ((int64_t)-1) /* as a maximum: no bound */
+
+/* A dimension that several bounds have in common ("batch", "tokens"), held once by the program. It must outlive the
+   bounds and handles that name it. Read through ta_shape_bounds; changed by ta_symbol_set. */
+typedef struct ta_symbol {
+    const char *name; /* for people; may be NULL */
+    int64_t min, expected, max;
+} ta_symbol;
+
+/* Sets the numbers; all bounds that use the symbol mean the new ones from now on, those of live handles too: a handle
+   is held to them at its next call. 0 <= min <= expected <= max, or max = TA_DIM_UNBOUNDED; else TA_ERROR_BOUNDS.
+   Threads: no other thread may be in a call that uses the symbol. Pure otherwise. */
+TENSORALLOC_DEF ta_result ta_symbol_set(ta_symbol *symbol, int64_t min, int64_t expected, int64_t max);
+
+/* Bounds of a shape. Plain data: fill it by hand or with ta_shape_bounds_init. */
+typedef struct ta_shape_bounds {
+    ta_dtype dtype;
+    int rank;
+    int64_t min[TA_RANK_MAX];      /* 0 <= min <= expected <= max in each dimension */
+    int64_t expected[TA_RANK_MAX];
+    int64_t max[TA_RANK_MAX];      /* >= 1, or TA_DIM_UNBOUNDED */
+    const ta_symbol *symbols[TA_RANK_MAX]; /* not NULL: the symbol's numbers count for this dimension instead */
+} ta_shape_bounds;
+
+/* Elements and bytes of the three shapes. An unbounded maximum has INT64_MAX elements and TA_UNLIMITED bytes. */
+typedef struct ta_bounds_sizes {
+    int64_t min_elements, expected_elements, max_elements;
+    size_t min_bytes, expected_bytes, max_bytes;
+} ta_bounds_sizes;
+
+/* Fills *out, without symbols, and checks it as ta_shape_bounds_get_sizes does; on error *out is all-zero.
+   min, expected, max: [rank]. Pure. */
+TENSORALLOC_DEF ta_result ta_shape_bounds_init(ta_shape_bounds *out, ta_dtype dtype, int rank, const int64_t *min,
+                                               const int64_t *expected, const int64_t *max);
+/* Checks the bounds and computes their sizes. Errors: TA_ERROR_INVALID_ARGUMENT (NULL, rank, dtype, a negative
+   dimension), TA_ERROR_BOUNDS (min > expected or expected > max somewhere, or a maximum of no elements),
+   TA_ERROR_OVERFLOW (bytes beyond PTRDIFF_MAX). Pure. */
+TENSORALLOC_DEF ta_result ta_shape_bounds_get_sizes(const ta_shape_bounds *bounds, ta_bounds_sizes *out);
+/* TA_OK if dims[rank] is within the bounds; else TA_ERROR_SHAPE (also another rank), _INVALID_ARGUMENT (a negative
+   dimension), or what get_sizes says of the bounds. Pure. */
+TENSORALLOC_DEF ta_result ta_shape_bounds_contains(const ta_shape_bounds *bounds, const int64_t *dims, int rank);
+
+/* What a strategy is asked about. All in bytes. */
+typedef struct ta_strategy_input {
+    size_t size_bytes;     /* needed now: the effective size of the shape that is asked for, or was used */
+    size_t capacity_bytes; /* what the handle has; 0 when it is made */
+    size_t start_bytes;    /* effective size when the handle was made */
+    size_t min_bytes, expected_bytes, max_bytes; /* of the bounds; max TA_UNLIMITED: unbounded */
+    int in_range;          /* growth moves nothing and costs no more than the pages: an address range */
+    int growing;           /* the handle was declared with TA_DYNAMIC_GROWING */
+} ta_strategy_input;
+
+#define TA_STRATEGY_STATE_BYTES 200
+
+/* How much capacity a tensor gets. state: state_bytes of memory, zero at first, of one handle or of one site (which
+   see), never used by two threads at once. Entries are called without a lock and must not use the handle they are
+   asked about. Whatever they answer, capacity is at least the size needed and never above the declared maximum. */
+typedef struct ta_strategy_vtable {
+    uint32_t struct_bytes; /* sizeof(ta_strategy_vtable) */
+    const char *name;
+    size_t state_bytes;    /* at most TA_STRATEGY_STATE_BYTES */
+    /* Capacity to have for in->size_bytes: when a handle is made, grows, or should_resize said yes. */
+    size_t (*required_size)(const void *config, void *state, const ta_strategy_input *in);
+    /* Nonzero: change the capacity although the size fits into it. NULL: never. */
+    int (*should_resize)(const void *config, void *state, const ta_strategy_input *in);
+    /* in->size_bytes was used: after each resize, ta_dynamic_observe and, for growing handles, free. NULL: nothing. */
+    void (*observe)(const void *config, void *state, const ta_strategy_input *in);
+} ta_strategy_vtable;
+
+/* A table and its settings (which must live as long as what uses them). */
+typedef struct ta_strategy {
+    const ta_strategy_vtable *vtable; /* NULL: ta_strategy_predictive(NULL) */
+    const void *config;
+} ta_strategy;
+
+/* Settings of the predictive strategy; zero: the defaults. They say how many bytes held idle for one use a change of
+   capacity is worth. */
+typedef struct ta_predictive_config {
+    uint32_t block_price;   /* of a block, in means of the sizes seen; 0: 5 */
+    uint32_t growing_price; /* of a growing block, in means of its sizes; 0: 16 */
+    uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: 8 */
+} ta_predictive_config;
+
+/* Settings of the specification's strategy; zero: its defaults. */
+typedef struct ta_adaptive_config {
+    double padding_factor;   /* first capacity = factor x expected size; 0: 1.2 */
+    double growth_factor;    /* 0: 1.5 */
+    double shrink_threshold; /* 0: 0.5 */
+    uint32_t shrink_uses;    /* uses in a row below the threshold before it shrinks; 0: 8 */
+    int disable_learning;    /* the expected size stays that of the bounds; else it is the mean of what is observed */
+} ta_adaptive_config;
+
+/* Learns the distribution of sizes; the default. config may be NULL. Threads: any. Pure. */
+TENSORALLOC_DEF ta_strategy ta_strategy_predictive(const ta_predictive_config *config);
+/* Exactly what is needed, at every resize. */
+TENSORALLOC_DEF ta_strategy ta_strategy_exact(void);
+/* factor x what is needed, when it grows; never shrinks. factor: pointer to a double >= 1; NULL: 1.2. */
+TENSORALLOC_DEF ta_strategy ta_strategy_padding(const double *factor);
+/* AdaptivePaddingStrategy of the specification. config may be NULL. */
+TENSORALLOC_DEF ta_strategy ta_strategy_adaptive(const ta_adaptive_config *config);
+
+/* An allocator of tensors with bounds. Each tensor whose maximum is large gets addresses for that maximum and memory
+   for what it needs: it grows in place. Small ones are blocks of an upstream at full size, and what cannot have
+   addresses of its own is a block that moves with a copy when it outgrows its capacity. */
+typedef struct ta_dynamic ta_dynamic;
+
+/* Names one tensor; plain data, copies go stale together. All-zero names none. */
+typedef ta_block_id ta_handle;
+
+typedef struct ta_dynamic_desc {
+    ta_backend backend;          /* zero: the host backend; ignored when budget is given */
+    ta_budget *budget;           /* NULL: a private one over backend */
+    size_t limit_bytes;          /* of the private budget: hard limit on reserved bytes; 0: unlimited */
+    size_t capacity_bytes_max;   /* sum of the capacities of all handles (MaxCapacity); 0: unlimited */
+    ta_allocator upstream;       /* where tensors without a range come from; zero: a pool of its own over the budget.
+                                    Given without budget and backend, everything comes from it. Must outlive this */
+    size_t range_bytes_min;      /* least maximum that gets a range; 0: 64 KiB on the host, 8 MiB elsewhere */
+    size_t range_bytes;          /* addresses reserved first, more are chained; 0: as ta_pool_desc */
+    size_t unbounded_bytes;      /* addresses for an unbounded maximum; 0: physical memory rounded up to a power of
+                                    two, at most 64 GiB, less where addresses are scarce */
+    size_t cached_bytes_max;     /* memory that freed ranges keep warm; above it the oldest goes back; 0: unlimited */
+    size_t handle_count_max;     /* 0: 1 Mi (fewer where addresses are scarce) */
+    ta_strategy strategy;        /* zero: predictive */
+    int disable_ranges;          /* blocks only */
+    int strict;                  /* a shape outside the bounds is TA_ERROR_SHAPE; else it is granted, but may move */
+    int single_threaded;         /* one thread at a time: no locks */
+    const char *name;            /* copied, 31 bytes at most; NULL: "dynamic" */
+    ta_event_fn on_event;        /* NULL: none */
+    void *on_event_user;
+} ta_dynamic_desc;
+
+/* Flags of a request for a handle, together with TA_REQUEST_ZEROED (bytes that come into the effective size read as
+   zero) and TA_REQUEST_WITHIN_BUDGET. */
+enum { TA_DYNAMIC_GROWING = 256 /* starts small and grows until it is freed (a cache of tokens): its growth is learned
+                                   when it is freed, and matters only together with site */ };
+
+typedef struct ta_dynamic_request {
+    const ta_shape_bounds *bounds; /* copied */
+    const int64_t *dims;           /* first shape; NULL: the expected one */
+    size_t alignment_bytes;        /* power of two up to 1 GiB; 0: the backend's */
+    uint64_t site;                 /* handles with the same number (not 0) learn together, also from those that are
+                                      gone: one per place in the program. 0: this handle learns alone */
+    ta_stream stream;              /* home stream */
+    const char *tag;               /* NULL, or a string that outlives the handle */
+    uint32_t flags;
+    uint32_t reserved;             /* 0 */
+} ta_dynamic_request;
+
+/* What is known of a handle. */
+typedef struct ta_handle_info {
+    void *data;                  /* NULL only while an empty tensor has never had memory */
+    size_t effective_bytes;      /* of the current shape: these are yours, and what a resize preserves */
+    size_t capacity_bytes;       /* usable without a change of capacity; never above the declared maximum */
+    size_t in_place_bytes;       /* grows to this without moving, if memory is to be had */
+    double utilization;          /* effective / capacity; 1 for empty tensors */
+    int rank;
+    int in_range;                /* has addresses of its own */
+    int64_t dims[TA_RANK_MAX];   /* current shape */
+    ta_shape_bounds bounds;
+    uint64_t allocation_time_ns; /* wall clock, ns since 1970 */
+    uint64_t use_count;          /* allocation and resizes */
+    ta_stream stream;
+    const char *tag;
+} ta_handle_info;
+
+/* Makes one. desc may be NULL; it is copied. On error *out is NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS,
+   _UNSUPPORTED (an upstream on a device without the backend whose copy moves its bytes). Threads: any. */
+TENSORALLOC_DEF ta_result ta_dynamic_create(const ta_dynamic_desc *desc, ta_dynamic **out);
+/* Frees everything; NULL is TA_OK. No other thread may be in a call. */
+TENSORALLOC_DEF ta_result ta_dynamic_destroy(ta_dynamic *dynamic);
+/* As an allocator: trim and empty_cache give back what freed ranges keep warm; dispose; and plain blocks, which are
+   handles too (their id is the handle). */
+TENSORALLOC_DEF ta_allocator ta_dynamic_allocator(ta_dynamic *dynamic);
+/* The options in force: a 0 that stands for another value is replaced by it. */
+TENSORALLOC_DEF ta_result ta_dynamic_get_desc(ta_dynamic *dynamic, ta_dynamic_desc *out);
+
+/* Makes a tensor of the expected shape. On error *out is all-zero. Errors: those of ta_shape_bounds_get_sizes,
+   TA_ERROR_LIMIT (limit or capacity_bytes_max), _OUT_OF_MEMORY, _RECORDS, _SHAPE (first shape, when strict).
+   Ownership: the caller's until ta_dynamic_free. Threads: any. May block in the backend. */
+TENSORALLOC_DEF ta_result ta_dynamic_alloc(ta_dynamic *dynamic, const ta_shape_bounds *bounds, ta_handle *out);
+/* The full entry point. */
+TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *dynamic, const ta_dynamic_request *request,
+                                                   ta_handle *out);
+/* Gives the tensor another shape of the same rank. Preserves the first min(old, new) effective bytes; in a row-major
+   tensor those are whole elements in order, the same indices as before only if no dimension but the first changed.
+   Within in_place_bytes nothing moves and nothing is copied; else the bytes are copied on the home stream. Errors,
+   nothing has changed then: TA_ERROR_SHAPE (rank; outside the bounds when strict), _INVALID_ARGUMENT (negative),
+   _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _STALE, _FOREIGN, _BUSY (this very handle is being changed by this thread: a
+   callback). Threads: any; two threads that resize one handle do so one after the other. May block in the backend. */
+TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
+/* Frees the tensor; a zero handle is TA_OK. Its memory stays warm for tensors with similar bounds. Errors:
+   TA_ERROR_STALE, _FOREIGN, _BUSY. Work on the home stream need not be finished, other streams are announced with
+   ta_dynamic_record_use. */
+TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *dynamic, ta_handle handle);
+/* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations). */
+TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
+/* Address of the tensor; NULL if the handle is stale or foreign, or the tensor never had memory. */
+TENSORALLOC_DEF void *ta_dynamic_get_data(ta_dynamic *dynamic, ta_handle handle);
+/* All that is known of a handle. Errors: TA_ERROR_STALE, _FOREIGN. */
+TENSORALLOC_DEF ta_result ta_dynamic_get_handle(ta_dynamic *dynamic, ta_handle handle, ta_handle_info *out);
+/* TA_OK if a resize to this shape would leave the tensor where it is (memory permitting), TA_ERROR_WOULD_MOVE if it
+   may have to be copied; errors as ta_dynamic_resize. */
+TENSORALLOC_DEF ta_result ta_dynamic_will_fit_in_place(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims,
+                                                       int rank);
+/* Work on stream uses the tensor: memory is taken away from it, and given to others after free, only when that work
+   is finished. Home stream: nothing to do. Without TA_CAP_ORDERED it only checks the handle. */
+TENSORALLOC_DEF ta_result ta_dynamic_record_use(ta_dynamic *dynamic, ta_handle handle, ta_stream stream);
+
+/* Whether tensors with these bounds would fit beside what is there. */
+typedef struct ta_fit {
+    size_t min_bytes, expected_bytes, max_bytes; /* together, rounded as they would be; TA_UNLIMITED: unbounded */
+    size_t available_bytes;                      /* by limit, capacity_bytes_max, what is cached, and the backend */
+    int fits_min, fits_expected, fits_max;
+} ta_fit;
+/* Asks before allocating. bounds[count]. Errors as ta_shape_bounds_get_sizes of the first that is wrong. Takes
+   nothing. Threads: any. */
+TENSORALLOC_DEF ta_result ta_dynamic_would_fit(ta_dynamic *dynamic, const ta_shape_bounds *bounds, size_t count,
+                                               ta_fit *out);
+
+typedef struct ta_dynamic_stats {
+    /* now */
+    size_t handle_count;
+    size_t effective_bytes;      /* of the current shapes */
+    size_t capacity_bytes;
+    size_t wasted_bytes;         /* capacity - effective over live handles */
+    size_t cached_bytes;         /* committed, and in no handle's capacity */
+    size_t peak_capacity_bytes;
+    size_t peak_wasted_bytes;
+    double average_utilization;  /* effective / capacity; 1 when there are none */
+    /* cumulative */
+    uint64_t allocation_count;
+    uint64_t free_count;
+    uint64_t resize_count;       /* ta_dynamic_resize that succeeded */
+    uint64_t capacity_change_count; /* of those, the ones that changed the capacity */
+    uint64_t allocated_bytes;    /* capacity: first ones and growth */
+    uint64_t move_count;         /* resizes that copied */
+    uint64_t moved_bytes;
+    uint64_t committed_bytes;    /* memory put behind ranges */
+    uint64_t decommitted_bytes;
+    uint64_t warm_count;         /* handles that took over a warm range */
+    uint64_t failure_count;
+    /* prediction error, over all uses (allocations and resizes) */
+    uint64_t use_count;
+    uint64_t used_bytes;             /* effective */
+    uint64_t over_allocated_bytes;   /* capacity - effective */
+    uint64_t under_prediction_count; /* uses whose size did not fit into the capacity before */
+    uint64_t avoided_change_count;   /* uses with a new size that exact fit would have changed capacity for */
+    double regret;                   /* over_allocated / used: what holding exactly the size would have saved */
+} ta_dynamic_stats;
+
+/* Reads the statistics; also after dispose. Threads: any. */
+TENSORALLOC_DEF ta_result ta_dynamic_get_stats(ta_dynamic *dynamic, ta_dynamic_stats *out);
+/* AllocationStats as text, in the manner of ta_report. */
+TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t text_bytes);
 
 /*=========================================================================================================
   [TA:STATS] counters, buckets, reports. Counters are exact when no call is in progress.
