@@ -51,6 +51,7 @@
      TENSORALLOC_LOCK_TYPE, _LOCK_INIT(l), _LOCK_ACQUIRE(l), _LOCK_RELEASE(l)   impl   the short lock; all or none
      TENSORALLOC_THREAD_LOCAL      impl   storage class of thread slots; default __thread or its like
      TENSORALLOC_CLOCK_NS()        impl   monotonic time in ns for events; default the system's
+     TENSORALLOC_WALL_CLOCK_NS()   impl   time in ns since 1970 for handles; default the system's
 
    WORDS (the same word means the same thing in code, documentation, statistics and tests)
      requested      bytes the caller asked for; kept in the block's record
@@ -356,6 +357,11 @@ typedef struct ta_backend_vtable {
     /* R RANGES. Takes the memory away again; the addresses stay reserved. The span is wholly committed, perhaps by
        several commits, and all work on it is finished. */
     ta_result (*decommit)(void *self, void *ptr, size_t size_bytes);
+
+    /* O RANGES. Memory comes at the first touch: the span, wholly committed, loses what is behind it and stays
+       committed. A backend that has this commits without taking memory, so a whole range may be committed at once.
+       Contents are lost. All work on the span is finished. */
+    ta_result (*discard)(void *self, void *ptr, size_t size_bytes);
 
     /* O. Bytes the backend could still give, and its total; either may be TA_UNLIMITED when unknown. For the program;
        the allocators do not ask. Errors: TA_ERROR_BACKEND. */
@@ -1139,6 +1145,7 @@ TENSORALLOC_DEF size_t ta_failure_report(const ta_failure *failure, char *text, 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /*---------------------------------------------------------------------------------------------------------
   [TA:PLATFORM] the only place that knows compilers and operating systems.
@@ -1158,7 +1165,6 @@ TENSORALLOC_DEF size_t ta_failure_report(const ta_failure *failure, char *text, 
     #include <sched.h>
     #include <sys/mman.h>
     #include <sys/resource.h>
-    #include <time.h>
     #include <unistd.h>
     #if !defined(MAP_ANONYMOUS) && defined(MAP_ANON)
         #define TAI_MAP_ANONYMOUS MAP_ANON
@@ -1278,6 +1284,14 @@ static TAI_COLD int tai_vm_decommit(void *ptr, size_t size)
     return 1;
 #endif
 }
+
+#ifndef TAI_OS_WINDOWS
+/* The memory goes, the pages stay usable. */
+static TAI_COLD int tai_vm_discard(void *ptr, size_t size)
+{
+    return madvise(ptr, size, 4 /* MADV_DONTNEED */) == 0;
+}
+#endif
 
 static TAI_COLD void tai_vm_want_huge_pages(void *ptr, size_t size)
 {
@@ -1418,6 +1432,9 @@ static TAI_COLD uint64_t tai_clock_ns(void)
 #endif
 }
     #define TENSORALLOC_CLOCK_NS() tai_clock_ns()
+#endif
+#ifndef TENSORALLOC_WALL_CLOCK_NS
+    #define TENSORALLOC_WALL_CLOCK_NS() ((uint64_t)time(NULL) * 1000000000u)
 #endif
 
 #ifndef TENSORALLOC_NO_THREADS
@@ -1942,7 +1959,7 @@ static TAI_COLD ta_result tai_host_free(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_host_vtable = {
     sizeof(ta_backend_vtable), "host-malloc", tai_host_info, tai_host_alloc, tai_host_free,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 #else
 static TAI_COLD void tai_host_info(void *self, ta_backend_info *out)
@@ -2031,6 +2048,17 @@ static TAI_COLD ta_result tai_host_free(void *self, void *ptr, size_t size)
     return tai_host_release(self, ptr, size);
 }
 
+#ifdef TAI_OS_WINDOWS
+    #define TAI_HOST_DISCARD NULL /* committed memory counts there, touched or not */
+#else
+    #define TAI_HOST_DISCARD tai_host_discard
+static TAI_COLD ta_result tai_host_discard(void *self, void *ptr, size_t size)
+{
+    (void)self;
+    return tai_vm_discard(ptr, size) ? TA_OK : TA_ERROR_BACKEND;
+}
+#endif
+
 static TAI_COLD ta_result tai_host_memory_info(void *self, size_t *out_free, size_t *out_total)
 {
     (void)self;
@@ -2051,7 +2079,7 @@ static TAI_COLD ta_result tai_host_memory_info(void *self, size_t *out_free, siz
 
 static const ta_backend_vtable tai_host_vtable = {
     sizeof(ta_backend_vtable), "host", tai_host_info, tai_host_alloc, tai_host_free,
-    tai_host_reserve, tai_host_release, tai_host_commit, tai_host_decommit, tai_host_memory_info,
+    tai_host_reserve, tai_host_release, tai_host_commit, tai_host_decommit, TAI_HOST_DISCARD, tai_host_memory_info,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 #endif
@@ -2114,7 +2142,7 @@ static TAI_COLD ta_result tai_fixed_nothing(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_fixed_vtable = {
     sizeof(ta_backend_vtable), "fixed", tai_fixed_info, NULL, NULL,
-    tai_fixed_reserve, tai_fixed_release, tai_fixed_nothing, tai_fixed_nothing, NULL,
+    tai_fixed_reserve, tai_fixed_release, tai_fixed_nothing, tai_fixed_nothing, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
@@ -7201,6 +7229,150 @@ static TAI_COLD int tai_common_charge(tai_common *common, size_t bytes, uint32_t
            tai_budget_charge(common->budget, bytes);
 }
 
+/* ---- pointer -> record, for blocks that come from anywhere: chains by a hash of the address. A record begins with
+   its link. Inside the gate. */
+typedef struct tai_link {
+    uintptr_t addr;
+    uint32_t next;       /* in the chain, or the next vacant one */
+    uint32_t state;      /* TAI_* */
+    uint32_t generation; /* stays with the record */
+    uint32_t padding;
+} tai_link;
+
+typedef struct tai_records {
+    tai_table table;
+    size_t record_bytes;
+    uint32_t *heads;
+    uint32_t bits;
+    uint32_t end, vacant;
+    uint32_t count; /* in chains */
+} tai_records;
+
+static tai_link *tai_record_at(const tai_records *records, uint32_t index)
+{
+    return (tai_link *)(void *)(records->table.base + (size_t)index * records->record_bytes);
+}
+
+static uint32_t *tai_record_chain(const tai_records *records, uintptr_t addr)
+{
+    return &records->heads[tai_mix((uint64_t)addr) >> (64 - records->bits)];
+}
+
+/* Bytes of bookkeeping besides the table. */
+static TAI_COLD size_t tai_records_bytes(const tai_records *records)
+{
+    return records->heads == NULL ? 0 : sizeof(uint32_t) << records->bits;
+}
+
+static TAI_COLD void tai_records_free(tai_records *records)
+{
+    tai_table_free(&records->table);
+    TENSORALLOC_FREE(records->heads);
+    memset(records, 0, sizeof *records);
+}
+
+static TAI_COLD int tai_records_init(tai_records *records, size_t record_bytes, size_t count_max)
+{
+    memset(records, 0, sizeof *records);
+    records->record_bytes = record_bytes;
+    records->bits = 8;
+    records->end = 1; /* [0] is never used */
+    records->heads = (uint32_t *)TENSORALLOC_MALLOC(sizeof(uint32_t) << records->bits);
+    if (records->heads == NULL ||
+        !tai_table_init(&records->table, count_max * record_bytes,
+                        (count_max < 1024 ? count_max : 1024) * record_bytes) ||
+        !tai_table_ensure(&records->table, record_bytes)) {
+        tai_records_free(records);
+        return 0;
+    }
+    memset(records->heads, 0, sizeof(uint32_t) << records->bits);
+    return 1;
+}
+
+/* A busy record in no chain; 0 without memory for it. */
+static uint32_t tai_record_new(tai_records *records)
+{
+    uint32_t index = records->vacant;
+    if (index != 0) {
+        records->vacant = tai_record_at(records, index)->next;
+    } else if (tai_table_ensure(&records->table, ((size_t)records->end + 1) * records->record_bytes)) {
+        index = records->end++;
+    }
+    if (index != 0) {
+        tai_link *link = tai_record_at(records, index);
+        link->state = TAI_BUSY;
+        link->next = 0;
+        link->addr = 0;
+    }
+    return index;
+}
+
+static void tai_record_drop(tai_records *records, uint32_t index)
+{
+    tai_link *link = tai_record_at(records, index);
+    link->state = TAI_VACANT;
+    link->next = records->vacant;
+    records->vacant = index;
+}
+
+/* Twice as many chains. Without memory for them longer ones will do. */
+static TAI_COLD void tai_records_spread(tai_records *records)
+{
+    uint32_t bits = records->bits + 1, *old = records->heads, i, index, next;
+    uint32_t *heads = (uint32_t *)TENSORALLOC_MALLOC(sizeof(uint32_t) << bits);
+    if (heads == NULL) {
+        return;
+    }
+    memset(heads, 0, sizeof(uint32_t) << bits);
+    records->heads = heads;
+    records->bits = bits;
+    for (i = 0; i < (uint32_t)1 << (bits - 1); i++) {
+        for (index = old[i]; index != 0; index = next) {
+            tai_link *link = tai_record_at(records, index);
+            uint32_t *chain = tai_record_chain(records, link->addr);
+            next = link->next;
+            link->next = *chain;
+            *chain = index;
+        }
+    }
+    TENSORALLOC_FREE(old);
+}
+
+/* Puts a record into the chain of its address. */
+static void tai_record_link(tai_records *records, uint32_t index)
+{
+    tai_link *link = tai_record_at(records, index);
+    uint32_t *chain;
+    if (records->count >= (uint32_t)1 << records->bits) {
+        tai_records_spread(records);
+    }
+    chain = tai_record_chain(records, link->addr);
+    link->next = *chain;
+    *chain = index;
+    records->count++;
+}
+
+static void tai_record_unlink(tai_records *records, uint32_t index)
+{
+    uint32_t *link = tai_record_chain(records, tai_record_at(records, index)->addr);
+    while (*link != index) {
+        link = &tai_record_at(records, *link)->next;
+    }
+    *link = tai_record_at(records, index)->next;
+    records->count--;
+}
+
+/* The live record of addr; 0 if there is none. */
+static uint32_t tai_record_find(const tai_records *records, uintptr_t addr)
+{
+    uint32_t index = *tai_record_chain(records, addr);
+    while (index != 0 && (tai_record_at(records, index)->addr != addr ||
+                          tai_record_at(records, index)->state != TAI_LIVE)) {
+        index = tai_record_at(records, index)->next;
+    }
+    return index;
+}
+
 typedef struct tai_arena_block {
     uintptr_t addr;
     size_t size;         /* capacity */
@@ -8057,86 +8229,44 @@ TENSORALLOC_DEF ta_result ta_arena_reset(ta_arena *arena, size_t retain_bytes)
 }
 
 /*---------------------------------------------------------------------------------------------------------
-  [TA:DIRECT] pass-through: one backend segment per block, nothing kept. Records in a chained hash.
-  Uses: ARENA-IMPL (common part), BLOCKS (tables).
+  [TA:DIRECT] pass-through: one backend segment per block, nothing kept.
+  Uses: ARENA-IMPL (common part, records).
   Locks: the gate, left around calls of the backend.
   Invariants: exactly the live records are in chains; reserved = the segments of all records that are not vacant.
   -------------------------------------------------------------------------------------------------------*/
 typedef struct tai_direct_block {
-    uintptr_t addr;
+    tai_link link;       /* state: TAI_VACANT, TAI_LIVE, TAI_CACHED (live, being given back), TAI_BUSY (not live
+                            yet), TAI_PENDING (never was, but the backend would not take its segment back) */
     uintptr_t segment;
     size_t segment_bytes;
     size_t requested;
     const char *tag;
     ta_stream stream;    /* home */
-    uint32_t next;       /* in the hash chain, or the next vacant one */
-    uint32_t generation;
-    uint32_t state;      /* TAI_VACANT, TAI_LIVE, TAI_CACHED (live, being given back), TAI_BUSY (not live yet),
-                            TAI_PENDING (never was, but the backend would not take its segment back) */
-    uint32_t padding;
 } tai_direct_block;
 
 struct ta_direct {
     tai_common common;
-    tai_table table;
-    tai_direct_block *blocks; /* [0] is never used */
-    uint32_t *chains;
-    uint32_t chain_bits;
-    uint32_t end, vacant, live_count;
+    tai_records records;
 };
 
-static TAI_COLD uint32_t *tai_direct_chain(ta_direct *direct, uintptr_t addr)
+static tai_direct_block *tai_direct_at(const ta_direct *direct, uint32_t index)
 {
-    return &direct->chains[tai_mix((uint64_t)addr) >> (64 - direct->chain_bits)];
-}
-
-/* So that one more block can be written down. Inside the gate. */
-static TAI_COLD int tai_direct_room(ta_direct *direct)
-{
-    uint32_t bits = direct->chain_bits + 1, i;
-    uint32_t *larger;
-    if (direct->vacant == 0 &&
-        !tai_table_ensure(&direct->table, ((size_t)direct->end + 1) * sizeof(tai_direct_block))) {
-        return 0;
-    }
-    if (direct->live_count < (uint32_t)1 << direct->chain_bits) {
-        return 1;
-    }
-    larger = (uint32_t *)TENSORALLOC_MALLOC(sizeof(uint32_t) << bits);
-    if (larger == NULL) {
-        return 1; /* longer chains will do */
-    }
-    memset(larger, 0, sizeof(uint32_t) << bits);
-    TENSORALLOC_FREE(direct->chains);
-    direct->chains = larger;
-    direct->chain_bits = bits;
-    direct->common.object_bytes = sizeof(uint32_t) << bits;
-    for (i = 1; i < direct->end; i++) {
-        if (direct->blocks[i].state == TAI_LIVE || direct->blocks[i].state == TAI_CACHED) {
-            uint32_t *chain = tai_direct_chain(direct, direct->blocks[i].addr);
-            direct->blocks[i].next = *chain;
-            *chain = i;
-        }
-    }
-    return 1;
+    return (tai_direct_block *)(void *)tai_record_at(&direct->records, index);
 }
 
 static TAI_COLD uint32_t tai_direct_find(ta_direct *direct, const void *ptr, ta_result *result)
 {
-    uint32_t index = *tai_direct_chain(direct, (uintptr_t)ptr);
-    while (index != 0 && (direct->blocks[index].addr != (uintptr_t)ptr || direct->blocks[index].state != TAI_LIVE)) {
-        index = direct->blocks[index].next;
-    }
+    uint32_t index = tai_record_find(&direct->records, (uintptr_t)ptr);
     *result = TA_OK;
     if (index == 0) { /* why: a slow look over all records */
         *result = TA_ERROR_FOREIGN;
-        for (index = 1; index < direct->end; index++) {
-            const tai_direct_block *block = &direct->blocks[index];
-            if (block->state == TAI_LIVE && (uintptr_t)ptr - block->segment < block->segment_bytes) {
+        for (index = 1; index < direct->records.end; index++) {
+            const tai_direct_block *block = tai_direct_at(direct, index);
+            if (block->link.state == TAI_LIVE && (uintptr_t)ptr - block->segment < block->segment_bytes) {
                 *result = TA_ERROR_INTERIOR;
                 return 0;
             }
-            if (block->state != TAI_LIVE && block->addr == (uintptr_t)ptr) {
+            if (block->link.state != TAI_LIVE && block->link.addr == (uintptr_t)ptr) {
                 *result = TA_ERROR_STALE;
             }
         }
@@ -8145,44 +8275,20 @@ static TAI_COLD uint32_t tai_direct_find(ta_direct *direct, const void *ptr, ta_
     return index;
 }
 
-/* A busy record that is in no chain; 0 without room. Outside the gate. */
-static uint32_t tai_direct_record_new(ta_direct *direct)
-{
-    uint32_t index = 0;
-    tai_gate_enter(&direct->common.gate, NULL);
-    if (tai_direct_room(direct)) {
-        index = direct->vacant != 0 ? direct->vacant : direct->end++;
-        direct->vacant = index == direct->vacant ? direct->blocks[index].next : direct->vacant;
-        direct->blocks[index].state = TAI_BUSY;
-        direct->blocks[index].next = 0;
-        direct->blocks[index].addr = 0;
-    }
-    tai_gate_leave(&direct->common.gate, NULL);
-    return index;
-}
-
-/* Inside the gate. */
-static void tai_direct_record_drop(ta_direct *direct, uint32_t index)
-{
-    direct->blocks[index].state = TAI_VACANT;
-    direct->blocks[index].next = direct->vacant;
-    direct->vacant = index;
-}
-
 /* The segment of a record that never became live goes back; if the backend refuses, the record keeps it (pending,
    counted as cached) for a later trim or dispose. Returns the bytes that went. Outside the gate. */
 static size_t tai_direct_give_segment(ta_direct *direct, uint32_t index)
 {
     tai_common *common = &direct->common;
-    tai_direct_block *block = &direct->blocks[index];
+    tai_direct_block *block = tai_direct_at(direct, index);
     size_t bytes = block->segment_bytes;
     int ok = common->backend.vtable->free(common->backend.self, (void *)block->segment, bytes) == TA_OK;
     tai_gate_enter(&common->gate, NULL);
     if (ok) {
         common->reserved -= bytes;
-        tai_direct_record_drop(direct, index);
+        tai_record_drop(&direct->records, index);
     } else {
-        block->state = TAI_PENDING;
+        block->link.state = TAI_PENDING;
     }
     tai_gate_leave(&common->gate, NULL);
     if (ok) {
@@ -8196,7 +8302,7 @@ static ta_result tai_direct_take_segment(ta_direct *direct, uint32_t index, size
                                          uint32_t flags)
 {
     tai_common *common = &direct->common;
-    tai_direct_block *block = &direct->blocks[index];
+    tai_direct_block *block = tai_direct_at(direct, index);
     void *ptr = NULL;
     ta_result result;
     if (!tai_common_charge(common, bytes, flags)) {
@@ -8210,7 +8316,7 @@ static ta_result tai_direct_take_segment(ta_direct *direct, uint32_t index, size
     tai_gate_enter(&common->gate, NULL);
     block->segment = (uintptr_t)ptr;
     block->segment_bytes = bytes;
-    block->addr = (uintptr_t)tai_round_up((size_t)(uintptr_t)ptr, alignment);
+    block->link.addr = (uintptr_t)tai_round_up((size_t)(uintptr_t)ptr, alignment);
     tai_common_count_reserved(common, bytes);
     tai_gate_leave(&common->gate, NULL);
     return TA_OK;
@@ -8221,7 +8327,7 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     ta_direct *direct = (ta_direct *)self;
     tai_common *common = &direct->common;
     size_t alignment = 0, bytes;
-    uint32_t index, *chain;
+    uint32_t index;
     tai_direct_block *block;
     void *ptr;
     ta_result why = tai_common_usable(common);
@@ -8234,21 +8340,23 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     if ((request->flags & TA_REQUEST_CACHED_ONLY) != 0) {
         return tai_common_fail(common, TA_ERROR_NOT_CACHED, result);
     }
-    index = tai_direct_record_new(direct);
+    tai_gate_enter(&common->gate, NULL);
+    index = tai_record_new(&direct->records);
+    tai_gate_leave(&common->gate, NULL);
     if (index == 0) {
         return tai_common_fail(common, TA_ERROR_RECORDS, result);
     }
-    block = &direct->blocks[index];
+    block = tai_direct_at(direct, index);
     bytes = request->size_bytes + (alignment > common->info.granularity_bytes ? alignment : 0);
     why = tai_direct_take_segment(direct, index, tai_round_up(bytes, common->info.granularity_bytes), alignment,
                                   request->flags);
     if (why != TA_OK) {
         tai_gate_enter(&common->gate, NULL);
-        tai_direct_record_drop(direct, index);
+        tai_record_drop(&direct->records, index);
         tai_gate_leave(&common->gate, NULL);
         return tai_common_fail(common, why, result);
     }
-    ptr = (void *)block->addr;
+    ptr = (void *)block->link.addr;
     if ((request->flags & TA_REQUEST_ZEROED) != 0 && (common->info.caps & TA_CAP_FRESH_ZERO) == 0) {
         why = tai_backend_zero(common->backend, ptr, request->size_bytes, request->stream);
     }
@@ -8260,13 +8368,10 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     block->requested = request->size_bytes;
     block->tag = request->tag;
     block->stream = request->stream;
-    block->state = TAI_LIVE;
-    chain = tai_direct_chain(direct, block->addr);
-    block->next = *chain;
-    *chain = index;
-    direct->live_count++;
+    block->link.state = TAI_LIVE;
+    tai_record_link(&direct->records, index);
     tai_common_count_alloc(common, request->size_bytes,
-                           block->segment_bytes - (size_t)(block->addr - block->segment));
+                           block->segment_bytes - (size_t)(block->link.addr - block->segment));
     common->miss_count++;
     tai_gate_leave(&common->gate, NULL);
     if (result != NULL) {
@@ -8278,18 +8383,13 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
 /* Takes the record of a block out of its chain. Inside the gate. */
 static void tai_direct_remove(ta_direct *direct, uint32_t index)
 {
-    tai_direct_block *block = &direct->blocks[index];
-    uint32_t *link = tai_direct_chain(direct, block->addr);
-    while (*link != index) {
-        link = &direct->blocks[*link].next;
-    }
-    *link = block->next;
-    block->generation++;
-    direct->live_count--;
+    tai_direct_block *block = tai_direct_at(direct, index);
+    tai_record_unlink(&direct->records, index);
+    block->link.generation++;
     direct->common.reserved -= block->segment_bytes;
     tai_common_count_free(&direct->common, block->requested,
-                          block->segment_bytes - (size_t)(block->addr - block->segment));
-    tai_direct_record_drop(direct, index);
+                          block->segment_bytes - (size_t)(block->link.addr - block->segment));
+    tai_record_drop(&direct->records, index);
 }
 
 /* Ordered backends: work on the stream is waited for. */
@@ -8312,11 +8412,11 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
     memset(&was, 0, sizeof was);
     tai_gate_enter(&common->gate, NULL);
     index = tai_direct_find(direct, ptr, &result);
-    if (index != 0 && size != 0 && size != direct->blocks[index].requested) {
+    if (index != 0 && size != 0 && size != tai_direct_at(direct, index)->requested) {
         result = TA_ERROR_SIZE_MISMATCH;
     } else if (index != 0) {
-        was = direct->blocks[index];
-        direct->blocks[index].state = TAI_CACHED; /* nobody else frees it meanwhile */
+        was = *tai_direct_at(direct, index);
+        tai_direct_at(direct, index)->link.state = TAI_CACHED; /* nobody else frees it meanwhile */
     }
     tai_gate_leave(&common->gate, NULL);
     if (result != TA_OK) {
@@ -8334,7 +8434,7 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
     if (result == TA_OK) {
         tai_direct_remove(direct, index);
     } else {
-        direct->blocks[index].state = TAI_LIVE;
+        tai_direct_at(direct, index)->link.state = TAI_LIVE;
     }
     tai_gate_leave(&common->gate, NULL);
     if (result == TA_OK) {
@@ -8355,10 +8455,10 @@ static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, si
     tai_gate_enter(&direct->common.gate, NULL);
     index = tai_direct_find(direct, ptr, &result);
     if (index != 0) {
-        tai_direct_block *block = &direct->blocks[index];
+        tai_direct_block *block = tai_direct_at(direct, index);
         if (old_bytes != 0 && old_bytes != block->requested) {
             result = TA_ERROR_SIZE_MISMATCH;
-        } else if (new_bytes > block->segment_bytes - (size_t)(block->addr - block->segment)) {
+        } else if (new_bytes > block->segment_bytes - (size_t)(block->link.addr - block->segment)) {
             result = TA_ERROR_WOULD_MOVE;
         } else {
             direct->common.requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
@@ -8389,14 +8489,14 @@ static ta_result tai_direct_v_trim(void *self, size_t keep_bytes, size_t *out_re
     (void)keep_bytes;
     if (result == TA_OK) {
         tai_gate_enter(&direct->common.gate, NULL);
-        end = direct->end;
+        end = direct->records.end;
         tai_gate_leave(&direct->common.gate, NULL);
     }
     for (i = 1; i < end; i++) {
         int mine;
         tai_gate_enter(&direct->common.gate, NULL);
-        mine = direct->blocks[i].state == TAI_PENDING;
-        direct->blocks[i].state = mine ? (uint32_t)TAI_BUSY : direct->blocks[i].state;
+        mine = tai_direct_at(direct, i)->link.state == TAI_PENDING;
+        tai_direct_at(direct, i)->link.state = mine ? (uint32_t)TAI_BUSY : tai_direct_at(direct, i)->link.state;
         tai_gate_leave(&direct->common.gate, NULL);
         if (mine) {
             released += tai_direct_give_segment(direct, i);
@@ -8423,7 +8523,8 @@ static TAI_COLD size_t tai_direct_reclaim(void *self, size_t want_bytes)
 static ta_result tai_direct_v_stats(void *self, ta_stats *out)
 {
     ta_direct *direct = (ta_direct *)self;
-    return tai_common_stats(&direct->common, &direct->table, sizeof *direct, out);
+    return tai_common_stats(&direct->common, &direct->records.table,
+                            sizeof *direct + tai_records_bytes(&direct->records), out);
 }
 
 static ta_result tai_direct_v_device(void *self, ta_device *out)
@@ -8443,19 +8544,15 @@ static ta_result tai_direct_v_dispose(void *self)
     if (tai_common_usable(common) != TA_OK) {
         return TA_ERROR_FORKED;
     }
-    for (i = 1; i < direct->end; i++) {
-        if (direct->blocks[i].state != TAI_VACANT) {
-            (void)tai_direct_wait(common, direct->blocks[i].stream);
-            (void)common->backend.vtable->free(common->backend.self, (void *)direct->blocks[i].segment,
-                                               direct->blocks[i].segment_bytes);
+    for (i = 1; i < direct->records.end; i++) {
+        const tai_direct_block *block = tai_direct_at(direct, i);
+        if (block->link.state != TAI_VACANT) {
+            (void)tai_direct_wait(common, block->stream);
+            (void)common->backend.vtable->free(common->backend.self, (void *)block->segment, block->segment_bytes);
         }
     }
     tai_common_dispose(common);
-    tai_table_free(&direct->table);
-    TENSORALLOC_FREE(direct->chains);
-    direct->chains = NULL;
-    direct->end = direct->vacant = direct->live_count = 0;
-    common->object_bytes = 0;
+    tai_records_free(&direct->records);
     return TA_OK;
 }
 
@@ -8477,16 +8574,16 @@ static ta_result tai_direct_v_describe(void *self, const void *ptr, ta_block_inf
     tai_gate_enter(&direct->common.gate, NULL);
     index = tai_direct_find(direct, ptr, &result);
     if (index != 0) {
-        const tai_direct_block *block = &direct->blocks[index];
-        out->ptr = (void *)block->addr;
+        const tai_direct_block *block = tai_direct_at(direct, index);
+        out->ptr = (void *)block->link.addr;
         out->requested_bytes = block->requested;
-        out->capacity_bytes = block->segment_bytes - (size_t)(block->addr - block->segment);
+        out->capacity_bytes = block->segment_bytes - (size_t)(block->link.addr - block->segment);
         out->committed_bytes = out->capacity_bytes;
         out->state = TA_BLOCK_LIVE;
         out->stream = block->stream;
         out->tag = block->tag;
         out->id.index = index;
-        out->id.generation = block->generation;
+        out->id.generation = block->link.generation;
     }
     tai_gate_leave(&direct->common.gate, NULL);
     return result;
@@ -8533,30 +8630,18 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_direct_create(const ta_direct_desc *desc, 
         TENSORALLOC_FREE(direct);
         return result;
     }
-    direct->chain_bits = 8;
-    direct->chains = (uint32_t *)TENSORALLOC_MALLOC(sizeof(uint32_t) << 8);
-    if (direct->chains != NULL) {
-        memset(direct->chains, 0, sizeof(uint32_t) << 8);
-    }
     if ((direct->common.info.caps & TA_CAP_SEGMENTS) == 0) {
         result = TA_ERROR_UNSUPPORTED;
-    } else if (direct->chains == NULL ||
-               !tai_table_init(&direct->table, count * sizeof(tai_direct_block), 1024 * sizeof(tai_direct_block)) ||
-               !tai_table_ensure(&direct->table, sizeof(tai_direct_block))) {
+    } else if (!tai_records_init(&direct->records, sizeof(tai_direct_block), count)) {
         result = TA_ERROR_RECORDS;
     }
     if (result != TA_OK) {
-        tai_table_free(&direct->table);
-        TENSORALLOC_FREE(direct->chains);
         if (direct->common.budget_owned) {
             (void)ta_budget_destroy(direct->common.budget);
         }
         TENSORALLOC_FREE(direct);
         return result;
     }
-    direct->blocks = (tai_direct_block *)(void *)direct->table.base;
-    direct->end = 1;
-    direct->common.object_bytes = sizeof(uint32_t) << 8;
     direct->common.member.reclaim = tai_direct_reclaim;
     tai_budget_join(direct->common.budget, &direct->common.member);
     *out = direct;
@@ -8771,7 +8856,7 @@ static TAI_COLD ta_result tai_upstream_free(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_upstream_vtable = {
     sizeof(ta_backend_vtable), "upstream", tai_upstream_info, tai_upstream_alloc, tai_upstream_free,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 static void tai_no_backend_info(void *self, ta_backend_info *out)
@@ -8784,7 +8869,7 @@ static void tai_no_backend_info(void *self, ta_backend_info *out)
 /* Every create function refuses it. */
 static const ta_backend_vtable tai_no_backend_vtable = {
     sizeof(ta_backend_vtable), "none", tai_no_backend_info, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator,
@@ -9121,6 +9206,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
 #undef TAI_HAS_VM
+#undef TAI_HOST_DISCARD
 #undef TAI_HOST_GRANULARITY
 #undef TAI_HUGE_PAGE_BYTES
 #undef TAI_INLINE
