@@ -13,7 +13,7 @@
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:STATS]        counters, buckets, reports
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS] [TA:HEAP]
-     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:REPORT]
+     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:DYNAMIC-IMPL] [TA:REPORT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -930,6 +930,7 @@ typedef struct ta_dynamic_desc {
     size_t cached_bytes_max;     /* memory that freed ranges keep warm; above it the oldest goes back; 0: unlimited */
     size_t handle_count_max;     /* 0: 1 Mi (fewer where addresses are scarce) */
     ta_strategy strategy;        /* zero: predictive */
+    ta_huge_pages huge_pages;    /* of ranges: whole ones are committed then; default: off */
     int disable_ranges;          /* blocks only */
     int strict;                  /* a shape outside the bounds is TA_ERROR_SHAPE; else it is granted, but may move */
     int single_threaded;         /* one thread at a time: no locks */
@@ -947,7 +948,7 @@ typedef struct ta_dynamic_request {
     const ta_shape_bounds *bounds; /* copied */
     const int64_t *dims;           /* first shape; NULL: the expected one */
     size_t alignment_bytes;        /* power of two up to 1 GiB; 0: the backend's */
-    uint64_t site;                 /* handles with the same number (not 0) learn together, also from those that are
+    uintptr_t site;                /* handles with the same number (not 0) learn together, also from those that are
                                       gone: one per place in the program. 0: this handle learns alone */
     ta_stream stream;              /* home stream */
     const char *tag;               /* NULL, or a string that outlives the handle */
@@ -9100,6 +9101,2063 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
 }
 
 /*---------------------------------------------------------------------------------------------------------
+  [TA:DYNAMIC-IMPL] tensors with bounds: address ranges that are committed as needed, blocks that move, sites that learn.
+  Uses: ARENA-IMPL (common part, records), HEAP (for addresses), POOL-IMPL, PREDICT.
+
+  A tensor with a range (a piece of a large reservation; the pieces are blocks of a space that has only addresses):
+
+      addr           effective     capacity      committed                 addr + span_bytes
+      | the shape    | headroom    | surplus     | addresses only          |
+      '- in use -------------------'- cached ----'
+      accessible: how far the backend has committed; = committed, or the whole range where memory comes by touch
+      (backends with discard): then commit and decommit of a few pages need no change of mappings.
+
+  A tensor without: a block of the upstream; capacity is what was asked of it, held what it gave.
+  A record is vacant; busy (being made, or its warm range being given back); live; or cached: a freed tensor whose range
+  is kept warm, in a list by size and a list by age. generation goes up when the tensor is freed.
+  Locks: the gate, left around every call of the backend, the upstream, a strategy, an event. Whoever changes a live
+  tensor claims it and its site first (busy = the thread); others wait, the thread itself gets TA_ERROR_BUSY.
+  Invariants: live records are in the chain of their address if they have one; common.reserved = sum of committed;
+  common.in_use = sum of held; capacity <= max(declared maximum, effective).
+  -------------------------------------------------------------------------------------------------------*/
+typedef struct tai_site {
+    tai_link link;     /* addr: the caller's number, 0: of one handle alone */
+    uintptr_t busy;    /* the thread that uses the state */
+    uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
+} tai_site;
+
+typedef struct tai_handle {
+    tai_link link;     /* addr: data, 0 if there is none */
+    size_t effective, capacity, held;
+    size_t committed, accessible, span_bytes; /* ranges; span_bytes 0: a block of the upstream */
+    size_t start;      /* effective when it was made */
+    size_t keep;       /* ordered backends: a shrink that waits for ticket; TA_UNLIMITED: none */
+    uint64_t ticket;
+    uint64_t time_ns, use_count;
+    const char *tag;
+    size_t alignment;
+    ta_stream stream;
+    uintptr_t busy;    /* the thread that changes it; 0: nobody */
+    uint32_t span;     /* block of the space of addresses */
+    uint32_t site;
+    uint32_t flags;
+    uint32_t size_prev, size_next, age_prev, age_next; /* cached */
+    int all_streams;   /* used by other streams too */
+    int flat;          /* a plain block: no bounds */
+    int rank;
+    int64_t dims[TA_RANK_MAX];
+    ta_shape_bounds bounds;
+} tai_handle;
+
+struct ta_dynamic {
+    tai_common common;
+    tai_records handles, sites;
+    tai_space spans;
+    ta_backend addresses;  /* what spans sees: ours, but commit and decommit do nothing */
+    size_t span_granule;
+    int use_ranges;
+    int full_size;         /* the default strategy: small tensors get their maximum at once */
+    ta_allocator upstream;
+    ta_pool *pool;         /* the upstream if it is ours */
+    ta_dynamic_desc desc;
+    uint32_t warm_by_size[TAI_BINS], warm_first, warm_last; /* by age: first is the oldest */
+    size_t warm_bytes;     /* committed by cached records */
+    size_t block_bytes;    /* held by blocks of the upstream */
+    size_t effective, capacity, peak_capacity, peak_wasted;
+    ta_dynamic_stats sum;  /* the cumulative part */
+};
+
+static tai_handle *tai_handle_at(const ta_dynamic *d, uint32_t index)
+{
+    return (tai_handle *)(void *)tai_record_at(&d->handles, index);
+}
+
+static tai_site *tai_site_at(const ta_dynamic *d, uint32_t index)
+{
+    return (tai_site *)(void *)tai_record_at(&d->sites, index);
+}
+
+static void tai_dynamic_event(ta_dynamic *d, ta_event_kind kind, ta_result result, const tai_handle *h, size_t size,
+                              int hit)
+{
+    ta_event event;
+    if (d->desc.on_event == NULL) {
+        return;
+    }
+    memset(&event, 0, sizeof event);
+    event.kind = kind;
+    event.result = result;
+    event.size_bytes = size;
+    if (h != NULL) {
+        event.ptr = (void *)h->link.addr;
+        event.capacity_bytes = h->capacity;
+        event.stream = h->stream;
+        event.tag = h->tag;
+    }
+    event.name = d->common.name;
+    event.time_ns = TENSORALLOC_CLOCK_NS();
+    event.hit = hit;
+    d->desc.on_event(d->desc.on_event_user, &event);
+}
+
+/* ---- addresses: the backend that the space of ranges sees */
+static TAI_COLD void tai_addresses_info(void *self, ta_backend_info *out)
+{
+    const ta_dynamic *d = (const ta_dynamic *)self;
+    *out = d->common.info;
+    out->caps = TA_CAP_RANGES | (out->caps & TA_CAP_HOST_ACCESS);
+    out->granularity_bytes = out->alignment_bytes = d->span_granule;
+}
+
+static TAI_COLD ta_result tai_addresses_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
+{
+    const ta_dynamic *d = (const ta_dynamic *)self;
+    return d->common.backend.vtable->reserve(d->common.backend.self, size, alignment, flags, out);
+}
+
+static TAI_COLD ta_result tai_addresses_release(void *self, void *ptr, size_t size)
+{
+    const ta_dynamic *d = (const ta_dynamic *)self;
+    return d->common.backend.vtable->release(d->common.backend.self, ptr, size);
+}
+
+static ta_result tai_addresses_nothing(void *self, void *ptr, size_t size)
+{
+    (void)self;
+    (void)ptr;
+    (void)size;
+    return TA_OK;
+}
+
+static ta_result tai_addresses_zero(void *self, void *ptr, size_t size, ta_stream stream)
+{
+    (void)stream;
+    return tai_addresses_nothing(self, ptr, size);
+}
+
+static ta_result tai_addresses_copy(void *self, void *dst, const void *src, size_t size, ta_stream stream)
+{
+    (void)src;
+    return tai_addresses_zero(self, dst, size, stream);
+}
+
+static const ta_backend_vtable tai_addresses_vtable = {
+    sizeof(ta_backend_vtable), "addresses", tai_addresses_info, NULL, NULL, tai_addresses_reserve,
+    tai_addresses_release, tai_addresses_nothing, tai_addresses_nothing, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    tai_addresses_zero, tai_addresses_copy
+};
+
+/* A piece of addresses; 0 with *result. Outside the gates. */
+static TAI_COLD uint32_t tai_span_take(ta_dynamic *d, size_t bytes, size_t alignment, ta_result *result)
+{
+    size_t grown = 0;
+    uint32_t index;
+    for (;;) {
+        tai_gate_enter(&d->spans.gate, NULL);
+        index = tai_heap_take(&d->spans, TAI_LARGE, bytes, alignment, 0, result);
+        tai_gate_leave(&d->spans.gate, NULL);
+        if (index != 0 || *result == TA_ERROR_RECORDS) {
+            return index;
+        }
+        *result = tai_space_grow(&d->spans, TAI_LARGE, bytes, alignment, NULL, &grown);
+        if (*result != TA_OK) {
+            return 0;
+        }
+    }
+}
+
+static TAI_COLD void tai_span_give(ta_dynamic *d, uint32_t index)
+{
+    tai_gate_enter(&d->spans.gate, NULL);
+    tai_heap_put(&d->spans, index);
+    tai_gate_leave(&d->spans.gate, NULL);
+}
+
+/* ---- warm ranges. Inside the gate. */
+static void tai_warm_add(ta_dynamic *d, uint32_t index)
+{
+    tai_handle *h = tai_handle_at(d, index);
+    uint32_t *head = &d->warm_by_size[tai_bin_of(h->span_bytes)];
+    h->link.state = TAI_CACHED;
+    h->size_prev = 0;
+    h->size_next = *head;
+    if (*head != 0) {
+        tai_handle_at(d, *head)->size_prev = index;
+    }
+    *head = index;
+    h->age_next = 0;
+    h->age_prev = d->warm_last;
+    if (d->warm_last != 0) {
+        tai_handle_at(d, d->warm_last)->age_next = index;
+    } else {
+        d->warm_first = index;
+    }
+    d->warm_last = index;
+    d->warm_bytes += h->committed;
+}
+
+/* The record becomes busy. */
+static void tai_warm_remove(ta_dynamic *d, uint32_t index)
+{
+    tai_handle *h = tai_handle_at(d, index);
+    if (h->size_prev != 0) {
+        tai_handle_at(d, h->size_prev)->size_next = h->size_next;
+    } else {
+        d->warm_by_size[tai_bin_of(h->span_bytes)] = h->size_next;
+    }
+    if (h->size_next != 0) {
+        tai_handle_at(d, h->size_next)->size_prev = h->size_prev;
+    }
+    if (h->age_prev != 0) {
+        tai_handle_at(d, h->age_prev)->age_next = h->age_next;
+    } else {
+        d->warm_first = h->age_next;
+    }
+    if (h->age_next != 0) {
+        tai_handle_at(d, h->age_next)->age_prev = h->age_prev;
+    } else {
+        d->warm_last = h->age_prev;
+    }
+    d->warm_bytes -= h->committed;
+    h->link.state = TAI_BUSY;
+}
+
+/* The youngest warm range of bytes to twice that; 0 if there is none. */
+static uint32_t tai_warm_find(const ta_dynamic *d, size_t bytes, size_t alignment)
+{
+    uint32_t bin = tai_bin_of(bytes), end = bin + TAI_SUBS, index, look;
+    for (; bin <= end && bin < TAI_BINS; bin++) {
+        for (index = d->warm_by_size[bin], look = 0; index != 0 && look < 8; look++) {
+            const tai_handle *h = tai_handle_at(d, index);
+            if (h->span_bytes >= bytes && (h->link.addr & (alignment - 1)) == 0) {
+                return index;
+            }
+            index = h->size_next;
+        }
+    }
+    return 0;
+}
+
+/* ---- memory behind a range. The record is busy by this thread; outside the gate. */
+/* Waits for the work that may use the range. */
+static TAI_COLD ta_result tai_handle_sync(ta_dynamic *d, const tai_handle *h)
+{
+    if ((d->common.info.caps & TA_CAP_ORDERED) == 0) {
+        return TA_OK;
+    }
+    return h->all_streams ? tai_common_sync_all(&d->common) : tai_common_sync(&d->common, h->stream);
+}
+
+/* Takes the memory behind [keep, committed) away; no work uses it. whole: the addresses go too. Returns the bytes. */
+static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, int whole)
+{
+    const ta_backend_vtable *backend = d->common.backend.vtable;
+    size_t from = tai_round_up(keep, d->common.info.granularity_bytes);
+    size_t bytes = from < h->committed ? h->committed - from : 0;
+    int by_touch = h->accessible != h->committed;
+    ta_result result = TA_OK;
+    if (by_touch && !whole) {
+        result = bytes == 0 ? TA_OK : backend->discard(d->common.backend.self, (void *)(h->link.addr + from), bytes);
+    } else if (from < h->accessible) {
+        result = backend->decommit(d->common.backend.self, (void *)(h->link.addr + from), h->accessible - from);
+    }
+    if (result != TA_OK || (bytes == 0 && !whole)) {
+        return 0;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    h->accessible = by_touch && !whole ? h->accessible : from;
+    h->committed -= bytes;
+    d->common.reserved -= bytes;
+    d->common.trim_count += bytes != 0;
+    d->common.trimmed_bytes += bytes;
+    d->sum.decommitted_bytes += bytes;
+    tai_gate_leave(&d->common.gate, NULL);
+    tai_budget_refund(d->common.budget, bytes);
+    if (bytes != 0) {
+        tai_dynamic_event(d, TA_EVENT_TRIM, TA_OK, h, bytes, 0);
+    }
+    return bytes;
+}
+
+/* As cut, after waiting for the work that may use the range. */
+static TAI_COLD size_t tai_range_shrink(ta_dynamic *d, tai_handle *h, size_t keep, int whole)
+{
+    return tai_handle_sync(d, h) == TA_OK ? tai_range_cut(d, h, keep, whole) : 0;
+}
+
+/* Gives warm ranges back, the oldest first, until warm_bytes <= keep or want bytes came (addresses: also those with
+   no memory). Returns the bytes. */
+static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want, int addresses)
+{
+    size_t got = 0;
+    for (;;) {
+        uint32_t index;
+        size_t bytes;
+        tai_gate_enter(&d->common.gate, NULL);
+        index = (d->warm_bytes > keep || addresses) && got < want ? d->warm_first : 0;
+        if (index != 0) {
+            tai_warm_remove(d, index);
+        }
+        tai_gate_leave(&d->common.gate, NULL);
+        if (index == 0) {
+            return got;
+        }
+        bytes = tai_range_shrink(d, tai_handle_at(d, index), 0, 1);
+        got += bytes;
+        if (tai_handle_at(d, index)->accessible != 0) { /* the backend refused */
+            tai_gate_enter(&d->common.gate, NULL);
+            tai_warm_add(d, index);
+            tai_gate_leave(&d->common.gate, NULL);
+            return got;
+        }
+        tai_span_give(d, tai_handle_at(d, index)->span);
+        tai_gate_enter(&d->common.gate, NULL);
+        tai_record_drop(&d->handles, index);
+        tai_gate_leave(&d->common.gate, NULL);
+    }
+}
+
+/* Claims a live tensor with a range that nobody works on; 0: not this one. Inside the gate. */
+static int tai_handle_idle(const tai_handle *h)
+{
+    return h->link.state == TAI_LIVE && h->busy == 0 && h->span_bytes != 0;
+}
+
+/* Takes what live tensors do not need: what is committed above their capacity, and with headroom also the capacity
+   above their shapes. Returns the bytes. */
+static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headroom)
+{
+    size_t got = 0;
+    uint32_t index;
+    for (index = 1; got < want; index++) {
+        tai_handle *h = NULL;
+        size_t keep = 0;
+        int mine = 0;
+        tai_gate_enter(&d->common.gate, NULL);
+        if (index < d->handles.end) {
+            h = tai_handle_at(d, index);
+            keep = headroom ? h->effective : h->held;
+            keep = tai_round_up(keep, d->common.info.granularity_bytes);
+            mine = tai_handle_idle(h) && h->committed > keep;
+            if (mine) {
+                h->busy = tai_thread_id();
+            }
+        }
+        tai_gate_leave(&d->common.gate, NULL);
+        if (h == NULL) {
+            return got;
+        }
+        if (mine) {
+            got += tai_range_shrink(d, h, keep, 0);
+            tai_gate_enter(&d->common.gate, NULL);
+            if (h->committed < h->held) {
+                size_t capacity = h->committed < h->capacity ? h->committed : h->capacity;
+                d->common.in_use -= h->held - h->committed;
+                d->capacity -= h->capacity - capacity;
+                h->held = h->committed;
+                h->capacity = capacity;
+            }
+            h->busy = 0;
+            tai_gate_leave(&d->common.gate, NULL);
+        }
+    }
+    return got;
+}
+
+/* Gives back warm ranges, and what a pool of our own that siblings cannot reach holds free; with headroom also the
+   headroom of other tensors. Returns the bytes. */
+static TAI_COLD size_t tai_dynamic_give_back(ta_dynamic *d, size_t want, int headroom)
+{
+    size_t got = tai_dynamic_cool(d, 0, want, 0), part = 0;
+    got += got < want ? tai_dynamic_squeeze(d, want - got, headroom) : 0;
+    if (got < want && d->common.single_threaded && d->pool != NULL && ta_pool_trim(d->pool, 0, &part) == TA_OK) {
+        got += part;
+    }
+    return got;
+}
+
+/* Takes bytes out of the budget, with what must be given back for that: ours, the siblings' free memory, the
+   headroom of other tensors. */
+static TAI_COLD int tai_dynamic_charge(ta_dynamic *d, size_t bytes, uint32_t flags)
+{
+    ta_budget *budget = d->common.budget;
+    if (tai_budget_charge(budget, bytes)) {
+        return 1;
+    }
+    if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0) {
+        return 0;
+    }
+    return (tai_dynamic_give_back(d, bytes, 0) != 0 && tai_budget_charge(budget, bytes)) ||
+           (tai_budget_reclaim(budget, &d->common.member, bytes) != 0 && tai_budget_charge(budget, bytes)) ||
+           (tai_dynamic_give_back(d, bytes, 1) != 0 && tai_budget_charge(budget, bytes));
+}
+
+/* Puts memory behind the first want bytes of the range (at most span_bytes). */
+static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
+{
+    size_t step = d->common.info.granularity_bytes, end, bytes, accessible = h->accessible;
+    ta_result result = TA_OK;
+    if (h->accessible == h->committed) { /* each commit is a call: fewer of them, for at most a sixteenth more */
+        while (step < ((size_t)64 << 20) && step * 32 <= want) {
+            step *= 2;
+        }
+    }
+    if (d->desc.huge_pages == TA_HUGE_PAGES_ON && step < TAI_HUGE_PAGE_BYTES) {
+        step = TAI_HUGE_PAGE_BYTES;
+    }
+    end = tai_round_up(want, step);
+    end = end > h->span_bytes || end < want ? h->span_bytes : end;
+    if (want <= h->committed) {
+        return TA_OK;
+    }
+    bytes = end - h->committed;
+    if (!tai_dynamic_charge(d, bytes, h->flags)) {
+        end = tai_round_up(want, d->common.info.granularity_bytes);
+        if (end - h->committed == bytes || !tai_dynamic_charge(d, end - h->committed, h->flags)) {
+            return TA_ERROR_LIMIT;
+        }
+        bytes = end - h->committed;
+    }
+    if (end > accessible) {
+        result = d->common.backend.vtable->commit(d->common.backend.self, (void *)(h->link.addr + accessible),
+                                                  end - accessible);
+        accessible = end;
+    }
+    if (result != TA_OK) {
+        tai_budget_refund(d->common.budget, bytes);
+        return result;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    h->accessible = accessible;
+    h->committed = end;
+    tai_common_count_reserved(&d->common, bytes);
+    d->common.miss_count++;
+    d->sum.committed_bytes += bytes;
+    tai_gate_leave(&d->common.gate, NULL);
+    tai_dynamic_event(d, TA_EVENT_GROW, TA_OK, h, bytes, 0);
+    return TA_OK;
+}
+
+/* ---- capacity */
+/* Counts the tensor's capacity as new_capacity if capacity_bytes_max allows it. */
+static int tai_dynamic_claim(ta_dynamic *d, size_t old_capacity, size_t new_capacity)
+{
+    int ok;
+    tai_gate_enter(&d->common.gate, NULL);
+    ok = new_capacity <= old_capacity || (new_capacity <= d->desc.capacity_bytes_max &&
+         d->capacity - old_capacity <= d->desc.capacity_bytes_max - new_capacity);
+    if (ok) {
+        d->capacity = d->capacity - old_capacity + new_capacity;
+    }
+    tai_gate_leave(&d->common.gate, NULL);
+    return ok;
+}
+
+/* What is in use. Inside the gate. */
+static void tai_handle_hold(ta_dynamic *d, tai_handle *h, size_t held)
+{
+    d->common.in_use = d->common.in_use - h->held + held;
+    if (h->span_bytes == 0) {
+        d->block_bytes = d->block_bytes - h->held + held;
+    }
+    h->held = held;
+    if (d->common.in_use > d->common.peak_in_use) {
+        d->common.peak_in_use = d->common.in_use;
+    }
+}
+
+/* A range gets this capacity, which has been claimed. */
+static ta_result tai_handle_set_range(ta_dynamic *d, tai_handle *h, size_t capacity)
+{
+    size_t held = tai_round_up(capacity, d->common.info.granularity_bytes);
+    ta_result result = tai_range_grow(d, h, capacity);
+    if (result == TA_OK) {
+        tai_gate_enter(&d->common.gate, NULL);
+        tai_handle_hold(d, h, held < h->committed ? held : h->committed);
+        h->capacity = capacity;
+        tai_gate_leave(&d->common.gate, NULL);
+    }
+    return result;
+}
+
+static size_t tai_handle_held(const ta_dynamic *d, const void *ptr, size_t capacity)
+{
+    ta_block_info info;
+    memset(&info, 0, sizeof info);
+    return d->upstream.vtable->describe(d->upstream.self, ptr, &info) == TA_OK ? info.capacity_bytes : capacity;
+}
+
+/* Copies the first bytes on the tensor's stream. */
+static ta_result tai_handle_copy(const ta_dynamic *d, const tai_handle *h, void *dst, const void *src, size_t bytes)
+{
+    return bytes == 0 ? TA_OK : tai_backend_copy(d->common.backend, dst, src, bytes, h->stream);
+}
+
+static void *tai_block_take(ta_dynamic *d, const tai_handle *h, size_t capacity, uint32_t flags, ta_result *result)
+{
+    ta_request request;
+    void *ptr;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = capacity;
+    request.alignment_bytes = h->alignment;
+    request.stream = h->stream;
+    request.tag = h->tag;
+    request.flags = flags;
+    ptr = d->upstream.vtable->alloc(d->upstream.self, &request, result);
+    if (ptr == NULL && flags == 0 && d->pool != NULL && d->common.single_threaded &&
+        tai_dynamic_give_back(d, capacity, 1) != 0) { /* nobody else asks us */
+        ptr = d->upstream.vtable->alloc(d->upstream.self, &request, result);
+    }
+    return ptr;
+}
+
+/* The old place of a tensor that has moved, or of one that is freed. */
+static ta_result tai_block_give(ta_dynamic *d, const tai_handle *h)
+{
+    if (h->all_streams && d->pool == NULL) {
+        (void)tai_handle_sync(d, h);
+    }
+    return d->upstream.vtable->free(d->upstream.self, (void *)h->link.addr, h->capacity, h->alignment, h->stream);
+}
+
+/* Another place for the tensor. Inside the gate. */
+static void tai_handle_place(ta_dynamic *d, tai_handle *h, uint32_t index, uintptr_t addr)
+{
+    int live = h->link.state == TAI_LIVE;
+    if (live && h->link.addr != 0) {
+        tai_record_unlink(&d->handles, index);
+    }
+    h->link.addr = addr;
+    if (live && addr != 0) {
+        tai_record_link(&d->handles, index);
+    }
+}
+
+/* A block gets this capacity, which has been claimed: in place, or cheaply elsewhere, or with a copy of keep bytes. */
+static ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uint32_t index, size_t capacity, size_t keep)
+{
+    ta_result result = TA_ERROR_WOULD_MOVE;
+    void *ptr = (void *)h->link.addr, *moved = NULL;
+    if (ptr != NULL && capacity != 0) {
+        result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity);
+        if (result != TA_OK && (moved = d->upstream.vtable->remap(d->upstream.self, ptr, h->capacity, capacity,
+                                                                  &result)) != NULL) {
+            result = TA_OK;
+        }
+    }
+    moved = moved != NULL ? moved : ptr;
+    if (result != TA_OK && capacity != 0) {
+        moved = tai_block_take(d, h, capacity, h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET, &result);
+        if (moved == NULL) {
+            return result;
+        }
+        result = tai_handle_copy(d, h, moved, ptr, keep);
+        if (result != TA_OK) {
+            (void)d->upstream.vtable->free(d->upstream.self, moved, capacity, h->alignment, h->stream);
+            return result;
+        }
+        if (ptr != NULL) {
+            (void)tai_block_give(d, h);
+            tai_gate_enter(&d->common.gate, NULL);
+            d->sum.move_count++;
+            d->sum.moved_bytes += keep;
+            tai_gate_leave(&d->common.gate, NULL);
+        }
+    }
+    {
+        size_t held = moved == NULL ? 0 : tai_handle_held(d, moved, capacity);
+        tai_gate_enter(&d->common.gate, NULL);
+        tai_handle_hold(d, h, held);
+        h->capacity = capacity;
+        if (moved != ptr) {
+            tai_handle_place(d, h, index, (uintptr_t)moved);
+        }
+        tai_gate_leave(&d->common.gate, NULL);
+    }
+    return TA_OK;
+}
+
+/* Addresses for a tensor of max_bytes (TA_UNLIMITED: unbounded) that needs size now; 0: it gets a block. */
+static size_t tai_span_bytes(const ta_dynamic *d, size_t max_bytes, size_t size, size_t alignment)
+{
+    size_t want = max_bytes == TA_UNLIMITED ? d->desc.unbounded_bytes : max_bytes;
+    want = want < size ? size : want;
+    if (!d->use_ranges || want < d->desc.range_bytes_min || want > (size_t)PTRDIFF_MAX - 2 * TAI_ALIGNMENT_MAX ||
+        alignment > TAI_ALIGNMENT_MAX) {
+        return 0;
+    }
+    return tai_round_up(want, d->span_granule);
+}
+
+/* A warm or new range for at least least bytes, in a record of its own: busy, with addr, span and what is committed;
+   0 with *result. */
+static uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t least, size_t alignment, ta_result *result)
+{
+    tai_handle *h;
+    uint32_t index, span = 0;
+    alignment = alignment < d->span_granule ? d->span_granule : alignment;
+    tai_gate_enter(&d->common.gate, NULL);
+    index = tai_warm_find(d, bytes, alignment);
+    if (index != 0) {
+        tai_warm_remove(d, index);
+        d->sum.warm_count++;
+    }
+    tai_gate_leave(&d->common.gate, NULL);
+    if (index != 0) {
+        return index;
+    }
+    for (; span == 0; bytes = tai_round_up(bytes / 4, d->span_granule)) {
+        span = tai_span_take(d, bytes, alignment, result);
+        if (span == 0 && tai_dynamic_cool(d, 0, TA_UNLIMITED, 1) != 0) {
+            span = tai_span_take(d, bytes, alignment, result);
+        }
+        if (span != 0 || bytes / 4 < least || bytes <= d->span_granule) {
+            break;
+        }
+    }
+    if (span == 0) {
+        return 0;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    index = tai_record_new(&d->handles);
+    tai_gate_leave(&d->common.gate, NULL);
+    if (index == 0) {
+        tai_span_give(d, span);
+        *result = TA_ERROR_RECORDS;
+        return 0;
+    }
+    h = tai_handle_at(d, index);
+    h->link.addr = d->spans.blocks.at[span].addr;
+    h->span = span;
+    h->span_bytes = d->spans.blocks.at[span].size;
+    h->committed = h->accessible = 0;
+    h->all_streams = 0;
+    if (d->common.backend.vtable->discard != NULL &&
+        d->common.backend.vtable->commit(d->common.backend.self, (void *)h->link.addr, h->span_bytes) == TA_OK) {
+        h->accessible = h->span_bytes; /* from now on memory comes by touch */
+    }
+    return index;
+}
+
+/* A range that is not used after all, or whose tensor was freed. */
+static void tai_range_give(ta_dynamic *d, uint32_t index)
+{
+    tai_gate_enter(&d->common.gate, NULL);
+    tai_warm_add(d, index);
+    tai_gate_leave(&d->common.gate, NULL);
+    if (d->desc.cached_bytes_max != TA_UNLIMITED) {
+        (void)tai_dynamic_cool(d, d->desc.cached_bytes_max, TA_UNLIMITED, 0);
+    }
+}
+
+/* Work on stream may use a range from now on that another stream used before. */
+static ta_result tai_range_order(ta_dynamic *d, const tai_handle *was, ta_stream stream)
+{
+    const ta_backend_vtable *backend = d->common.backend.vtable;
+    uint32_t i = 0, count;
+    ta_result result = TA_OK;
+    if ((d->common.info.caps & TA_CAP_ORDERED) == 0 || (was->stream == stream && !was->all_streams)) {
+        return TA_OK;
+    }
+    do {
+        ta_stream from = was->stream;
+        uint64_t ticket = 0;
+        tai_gate_enter(&d->common.gate, NULL);
+        count = was->all_streams ? d->common.stream_count : 1;
+        if (was->all_streams && i < count) {
+            from = d->common.streams[i];
+        }
+        tai_gate_leave(&d->common.gate, NULL);
+        if (from != stream && i < count) {
+            result = backend->mark(d->common.backend.self, from, &ticket);
+            if (result == TA_OK) {
+                result = backend->wait(d->common.backend.self, stream, ticket);
+                if (backend->drop != NULL) {
+                    backend->drop(d->common.backend.self, ticket);
+                }
+            }
+        }
+    } while (++i < count && result == TA_OK);
+    return result;
+}
+
+/* Exchanges the places of two records that are in no chain. Inside the gate. */
+static void tai_range_swap(tai_handle *a, tai_handle *b)
+{
+    tai_handle was = *a;
+    a->link.addr = b->link.addr;
+    a->span = b->span;
+    a->span_bytes = b->span_bytes;
+    a->committed = b->committed;
+    a->accessible = b->accessible;
+    b->link.addr = was.link.addr;
+    b->span = was.span;
+    b->span_bytes = was.span_bytes;
+    b->committed = was.committed;
+    b->accessible = was.accessible;
+    b->stream = was.stream;
+    b->all_streams = was.all_streams;
+}
+
+/* A place for capacity bytes in a record of its own, busy: a range with memory, or a block; 0 with *result. */
+static TAI_COLD uint32_t tai_place_new(ta_dynamic *d, const tai_handle *h, size_t max_bytes, size_t capacity,
+                                       ta_result *result)
+{
+    size_t bytes = tai_span_bytes(d, max_bytes, capacity, h->alignment);
+    uint32_t index = bytes == 0 ? 0 : tai_range_take(d, bytes, max_bytes == TA_UNLIMITED ? capacity : bytes,
+                                                     h->alignment, result);
+    if (index != 0) {
+        tai_handle *to = tai_handle_at(d, index);
+        to->flags = h->flags;
+        *result = tai_range_order(d, to, h->stream);
+        *result = *result == TA_OK ? tai_range_grow(d, to, capacity) : *result;
+        if (*result != TA_OK) {
+            tai_range_give(d, index);
+            index = 0;
+        }
+        return index;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    index = tai_record_new(&d->handles);
+    tai_gate_leave(&d->common.gate, NULL);
+    *result = TA_ERROR_RECORDS;
+    if (index != 0) {
+        tai_handle *to = tai_handle_at(d, index);
+        memset((char *)to + sizeof(tai_link), 0, sizeof *to - sizeof(tai_link));
+        to->link.addr = (uintptr_t)tai_block_take(d, h, capacity, h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET, result);
+        if (to->link.addr == 0) {
+            tai_gate_enter(&d->common.gate, NULL);
+            tai_record_drop(&d->handles, index);
+            tai_gate_leave(&d->common.gate, NULL);
+            index = 0;
+        }
+    }
+    return index;
+}
+
+/* The tensor outgrows its range for good: another place, with a copy of keep bytes. capacity has been claimed. */
+static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t index, size_t max_bytes,
+                                          size_t capacity, size_t keep)
+{
+    ta_result result = TA_OK;
+    uint32_t other = tai_place_new(d, h, max_bytes, capacity, &result);
+    tai_handle *to = tai_handle_at(d, other);
+    size_t held;
+    if (other == 0) {
+        return result;
+    }
+    result = tai_handle_copy(d, h, (void *)to->link.addr, (const void *)h->link.addr, keep);
+    if (result != TA_OK) {
+        if (to->span_bytes != 0) {
+            tai_range_give(d, other);
+        } else {
+            (void)d->upstream.vtable->free(d->upstream.self, (void *)to->link.addr, capacity, h->alignment, h->stream);
+            tai_gate_enter(&d->common.gate, NULL);
+            tai_record_drop(&d->handles, other);
+            tai_gate_leave(&d->common.gate, NULL);
+        }
+        return result;
+    }
+    held = to->span_bytes == 0 ? tai_handle_held(d, (void *)to->link.addr, capacity)
+                               : tai_round_up(capacity, d->common.info.granularity_bytes);
+    tai_gate_enter(&d->common.gate, NULL);
+    tai_handle_hold(d, h, 0);
+    if (h->link.state == TAI_LIVE) {
+        tai_record_unlink(&d->handles, index);
+    }
+    tai_range_swap(h, to);
+    h->all_streams = 0;
+    if (h->link.state == TAI_LIVE) {
+        tai_record_link(&d->handles, index);
+    }
+    tai_handle_hold(d, h, held);
+    h->capacity = capacity;
+    d->sum.move_count++;
+    d->sum.moved_bytes += keep;
+    tai_gate_leave(&d->common.gate, NULL);
+    tai_range_give(d, other);
+    return TA_OK;
+}
+
+/* ---- shapes */
+/* A tensor whose shrink was put off until its stream had passed a ticket. */
+static void tai_handle_settle(ta_dynamic *d, tai_handle *h)
+{
+    const ta_backend_vtable *backend = d->common.backend.vtable;
+    if (h->keep == TA_UNLIMITED || backend->is_done(d->common.backend.self, h->ticket) == TA_ERROR_NOT_READY) {
+        return;
+    }
+    if (backend->drop != NULL) {
+        backend->drop(d->common.backend.self, h->ticket);
+    }
+    (void)tai_range_cut(d, h, h->keep > h->held ? h->keep : h->held, 0);
+    h->keep = TA_UNLIMITED;
+}
+
+/* The memory above the capacity of a range goes back: at once, or when its stream has passed here. */
+static void tai_handle_give_surplus(ta_dynamic *d, tai_handle *h)
+{
+    const ta_backend_vtable *backend = d->common.backend.vtable;
+    if ((d->common.info.caps & TA_CAP_ORDERED) == 0) {
+        (void)tai_range_cut(d, h, h->held, 0);
+    } else if (h->keep == TA_UNLIMITED && !h->all_streams &&
+               backend->mark(d->common.backend.self, h->stream, &h->ticket) == TA_OK) {
+        h->keep = h->held;
+    }
+}
+
+/* Gives a claimed or new tensor the capacity target, or just size if that much cannot be had. */
+static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, size_t max_bytes, size_t target,
+                                size_t size)
+{
+    size_t old = h->capacity, keep = h->effective < size ? h->effective : size;
+    ta_result result = TA_ERROR_LIMIT;
+    int attempt;
+    for (attempt = 0; attempt < 3; attempt++) {
+        size_t capacity = attempt == 0 ? target : size;
+        if (attempt != 0 && result != TA_ERROR_LIMIT && target == size) {
+            break;
+        }
+        if (!tai_dynamic_claim(d, old, capacity)) {
+            if (attempt == 1 && ((h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET) != 0 ||
+                                 tai_dynamic_squeeze(d, TA_UNLIMITED, 1) == 0)) {
+                break;
+            }
+            continue;
+        }
+        result = h->span_bytes == 0            ? tai_handle_set_block(d, h, index, capacity, keep)
+                 : capacity <= h->span_bytes   ? tai_handle_set_range(d, h, capacity)
+                                               : tai_handle_move(d, h, index, max_bytes, capacity, keep);
+        if (result == TA_OK) {
+            if (h->span_bytes != 0 && capacity < old) {
+                tai_handle_give_surplus(d, h);
+            }
+            tai_gate_enter(&d->common.gate, NULL);
+            d->sum.allocated_bytes += capacity > old ? capacity - old : 0;
+            tai_gate_leave(&d->common.gate, NULL);
+            return TA_OK;
+        }
+        tai_gate_enter(&d->common.gate, NULL);
+        d->capacity = d->capacity - capacity + old;
+        tai_gate_leave(&d->common.gate, NULL);
+        if (attempt == 1) {
+            break;
+        }
+    }
+    return result;
+}
+
+static void tai_handle_input(const tai_handle *h, const ta_bounds_sizes *sizes, size_t size, ta_strategy_input *in)
+{
+    in->size_bytes = size;
+    in->capacity_bytes = h->capacity;
+    in->start_bytes = h->start;
+    in->min_bytes = sizes->min_bytes;
+    in->expected_bytes = sizes->expected_bytes;
+    in->max_bytes = sizes->max_bytes;
+    in->in_range = h->span_bytes != 0;
+    in->growing = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0;
+}
+
+/* The capacity that a tensor of this size is to have. */
+static size_t tai_handle_target(const ta_dynamic *d, const tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
+{
+    const ta_strategy_vtable *strategy = d->desc.strategy.vtable;
+    size_t most = sizes->max_bytes < size ? size : sizes->max_bytes, target = size;
+    if (h->flat) {
+        return size;
+    }
+    if (h->span_bytes == 0 && most < d->desc.range_bytes_min && d->full_size) {
+        return most;
+    }
+    if (h->site != 0) {
+        ta_strategy_input in;
+        void *state = tai_site_at(d, h->site)->state;
+        tai_handle_input(h, sizes, size, &in);
+        if (size <= h->capacity && h->use_count != 0 && h->capacity <= most &&
+            (strategy->should_resize == NULL || !strategy->should_resize(d->desc.strategy.config, state, &in))) {
+            return h->capacity;
+        }
+        target = strategy->required_size(d->desc.strategy.config, state, &in);
+    }
+    target = target < size ? size : target;
+    if (h->span_bytes != 0) {
+        target = target > h->span_bytes && size <= h->span_bytes ? h->span_bytes : target;
+        target = target > (size_t)PTRDIFF_MAX ? size : tai_round_up(target, d->common.info.granularity_bytes);
+    }
+    return target > most ? most : target;
+}
+
+static void tai_handle_observe(const ta_dynamic *d, const tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
+{
+    const ta_strategy_vtable *strategy = d->desc.strategy.vtable;
+    ta_strategy_input in;
+    if (h->site != 0 && strategy->observe != NULL) {
+        tai_handle_input(h, sizes, size, &in);
+        strategy->observe(d->desc.strategy.config, tai_site_at(d, h->site)->state, &in);
+    }
+}
+
+/* One use with this size: figures. Inside the gate. */
+static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, size_t old_capacity, int first)
+{
+    d->sum.use_count++;
+    d->sum.used_bytes += size;
+    d->sum.over_allocated_bytes += h->capacity - size;
+    if (!first) {
+        d->sum.resize_count++;
+        d->sum.capacity_change_count += h->capacity != old_capacity;
+        d->sum.under_prediction_count += size > old_capacity;
+        d->sum.avoided_change_count += size != h->effective && h->capacity == old_capacity;
+    }
+    d->effective = d->effective - h->effective + size;
+    h->effective = size;
+    h->use_count++;
+    if (d->capacity > d->peak_capacity) {
+        d->peak_capacity = d->capacity;
+    }
+    if (d->capacity - d->effective > d->peak_wasted) {
+        d->peak_wasted = d->capacity - d->effective;
+    }
+}
+
+/* A new size for a claimed or new tensor. */
+static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index, const ta_bounds_sizes *sizes,
+                                   size_t size)
+{
+    size_t old = h->capacity, target, from = h->effective;
+    int first = h->use_count == 0;
+    ta_result result = TA_OK;
+    tai_handle_settle(d, h);
+    target = tai_handle_target(d, h, sizes, size);
+    if (target != old || size > old) {
+        result = tai_handle_fit(d, h, index, sizes->max_bytes, target, size);
+    }
+    if (result == TA_OK && size > from && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
+        result = tai_backend_zero(d->common.backend, (void *)(h->link.addr + from), size - from, h->stream);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0) {
+        tai_handle_observe(d, h, sizes, size);
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    if (first) {
+        d->common.count.allocation_count++;
+        d->common.count.allocated_bytes += size;
+        d->sum.allocation_count++;
+    } else {
+        d->common.resize_count++;
+        d->common.requested_adjust += (int64_t)size - (int64_t)from;
+    }
+    tai_dynamic_count_use(d, h, size, old, first);
+    tai_gate_leave(&d->common.gate, NULL);
+    return TA_OK;
+}
+
+static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, const tai_handle *h, size_t size)
+{
+    tai_gate_enter(&d->common.gate, NULL);
+    d->sum.failure_count++;
+    d->common.failure_count++;
+    d->common.failure_limit_count += why == TA_ERROR_LIMIT;
+    d->common.failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
+    tai_gate_leave(&d->common.gate, NULL);
+    TENSORALLOC_LOG(why, d->common.name);
+    if (why == TA_ERROR_LIMIT) {
+        tai_dynamic_event(d, TA_EVENT_LIMIT, TA_OK, h, size, 0);
+    }
+    tai_dynamic_event(d, TA_EVENT_FAILURE, why, h, size, 0);
+    return why;
+}
+
+/* ---- claims */
+static ta_result tai_dynamic_usable(const ta_dynamic *d)
+{
+    return d == NULL ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT) : tai_common_usable(&d->common);
+}
+
+/* The live record of a handle; NULL with *result. Inside the gate. */
+static tai_handle *tai_handle_find(const ta_dynamic *d, ta_handle handle, ta_result *result)
+{
+    tai_handle *h = NULL;
+    *result = TA_ERROR_FOREIGN;
+    if (handle.owner == d->common.id && handle.index != 0 && handle.index < d->handles.end) {
+        h = tai_handle_at(d, handle.index);
+        *result = TA_OK;
+        if (h->link.state != TAI_LIVE || h->link.generation != handle.generation) {
+            *result = TA_ERROR_STALE;
+            h = NULL;
+        }
+    }
+    return h;
+}
+
+/* Makes the calling thread the only one that works on the tensor and its site. */
+static ta_result tai_handle_claim(ta_dynamic *d, ta_handle handle, tai_handle **out)
+{
+    uintptr_t me = tai_thread_id();
+    for (;;) {
+        ta_result result;
+        tai_handle *h;
+        uintptr_t busy = 0;
+        tai_gate_enter(&d->common.gate, NULL);
+        h = tai_handle_find(d, handle, &result);
+        if (h != NULL) {
+            busy = h->busy != 0 || h->site == 0 ? h->busy : tai_site_at(d, h->site)->busy;
+            if (busy == 0) {
+                h->busy = me;
+                if (h->site != 0) {
+                    tai_site_at(d, h->site)->busy = me;
+                }
+            }
+        }
+        tai_gate_leave(&d->common.gate, NULL);
+        if (busy == 0 || busy == me) {
+            *out = h;
+            return busy == me ? TA_ERROR_BUSY : result;
+        }
+        TAI_WAIT_A_MOMENT();
+    }
+}
+
+static void tai_handle_release(ta_dynamic *d, tai_handle *h)
+{
+    tai_gate_enter(&d->common.gate, NULL);
+    h->busy = 0;
+    if (h->site != 0) {
+        tai_site_at(d, h->site)->busy = 0;
+    }
+    tai_gate_leave(&d->common.gate, NULL);
+}
+
+/* The site of a number (0: a new one of its own), claimed; 0 with *result. */
+static uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, ta_result *result)
+{
+    uintptr_t me = tai_thread_id(), busy;
+    uint32_t index;
+    do {
+        tai_gate_enter(&d->common.gate, NULL);
+        index = number != 0 ? tai_record_find(&d->sites, number) : 0;
+        busy = index != 0 ? tai_site_at(d, index)->busy : 0;
+        if (index == 0 && (index = tai_record_new(&d->sites)) != 0) {
+            memset(tai_site_at(d, index)->state, 0, sizeof tai_site_at(d, index)->state);
+            tai_site_at(d, index)->link.addr = number;
+            tai_site_at(d, index)->link.state = TAI_LIVE;
+            if (number != 0) {
+                tai_record_link(&d->sites, index);
+            }
+        }
+        if (index != 0 && busy == 0) {
+            tai_site_at(d, index)->busy = me;
+        }
+        tai_gate_leave(&d->common.gate, NULL);
+        if (busy != 0 && busy != me) {
+            TAI_WAIT_A_MOMENT();
+        }
+    } while (busy != 0 && busy != me);
+    *result = index == 0 ? TA_ERROR_RECORDS : busy == me ? TA_ERROR_BUSY : TA_OK;
+    return *result == TA_OK ? index : 0;
+}
+
+/* A handle lets go of its claimed site. Inside the gate. */
+static void tai_site_leave(ta_dynamic *d, uint32_t index)
+{
+    if (index != 0) {
+        tai_site_at(d, index)->busy = 0;
+        if (tai_site_at(d, index)->link.addr == 0) {
+            tai_record_drop(&d->sites, index);
+        }
+    }
+}
+
+/* ---- calls */
+/* A busy record without capacity: with a range of span_bytes, or least if that is refused, or (0) with nothing yet. */
+static uint32_t tai_handle_new(ta_dynamic *d, size_t span_bytes, size_t least, size_t alignment, ta_stream stream,
+                               ta_result *result)
+{
+    uint32_t index = 0;
+    tai_handle *h;
+    tai_handle place;
+    memset(&place, 0, sizeof place);
+    if (span_bytes != 0) {
+        index = tai_range_take(d, span_bytes, least, alignment, result);
+    }
+    if (index != 0) {
+        place = *tai_handle_at(d, index);
+        *result = tai_range_order(d, &place, stream);
+        if (*result != TA_OK) {
+            tai_range_give(d, index);
+            return 0;
+        }
+    } else {
+        tai_gate_enter(&d->common.gate, NULL);
+        index = tai_record_new(&d->handles);
+        tai_gate_leave(&d->common.gate, NULL);
+        *result = TA_ERROR_RECORDS;
+        if (index == 0) {
+            return 0;
+        }
+    }
+    h = tai_handle_at(d, index);
+    memset((char *)h + sizeof(tai_link), 0, sizeof *h - sizeof(tai_link));
+    h->span = place.span;
+    h->span_bytes = place.span_bytes;
+    h->committed = place.committed;
+    h->accessible = place.accessible;
+    h->keep = TA_UNLIMITED;
+    h->stream = stream;
+    h->alignment = alignment;
+    h->time_ns = TENSORALLOC_WALL_CLOCK_NS();
+    *result = TA_OK;
+    return index;
+}
+
+/* A new record that does not come alive. */
+static TAI_COLD void tai_handle_drop(ta_dynamic *d, uint32_t index)
+{
+    tai_handle *h = tai_handle_at(d, index);
+    tai_gate_enter(&d->common.gate, NULL);
+    tai_site_leave(d, h->site);
+    d->capacity -= h->capacity;
+    tai_handle_hold(d, h, 0);
+    tai_gate_leave(&d->common.gate, NULL);
+    if (h->span_bytes != 0) {
+        tai_range_give(d, index);
+        return;
+    }
+    if (h->link.addr != 0) {
+        (void)tai_block_give(d, h);
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    tai_record_drop(&d->handles, index);
+    tai_gate_leave(&d->common.gate, NULL);
+}
+
+/* A new record comes alive. */
+static void tai_handle_publish(ta_dynamic *d, uint32_t index, ta_handle *out)
+{
+    tai_handle *h = tai_handle_at(d, index);
+    tai_gate_enter(&d->common.gate, NULL);
+    h->link.state = TAI_LIVE;
+    if (h->link.addr != 0) {
+        tai_record_link(&d->handles, index);
+    }
+    if (h->site != 0) {
+        tai_site_at(d, h->site)->busy = 0;
+    }
+    out->owner = d->common.id;
+    out->index = index;
+    out->generation = h->link.generation;
+    tai_gate_leave(&d->common.gate, NULL);
+}
+
+/* First shape and size of a request, checked. */
+static ta_result tai_dynamic_plan(const ta_dynamic *d, const ta_dynamic_request *request, ta_bounds_sizes *sizes,
+                                  int64_t *dims, size_t *out_size)
+{
+    const uint32_t flags = TA_REQUEST_ZEROED | TA_REQUEST_WITHIN_BUDGET | (uint32_t)TA_DYNAMIC_GROWING;
+    const ta_shape_bounds *bounds = request->bounds;
+    ta_result result = bounds == NULL ? TA_ERROR_INVALID_ARGUMENT : ta_shape_bounds_get_sizes(bounds, sizes);
+    int i;
+    if (result != TA_OK) {
+        return result;
+    }
+    if (request->reserved != 0 || (request->flags & ~flags) != 0) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (request->alignment_bytes > TAI_ALIGNMENT_MAX ||
+        (request->alignment_bytes != 0 && !tai_is_power_of_two(request->alignment_bytes))) {
+        return TAI_BAD(TA_ERROR_INVALID_ALIGNMENT);
+    }
+    for (i = 0; i < bounds->rank; i++) {
+        dims[i] = request->dims != NULL      ? request->dims[i]
+                  : bounds->symbols[i] != NULL ? bounds->symbols[i]->expected
+                                               : bounds->expected[i];
+    }
+    result = ta_shape_bytes(dims, bounds->rank, bounds->dtype, out_size);
+    return result == TA_OK && d->desc.strict ? ta_shape_bounds_contains(bounds, dims, bounds->rank) : result;
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *d, const ta_dynamic_request *request, ta_handle *out)
+{
+    ta_bounds_sizes sizes;
+    int64_t dims[TA_RANK_MAX];
+    size_t size = 0, alignment, committed, span;
+    uint32_t index = 0, site = 0;
+    tai_handle *h;
+    ta_result result = tai_dynamic_usable(d);
+    if (out == NULL || request == NULL) {
+        return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    result = result == TA_OK ? tai_dynamic_plan(d, request, &sizes, dims, &size) : result;
+    if (result != TA_OK) {
+        return result;
+    }
+    alignment = request->alignment_bytes < d->common.info.alignment_bytes ? d->common.info.alignment_bytes
+                                                                          : request->alignment_bytes;
+    if (tai_common_use_stream(&d->common, request->stream)) {
+        span = tai_span_bytes(d, sizes.max_bytes, size, alignment);
+        index = tai_handle_new(d, span, sizes.max_bytes == TA_UNLIMITED ? size : span, alignment, request->stream,
+                               &result);
+        site = index != 0 ? tai_site_claim(d, request->site, &result) : 0;
+    } else {
+        result = TA_ERROR_RECORDS;
+    }
+    if (index == 0) {
+        return tai_dynamic_fail(d, result, NULL, size);
+    }
+    h = tai_handle_at(d, index);
+    h->bounds = *request->bounds;
+    h->rank = h->bounds.rank;
+    memcpy(h->dims, dims, sizeof dims);
+    h->tag = request->tag;
+    h->flags = request->flags;
+    h->start = size;
+    h->site = site;
+    committed = h->committed;
+    result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size) : result;
+    if (result != TA_OK) {
+        tai_handle_drop(d, index);
+        return tai_dynamic_fail(d, result, NULL, size);
+    }
+    tai_handle_publish(d, index, out);
+    tai_dynamic_event(d, TA_EVENT_ALLOC, TA_OK, h, size, h->committed == committed);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_alloc(ta_dynamic *d, const ta_shape_bounds *bounds, ta_handle *out)
+{
+    ta_dynamic_request request;
+    memset(&request, 0, sizeof request);
+    request.bounds = bounds;
+    return ta_dynamic_alloc_request(d, &request, out);
+}
+
+/* Sizes of the bounds and of a shape, for a claimed tensor. */
+static ta_result tai_handle_measure(const ta_dynamic *d, const tai_handle *h, const int64_t *dims, int rank,
+                                    ta_bounds_sizes *sizes, size_t *out_size)
+{
+    ta_result result = ta_shape_bytes(dims, rank, h->bounds.dtype, out_size);
+    if (result == TA_OK && rank != h->rank) {
+        result = TA_ERROR_SHAPE;
+    }
+    if (result == TA_OK) {
+        result = ta_shape_bounds_get_sizes(&h->bounds, sizes);
+    }
+    return result == TA_OK && d->desc.strict ? ta_shape_bounds_contains(&h->bounds, dims, rank) : result;
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank)
+{
+    ta_bounds_sizes sizes;
+    size_t size = 0;
+    tai_handle *h = NULL;
+    ta_result result = tai_dynamic_usable(d);
+    if (result == TA_OK) {
+        result = tai_handle_claim(d, handle, &h);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    result = h->flat ? TA_ERROR_UNSUPPORTED : tai_handle_measure(d, h, dims, rank, &sizes, &size);
+    if (result == TA_OK) {
+        result = tai_handle_resize(d, h, handle.index, &sizes, size);
+        if (result == TA_OK) {
+            memcpy(h->dims, dims, (size_t)rank * sizeof *dims);
+            tai_dynamic_event(d, TA_EVENT_RESIZE, TA_OK, h, size, 0);
+        } else {
+            (void)tai_dynamic_fail(d, result, h, size);
+        }
+    }
+    tai_handle_release(d, h);
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank)
+{
+    ta_bounds_sizes sizes;
+    size_t size = 0;
+    tai_handle *h = NULL;
+    ta_result result = tai_dynamic_usable(d);
+    if (result == TA_OK) {
+        result = tai_handle_claim(d, handle, &h);
+    }
+    if (result == TA_OK) {
+        result = h->flat ? TA_ERROR_UNSUPPORTED : tai_handle_measure(d, h, dims, rank, &sizes, &size);
+        if (result == TA_OK) {
+            tai_handle_observe(d, h, &sizes, size);
+        }
+        tai_handle_release(d, h);
+    }
+    return result;
+}
+
+/* Frees a claimed tensor. */
+static ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t index)
+{
+    const ta_backend_vtable *backend = d->common.backend.vtable;
+    ta_bounds_sizes sizes;
+    ta_result result = TA_OK;
+    int in_range = h->span_bytes != 0;
+    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && ta_shape_bounds_get_sizes(&h->bounds, &sizes) == TA_OK) {
+        tai_handle_observe(d, h, &sizes, h->effective);
+    }
+    if (!in_range && h->link.addr != 0) {
+        result = tai_block_give(d, h);
+        if (result != TA_OK) {
+            return result;
+        }
+    }
+    tai_dynamic_event(d, TA_EVENT_FREE, TA_OK, h, h->effective, 0);
+    if (h->keep != TA_UNLIMITED && backend->drop != NULL) {
+        backend->drop(d->common.backend.self, h->ticket);
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    d->common.count.deallocation_count++;
+    d->common.count.freed_bytes += h->effective;
+    d->sum.free_count++;
+    d->capacity -= h->capacity;
+    d->effective -= h->effective;
+    tai_handle_hold(d, h, 0);
+    if (h->link.addr != 0) {
+        tai_record_unlink(&d->handles, index);
+    }
+    h->link.generation++;
+    h->link.state = TAI_BUSY;
+    tai_site_leave(d, h->site);
+    h->busy = 0;
+    if (!in_range) {
+        tai_record_drop(&d->handles, index);
+    }
+    tai_gate_leave(&d->common.gate, NULL);
+    if (in_range) {
+        tai_range_give(d, index);
+    }
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *d, ta_handle handle)
+{
+    tai_handle *h = NULL;
+    ta_result result = tai_dynamic_usable(d);
+    if (result != TA_OK || (handle.owner == 0 && handle.index == 0)) {
+        return result;
+    }
+    result = tai_handle_claim(d, handle, &h);
+    if (result == TA_OK) {
+        result = tai_handle_free(d, h, handle.index);
+        if (result != TA_OK) {
+            tai_handle_release(d, h);
+        }
+    }
+    return result;
+}
+
+TENSORALLOC_DEF void *ta_dynamic_get_data(ta_dynamic *d, ta_handle handle)
+{
+    ta_result result = tai_dynamic_usable(d);
+    void *data = NULL;
+    if (result == TA_OK) {
+        const tai_handle *h;
+        tai_gate_enter(&d->common.gate, NULL);
+        h = tai_handle_find(d, handle, &result);
+        data = h != NULL ? (void *)h->link.addr : NULL;
+        tai_gate_leave(&d->common.gate, NULL);
+    }
+    return data;
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handle handle, ta_handle_info *out)
+{
+    tai_handle *h = NULL;
+    ta_result result = tai_dynamic_usable(d);
+    if (result != TA_OK || out == NULL) {
+        return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    tai_gate_enter(&d->common.gate, NULL);
+    h = tai_handle_find(d, handle, &result);
+    if (h != NULL) {
+        out->data = (void *)h->link.addr;
+        out->effective_bytes = h->effective;
+        out->capacity_bytes = h->capacity;
+        out->in_place_bytes = h->span_bytes != 0 ? h->span_bytes : h->capacity;
+        out->utilization = h->capacity == 0 ? 1.0 : (double)h->effective / (double)h->capacity;
+        out->rank = h->rank;
+        out->in_range = h->span_bytes != 0;
+        memcpy(out->dims, h->dims, sizeof h->dims);
+        out->bounds = h->bounds;
+        out->allocation_time_ns = h->time_ns;
+        out->use_count = h->use_count;
+        out->stream = h->stream;
+        out->tag = h->tag;
+    }
+    tai_gate_leave(&d->common.gate, NULL);
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_will_fit_in_place(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank)
+{
+    ta_bounds_sizes sizes;
+    size_t size = 0;
+    tai_handle *h = NULL;
+    ta_result result = tai_dynamic_usable(d);
+    if (result == TA_OK) {
+        result = tai_handle_claim(d, handle, &h);
+    }
+    if (result == TA_OK) {
+        result = h->flat ? TA_ERROR_UNSUPPORTED : tai_handle_measure(d, h, dims, rank, &sizes, &size);
+        if (result == TA_OK && size > h->capacity && size > h->span_bytes) {
+            result = TA_ERROR_WOULD_MOVE;
+        }
+        tai_handle_release(d, h);
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_record_use(ta_dynamic *d, ta_handle handle, ta_stream stream)
+{
+    tai_handle *h = NULL;
+    ta_result result = tai_dynamic_usable(d);
+    if (result == TA_OK) {
+        result = tai_handle_claim(d, handle, &h);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    if ((d->common.info.caps & TA_CAP_ORDERED) != 0 && stream != h->stream) {
+        if (!tai_common_use_stream(&d->common, stream)) {
+            result = TA_ERROR_RECORDS;
+        } else if (h->span_bytes == 0 && h->link.addr != 0 && d->pool != NULL) {
+            result = ta_pool_record_use(d->pool, (void *)h->link.addr, stream);
+        } else {
+            h->all_streams = 1;
+        }
+    }
+    tai_handle_release(d, h);
+    return result;
+}
+
+static size_t tai_add_saturated(size_t a, size_t b)
+{
+    return a > TA_UNLIMITED - b ? TA_UNLIMITED : a + b;
+}
+
+/* What a tensor of these bytes takes from the backend. */
+static size_t tai_dynamic_rounded(const ta_dynamic *d, size_t max_bytes, size_t size)
+{
+    size_t to = tai_span_bytes(d, max_bytes, size, d->common.info.alignment_bytes) != 0
+                    ? d->common.info.granularity_bytes : d->common.info.alignment_bytes;
+    return size > TA_UNLIMITED - to ? TA_UNLIMITED : tai_round_up(size, to);
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_would_fit(ta_dynamic *d, const ta_shape_bounds *bounds, size_t count, ta_fit *out)
+{
+    ta_budget_stats budget;
+    ta_stats stats;
+    size_t i, given = TA_UNLIMITED, total, room;
+    ta_result result = tai_dynamic_usable(d);
+    if (result != TA_OK || out == NULL || (bounds == NULL && count != 0)) {
+        return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    memset(&stats, 0, sizeof stats);
+    for (i = 0; i < count && result == TA_OK; i++) {
+        ta_bounds_sizes sizes;
+        result = ta_shape_bounds_get_sizes(&bounds[i], &sizes);
+        if (result == TA_OK) {
+            size_t max = sizes.max_bytes;
+            out->min_bytes = tai_add_saturated(out->min_bytes, tai_dynamic_rounded(d, max, sizes.min_bytes));
+            out->expected_bytes =
+                tai_add_saturated(out->expected_bytes, tai_dynamic_rounded(d, max, sizes.expected_bytes));
+            out->max_bytes = tai_add_saturated(out->max_bytes, tai_dynamic_rounded(d, max, max));
+        }
+    }
+    result = result == TA_OK ? ta_allocator_get_stats(ta_dynamic_allocator(d), &stats) : result;
+    if (result != TA_OK) {
+        memset(out, 0, sizeof *out);
+        return result;
+    }
+    (void)ta_budget_get_stats(d->common.budget, &budget);
+    out->available_bytes = budget.limit_bytes == TA_UNLIMITED       ? TA_UNLIMITED
+                           : budget.limit_bytes > budget.reserved_bytes ? budget.limit_bytes - budget.reserved_bytes
+                                                                        : 0;
+    if (d->common.backend.vtable->memory_info != NULL &&
+        d->common.backend.vtable->memory_info(d->common.backend.self, &given, &total) == TA_OK &&
+        given < out->available_bytes) {
+        out->available_bytes = given;
+    }
+    out->available_bytes = tai_add_saturated(out->available_bytes, stats.cached_bytes);
+    tai_gate_enter(&d->common.gate, NULL);
+    room = d->desc.capacity_bytes_max == TA_UNLIMITED ? TA_UNLIMITED : d->desc.capacity_bytes_max - d->capacity;
+    tai_gate_leave(&d->common.gate, NULL);
+    out->available_bytes = room < out->available_bytes ? room : out->available_bytes;
+    out->fits_min = out->min_bytes <= out->available_bytes;
+    out->fits_expected = out->expected_bytes <= out->available_bytes;
+    out->fits_max = out->max_bytes != TA_UNLIMITED && out->max_bytes <= out->available_bytes;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_get_stats(ta_dynamic *d, ta_dynamic_stats *out)
+{
+    if (d == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (!d->common.disposed && tai_common_usable(&d->common) != TA_OK) {
+        return TA_ERROR_FORKED;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    *out = d->sum;
+    out->handle_count = (size_t)(d->common.count.allocation_count - d->common.count.deallocation_count);
+    out->effective_bytes = d->effective;
+    out->capacity_bytes = d->capacity;
+    out->wasted_bytes = d->capacity - d->effective;
+    out->cached_bytes = d->common.reserved + d->block_bytes - d->common.in_use;
+    out->peak_capacity_bytes = d->peak_capacity;
+    out->peak_wasted_bytes = d->peak_wasted;
+    tai_gate_leave(&d->common.gate, NULL);
+    out->average_utilization =
+        out->capacity_bytes == 0 ? 1.0 : (double)out->effective_bytes / (double)out->capacity_bytes;
+    out->regret = out->used_bytes == 0 ? 0.0 : (double)out->over_allocated_bytes / (double)out->used_bytes;
+    return TA_OK;
+}
+
+/* ---- as an allocator */
+/* The record of a live block's start; 0 with *result. Inside the gate. */
+static uint32_t tai_dynamic_find(const ta_dynamic *d, const void *ptr, ta_result *result)
+{
+    uint32_t index = tai_record_find(&d->handles, (uintptr_t)ptr), i;
+    *result = TA_OK;
+    if (index == 0) { /* why: a slow look over all records */
+        *result = TA_ERROR_FOREIGN;
+        for (i = 1; i < d->handles.end && *result != TA_ERROR_INTERIOR; i++) {
+            const tai_handle *h = tai_handle_at(d, i);
+            size_t bytes = h->span_bytes != 0 ? h->span_bytes : h->capacity;
+            if (h->link.state == TAI_LIVE && (uintptr_t)ptr - h->link.addr < bytes) {
+                *result = TA_ERROR_INTERIOR;
+            } else if (h->link.state != TAI_LIVE && h->link.addr == (uintptr_t)ptr) {
+                *result = TA_ERROR_STALE;
+            }
+        }
+    }
+    return index;
+}
+
+/* The handle of a live block's start. */
+static ta_result tai_dynamic_handle_of(ta_dynamic *d, const void *ptr, ta_handle *out)
+{
+    ta_result result = tai_dynamic_usable(d);
+    memset(out, 0, sizeof *out);
+    if (result == TA_OK) {
+        uint32_t index;
+        tai_gate_enter(&d->common.gate, NULL);
+        index = tai_dynamic_find(d, ptr, &result);
+        out->owner = d->common.id;
+        out->index = index;
+        out->generation = index != 0 ? tai_record_at(&d->handles, index)->generation : 0;
+        tai_gate_leave(&d->common.gate, NULL);
+    }
+    return result;
+}
+
+/* Plain blocks are blocks of the upstream. */
+static void *tai_dynamic_v_alloc(void *self, const ta_request *request, ta_result *result)
+{
+    ta_dynamic *d = (ta_dynamic *)self;
+    size_t alignment = 0, held;
+    uint32_t index = 0;
+    tai_handle *h;
+    void *ptr = NULL;
+    ta_handle handle;
+    ta_result why = tai_dynamic_usable(d);
+    if (why == TA_OK) {
+        why = tai_common_plan(&d->common, request, &alignment);
+    }
+    if (why != TA_OK) {
+        return tai_fail_null(why, result);
+    }
+    why = TA_ERROR_LIMIT;
+    if (tai_common_use_stream(&d->common, request->stream) && tai_dynamic_claim(d, 0, request->size_bytes)) {
+        ptr = d->upstream.vtable->alloc(d->upstream.self, request, &why);
+        if (ptr != NULL) { /* no addresses: it has its place */
+            index = tai_handle_new(d, 0, 0, alignment, request->stream, &why);
+        }
+        if (index == 0) {
+            if (ptr != NULL) {
+                (void)d->upstream.vtable->free(d->upstream.self, ptr, request->size_bytes, alignment,
+                                               request->stream);
+            }
+            tai_gate_enter(&d->common.gate, NULL);
+            d->capacity -= request->size_bytes;
+            tai_gate_leave(&d->common.gate, NULL);
+        }
+    }
+    if (index == 0) {
+        return tai_fail_null(tai_dynamic_fail(d, why, NULL, request->size_bytes), result);
+    }
+    held = tai_handle_held(d, ptr, request->size_bytes);
+    h = tai_handle_at(d, index);
+    h->flat = 1;
+    h->tag = request->tag;
+    h->start = h->capacity = request->size_bytes;
+    h->link.addr = (uintptr_t)ptr;
+    tai_gate_enter(&d->common.gate, NULL);
+    tai_handle_hold(d, h, held);
+    d->common.count.allocation_count++;
+    d->common.count.allocated_bytes += request->size_bytes;
+    d->sum.allocation_count++;
+    d->sum.allocated_bytes += request->size_bytes;
+    tai_dynamic_count_use(d, h, request->size_bytes, 0, 1);
+    tai_gate_leave(&d->common.gate, NULL);
+    tai_handle_publish(d, index, &handle);
+    tai_dynamic_event(d, TA_EVENT_ALLOC, TA_OK, h, request->size_bytes, 0);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+static ta_result tai_dynamic_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
+{
+    ta_dynamic *d = (ta_dynamic *)self;
+    ta_handle handle;
+    tai_handle *h = NULL;
+    ta_result result = tai_dynamic_usable(d);
+    (void)alignment;
+    if (result != TA_OK || ptr == NULL) {
+        return result;
+    }
+    result = tai_dynamic_handle_of(d, ptr, &handle);
+    if (result == TA_OK) {
+        result = tai_handle_claim(d, handle, &h);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    if (size != 0 && size != h->effective) {
+        result = TA_ERROR_SIZE_MISMATCH;
+    } else if ((d->common.info.caps & TA_CAP_ORDERED) != 0 && stream != h->stream) {
+        if (!tai_common_use_stream(&d->common, stream)) {
+            result = TA_ERROR_RECORDS;
+        } else if (h->span_bytes != 0 || d->pool == NULL) {
+            h->all_streams = 1;
+        } else {
+            result = ta_pool_record_use(d->pool, ptr, stream);
+        }
+    }
+    result = result == TA_OK ? tai_handle_free(d, h, handle.index) : result;
+    if (result != TA_OK) {
+        tai_handle_release(d, h);
+    }
+    return result;
+}
+
+/* In place as far as the upstream can. Tensors with bounds are resized by their shape. */
+static ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    ta_dynamic *d = (ta_dynamic *)self;
+    ta_handle handle;
+    tai_handle *h = NULL;
+    size_t old;
+    ta_result result = tai_dynamic_usable(d);
+    if (result != TA_OK || ptr == NULL || new_bytes == 0 || new_bytes > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        return result != TA_OK ? result : ptr == NULL ? TA_ERROR_INVALID_ARGUMENT
+             : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
+    }
+    result = tai_dynamic_handle_of(d, ptr, &handle);
+    if (result == TA_OK) {
+        result = tai_handle_claim(d, handle, &h);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    old = h->capacity;
+    if (old_bytes != 0 && old_bytes != h->effective) {
+        result = TA_ERROR_SIZE_MISMATCH;
+    } else if (!h->flat) {
+        result = TA_ERROR_UNSUPPORTED;
+    } else if (!tai_dynamic_claim(d, old, new_bytes)) {
+        result = TA_ERROR_WOULD_MOVE;
+    } else {
+        result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, old, new_bytes);
+        if (result == TA_OK) {
+            size_t held = tai_handle_held(d, ptr, new_bytes);
+            tai_gate_enter(&d->common.gate, NULL);
+            tai_handle_hold(d, h, held);
+            d->common.resize_count++;
+            d->common.requested_adjust += (int64_t)new_bytes - (int64_t)h->effective;
+            d->sum.allocated_bytes += new_bytes > old ? new_bytes - old : 0;
+            h->capacity = new_bytes;
+            tai_dynamic_count_use(d, h, new_bytes, old, 0);
+        } else {
+            tai_gate_enter(&d->common.gate, NULL);
+            d->capacity = d->capacity - new_bytes + old;
+        }
+        tai_gate_leave(&d->common.gate, NULL);
+    }
+    tai_handle_release(d, h);
+    return result;
+}
+
+static void *tai_dynamic_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
+{
+    ta_result why = tai_dynamic_v_resize(self, ptr, old_bytes, new_bytes);
+    if (result != NULL) {
+        *result = why;
+    }
+    return why == TA_OK ? ptr : NULL;
+}
+
+/* Cached: what warm ranges and live tensors hold beyond capacities, and what a pool of our own holds free. */
+static ta_result tai_dynamic_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
+{
+    ta_dynamic *d = (ta_dynamic *)self;
+    ta_result result = tai_dynamic_usable(d);
+    size_t released = 0, part = 0, cached;
+    ta_stats stats;
+    if (out_released_bytes != NULL) {
+        *out_released_bytes = 0;
+    }
+    if (result == TA_OK && d->pool != NULL) {
+        result = ta_pool_trim(d->pool, keep_bytes, &released);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    cached = 0;
+    if (d->pool != NULL && ta_pool_get_stats(d->pool, &stats) == TA_OK) {
+        cached = stats.cached_bytes;
+    }
+    keep_bytes = keep_bytes > cached ? keep_bytes - cached : 0;
+    tai_gate_enter(&d->common.gate, NULL);
+    cached = d->common.reserved + d->block_bytes - d->common.in_use;
+    tai_gate_leave(&d->common.gate, NULL);
+    if (cached > keep_bytes) {
+        part = tai_dynamic_cool(d, 0, cached - keep_bytes, keep_bytes == 0);
+        part += part < cached - keep_bytes ? tai_dynamic_squeeze(d, cached - keep_bytes - part, 0) : 0;
+    } else if (keep_bytes == 0) {
+        (void)tai_dynamic_cool(d, 0, 1, 1); /* addresses */
+    }
+    if (out_released_bytes != NULL) {
+        *out_released_bytes = released + part;
+    }
+    return TA_OK;
+}
+
+static ta_result tai_dynamic_v_empty_cache(void *self)
+{
+    return tai_dynamic_v_trim(self, 0, NULL);
+}
+
+static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
+{
+    ta_dynamic *d = (ta_dynamic *)self;
+    size_t got;
+    if (d->common.single_threaded || tai_common_usable(&d->common) != TA_OK) {
+        return 0;
+    }
+    got = tai_dynamic_cool(d, 0, want_bytes, 0);
+    got += got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, 0) : 0;
+    return got + (got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, 1) : 0);
+}
+
+static ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
+{
+    ta_dynamic *d = (ta_dynamic *)self;
+    size_t records = 0;
+    ta_result result;
+    if (d->use_ranges && !d->common.disposed && tai_common_usable(&d->common) == TA_OK) {
+        tai_gate_enter(&d->spans.gate, NULL);
+        records = tai_space_record_bytes(&d->spans);
+        tai_gate_leave(&d->spans.gate, NULL);
+    }
+    records += sizeof *d + tai_records_bytes(&d->handles) + d->sites.table.committed + tai_records_bytes(&d->sites);
+    result = tai_common_stats(&d->common, &d->handles.table, records, out);
+    if (result != TA_OK) {
+        return result;
+    }
+    out->address_range_bytes += d->use_ranges && !d->common.disposed ? d->spans.address_range_bytes : 0;
+    if (d->pool == NULL) {
+        out->reserved_bytes += d->block_bytes;
+        out->peak_reserved_bytes = out->peak_reserved_bytes < out->reserved_bytes ? out->reserved_bytes
+                                                                                 : out->peak_reserved_bytes;
+    } else {
+        ta_stats pool;
+        result = ta_pool_get_stats(d->pool, &pool);
+        out->reserved_bytes += pool.reserved_bytes;
+        out->peak_reserved_bytes += pool.peak_reserved_bytes;
+        out->thread_cached_bytes = pool.thread_cached_bytes;
+        out->pending_bytes = pool.pending_bytes;
+        out->address_range_bytes += pool.address_range_bytes;
+        out->record_bytes += pool.record_bytes;
+        out->miss_grow_count += pool.miss_grow_count;
+        out->miss_recommit_count = pool.miss_recommit_count;
+        out->thread_hit_count = pool.thread_hit_count;
+        out->steal_count = pool.steal_count;
+        out->trim_count += pool.trim_count;
+        out->trimmed_bytes += pool.trimmed_bytes;
+        if (d->common.budget_owned) {
+            out->peak_reserved_bytes = TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak);
+        }
+    }
+    out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
+    out->miss_count = out->miss_grow_count + out->miss_recommit_count;
+    out->hit_count = out->allocation_count > out->miss_count ? out->allocation_count - out->miss_count : 0;
+    return result;
+}
+
+static ta_result tai_dynamic_v_device(void *self, ta_device *out)
+{
+    *out = ((ta_dynamic *)self)->common.info.device;
+    return tai_common_usable(&((ta_dynamic *)self)->common);
+}
+
+static ta_result tai_dynamic_v_dispose(void *self)
+{
+    ta_dynamic *d = (ta_dynamic *)self;
+    ta_result result;
+    uint32_t i;
+    if (d->common.disposed) {
+        return TA_OK;
+    }
+    result = tai_common_usable(&d->common);
+    if (result != TA_OK) {
+        return result;
+    }
+    (void)tai_common_sync_all(&d->common);
+    for (i = 1; i < d->handles.end; i++) {
+        const tai_handle *h = tai_handle_at(d, i);
+        if (h->link.state == TAI_LIVE && h->span_bytes == 0 && h->link.addr != 0 && d->pool == NULL) {
+            (void)tai_block_give(d, h);
+        }
+    }
+    tai_budget_leave(d->common.budget, &d->common.member);
+    if (d->pool != NULL) {
+        (void)ta_pool_dispose(d->pool);
+    }
+    if (d->use_ranges) {
+        tai_space_release(&d->spans);
+        tai_space_free_records(&d->spans);
+    }
+    tai_common_dispose(&d->common);
+    tai_records_free(&d->handles);
+    tai_records_free(&d->sites);
+    TENSORALLOC_FREE(d->common.streams);
+    d->common.streams = NULL;
+    d->common.stream_count = d->common.stream_room = 0;
+    d->common.object_bytes = 0;
+    d->sum.free_count = d->sum.allocation_count;
+    d->warm_bytes = d->block_bytes = d->effective = d->capacity = 0;
+    return TA_OK;
+}
+
+static ta_result tai_dynamic_v_destroy(void *self)
+{
+    return ta_dynamic_destroy((ta_dynamic *)self);
+}
+
+static ta_result tai_dynamic_v_describe(void *self, const void *ptr, ta_block_info *out)
+{
+    ta_dynamic *d = (ta_dynamic *)self;
+    ta_result result = tai_dynamic_usable(d);
+    uint32_t index;
+    memset(out, 0, sizeof *out);
+    if (result != TA_OK) {
+        return result;
+    }
+    out->id.owner = d->common.id;
+    tai_gate_enter(&d->common.gate, NULL);
+    index = tai_dynamic_find(d, ptr, &result);
+    if (index != 0) {
+        const tai_handle *h = tai_handle_at(d, index);
+        out->ptr = (void *)h->link.addr;
+        out->requested_bytes = h->effective;
+        out->capacity_bytes = h->flat ? h->held : h->capacity;
+        out->state = TA_BLOCK_LIVE;
+        out->stream = h->stream;
+        out->tag = h->tag;
+        out->id.index = index;
+        out->id.generation = h->link.generation;
+        out->committed_bytes = h->span_bytes != 0 ? h->committed : h->held;
+    }
+    tai_gate_leave(&d->common.gate, NULL);
+    return result;
+}
+
+static const ta_allocator_vtable tai_dynamic_vtable = {sizeof(ta_allocator_vtable), "dynamic",
+                                                       tai_dynamic_v_alloc,         tai_dynamic_v_resize,
+                                                       tai_dynamic_v_remap,         tai_dynamic_v_free,
+                                                       tai_dynamic_v_empty_cache,   tai_dynamic_v_trim,
+                                                       tai_dynamic_v_stats,         tai_dynamic_v_device,
+                                                       tai_dynamic_v_dispose,       tai_dynamic_v_destroy,
+                                                       tai_dynamic_v_describe};
+
+TENSORALLOC_DEF TAI_COLD ta_allocator ta_dynamic_allocator(ta_dynamic *d)
+{
+    ta_allocator allocator;
+    allocator.vtable = &tai_dynamic_vtable;
+    allocator.self = d;
+    return allocator;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_desc(ta_dynamic *d, ta_dynamic_desc *out)
+{
+    if (d == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    *out = d->desc;
+    return TA_OK;
+}
+
+/* ---- life */
+/* Replaces the 0 of each option by what it stands for. */
+static TAI_COLD void tai_dynamic_resolve(ta_dynamic *d, const ta_dynamic_desc *desc)
+{
+    int host = d->common.info.device.type == TA_DEVICE_HOST;
+    size_t count = tai_block_count_default() / 16, huge = host ? (size_t)65536 : (size_t)8 << 20;
+    d->desc = *desc;
+    d->desc.backend = d->common.backend;
+    d->desc.name = d->common.name;
+    d->desc.capacity_bytes_max = desc->capacity_bytes_max != 0 ? desc->capacity_bytes_max : TA_UNLIMITED;
+    d->desc.limit_bytes = desc->limit_bytes != 0 ? desc->limit_bytes : TA_UNLIMITED;
+    d->desc.cached_bytes_max = desc->cached_bytes_max != 0 ? desc->cached_bytes_max : TA_UNLIMITED;
+    d->desc.range_bytes_min = desc->range_bytes_min != 0 ? desc->range_bytes_min : huge;
+    d->desc.range_bytes = desc->range_bytes != 0 ? desc->range_bytes : tai_range_default();
+    d->desc.unbounded_bytes = desc->unbounded_bytes != 0 ? desc->unbounded_bytes : tai_range_default();
+    d->desc.handle_count_max = desc->handle_count_max != 0 ? desc->handle_count_max : count > 256 ? count : 256;
+    d->desc.huge_pages = desc->huge_pages == TA_HUGE_PAGES_ON ? TA_HUGE_PAGES_ON : TA_HUGE_PAGES_OFF;
+    d->full_size = desc->strategy.vtable == NULL;
+    if (d->full_size) {
+        d->desc.strategy = ta_strategy_predictive(NULL);
+    }
+}
+
+/* Addresses for ranges, where the backend has ranges that cost only addresses. */
+static TAI_COLD void tai_dynamic_open_ranges(ta_dynamic *d, int wanted)
+{
+    tai_space_desc space;
+    const ta_backend_info *info = &d->common.info;
+    if (!wanted || d->desc.disable_ranges || (info->caps & TA_CAP_RANGES) == 0 || info->range_bytes_max != 0) {
+        return;
+    }
+    d->span_granule = info->granularity_bytes > 65536 ? info->granularity_bytes : 65536;
+    d->addresses.vtable = &tai_addresses_vtable;
+    d->addresses.self = d;
+    memset(&space, 0, sizeof space);
+    space.backend = d->addresses;
+    space.range_bytes = d->desc.range_bytes;
+    space.block_count_max = d->desc.handle_count_max < (size_t)1 << 24 ? 2 * d->desc.handle_count_max : 0;
+    space.undivided = 1;
+    space.huge_pages = d->desc.huge_pages == TA_HUGE_PAGES_ON;
+    space.single_threaded = d->common.single_threaded;
+    d->use_ranges = tai_space_init(&d->spans, &space) == TA_OK; /* else blocks will do */
+}
+
+/* A pool of our own if no upstream was given. */
+static TAI_COLD ta_result tai_dynamic_open_upstream(ta_dynamic *d)
+{
+    ta_pool_desc pool;
+    ta_result result;
+    ta_device device;
+    if (d->desc.upstream.vtable != NULL) {
+        d->upstream = d->desc.upstream;
+        if (d->upstream.self == NULL || d->upstream.vtable->struct_bytes != sizeof(ta_allocator_vtable)) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        memset(&device, 0, sizeof device);
+        result = d->upstream.vtable->device(d->upstream.self, &device);
+        return result != TA_OK ? result
+               : device.type != d->common.info.device.type || device.index != d->common.info.device.index
+                   ? TA_ERROR_UNSUPPORTED : TA_OK;
+    }
+    memset(&pool, 0, sizeof pool);
+    pool.budget = d->common.budget;
+    pool.single_threaded = d->common.single_threaded;
+    pool.name = d->common.name;
+    result = ta_pool_create(&pool, &d->pool);
+    if (result == TA_OK) {
+        d->upstream = ta_pool_allocator(d->pool);
+    }
+    return result;
+}
+
+/* Frees what a create that failed, or destroy, leaves. */
+static TAI_COLD void tai_dynamic_close(ta_dynamic *d)
+{
+    if (d->use_ranges && d->spans.budget_owned) {
+        (void)ta_budget_destroy(d->spans.budget);
+    }
+    (void)ta_pool_destroy(d->pool);
+    if (d->common.budget_owned) {
+        (void)ta_budget_destroy(d->common.budget);
+    }
+    TENSORALLOC_FREE(d);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc, ta_dynamic **out)
+{
+    ta_dynamic_desc zero;
+    ta_dynamic *d;
+    const ta_strategy_vtable *strategy;
+    ta_result result;
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    *out = NULL;
+    memset(&zero, 0, sizeof zero);
+    desc = desc == NULL ? &zero : desc;
+    strategy = desc->strategy.vtable;
+    if (strategy != NULL && (strategy->struct_bytes != sizeof(ta_strategy_vtable) || strategy->required_size == NULL ||
+                             strategy->state_bytes > TA_STRATEGY_STATE_BYTES)) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    d = (ta_dynamic *)TENSORALLOC_MALLOC(sizeof *d);
+    if (d == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(d, 0, sizeof *d);
+    result = tai_common_init(&d->common, d, desc->budget, desc->backend, desc->limit_bytes,
+                             desc->name != NULL ? desc->name : "dynamic", desc->single_threaded);
+    if (result != TA_OK) {
+        TENSORALLOC_FREE(d);
+        return result;
+    }
+    tai_dynamic_resolve(d, desc);
+    result = tai_dynamic_open_upstream(d);
+    if (result == TA_OK && (!tai_records_init(&d->handles, sizeof(tai_handle), d->desc.handle_count_max) ||
+                            !tai_records_init(&d->sites, sizeof(tai_site), d->desc.handle_count_max))) {
+        tai_records_free(&d->handles);
+        result = TA_ERROR_RECORDS;
+    }
+    if (result != TA_OK) {
+        tai_dynamic_close(d);
+        return result;
+    }
+    tai_dynamic_open_ranges(d, desc->upstream.vtable == NULL || desc->budget != NULL || desc->backend.vtable != NULL);
+    d->desc.upstream = d->upstream;
+    d->common.member.reclaim = tai_dynamic_reclaim;
+    tai_budget_join(d->common.budget, &d->common.member);
+    *out = d;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
+{
+    ta_result result;
+    if (d == NULL) {
+        return TA_OK;
+    }
+    result = tai_dynamic_v_dispose(d);
+    if (result == TA_OK) {
+        tai_dynamic_close(d);
+    }
+    return result;
+}
+
+/*---------------------------------------------------------------------------------------------------------
   [TA:REPORT] text for people.
   Uses: the public interface, snprintf.
   Invariants: no state, no allocation.
@@ -9151,6 +11209,31 @@ TENSORALLOC_DEF TAI_COLD size_t ta_report(ta_allocator allocator, char *text, si
         (unsigned long long)s.failure_count, (unsigned long long)s.thread_cached_bytes,
         (unsigned long long)s.pending_bytes, (unsigned long long)s.trimmed_bytes,
         (unsigned long long)(s.address_range_bytes >> 20), tai_size_text(s.record_bytes, a[6], sizeof a[6]));
+    return length > 0 ? (size_t)length : 0;
+}
+
+TENSORALLOC_DEF TAI_COLD size_t ta_dynamic_report(ta_dynamic *d, char *text, size_t text_bytes)
+{
+    ta_dynamic_stats s;
+    char a[7][32];
+    int length;
+    if ((text == NULL && text_bytes != 0) || ta_dynamic_get_stats(d, &s) != TA_OK) {
+        return 0;
+    }
+    length = snprintf(
+        text, text_bytes,
+        "%s: %llu tensors, %s of shapes in %s of capacity (utilization %.1f %%), %s wasted (peak %s), %s cached\n"
+        "  allocations %llu, frees %llu, resizes %llu: %llu changed the capacity, %llu copied %s; failures %llu\n"
+        "  prediction: %.1f %% more than exact fit over %llu uses, %llu sizes not foreseen, %llu changes avoided\n",
+        d->common.name, (unsigned long long)s.handle_count, tai_size_text(s.effective_bytes, a[0], sizeof a[0]),
+        tai_size_text(s.capacity_bytes, a[1], sizeof a[1]), 100.0 * s.average_utilization,
+        tai_size_text(s.wasted_bytes, a[2], sizeof a[2]), tai_size_text(s.peak_wasted_bytes, a[3], sizeof a[3]),
+        tai_size_text(s.cached_bytes, a[4], sizeof a[4]), (unsigned long long)s.allocation_count,
+        (unsigned long long)s.free_count, (unsigned long long)s.resize_count,
+        (unsigned long long)s.capacity_change_count, (unsigned long long)s.move_count,
+        tai_size_text((size_t)s.moved_bytes, a[5], sizeof a[5]), (unsigned long long)s.failure_count,
+        100.0 * s.regret, (unsigned long long)s.use_count, (unsigned long long)s.under_prediction_count,
+        (unsigned long long)s.avoided_change_count);
     return length > 0 ? (size_t)length : 0;
 }
 
