@@ -1567,7 +1567,7 @@ static TAI_COLD void tai_barrier_all_threads(void)
     #define TAI_INVARIANT(x) ((void)0)
 #endif
 /* A bad argument: an assert in debug builds, and the error in all. */
-#define TAI_BAD(why) (TAI_ASSERT(!"bad argument"), (why))
+#define TAI_BAD(why) (TAI_ASSERT(!"bad argument"), (ta_result)(why))
 #if TENSORALLOC_DEBUG >= 3
     #define TAI_FULL_CHECK 1
 #else
