@@ -11000,13 +11000,15 @@ static TAI_COLD ta_result tai_dynamic_v_describe(void *self, const void *ptr, ta
     return result;
 }
 
-static const ta_allocator_vtable tai_dynamic_vtable = {sizeof(ta_allocator_vtable), "dynamic", tai_dynamic_v_alloc,
-                                                                      tai_dynamic_v_resize, tai_dynamic_v_remap,
-                                                                      tai_dynamic_v_free, tai_dynamic_v_empty_cache,
-                                                                tai_dynamic_v_trim, tai_dynamic_v_stats,
-                                                                      tai_dynamic_v_device, tai_dynamic_v_dispose,
-                                                                    tai_dynamic_v_destroy,
-                                                              tai_dynamic_v_describe}; TENSORALLOC_DEF TAI_COLD ta_allocator ta_dynamic_allocator(ta_dynamic *d)
+static const ta_allocator_vtable tai_dynamic_vtable = {sizeof(ta_allocator_vtable), "dynamic",
+                                                       tai_dynamic_v_alloc,         tai_dynamic_v_resize,
+                                                       tai_dynamic_v_remap,         tai_dynamic_v_free,
+                                                       tai_dynamic_v_empty_cache,   tai_dynamic_v_trim,
+                                                       tai_dynamic_v_stats,         tai_dynamic_v_device,
+                                                       tai_dynamic_v_dispose,       tai_dynamic_v_destroy,
+                                                       tai_dynamic_v_describe};
+
+TENSORALLOC_DEF TAI_COLD ta_allocator ta_dynamic_allocator(ta_dynamic *d)
 {
     ta_allocator allocator;
     allocator.vtable = &tai_dynamic_vtable;
