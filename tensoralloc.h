@@ -13,7 +13,8 @@
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:STATS]        counters, buckets, reports
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS] [TA:HEAP]
-     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:DYNAMIC-IMPL] [TA:REPORT]
+     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:DYNAMIC-IMPL]
+     [TA:REPORT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -1567,7 +1568,7 @@ static TAI_COLD void tai_barrier_all_threads(void)
     #define TAI_INVARIANT(x) ((void)0)
 #endif
 /* A bad argument: an assert in debug builds, and the error in all. */
-#define TAI_BAD(why) (TAI_ASSERT(!"bad argument"), (why))
+#define TAI_BAD(why) (TAI_ASSERT(!"bad argument"), (ta_result)(why))
 #if TENSORALLOC_DEBUG >= 3
     #define TAI_FULL_CHECK 1
 #else
@@ -9101,7 +9102,7 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
 }
 
 /*---------------------------------------------------------------------------------------------------------
-  [TA:DYNAMIC-IMPL] tensors with bounds: address ranges that are committed as needed, blocks that move, sites that learn.
+  [TA:DYNAMIC-IMPL] tensors with bounds: address ranges committed as needed, blocks that move, sites that learn.
   Uses: ARENA-IMPL (common part, records), HEAP (for addresses), POOL-IMPL, PREDICT.
 
   A tensor with a range (a piece of a large reservation; the pieces are blocks of a space that has only addresses):
@@ -9177,13 +9178,10 @@ static tai_site *tai_site_at(const ta_dynamic *d, uint32_t index)
     return (tai_site *)(void *)tai_record_at(&d->sites, index);
 }
 
-static void tai_dynamic_event(ta_dynamic *d, ta_event_kind kind, ta_result result, const tai_handle *h, size_t size,
-                              int hit)
+static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event_kind kind, ta_result result, const tai_handle *h,
+                                      size_t size, int hit)
 {
     ta_event event;
-    if (d->desc.on_event == NULL) {
-        return;
-    }
     memset(&event, 0, sizeof event);
     event.kind = kind;
     event.result = result;
@@ -9198,6 +9196,14 @@ static void tai_dynamic_event(ta_dynamic *d, ta_event_kind kind, ta_result resul
     event.time_ns = TENSORALLOC_CLOCK_NS();
     event.hit = hit;
     d->desc.on_event(d->desc.on_event_user, &event);
+}
+
+static void tai_dynamic_event(ta_dynamic *d, ta_event_kind kind, ta_result result, const tai_handle *h, size_t size,
+                              int hit)
+{
+    if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
+        tai_dynamic_tell(d, kind, result, h, size, hit);
+    }
 }
 
 /* ---- addresses: the backend that the space of ranges sees */
@@ -9229,13 +9235,13 @@ static ta_result tai_addresses_nothing(void *self, void *ptr, size_t size)
     return TA_OK;
 }
 
-static ta_result tai_addresses_zero(void *self, void *ptr, size_t size, ta_stream stream)
+static TAI_COLD ta_result tai_addresses_zero(void *self, void *ptr, size_t size, ta_stream stream)
 {
     (void)stream;
     return tai_addresses_nothing(self, ptr, size);
 }
 
-static ta_result tai_addresses_copy(void *self, void *dst, const void *src, size_t size, ta_stream stream)
+static TAI_COLD ta_result tai_addresses_copy(void *self, void *dst, const void *src, size_t size, ta_stream stream)
 {
     (void)src;
     return tai_addresses_zero(self, dst, size, stream);
@@ -9580,7 +9586,7 @@ static ta_result tai_handle_set_range(ta_dynamic *d, tai_handle *h, size_t capac
     return result;
 }
 
-static size_t tai_handle_held(const ta_dynamic *d, const void *ptr, size_t capacity)
+static TAI_COLD size_t tai_handle_held(const ta_dynamic *d, const void *ptr, size_t capacity)
 {
     ta_block_info info;
     memset(&info, 0, sizeof info);
@@ -9588,12 +9594,14 @@ static size_t tai_handle_held(const ta_dynamic *d, const void *ptr, size_t capac
 }
 
 /* Copies the first bytes on the tensor's stream. */
-static ta_result tai_handle_copy(const ta_dynamic *d, const tai_handle *h, void *dst, const void *src, size_t bytes)
+static TAI_COLD ta_result tai_handle_copy(const ta_dynamic *d, const tai_handle *h, void *dst, const void *src,
+                                          size_t bytes)
 {
     return bytes == 0 ? TA_OK : tai_backend_copy(d->common.backend, dst, src, bytes, h->stream);
 }
 
-static void *tai_block_take(ta_dynamic *d, const tai_handle *h, size_t capacity, uint32_t flags, ta_result *result)
+static TAI_COLD void *tai_block_take(ta_dynamic *d, const tai_handle *h, size_t capacity, uint32_t flags,
+                                     ta_result *result)
 {
     ta_request request;
     void *ptr;
@@ -9612,7 +9620,7 @@ static void *tai_block_take(ta_dynamic *d, const tai_handle *h, size_t capacity,
 }
 
 /* The old place of a tensor that has moved, or of one that is freed. */
-static ta_result tai_block_give(ta_dynamic *d, const tai_handle *h)
+static TAI_COLD ta_result tai_block_give(ta_dynamic *d, const tai_handle *h)
 {
     if (h->all_streams && d->pool == NULL) {
         (void)tai_handle_sync(d, h);
@@ -9621,7 +9629,7 @@ static ta_result tai_block_give(ta_dynamic *d, const tai_handle *h)
 }
 
 /* Another place for the tensor. Inside the gate. */
-static void tai_handle_place(ta_dynamic *d, tai_handle *h, uint32_t index, uintptr_t addr)
+static TAI_COLD void tai_handle_place(ta_dynamic *d, tai_handle *h, uint32_t index, uintptr_t addr)
 {
     int live = h->link.state == TAI_LIVE;
     if (live && h->link.addr != 0) {
@@ -9634,7 +9642,8 @@ static void tai_handle_place(ta_dynamic *d, tai_handle *h, uint32_t index, uintp
 }
 
 /* A block gets this capacity, which has been claimed: in place, or cheaply elsewhere, or with a copy of keep bytes. */
-static ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uint32_t index, size_t capacity, size_t keep)
+static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uint32_t index, size_t capacity,
+                                               size_t keep)
 {
     ta_result result = TA_ERROR_WOULD_MOVE;
     void *ptr = (void *)h->link.addr, *moved = NULL;
@@ -9678,7 +9687,7 @@ static ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uint32_t ind
 }
 
 /* Addresses for a tensor of max_bytes (TA_UNLIMITED: unbounded) that needs size now; 0: it gets a block. */
-static size_t tai_span_bytes(const ta_dynamic *d, size_t max_bytes, size_t size, size_t alignment)
+static TAI_COLD size_t tai_span_bytes(const ta_dynamic *d, size_t max_bytes, size_t size, size_t alignment)
 {
     size_t want = max_bytes == TA_UNLIMITED ? d->desc.unbounded_bytes : max_bytes;
     want = want < size ? size : want;
@@ -9691,7 +9700,7 @@ static size_t tai_span_bytes(const ta_dynamic *d, size_t max_bytes, size_t size,
 
 /* A warm or new range for at least least bytes, in a record of its own: busy, with addr, span and what is committed;
    0 with *result. */
-static uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t least, size_t alignment, ta_result *result)
+static TAI_COLD uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t least, size_t alignment, ta_result *result)
 {
     tai_handle *h;
     uint32_t index, span = 0;
@@ -9740,7 +9749,7 @@ static uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t least, size_t
 }
 
 /* A range that is not used after all, or whose tensor was freed. */
-static void tai_range_give(ta_dynamic *d, uint32_t index)
+static TAI_COLD void tai_range_give(ta_dynamic *d, uint32_t index)
 {
     tai_gate_enter(&d->common.gate, NULL);
     tai_warm_add(d, index);
@@ -9751,7 +9760,7 @@ static void tai_range_give(ta_dynamic *d, uint32_t index)
 }
 
 /* Work on stream may use a range from now on that another stream used before. */
-static ta_result tai_range_order(ta_dynamic *d, const tai_handle *was, ta_stream stream)
+static TAI_COLD ta_result tai_range_order(ta_dynamic *d, const tai_handle *was, ta_stream stream)
 {
     const ta_backend_vtable *backend = d->common.backend.vtable;
     uint32_t i = 0, count;
@@ -9782,7 +9791,7 @@ static ta_result tai_range_order(ta_dynamic *d, const tai_handle *was, ta_stream
 }
 
 /* Exchanges the places of two records that are in no chain. Inside the gate. */
-static void tai_range_swap(tai_handle *a, tai_handle *b)
+static TAI_COLD void tai_range_swap(tai_handle *a, tai_handle *b)
 {
     tai_handle was = *a;
     a->link.addr = b->link.addr;
@@ -9824,7 +9833,8 @@ static TAI_COLD uint32_t tai_place_new(ta_dynamic *d, const tai_handle *h, size_
     if (index != 0) {
         tai_handle *to = tai_handle_at(d, index);
         memset((char *)to + sizeof(tai_link), 0, sizeof *to - sizeof(tai_link));
-        to->link.addr = (uintptr_t)tai_block_take(d, h, capacity, h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET, result);
+        to->link.addr =
+            (uintptr_t)tai_block_take(d, h, capacity, h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET, result);
         if (to->link.addr == 0) {
             tai_gate_enter(&d->common.gate, NULL);
             tai_record_drop(&d->handles, index);
@@ -9895,7 +9905,7 @@ static void tai_handle_settle(ta_dynamic *d, tai_handle *h)
 }
 
 /* The memory above the capacity of a range goes back: at once, or when its stream has passed here. */
-static void tai_handle_give_surplus(ta_dynamic *d, tai_handle *h)
+static TAI_COLD void tai_handle_give_surplus(ta_dynamic *d, tai_handle *h)
 {
     const ta_backend_vtable *backend = d->common.backend.vtable;
     if ((d->common.info.caps & TA_CAP_ORDERED) == 0) {
@@ -10133,7 +10143,7 @@ static void tai_handle_release(ta_dynamic *d, tai_handle *h)
 }
 
 /* The site of a number (0: a new one of its own), claimed; 0 with *result. */
-static uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, ta_result *result)
+static TAI_COLD uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, ta_result *result)
 {
     uintptr_t me = tai_thread_id(), busy;
     uint32_t index;
@@ -10162,7 +10172,7 @@ static uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, ta_result *resul
 }
 
 /* A handle lets go of its claimed site. Inside the gate. */
-static void tai_site_leave(ta_dynamic *d, uint32_t index)
+static TAI_COLD void tai_site_leave(ta_dynamic *d, uint32_t index)
 {
     if (index != 0) {
         tai_site_at(d, index)->busy = 0;
@@ -10174,8 +10184,8 @@ static void tai_site_leave(ta_dynamic *d, uint32_t index)
 
 /* ---- calls */
 /* A busy record without capacity: with a range of span_bytes, or least if that is refused, or (0) with nothing yet. */
-static uint32_t tai_handle_new(ta_dynamic *d, size_t span_bytes, size_t least, size_t alignment, ta_stream stream,
-                               ta_result *result)
+static TAI_COLD uint32_t tai_handle_new(ta_dynamic *d, size_t span_bytes, size_t least, size_t alignment,
+                                        ta_stream stream, ta_result *result)
 {
     uint32_t index = 0;
     tai_handle *h;
@@ -10236,7 +10246,7 @@ static TAI_COLD void tai_handle_drop(ta_dynamic *d, uint32_t index)
 }
 
 /* A new record comes alive. */
-static void tai_handle_publish(ta_dynamic *d, uint32_t index, ta_handle *out)
+static TAI_COLD void tai_handle_publish(ta_dynamic *d, uint32_t index, ta_handle *out)
 {
     tai_handle *h = tai_handle_at(d, index);
     tai_gate_enter(&d->common.gate, NULL);
@@ -10254,8 +10264,8 @@ static void tai_handle_publish(ta_dynamic *d, uint32_t index, ta_handle *out)
 }
 
 /* First shape and size of a request, checked. */
-static ta_result tai_dynamic_plan(const ta_dynamic *d, const ta_dynamic_request *request, ta_bounds_sizes *sizes,
-                                  int64_t *dims, size_t *out_size)
+static TAI_COLD ta_result tai_dynamic_plan(const ta_dynamic *d, const ta_dynamic_request *request,
+                                           ta_bounds_sizes *sizes, int64_t *dims, size_t *out_size)
 {
     const uint32_t flags = TA_REQUEST_ZEROED | TA_REQUEST_WITHIN_BUDGET | (uint32_t)TA_DYNAMIC_GROWING;
     const ta_shape_bounds *bounds = request->bounds;
@@ -10280,7 +10290,8 @@ static ta_result tai_dynamic_plan(const ta_dynamic *d, const ta_dynamic_request 
     return result == TA_OK && d->desc.strict ? ta_shape_bounds_contains(bounds, dims, bounds->rank) : result;
 }
 
-TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *d, const ta_dynamic_request *request, ta_handle *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const ta_dynamic_request *request,
+                                                            ta_handle *out)
 {
     ta_bounds_sizes sizes;
     int64_t dims[TA_RANK_MAX];
@@ -10328,7 +10339,7 @@ TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *d, const ta_dynam
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_dynamic_alloc(ta_dynamic *d, const ta_shape_bounds *bounds, ta_handle *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc(ta_dynamic *d, const ta_shape_bounds *bounds, ta_handle *out)
 {
     ta_dynamic_request request;
     memset(&request, 0, sizeof request);
@@ -10396,7 +10407,7 @@ TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, co
 }
 
 /* Frees a claimed tensor. */
-static ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t index)
+static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t index)
 {
     const ta_backend_vtable *backend = d->common.backend.vtable;
     ta_bounds_sizes sizes;
@@ -10439,7 +10450,7 @@ static ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t index)
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *d, ta_handle handle)
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_free(ta_dynamic *d, ta_handle handle)
 {
     tai_handle *h = NULL;
     ta_result result = tai_dynamic_usable(d);
@@ -10470,7 +10481,7 @@ TENSORALLOC_DEF void *ta_dynamic_get_data(ta_dynamic *d, ta_handle handle)
     return data;
 }
 
-TENSORALLOC_DEF ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handle handle, ta_handle_info *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handle handle, ta_handle_info *out)
 {
     tai_handle *h = NULL;
     ta_result result = tai_dynamic_usable(d);
@@ -10499,7 +10510,8 @@ TENSORALLOC_DEF ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handle handle,
     return result;
 }
 
-TENSORALLOC_DEF ta_result ta_dynamic_will_fit_in_place(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank)
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_will_fit_in_place(ta_dynamic *d, ta_handle handle, const int64_t *dims,
+                                                                int rank)
 {
     ta_bounds_sizes sizes;
     size_t size = 0;
@@ -10518,7 +10530,7 @@ TENSORALLOC_DEF ta_result ta_dynamic_will_fit_in_place(ta_dynamic *d, ta_handle 
     return result;
 }
 
-TENSORALLOC_DEF ta_result ta_dynamic_record_use(ta_dynamic *d, ta_handle handle, ta_stream stream)
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_record_use(ta_dynamic *d, ta_handle handle, ta_stream stream)
 {
     tai_handle *h = NULL;
     ta_result result = tai_dynamic_usable(d);
@@ -10547,14 +10559,15 @@ static size_t tai_add_saturated(size_t a, size_t b)
 }
 
 /* What a tensor of these bytes takes from the backend. */
-static size_t tai_dynamic_rounded(const ta_dynamic *d, size_t max_bytes, size_t size)
+static TAI_COLD size_t tai_dynamic_rounded(const ta_dynamic *d, size_t max_bytes, size_t size)
 {
     size_t to = tai_span_bytes(d, max_bytes, size, d->common.info.alignment_bytes) != 0
                     ? d->common.info.granularity_bytes : d->common.info.alignment_bytes;
     return size > TA_UNLIMITED - to ? TA_UNLIMITED : tai_round_up(size, to);
 }
 
-TENSORALLOC_DEF ta_result ta_dynamic_would_fit(ta_dynamic *d, const ta_shape_bounds *bounds, size_t count, ta_fit *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_would_fit(ta_dynamic *d, const ta_shape_bounds *bounds, size_t count,
+                                                        ta_fit *out)
 {
     ta_budget_stats budget;
     ta_stats stats;
@@ -10601,7 +10614,7 @@ TENSORALLOC_DEF ta_result ta_dynamic_would_fit(ta_dynamic *d, const ta_shape_bou
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_dynamic_get_stats(ta_dynamic *d, ta_dynamic_stats *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_stats(ta_dynamic *d, ta_dynamic_stats *out)
 {
     if (d == NULL || out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -10627,7 +10640,7 @@ TENSORALLOC_DEF ta_result ta_dynamic_get_stats(ta_dynamic *d, ta_dynamic_stats *
 
 /* ---- as an allocator */
 /* The record of a live block's start; 0 with *result. Inside the gate. */
-static uint32_t tai_dynamic_find(const ta_dynamic *d, const void *ptr, ta_result *result)
+static TAI_COLD uint32_t tai_dynamic_find(const ta_dynamic *d, const void *ptr, ta_result *result)
 {
     uint32_t index = tai_record_find(&d->handles, (uintptr_t)ptr), i;
     *result = TA_OK;
@@ -10647,7 +10660,7 @@ static uint32_t tai_dynamic_find(const ta_dynamic *d, const void *ptr, ta_result
 }
 
 /* The handle of a live block's start. */
-static ta_result tai_dynamic_handle_of(ta_dynamic *d, const void *ptr, ta_handle *out)
+static TAI_COLD ta_result tai_dynamic_handle_of(ta_dynamic *d, const void *ptr, ta_handle *out)
 {
     ta_result result = tai_dynamic_usable(d);
     memset(out, 0, sizeof *out);
@@ -10664,7 +10677,7 @@ static ta_result tai_dynamic_handle_of(ta_dynamic *d, const void *ptr, ta_handle
 }
 
 /* Plain blocks are blocks of the upstream. */
-static void *tai_dynamic_v_alloc(void *self, const ta_request *request, ta_result *result)
+static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request, ta_result *result)
 {
     ta_dynamic *d = (ta_dynamic *)self;
     size_t alignment = 0, held;
@@ -10720,7 +10733,7 @@ static void *tai_dynamic_v_alloc(void *self, const ta_request *request, ta_resul
     return ptr;
 }
 
-static ta_result tai_dynamic_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
+static TAI_COLD ta_result tai_dynamic_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
 {
     ta_dynamic *d = (ta_dynamic *)self;
     ta_handle handle;
@@ -10756,7 +10769,7 @@ static ta_result tai_dynamic_v_free(void *self, void *ptr, size_t size, size_t a
 }
 
 /* In place as far as the upstream can. Tensors with bounds are resized by their shape. */
-static ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
+static TAI_COLD ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
 {
     ta_dynamic *d = (ta_dynamic *)self;
     ta_handle handle;
@@ -10802,7 +10815,7 @@ static ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old_bytes, s
     return result;
 }
 
-static void *tai_dynamic_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
+static TAI_COLD void *tai_dynamic_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
 {
     ta_result why = tai_dynamic_v_resize(self, ptr, old_bytes, new_bytes);
     if (result != NULL) {
@@ -10812,7 +10825,7 @@ static void *tai_dynamic_v_remap(void *self, void *ptr, size_t old_bytes, size_t
 }
 
 /* Cached: what warm ranges and live tensors hold beyond capacities, and what a pool of our own holds free. */
-static ta_result tai_dynamic_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
+static TAI_COLD ta_result tai_dynamic_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
 {
     ta_dynamic *d = (ta_dynamic *)self;
     ta_result result = tai_dynamic_usable(d);
@@ -10847,7 +10860,7 @@ static ta_result tai_dynamic_v_trim(void *self, size_t keep_bytes, size_t *out_r
     return TA_OK;
 }
 
-static ta_result tai_dynamic_v_empty_cache(void *self)
+static TAI_COLD ta_result tai_dynamic_v_empty_cache(void *self)
 {
     return tai_dynamic_v_trim(self, 0, NULL);
 }
@@ -10864,7 +10877,7 @@ static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
     return got + (got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, 1) : 0);
 }
 
-static ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
+static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
 {
     ta_dynamic *d = (ta_dynamic *)self;
     size_t records = 0;
@@ -10909,13 +10922,13 @@ static ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
     return result;
 }
 
-static ta_result tai_dynamic_v_device(void *self, ta_device *out)
+static TAI_COLD ta_result tai_dynamic_v_device(void *self, ta_device *out)
 {
     *out = ((ta_dynamic *)self)->common.info.device;
     return tai_common_usable(&((ta_dynamic *)self)->common);
 }
 
-static ta_result tai_dynamic_v_dispose(void *self)
+static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
 {
     ta_dynamic *d = (ta_dynamic *)self;
     ta_result result;
@@ -10954,12 +10967,12 @@ static ta_result tai_dynamic_v_dispose(void *self)
     return TA_OK;
 }
 
-static ta_result tai_dynamic_v_destroy(void *self)
+static TAI_COLD ta_result tai_dynamic_v_destroy(void *self)
 {
     return ta_dynamic_destroy((ta_dynamic *)self);
 }
 
-static ta_result tai_dynamic_v_describe(void *self, const void *ptr, ta_block_info *out)
+static TAI_COLD ta_result tai_dynamic_v_describe(void *self, const void *ptr, ta_block_info *out)
 {
     ta_dynamic *d = (ta_dynamic *)self;
     ta_result result = tai_dynamic_usable(d);
