@@ -863,8 +863,9 @@ typedef struct ta_strategy_input {
 #define TA_STRATEGY_STATE_BYTES 200
 
 /* How much capacity a tensor gets. state: state_bytes of memory, zero at first, of one handle or of one site (which
-   see), never used by two threads at once. Entries are called without a lock and must not use the handle they are
-   asked about. Whatever they answer, capacity is at least the size needed and never above the declared maximum. */
+   see), never used by two threads at once. Entries compute from their arguments: they are called without a lock, but
+   with the handle and its site claimed, and must not call the allocator they work for (TA_ERROR_BUSY at best).
+   Whatever they answer, capacity is at least the size needed and never above the declared maximum. */
 typedef struct ta_strategy_vtable {
     uint32_t struct_bytes; /* sizeof(ta_strategy_vtable) */
     const char *name;
@@ -929,7 +930,8 @@ typedef struct ta_dynamic_desc {
     size_t unbounded_bytes;      /* addresses for an unbounded maximum; 0: physical memory rounded up to a power of
                                     two, at most 64 GiB, less where addresses are scarce */
     size_t cached_bytes_max;     /* memory that freed ranges keep warm; above it the oldest goes back; 0: unlimited */
-    size_t handle_count_max;     /* 0: 1 Mi (fewer where addresses are scarce) */
+    size_t handle_count_max;     /* records for tensors and warm ranges, and as many sites; 0: 1 Mi (fewer where
+                                    addresses are scarce) */
     ta_strategy strategy;        /* zero: predictive */
     ta_huge_pages huge_pages;    /* of ranges: whole ones are committed then; default: off */
     int disable_ranges;          /* blocks only */
@@ -996,8 +998,8 @@ TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *dynamic, const ta
    tensor those are whole elements in order, the same indices as before only if no dimension but the first changed.
    Within in_place_bytes nothing moves and nothing is copied; else the bytes are copied on the home stream. Errors,
    nothing has changed then: TA_ERROR_SHAPE (rank; outside the bounds when strict), _INVALID_ARGUMENT (negative),
-   _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _STALE, _FOREIGN, _BUSY (this very handle is being changed by this thread: a
-   callback). Threads: any; two threads that resize one handle do so one after the other. May block in the backend. */
+   _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _STALE, _FOREIGN, _BUSY (called from a strategy of this very handle or
+   site). Threads: any; two threads that resize one handle do so one after the other. May block in the backend. */
 TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
 /* Frees the tensor; a zero handle is TA_OK. Its memory stays warm for tensors with similar bounds. Errors:
    TA_ERROR_STALE, _FOREIGN, _BUSY. Work on the home stream need not be finished, other streams are announced with
@@ -9110,14 +9112,15 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
       addr           effective     capacity      committed                 addr + span_bytes
       | the shape    | headroom    | surplus     | addresses only          |
       '- in use -------------------'- cached ----'
-      accessible: how far the backend has committed; = committed, or the whole range where memory comes by touch
-      (backends with discard): then commit and decommit of a few pages need no change of mappings.
+      accessible: how far the backend has committed; = committed, or (by_touch) the whole range where memory comes at
+      the first touch (backends with discard): then commit and decommit of a few pages change no mappings.
 
   A tensor without: a block of the upstream; capacity is what was asked of it, held what it gave.
   A record is vacant; busy (being made, or its warm range being given back); live; or cached: a freed tensor whose range
   is kept warm, in a list by size and a list by age. generation goes up when the tensor is freed.
   Locks: the gate, left around every call of the backend, the upstream, a strategy, an event. Whoever changes a live
-  tensor claims it and its site first (busy = the thread); others wait, the thread itself gets TA_ERROR_BUSY.
+  tensor claims it and its site first (busy = the thread); others wait, the thread itself gets TA_ERROR_BUSY. Events are
+  told when nothing is claimed any more. Fields of live and cached records change inside the gate only.
   Invariants: live records are in the chain of their address if they have one; common.reserved = sum of committed;
   common.in_use = sum of held; capacity <= max(declared maximum, effective).
   -------------------------------------------------------------------------------------------------------*/
@@ -9143,6 +9146,9 @@ typedef struct tai_handle {
     uint32_t site;
     uint32_t flags;
     uint32_t size_prev, size_next, age_prev, age_next; /* cached */
+    size_t grown, cut; /* bytes that events are still to tell of */
+    int by_touch;      /* the whole range is accessible; memory comes at the first touch */
+    int fresh;         /* a range that no stream has used */
     int all_streams;   /* used by other streams too */
     int flat;          /* a plain block: no bounds */
     int rank;
@@ -9178,31 +9184,52 @@ static tai_site *tai_site_at(const ta_dynamic *d, uint32_t index)
     return (tai_site *)(void *)tai_record_at(&d->sites, index);
 }
 
-static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event_kind kind, ta_result result, const tai_handle *h,
-                                      size_t size, int hit)
+static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event *event, ta_event_kind kind, ta_result result,
+                                      size_t size)
 {
-    ta_event event;
-    memset(&event, 0, sizeof event);
-    event.kind = kind;
-    event.result = result;
-    event.size_bytes = size;
-    if (h != NULL) {
-        event.ptr = (void *)h->link.addr;
-        event.capacity_bytes = h->capacity;
-        event.stream = h->stream;
-        event.tag = h->tag;
-    }
-    event.name = d->common.name;
-    event.time_ns = TENSORALLOC_CLOCK_NS();
-    event.hit = hit;
-    d->desc.on_event(d->desc.on_event_user, &event);
+    event->kind = kind;
+    event->result = result;
+    event->size_bytes = size;
+    event->name = d->common.name;
+    event->time_ns = TENSORALLOC_CLOCK_NS();
+    d->desc.on_event(d->desc.on_event_user, event);
+    event->hit = 0;
 }
 
-static void tai_dynamic_event(ta_dynamic *d, ta_event_kind kind, ta_result result, const tai_handle *h, size_t size,
-                              int hit)
+/* What events tell of a tensor: taken while it is claimed, told afterwards. */
+typedef struct tai_news {
+    ta_event event;
+    size_t grown, cut;
+} tai_news;
+
+static void tai_news_take(const ta_dynamic *d, tai_handle *h, tai_news *news)
 {
     if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
-        tai_dynamic_tell(d, kind, result, h, size, hit);
+        memset(news, 0, sizeof *news);
+        news->event.ptr = (void *)h->link.addr;
+        news->event.capacity_bytes = h->capacity;
+        news->event.stream = h->stream;
+        news->event.tag = h->tag;
+        news->grown = h->grown;
+        news->cut = h->cut;
+        h->grown = h->cut = 0;
+    }
+}
+
+/* Outside the gate, with nothing claimed. kind: besides growth and trimming. */
+static void tai_news_tell(ta_dynamic *d, tai_news *news, ta_event_kind kind, ta_result result, size_t size)
+{
+    if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
+        news->event.hit = kind == TA_EVENT_ALLOC && news->grown == 0;
+        if (news->grown != 0) {
+            tai_dynamic_tell(d, &news->event, TA_EVENT_GROW, TA_OK, news->grown);
+        }
+        if (news->cut != 0) {
+            tai_dynamic_tell(d, &news->event, TA_EVENT_TRIM, TA_OK, news->cut);
+        }
+        if (kind != TA_EVENT_TRIM) {
+            tai_dynamic_tell(d, &news->event, kind, result, size);
+        }
     }
 }
 
@@ -9360,9 +9387,8 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
     const ta_backend_vtable *backend = d->common.backend.vtable;
     size_t from = tai_round_up(keep, d->common.info.granularity_bytes);
     size_t bytes = from < h->committed ? h->committed - from : 0;
-    int by_touch = h->accessible != h->committed;
     ta_result result = TA_OK;
-    if (by_touch && !whole) {
+    if (h->by_touch && !whole) {
         result = bytes == 0 ? TA_OK : backend->discard(d->common.backend.self, (void *)(h->link.addr + from), bytes);
     } else if (from < h->accessible) {
         result = backend->decommit(d->common.backend.self, (void *)(h->link.addr + from), h->accessible - from);
@@ -9371,17 +9397,16 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
         return 0;
     }
     tai_gate_enter(&d->common.gate, NULL);
-    h->accessible = by_touch && !whole ? h->accessible : from;
+    h->accessible = h->by_touch && !whole ? h->accessible : from;
+    h->by_touch = h->by_touch && !whole;
     h->committed -= bytes;
+    h->cut += bytes;
     d->common.reserved -= bytes;
     d->common.trim_count += bytes != 0;
     d->common.trimmed_bytes += bytes;
     d->sum.decommitted_bytes += bytes;
     tai_gate_leave(&d->common.gate, NULL);
     tai_budget_refund(d->common.budget, bytes);
-    if (bytes != 0) {
-        tai_dynamic_event(d, TA_EVENT_TRIM, TA_OK, h, bytes, 0);
-    }
     return bytes;
 }
 
@@ -9391,36 +9416,56 @@ static TAI_COLD size_t tai_range_shrink(ta_dynamic *d, tai_handle *h, size_t kee
     return tai_handle_sync(d, h) == TA_OK ? tai_range_cut(d, h, keep, whole) : 0;
 }
 
-/* Gives warm ranges back, the oldest first, until warm_bytes <= keep or want bytes came (addresses: also those with
-   no memory). Returns the bytes. */
-static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want, int addresses)
+/* Gives warm ranges back, the oldest first, until warm_bytes <= keep or want bytes came; addresses: all of them, those
+   without memory too. Returns how many. */
+static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want, int addresses, size_t *bytes)
 {
-    size_t got = 0;
+    size_t count = 0, got = 0;
     for (;;) {
         uint32_t index;
-        size_t bytes;
+        tai_handle *h;
+        tai_news news;
         tai_gate_enter(&d->common.gate, NULL);
-        index = (d->warm_bytes > keep || addresses) && got < want ? d->warm_first : 0;
+        index = addresses || (d->warm_bytes > keep && got < want) ? d->warm_first : 0;
         if (index != 0) {
             tai_warm_remove(d, index);
         }
         tai_gate_leave(&d->common.gate, NULL);
         if (index == 0) {
-            return got;
+            break;
         }
-        bytes = tai_range_shrink(d, tai_handle_at(d, index), 0, 1);
-        got += bytes;
-        if (tai_handle_at(d, index)->accessible != 0) { /* the backend refused */
+        h = tai_handle_at(d, index);
+        got += tai_range_shrink(d, h, 0, 1);
+        tai_news_take(d, h, &news);
+        if (h->accessible != 0) { /* the backend refused */
             tai_gate_enter(&d->common.gate, NULL);
             tai_warm_add(d, index);
             tai_gate_leave(&d->common.gate, NULL);
-            return got;
+            break;
         }
-        tai_span_give(d, tai_handle_at(d, index)->span);
+        tai_span_give(d, h->span);
         tai_gate_enter(&d->common.gate, NULL);
         tai_record_drop(&d->handles, index);
         tai_gate_leave(&d->common.gate, NULL);
+        tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0);
+        count++;
     }
+    if (bytes != NULL) {
+        *bytes += got;
+    }
+    return count;
+}
+
+/* A busy record; warm ranges make room. Outside the gate. */
+static TAI_COLD uint32_t tai_handle_record(ta_dynamic *d)
+{
+    uint32_t index;
+    do {
+        tai_gate_enter(&d->common.gate, NULL);
+        index = tai_record_new(&d->handles);
+        tai_gate_leave(&d->common.gate, NULL);
+    } while (index == 0 && tai_dynamic_cool(d, 0, 0, 1, NULL) != 0);
+    return index;
 }
 
 /* Claims a live tensor with a range that nobody works on; 0: not this one. Inside the gate. */
@@ -9439,12 +9484,14 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
         tai_handle *h = NULL;
         size_t keep = 0;
         int mine = 0;
+        tai_news news;
         tai_gate_enter(&d->common.gate, NULL);
         if (index < d->handles.end) {
             h = tai_handle_at(d, index);
-            keep = headroom ? h->effective : h->held;
-            keep = tai_round_up(keep, d->common.info.granularity_bytes);
-            mine = tai_handle_idle(h) && h->committed > keep;
+            if (tai_handle_idle(h)) {
+                keep = tai_round_up(headroom ? h->effective : h->held, d->common.info.granularity_bytes);
+                mine = h->committed > keep;
+            }
             if (mine) {
                 h->busy = tai_thread_id();
             }
@@ -9463,8 +9510,10 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
                 h->held = h->committed;
                 h->capacity = capacity;
             }
+            tai_news_take(d, h, &news);
             h->busy = 0;
             tai_gate_leave(&d->common.gate, NULL);
+            tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0);
         }
     }
     return got;
@@ -9474,7 +9523,8 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
    headroom of other tensors. Returns the bytes. */
 static TAI_COLD size_t tai_dynamic_give_back(ta_dynamic *d, size_t want, int headroom)
 {
-    size_t got = tai_dynamic_cool(d, 0, want, 0), part = 0;
+    size_t got = 0, part = 0;
+    (void)tai_dynamic_cool(d, 0, want, 0, &got);
     got += got < want ? tai_dynamic_squeeze(d, want - got, headroom) : 0;
     if (got < want && d->common.single_threaded && d->pool != NULL && ta_pool_trim(d->pool, 0, &part) == TA_OK) {
         got += part;
@@ -9503,7 +9553,7 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
 {
     size_t step = d->common.info.granularity_bytes, end, bytes, accessible = h->accessible;
     ta_result result = TA_OK;
-    if (h->accessible == h->committed) { /* each commit is a call: fewer of them, for at most a sixteenth more */
+    if (!h->by_touch) { /* each commit is a call: fewer of them, for at most a sixteenth more */
         while (step < ((size_t)64 << 20) && step * 32 <= want) {
             step *= 2;
         }
@@ -9536,11 +9586,10 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
     tai_gate_enter(&d->common.gate, NULL);
     h->accessible = accessible;
     h->committed = end;
+    h->grown += bytes;
     tai_common_count_reserved(&d->common, bytes);
-    d->common.miss_count++;
     d->sum.committed_bytes += bytes;
     tai_gate_leave(&d->common.gate, NULL);
-    tai_dynamic_event(d, TA_EVENT_GROW, TA_OK, h, bytes, 0);
     return TA_OK;
 }
 
@@ -9593,11 +9642,19 @@ static TAI_COLD size_t tai_handle_held(const ta_dynamic *d, const void *ptr, siz
     return d->upstream.vtable->describe(d->upstream.self, ptr, &info) == TA_OK ? info.capacity_bytes : capacity;
 }
 
-/* Copies the first bytes on the tensor's stream. */
-static TAI_COLD ta_result tai_handle_copy(const ta_dynamic *d, const tai_handle *h, void *dst, const void *src,
-                                          size_t bytes)
+/* Fills a new place on the tensor's stream: a copy of the first keep bytes, then zeros up to size if it asked for
+   them. */
+static TAI_COLD ta_result tai_handle_fill(const ta_dynamic *d, const tai_handle *h, void *dst, size_t keep,
+                                          size_t size)
 {
-    return bytes == 0 ? TA_OK : tai_backend_copy(d->common.backend, dst, src, bytes, h->stream);
+    ta_result result = TA_OK;
+    if (keep != 0) {
+        result = tai_backend_copy(d->common.backend, dst, (const void *)h->link.addr, keep, h->stream);
+    }
+    if (result == TA_OK && size > keep && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
+        result = tai_backend_zero(d->common.backend, (char *)dst + keep, size - keep, h->stream);
+    }
+    return result;
 }
 
 static TAI_COLD void *tai_block_take(ta_dynamic *d, const tai_handle *h, size_t capacity, uint32_t flags,
@@ -9641,26 +9698,30 @@ static TAI_COLD void tai_handle_place(ta_dynamic *d, tai_handle *h, uint32_t ind
     }
 }
 
-/* A block gets this capacity, which has been claimed: in place, or cheaply elsewhere, or with a copy of keep bytes. */
+/* A block gets this capacity, which has been claimed: in place, or cheaply elsewhere, or, if size does not fit into
+   what it has, with a copy of keep bytes. TA_ERROR_WOULD_MOVE: size fits, and it stays as it is. */
 static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uint32_t index, size_t capacity,
-                                               size_t keep)
+                                               size_t keep, size_t size)
 {
     ta_result result = TA_ERROR_WOULD_MOVE;
     void *ptr = (void *)h->link.addr, *moved = NULL;
+    size_t held;
     if (ptr != NULL && capacity != 0) {
         result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity);
-        if (result != TA_OK && (moved = d->upstream.vtable->remap(d->upstream.self, ptr, h->capacity, capacity,
-                                                                  &result)) != NULL) {
-            result = TA_OK;
+        moved = result == TA_OK ? ptr : NULL;
+        if (result != TA_OK && size > h->capacity) {
+            moved = d->upstream.vtable->remap(d->upstream.self, ptr, h->capacity, capacity, &result);
         }
     }
-    moved = moved != NULL ? moved : ptr;
-    if (result != TA_OK && capacity != 0) {
+    if (moved == NULL && (capacity == 0 || (ptr != NULL && size <= h->capacity))) {
+        return TA_ERROR_WOULD_MOVE;
+    }
+    if (moved == NULL) {
         moved = tai_block_take(d, h, capacity, h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET, &result);
         if (moved == NULL) {
             return result;
         }
-        result = tai_handle_copy(d, h, moved, ptr, keep);
+        result = tai_handle_fill(d, h, moved, keep, size);
         if (result != TA_OK) {
             (void)d->upstream.vtable->free(d->upstream.self, moved, capacity, h->alignment, h->stream);
             return result;
@@ -9673,16 +9734,15 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
             tai_gate_leave(&d->common.gate, NULL);
         }
     }
-    {
-        size_t held = moved == NULL ? 0 : tai_handle_held(d, moved, capacity);
-        tai_gate_enter(&d->common.gate, NULL);
-        tai_handle_hold(d, h, held);
-        h->capacity = capacity;
-        if (moved != ptr) {
-            tai_handle_place(d, h, index, (uintptr_t)moved);
-        }
-        tai_gate_leave(&d->common.gate, NULL);
+    held = tai_handle_held(d, moved, capacity);
+    tai_gate_enter(&d->common.gate, NULL);
+    tai_handle_hold(d, h, held);
+    h->capacity = capacity;
+    if (moved != ptr) {
+        tai_handle_place(d, h, index, (uintptr_t)moved);
+        h->all_streams = 0;
     }
+    tai_gate_leave(&d->common.gate, NULL);
     return TA_OK;
 }
 
@@ -9717,7 +9777,7 @@ static TAI_COLD uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t leas
     }
     for (; span == 0; bytes = tai_round_up(bytes / 4, d->span_granule)) {
         span = tai_span_take(d, bytes, alignment, result);
-        if (span == 0 && tai_dynamic_cool(d, 0, TA_UNLIMITED, 1) != 0) {
+        if (span == 0 && tai_dynamic_cool(d, 0, 0, 1, NULL) != 0) {
             span = tai_span_take(d, bytes, alignment, result);
         }
         if (span != 0 || bytes / 4 < least || bytes <= d->span_granule) {
@@ -9727,23 +9787,22 @@ static TAI_COLD uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t leas
     if (span == 0) {
         return 0;
     }
-    tai_gate_enter(&d->common.gate, NULL);
-    index = tai_record_new(&d->handles);
-    tai_gate_leave(&d->common.gate, NULL);
+    index = tai_handle_record(d);
     if (index == 0) {
         tai_span_give(d, span);
         *result = TA_ERROR_RECORDS;
         return 0;
     }
     h = tai_handle_at(d, index);
+    memset((char *)h + sizeof(tai_link), 0, sizeof *h - sizeof(tai_link));
+    h->fresh = 1;
     h->link.addr = d->spans.blocks.at[span].addr;
     h->span = span;
     h->span_bytes = d->spans.blocks.at[span].size;
-    h->committed = h->accessible = 0;
-    h->all_streams = 0;
     if (d->common.backend.vtable->discard != NULL &&
         d->common.backend.vtable->commit(d->common.backend.self, (void *)h->link.addr, h->span_bytes) == TA_OK) {
-        h->accessible = h->span_bytes; /* from now on memory comes by touch */
+        h->accessible = h->span_bytes;
+        h->by_touch = 1;
     }
     return index;
 }
@@ -9755,37 +9814,47 @@ static TAI_COLD void tai_range_give(ta_dynamic *d, uint32_t index)
     tai_warm_add(d, index);
     tai_gate_leave(&d->common.gate, NULL);
     if (d->desc.cached_bytes_max != TA_UNLIMITED) {
-        (void)tai_dynamic_cool(d, d->desc.cached_bytes_max, TA_UNLIMITED, 0);
+        (void)tai_dynamic_cool(d, d->desc.cached_bytes_max, TA_UNLIMITED, 0, NULL);
     }
 }
 
-/* Work on stream may use a range from now on that another stream used before. */
-static TAI_COLD ta_result tai_range_order(ta_dynamic *d, const tai_handle *was, ta_stream stream)
+/* Later work on stream waits for all work on from. */
+static TAI_COLD ta_result tai_dynamic_wait(ta_dynamic *d, ta_stream stream, ta_stream from)
 {
     const ta_backend_vtable *backend = d->common.backend.vtable;
-    uint32_t i = 0, count;
-    ta_result result = TA_OK;
-    if ((d->common.info.caps & TA_CAP_ORDERED) == 0 || (was->stream == stream && !was->all_streams)) {
+    uint64_t ticket = 0;
+    ta_result result;
+    if (from == stream) {
         return TA_OK;
     }
+    result = backend->mark(d->common.backend.self, from, &ticket);
+    if (result == TA_OK) {
+        result = backend->wait(d->common.backend.self, stream, ticket);
+        if (backend->drop != NULL) {
+            backend->drop(d->common.backend.self, ticket);
+        }
+    }
+    return result;
+}
+
+/* Work on stream may use a range from now on that other streams used before. */
+static TAI_COLD ta_result tai_range_order(ta_dynamic *d, const tai_handle *was, ta_stream stream)
+{
+    uint32_t i = 0, count = 0;
+    ta_result result;
+    if ((d->common.info.caps & TA_CAP_ORDERED) == 0 || was->fresh) {
+        return TA_OK;
+    }
+    result = tai_dynamic_wait(d, stream, was->stream);
     do {
-        ta_stream from = was->stream;
-        uint64_t ticket = 0;
+        ta_stream from = stream;
         tai_gate_enter(&d->common.gate, NULL);
-        count = was->all_streams ? d->common.stream_count : 1;
-        if (was->all_streams && i < count) {
+        count = was->all_streams ? d->common.stream_count : 0;
+        if (i < count) {
             from = d->common.streams[i];
         }
         tai_gate_leave(&d->common.gate, NULL);
-        if (from != stream && i < count) {
-            result = backend->mark(d->common.backend.self, from, &ticket);
-            if (result == TA_OK) {
-                result = backend->wait(d->common.backend.self, stream, ticket);
-                if (backend->drop != NULL) {
-                    backend->drop(d->common.backend.self, ticket);
-                }
-            }
-        }
+        result = result == TA_OK && from != was->stream ? tai_dynamic_wait(d, stream, from) : result;
     } while (++i < count && result == TA_OK);
     return result;
 }
@@ -9799,6 +9868,9 @@ static TAI_COLD void tai_range_swap(tai_handle *a, tai_handle *b)
     a->span_bytes = b->span_bytes;
     a->committed = b->committed;
     a->accessible = b->accessible;
+    a->by_touch = b->by_touch;
+    b->by_touch = was.by_touch;
+    b->fresh = was.fresh;
     b->link.addr = was.link.addr;
     b->span = was.span;
     b->span_bytes = was.span_bytes;
@@ -9826,9 +9898,7 @@ static TAI_COLD uint32_t tai_place_new(ta_dynamic *d, const tai_handle *h, size_
         }
         return index;
     }
-    tai_gate_enter(&d->common.gate, NULL);
-    index = tai_record_new(&d->handles);
-    tai_gate_leave(&d->common.gate, NULL);
+    index = tai_handle_record(d);
     *result = TA_ERROR_RECORDS;
     if (index != 0) {
         tai_handle *to = tai_handle_at(d, index);
@@ -9845,9 +9915,18 @@ static TAI_COLD uint32_t tai_place_new(ta_dynamic *d, const tai_handle *h, size_
     return index;
 }
 
+/* A shrink that was put off is forgotten. */
+static TAI_COLD void tai_handle_forget_shrink(ta_dynamic *d, tai_handle *h)
+{
+    if (h->keep != TA_UNLIMITED && d->common.backend.vtable->drop != NULL) {
+        d->common.backend.vtable->drop(d->common.backend.self, h->ticket);
+    }
+    h->keep = TA_UNLIMITED;
+}
+
 /* The tensor outgrows its range for good: another place, with a copy of keep bytes. capacity has been claimed. */
 static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t index, size_t max_bytes,
-                                          size_t capacity, size_t keep)
+                                          size_t capacity, size_t keep, size_t size)
 {
     ta_result result = TA_OK;
     uint32_t other = tai_place_new(d, h, max_bytes, capacity, &result);
@@ -9856,7 +9935,7 @@ static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t
     if (other == 0) {
         return result;
     }
-    result = tai_handle_copy(d, h, (void *)to->link.addr, (const void *)h->link.addr, keep);
+    result = tai_handle_fill(d, h, (void *)to->link.addr, keep, size);
     if (result != TA_OK) {
         if (to->span_bytes != 0) {
             tai_range_give(d, other);
@@ -9876,7 +9955,8 @@ static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t
         tai_record_unlink(&d->handles, index);
     }
     tai_range_swap(h, to);
-    h->all_streams = 0;
+    h->all_streams = h->fresh = 0;
+    h->grown += to->grown;
     if (h->link.state == TAI_LIVE) {
         tai_record_link(&d->handles, index);
     }
@@ -9885,33 +9965,34 @@ static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t
     d->sum.move_count++;
     d->sum.moved_bytes += keep;
     tai_gate_leave(&d->common.gate, NULL);
+    tai_handle_forget_shrink(d, h);
     tai_range_give(d, other);
     return TA_OK;
 }
 
 /* ---- shapes */
 /* A tensor whose shrink was put off until its stream had passed a ticket. */
-static void tai_handle_settle(ta_dynamic *d, tai_handle *h)
+static TAI_COLD void tai_handle_settle(ta_dynamic *d, tai_handle *h)
 {
-    const ta_backend_vtable *backend = d->common.backend.vtable;
-    if (h->keep == TA_UNLIMITED || backend->is_done(d->common.backend.self, h->ticket) == TA_ERROR_NOT_READY) {
-        return;
+    ta_result result = d->common.backend.vtable->is_done(d->common.backend.self, h->ticket);
+    if (result == TA_OK) {
+        (void)tai_range_cut(d, h, h->keep, 0);
     }
-    if (backend->drop != NULL) {
-        backend->drop(d->common.backend.self, h->ticket);
+    if (result != TA_ERROR_NOT_READY) {
+        tai_handle_forget_shrink(d, h);
     }
-    (void)tai_range_cut(d, h, h->keep > h->held ? h->keep : h->held, 0);
-    h->keep = TA_UNLIMITED;
 }
 
 /* The memory above the capacity of a range goes back: at once, or when its stream has passed here. */
 static TAI_COLD void tai_handle_give_surplus(ta_dynamic *d, tai_handle *h)
 {
-    const ta_backend_vtable *backend = d->common.backend.vtable;
     if ((d->common.info.caps & TA_CAP_ORDERED) == 0) {
         (void)tai_range_cut(d, h, h->held, 0);
-    } else if (h->keep == TA_UNLIMITED && !h->all_streams &&
-               backend->mark(d->common.backend.self, h->stream, &h->ticket) == TA_OK) {
+        return;
+    }
+    tai_handle_forget_shrink(d, h); /* work since then may have used what was to go */
+    if (!h->all_streams &&
+        d->common.backend.vtable->mark(d->common.backend.self, h->stream, &h->ticket) == TA_OK) {
         h->keep = h->held;
     }
 }
@@ -9925,7 +10006,7 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
     int attempt;
     for (attempt = 0; attempt < 3; attempt++) {
         size_t capacity = attempt == 0 ? target : size;
-        if (attempt != 0 && result != TA_ERROR_LIMIT && target == size) {
+        if (attempt != 0 && result != TA_ERROR_LIMIT && (target == size || result == TA_ERROR_WOULD_MOVE)) {
             break;
         }
         if (!tai_dynamic_claim(d, old, capacity)) {
@@ -9935,16 +10016,15 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
             }
             continue;
         }
-        result = h->span_bytes == 0            ? tai_handle_set_block(d, h, index, capacity, keep)
-                 : capacity <= h->span_bytes   ? tai_handle_set_range(d, h, capacity)
-                                               : tai_handle_move(d, h, index, max_bytes, capacity, keep);
+        result = h->span_bytes == 0          ? tai_handle_set_block(d, h, index, capacity, keep, size)
+                 : capacity <= h->span_bytes ? tai_handle_set_range(d, h, capacity)
+                                             : tai_handle_move(d, h, index, max_bytes, capacity, keep, size);
         if (result == TA_OK) {
             if (h->span_bytes != 0 && capacity < old) {
                 tai_handle_give_surplus(d, h);
+            } else if (h->held > h->keep) {
+                tai_handle_forget_shrink(d, h);
             }
-            tai_gate_enter(&d->common.gate, NULL);
-            d->sum.allocated_bytes += capacity > old ? capacity - old : 0;
-            tai_gate_leave(&d->common.gate, NULL);
             return TA_OK;
         }
         tai_gate_enter(&d->common.gate, NULL);
@@ -9954,7 +10034,7 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
             break;
         }
     }
-    return result;
+    return result == TA_ERROR_WOULD_MOVE && size <= old ? TA_OK : result; /* it stays as it is */
 }
 
 static void tai_handle_input(const tai_handle *h, const ta_bounds_sizes *sizes, size_t size, ta_strategy_input *in)
@@ -9990,10 +10070,13 @@ static size_t tai_handle_target(const ta_dynamic *d, const tai_handle *h, const 
         }
         target = strategy->required_size(d->desc.strategy.config, state, &in);
     }
-    target = target < size ? size : target;
+    target = target < size ? size : target > most ? most : target;
+    if (target > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        target = size;
+    }
     if (h->span_bytes != 0) {
         target = target > h->span_bytes && size <= h->span_bytes ? h->span_bytes : target;
-        target = target > (size_t)PTRDIFF_MAX ? size : tai_round_up(target, d->common.info.granularity_bytes);
+        target = tai_round_up(target, d->common.info.granularity_bytes);
     }
     return target > most ? most : target;
 }
@@ -10031,20 +10114,46 @@ static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, siz
     }
 }
 
-/* A new size for a claimed or new tensor. */
-static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index, const ta_bounds_sizes *sizes,
-                                   size_t size)
+/* The new part of a tensor that stayed where it is could not be zeroed: its capacity is as before. */
+static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capacity)
 {
-    size_t old = h->capacity, target, from = h->effective;
+    size_t held = tai_round_up(capacity, d->common.info.granularity_bytes);
+    if (h->span_bytes == 0) {
+        if (capacity == 0 || d->upstream.vtable->resize_in_place(d->upstream.self, (void *)h->link.addr, h->capacity,
+                                                                 capacity) != TA_OK) {
+            return;
+        }
+        held = tai_handle_held(d, (const void *)h->link.addr, capacity);
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    d->capacity = d->capacity - h->capacity + capacity;
+    tai_handle_hold(d, h, held);
+    h->capacity = capacity;
+    tai_gate_leave(&d->common.gate, NULL);
+}
+
+/* A new size for a claimed or new tensor; dims become its shape. */
+static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index, const ta_bounds_sizes *sizes,
+                                   size_t size, const int64_t *dims)
+{
+    size_t old = h->capacity, target, from = h->effective, committed = h->committed;
+    uintptr_t addr = h->link.addr;
     int first = h->use_count == 0;
     ta_result result = TA_OK;
-    tai_handle_settle(d, h);
+    if (TAI_UNLIKELY(h->keep != TA_UNLIMITED)) {
+        tai_handle_settle(d, h);
+    }
     target = tai_handle_target(d, h, sizes, size);
     if (target != old || size > old) {
-        result = tai_handle_fit(d, h, index, sizes->max_bytes, target, size);
+        result = tai_common_use_stream(&d->common, h->stream)
+                     ? tai_handle_fit(d, h, index, sizes->max_bytes, target, size)
+                     : TA_ERROR_RECORDS;
     }
-    if (result == TA_OK && size > from && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
-        result = tai_backend_zero(d->common.backend, (void *)(h->link.addr + from), size - from, h->stream);
+    if (result == TA_OK && size > from && h->link.addr == addr && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
+        result = tai_backend_zero(d->common.backend, (void *)(addr + from), size - from, h->stream);
+        if (result != TA_OK) {
+            tai_handle_undo(d, h, old);
+        }
     }
     if (result != TA_OK) {
         return result;
@@ -10056,17 +10165,21 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     if (first) {
         d->common.count.allocation_count++;
         d->common.count.allocated_bytes += size;
+        d->common.miss_count += h->committed > committed;
         d->sum.allocation_count++;
     } else {
         d->common.resize_count++;
         d->common.requested_adjust += (int64_t)size - (int64_t)from;
     }
+    d->sum.allocated_bytes += h->capacity > old ? h->capacity - old : 0;
     tai_dynamic_count_use(d, h, size, old, first);
+    memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
     tai_gate_leave(&d->common.gate, NULL);
     return TA_OK;
 }
 
-static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, const tai_handle *h, size_t size)
+/* With nothing claimed. */
+static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size)
 {
     tai_gate_enter(&d->common.gate, NULL);
     d->sum.failure_count++;
@@ -10075,10 +10188,14 @@ static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, const t
     d->common.failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
     tai_gate_leave(&d->common.gate, NULL);
     TENSORALLOC_LOG(why, d->common.name);
-    if (why == TA_ERROR_LIMIT) {
-        tai_dynamic_event(d, TA_EVENT_LIMIT, TA_OK, h, size, 0);
+    if (d->desc.on_event != NULL) {
+        tai_news news;
+        memset(&news, 0, sizeof news);
+        if (why == TA_ERROR_LIMIT) {
+            tai_news_tell(d, &news, TA_EVENT_LIMIT, TA_OK, size);
+        }
+        tai_news_tell(d, &news, TA_EVENT_FAILURE, why, size);
     }
-    tai_dynamic_event(d, TA_EVENT_FAILURE, why, h, size, 0);
     return why;
 }
 
@@ -10151,6 +10268,9 @@ static TAI_COLD uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, ta_resu
         tai_gate_enter(&d->common.gate, NULL);
         index = number != 0 ? tai_record_find(&d->sites, number) : 0;
         busy = index != 0 ? tai_site_at(d, index)->busy : 0;
+        if (index == 0 && d->sites.count >= d->desc.handle_count_max) {
+            number = 0; /* no room to remember it: this handle learns alone */
+        }
         if (index == 0 && (index = tai_record_new(&d->sites)) != 0) {
             memset(tai_site_at(d, index)->state, 0, sizeof tai_site_at(d, index)->state);
             tai_site_at(d, index)->link.addr = number;
@@ -10202,9 +10322,7 @@ static TAI_COLD uint32_t tai_handle_new(ta_dynamic *d, size_t span_bytes, size_t
             return 0;
         }
     } else {
-        tai_gate_enter(&d->common.gate, NULL);
-        index = tai_record_new(&d->handles);
-        tai_gate_leave(&d->common.gate, NULL);
+        index = tai_handle_record(d);
         *result = TA_ERROR_RECORDS;
         if (index == 0) {
             return 0;
@@ -10216,6 +10334,7 @@ static TAI_COLD uint32_t tai_handle_new(ta_dynamic *d, size_t span_bytes, size_t
     h->span_bytes = place.span_bytes;
     h->committed = place.committed;
     h->accessible = place.accessible;
+    h->by_touch = place.by_touch;
     h->keep = TA_UNLIMITED;
     h->stream = stream;
     h->alignment = alignment;
@@ -10233,6 +10352,7 @@ static TAI_COLD void tai_handle_drop(ta_dynamic *d, uint32_t index)
     d->capacity -= h->capacity;
     tai_handle_hold(d, h, 0);
     tai_gate_leave(&d->common.gate, NULL);
+    tai_handle_forget_shrink(d, h);
     if (h->span_bytes != 0) {
         tai_range_give(d, index);
         return;
@@ -10295,14 +10415,17 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
 {
     ta_bounds_sizes sizes;
     int64_t dims[TA_RANK_MAX];
-    size_t size = 0, alignment, committed, span;
+    size_t size = 0, alignment, span;
     uint32_t index = 0, site = 0;
     tai_handle *h;
+    tai_news news;
     ta_result result = tai_dynamic_usable(d);
+    if (out != NULL) {
+        memset(out, 0, sizeof *out);
+    }
     if (out == NULL || request == NULL) {
         return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    memset(out, 0, sizeof *out);
     result = result == TA_OK ? tai_dynamic_plan(d, request, &sizes, dims, &size) : result;
     if (result != TA_OK) {
         return result;
@@ -10318,24 +10441,23 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
         result = TA_ERROR_RECORDS;
     }
     if (index == 0) {
-        return tai_dynamic_fail(d, result, NULL, size);
+        return tai_dynamic_fail(d, result, size);
     }
     h = tai_handle_at(d, index);
     h->bounds = *request->bounds;
     h->rank = h->bounds.rank;
-    memcpy(h->dims, dims, sizeof dims);
     h->tag = request->tag;
     h->flags = request->flags;
     h->start = size;
     h->site = site;
-    committed = h->committed;
-    result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size) : result;
+    result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size, dims) : result;
     if (result != TA_OK) {
         tai_handle_drop(d, index);
-        return tai_dynamic_fail(d, result, NULL, size);
+        return tai_dynamic_fail(d, result, size);
     }
+    tai_news_take(d, h, &news);
     tai_handle_publish(d, index, out);
-    tai_dynamic_event(d, TA_EVENT_ALLOC, TA_OK, h, size, h->committed == committed);
+    tai_news_tell(d, &news, TA_EVENT_ALLOC, TA_OK, size);
     return TA_OK;
 }
 
@@ -10366,6 +10488,7 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
     ta_bounds_sizes sizes;
     size_t size = 0;
     tai_handle *h = NULL;
+    tai_news news;
     ta_result result = tai_dynamic_usable(d);
     if (result == TA_OK) {
         result = tai_handle_claim(d, handle, &h);
@@ -10374,16 +10497,19 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
         return result;
     }
     result = h->flat ? TA_ERROR_UNSUPPORTED : tai_handle_measure(d, h, dims, rank, &sizes, &size);
-    if (result == TA_OK) {
-        result = tai_handle_resize(d, h, handle.index, &sizes, size);
-        if (result == TA_OK) {
-            memcpy(h->dims, dims, (size_t)rank * sizeof *dims);
-            tai_dynamic_event(d, TA_EVENT_RESIZE, TA_OK, h, size, 0);
-        } else {
-            (void)tai_dynamic_fail(d, result, h, size);
-        }
+    if (result != TA_OK) {
+        tai_handle_release(d, h);
+        return result;
     }
+    result = tai_handle_resize(d, h, handle.index, &sizes, size, dims);
+    tai_news_take(d, h, &news);
     tai_handle_release(d, h);
+    if (result == TA_OK) {
+        tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
+    } else {
+        tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0); /* what came before it failed */
+        (void)tai_dynamic_fail(d, result, size);
+    }
     return result;
 }
 
@@ -10406,12 +10532,13 @@ TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, co
     return result;
 }
 
-/* Frees a claimed tensor. */
+/* Frees a claimed tensor. On failure it is still claimed. */
 static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t index)
 {
-    const ta_backend_vtable *backend = d->common.backend.vtable;
     ta_bounds_sizes sizes;
     ta_result result = TA_OK;
+    tai_news news;
+    size_t size = h->effective;
     int in_range = h->span_bytes != 0;
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && ta_shape_bounds_get_sizes(&h->bounds, &sizes) == TA_OK) {
         tai_handle_observe(d, h, &sizes, h->effective);
@@ -10422,10 +10549,8 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
             return result;
         }
     }
-    tai_dynamic_event(d, TA_EVENT_FREE, TA_OK, h, h->effective, 0);
-    if (h->keep != TA_UNLIMITED && backend->drop != NULL) {
-        backend->drop(d->common.backend.self, h->ticket);
-    }
+    tai_handle_forget_shrink(d, h);
+    tai_news_take(d, h, &news);
     tai_gate_enter(&d->common.gate, NULL);
     d->common.count.deallocation_count++;
     d->common.count.freed_bytes += h->effective;
@@ -10447,6 +10572,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     if (in_range) {
         tai_range_give(d, index);
     }
+    tai_news_tell(d, &news, TA_EVENT_FREE, TA_OK, size);
     return TA_OK;
 }
 
@@ -10546,6 +10672,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_record_use(ta_dynamic *d, ta_handl
         } else if (h->span_bytes == 0 && h->link.addr != 0 && d->pool != NULL) {
             result = ta_pool_record_use(d->pool, (void *)h->link.addr, stream);
         } else {
+            tai_handle_forget_shrink(d, h);
             h->all_streams = 1;
         }
     }
@@ -10648,10 +10775,11 @@ static TAI_COLD uint32_t tai_dynamic_find(const ta_dynamic *d, const void *ptr, 
         *result = TA_ERROR_FOREIGN;
         for (i = 1; i < d->handles.end && *result != TA_ERROR_INTERIOR; i++) {
             const tai_handle *h = tai_handle_at(d, i);
-            size_t bytes = h->span_bytes != 0 ? h->span_bytes : h->capacity;
-            if (h->link.state == TAI_LIVE && (uintptr_t)ptr - h->link.addr < bytes) {
+            if (h->link.state == TAI_LIVE &&
+                (uintptr_t)ptr - h->link.addr < (h->span_bytes != 0 ? h->span_bytes : h->capacity)) {
                 *result = TA_ERROR_INTERIOR;
-            } else if (h->link.state != TAI_LIVE && h->link.addr == (uintptr_t)ptr) {
+            } else if ((h->link.state == TAI_CACHED || h->link.state == TAI_VACANT) &&
+                       h->link.addr == (uintptr_t)ptr) {
                 *result = TA_ERROR_STALE;
             }
         }
@@ -10685,6 +10813,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     tai_handle *h;
     void *ptr = NULL;
     ta_handle handle;
+    tai_news news;
     ta_result why = tai_dynamic_usable(d);
     if (why == TA_OK) {
         why = tai_common_plan(&d->common, request, &alignment);
@@ -10709,7 +10838,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
         }
     }
     if (index == 0) {
-        return tai_fail_null(tai_dynamic_fail(d, why, NULL, request->size_bytes), result);
+        return tai_fail_null(tai_dynamic_fail(d, why, request->size_bytes), result);
     }
     held = tai_handle_held(d, ptr, request->size_bytes);
     h = tai_handle_at(d, index);
@@ -10725,8 +10854,9 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     d->sum.allocated_bytes += request->size_bytes;
     tai_dynamic_count_use(d, h, request->size_bytes, 0, 1);
     tai_gate_leave(&d->common.gate, NULL);
+    tai_news_take(d, h, &news);
     tai_handle_publish(d, index, &handle);
-    tai_dynamic_event(d, TA_EVENT_ALLOC, TA_OK, h, request->size_bytes, 0);
+    tai_news_tell(d, &news, TA_EVENT_ALLOC, TA_OK, request->size_bytes);
     if (result != NULL) {
         *result = TA_OK;
     }
@@ -10849,10 +10979,10 @@ static TAI_COLD ta_result tai_dynamic_v_trim(void *self, size_t keep_bytes, size
     cached = d->common.reserved + d->block_bytes - d->common.in_use;
     tai_gate_leave(&d->common.gate, NULL);
     if (cached > keep_bytes) {
-        part = tai_dynamic_cool(d, 0, cached - keep_bytes, keep_bytes == 0);
+        (void)tai_dynamic_cool(d, 0, cached - keep_bytes, keep_bytes == 0, &part);
         part += part < cached - keep_bytes ? tai_dynamic_squeeze(d, cached - keep_bytes - part, 0) : 0;
     } else if (keep_bytes == 0) {
-        (void)tai_dynamic_cool(d, 0, 1, 1); /* addresses */
+        (void)tai_dynamic_cool(d, 0, 0, 1, &part); /* addresses */
     }
     if (out_released_bytes != NULL) {
         *out_released_bytes = released + part;
@@ -10868,11 +10998,11 @@ static TAI_COLD ta_result tai_dynamic_v_empty_cache(void *self)
 static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
 {
     ta_dynamic *d = (ta_dynamic *)self;
-    size_t got;
+    size_t got = 0;
     if (d->common.single_threaded || tai_common_usable(&d->common) != TA_OK) {
         return 0;
     }
-    got = tai_dynamic_cool(d, 0, want_bytes, 0);
+    (void)tai_dynamic_cool(d, 0, want_bytes, 0, &got);
     got += got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, 0) : 0;
     return got + (got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, 1) : 0);
 }
@@ -10917,8 +11047,12 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
         }
     }
     out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
+    out->miss_recommit_count = out->miss_recommit_count < out->allocation_count ? out->miss_recommit_count
+                                                                               : out->allocation_count;
+    out->hit_count = out->allocation_count - out->miss_recommit_count; /* a pool of ours counts moves as well */
+    out->miss_grow_count = out->miss_grow_count < out->hit_count ? out->miss_grow_count : out->hit_count;
+    out->hit_count -= out->miss_grow_count;
     out->miss_count = out->miss_grow_count + out->miss_recommit_count;
-    out->hit_count = out->allocation_count > out->miss_count ? out->allocation_count - out->miss_count : 0;
     return result;
 }
 
@@ -10942,9 +11076,12 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
     }
     (void)tai_common_sync_all(&d->common);
     for (i = 1; i < d->handles.end; i++) {
-        const tai_handle *h = tai_handle_at(d, i);
-        if (h->link.state == TAI_LIVE && h->span_bytes == 0 && h->link.addr != 0 && d->pool == NULL) {
-            (void)tai_block_give(d, h);
+        tai_handle *h = tai_handle_at(d, i);
+        if (h->link.state == TAI_LIVE) {
+            tai_handle_forget_shrink(d, h);
+            if (h->span_bytes == 0 && h->link.addr != 0 && d->pool == NULL) {
+                (void)tai_block_give(d, h);
+            }
         }
     }
     tai_budget_leave(d->common.budget, &d->common.member);
@@ -11140,8 +11277,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
     }
     tai_dynamic_resolve(d, desc);
     result = tai_dynamic_open_upstream(d);
-    if (result == TA_OK && (!tai_records_init(&d->handles, sizeof(tai_handle), d->desc.handle_count_max) ||
-                            !tai_records_init(&d->sites, sizeof(tai_site), d->desc.handle_count_max))) {
+    if (result == TA_OK && (!tai_records_init(&d->handles, sizeof(tai_handle), d->desc.handle_count_max + 2) ||
+                            !tai_records_init(&d->sites, sizeof(tai_site), 2 * d->desc.handle_count_max + 2))) {
         tai_records_free(&d->handles);
         result = TA_ERROR_RECORDS;
     }
