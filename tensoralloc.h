@@ -965,7 +965,7 @@ typedef struct ta_handle_info {
     size_t effective_bytes;      /* of the current shape: these are yours, and what a resize preserves */
     size_t capacity_bytes;       /* usable without a change of capacity; never above the declared maximum */
     size_t in_place_bytes;       /* grows to this without moving, if memory is to be had */
-    double utilization;          /* effective / capacity; 1 for empty tensors */
+    double utilization;          /* effective / capacity; 1 without capacity */
     int rank;
     int in_range;                /* has addresses of its own */
     int64_t dims[TA_RANK_MAX];   /* current shape */
