@@ -13,8 +13,8 @@
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:STATS]        counters, buckets, reports
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS] [TA:HEAP]
-     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:DYNAMIC-IMPL]
-     [TA:REPORT]
+     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:PREDICT]
+     [TA:DYNAMIC-IMPL] [TA:REPORT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -856,6 +856,7 @@ typedef struct ta_strategy_input {
     size_t capacity_bytes; /* what the handle has; 0 when it is made */
     size_t start_bytes;    /* effective size when the handle was made */
     size_t min_bytes, expected_bytes, max_bytes; /* of the bounds; max TA_UNLIMITED: unbounded */
+    uint64_t use_count;    /* of the handle so far: 1 when it was made, 1 for each resize; not the one asked about */
     int in_range;          /* growth moves nothing and costs no more than the pages: an address range */
     int growing;           /* the handle was declared with TA_DYNAMIC_GROWING */
 } ta_strategy_input;
@@ -874,7 +875,8 @@ typedef struct ta_strategy_vtable {
     size_t (*required_size)(const void *config, void *state, const ta_strategy_input *in);
     /* Nonzero: change the capacity although the size fits into it. NULL: never. */
     int (*should_resize)(const void *config, void *state, const ta_strategy_input *in);
-    /* in->size_bytes was used: after each resize, ta_dynamic_observe and, for growing handles, free. NULL: nothing. */
+    /* in->size_bytes was used: after each resize and ta_dynamic_observe; of growing handles instead when they are
+       freed (and after ta_dynamic_observe). NULL: nothing. */
     void (*observe)(const void *config, void *state, const ta_strategy_input *in);
 } ta_strategy_vtable;
 
@@ -887,9 +889,10 @@ typedef struct ta_strategy {
 /* Settings of the predictive strategy; zero: the defaults. They say how many bytes held idle for one use a change of
    capacity is worth. */
 typedef struct ta_predictive_config {
-    uint32_t block_price;   /* of a block, in means of the sizes seen; 0: 5 */
+    uint32_t block_price;   /* of a block, in means of the sizes seen; 0: about 4, more (to 7.5) while more than
+                               one use in ten changes the capacity */
     uint32_t growing_price; /* of a growing block, in means of its sizes; 0: 16 */
-    uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: 8 */
+    uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: about 7 */
 } ta_predictive_config;
 
 /* Settings of the specification's strategy; zero: its defaults. */
@@ -9104,6 +9107,773 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
 }
 
 /*---------------------------------------------------------------------------------------------------------
+  [TA:PREDICT] bounds of shapes, and the strategies: how much capacity a tensor gets.
+  The predictive one keeps a histogram of sizes on a logarithmic scale; old observations fade. One histogram answers
+  three questions: which capacity is cheapest for a block, how much of a range is worth keeping, and how far a growing
+  block should grow next, having come this far.
+  Uses: MATH, TENSOR-IMPL.
+  Invariants: pure: no memory but the state, no clock, no lock. Integers only (factors of settings are taken apart
+  exactly): the same decisions on every machine. A capacity is never below the need and never above the declared
+  maximum. weight_total is the sum of the weights; tops[i] < 2^shift.
+  -------------------------------------------------------------------------------------------------------*/
+
+static int64_t tai_bounds_max(const ta_shape_bounds *bounds, int i)
+{
+    return bounds->symbols[i] != NULL ? bounds->symbols[i]->max : bounds->max[i];
+}
+
+static int64_t tai_bounds_expected(const ta_shape_bounds *bounds, int i)
+{
+    return bounds->symbols[i] != NULL ? bounds->symbols[i]->expected : bounds->expected[i];
+}
+
+static int64_t tai_bounds_min(const ta_shape_bounds *bounds, int i)
+{
+    return bounds->symbols[i] != NULL ? bounds->symbols[i]->min : bounds->min[i];
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_symbol_set(ta_symbol *symbol, int64_t min, int64_t expected, int64_t max)
+{
+    if (symbol == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (min < 0 || min > expected || (expected > max && max != TA_DIM_UNBOUNDED)) {
+        return TA_ERROR_BOUNDS;
+    }
+    symbol->min = min;
+    symbol->expected = expected;
+    symbol->max = max;
+    return TA_OK;
+}
+
+/* All of get_sizes but the sizes. *unbounded: some maximum is. */
+static ta_result tai_bounds_check(const ta_shape_bounds *bounds, int *unbounded)
+{
+    ta_result result = TA_OK;
+    int i;
+    *unbounded = 0;
+    if (bounds == NULL || bounds->rank < 0 || bounds->rank > TA_RANK_MAX || ta_dtype_size(bounds->dtype) == 0) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    for (i = 0; i < bounds->rank; i++) {
+        int64_t min = tai_bounds_min(bounds, i), expected = tai_bounds_expected(bounds, i);
+        int64_t max = tai_bounds_max(bounds, i);
+        if (min < 0 || expected < 0 || (max < 0 && max != TA_DIM_UNBOUNDED)) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        *unbounded |= max == TA_DIM_UNBOUNDED;
+        if (min > expected || (max != TA_DIM_UNBOUNDED && (expected > max || max == 0))) {
+            result = TA_ERROR_BOUNDS;
+        }
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_shape_bounds_get_sizes(const ta_shape_bounds *bounds, ta_bounds_sizes *out)
+{
+    int64_t dims[3][TA_RANK_MAX];
+    ta_bounds_sizes sizes;
+    int i, unbounded;
+    ta_result result = tai_bounds_check(bounds, &unbounded);
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    for (i = 0; i < bounds->rank; i++) {
+        dims[0][i] = tai_bounds_min(bounds, i);
+        dims[1][i] = tai_bounds_expected(bounds, i);
+        dims[2][i] = tai_bounds_max(bounds, i);
+    }
+    sizes.max_elements = INT64_MAX;
+    sizes.max_bytes = TA_UNLIMITED;
+    result = ta_shape_bytes(dims[0], bounds->rank, bounds->dtype, &sizes.min_bytes);
+    if (result == TA_OK) {
+        result = ta_shape_bytes(dims[1], bounds->rank, bounds->dtype, &sizes.expected_bytes);
+    }
+    if (result == TA_OK && !unbounded) {
+        result = ta_shape_bytes(dims[2], bounds->rank, bounds->dtype, &sizes.max_bytes);
+        sizes.max_elements = (int64_t)(sizes.max_bytes / ta_dtype_size(bounds->dtype));
+    }
+    if (result == TA_OK) {
+        sizes.min_elements = (int64_t)(sizes.min_bytes / ta_dtype_size(bounds->dtype));
+        sizes.expected_elements = (int64_t)(sizes.expected_bytes / ta_dtype_size(bounds->dtype));
+        *out = sizes;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_shape_bounds_init(ta_shape_bounds *out, ta_dtype dtype, int rank,
+                                                        const int64_t *min, const int64_t *expected,
+                                                        const int64_t *max)
+{
+    ta_shape_bounds bounds;
+    ta_bounds_sizes sizes;
+    ta_result result;
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    if (rank < 0 || rank > TA_RANK_MAX || (rank != 0 && (min == NULL || expected == NULL || max == NULL))) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(&bounds, 0, sizeof bounds);
+    bounds.dtype = dtype;
+    bounds.rank = rank;
+    if (rank != 0) {
+        memcpy(bounds.min, min, (size_t)rank * sizeof *min);
+        memcpy(bounds.expected, expected, (size_t)rank * sizeof *expected);
+        memcpy(bounds.max, max, (size_t)rank * sizeof *max);
+    }
+    result = ta_shape_bounds_get_sizes(&bounds, &sizes);
+    if (result == TA_OK) {
+        *out = bounds;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_shape_bounds_contains(const ta_shape_bounds *bounds, const int64_t *dims, int rank)
+{
+    ta_bounds_sizes sizes;
+    ta_result result = ta_shape_bounds_get_sizes(bounds, &sizes);
+    int i;
+    if (result != TA_OK) {
+        return result;
+    }
+    if (dims == NULL && rank > 0) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (rank != bounds->rank) {
+        return TA_ERROR_SHAPE;
+    }
+    for (i = 0; i < rank; i++) {
+        int64_t max = tai_bounds_max(bounds, i);
+        if (dims[i] < 0) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        if (dims[i] < tai_bounds_min(bounds, i) || (max != TA_DIM_UNBOUNDED && dims[i] > max)) {
+            result = TA_ERROR_SHAPE;
+        }
+    }
+    return result;
+}
+
+/* The capacity that a strategy wants, held to what is allowed. */
+static size_t tai_strategy_clamp(const ta_strategy_input *in, uint64_t bytes)
+{
+    if (bytes > in->max_bytes) {
+        bytes = in->max_bytes;
+    }
+    return bytes > in->size_bytes ? (size_t)bytes : in->size_bytes;
+}
+
+/* The histogram.
+
+      size                base                               base + (bins << shift)
+      1024 positions   ---|----|----|----|----|----|----|----|---
+      per doubling         w0   w1   w2  ...                   weight: 16 for each observation in the bin; all are
+                             t0    t1                          halved whenever together they pass a limit
+                                                               top: where in the bin its largest observation lies
+   shift 5: 32 bins to a doubling; shift 8: 4 to a doubling, 8 doublings in all. Bins get wider when sizes spread and
+   narrower when they come together. What lies below 8 doublings under the largest is counted in bin 0.
+
+   Valid for sizes: weights, tops, target, mean (blocks), change_rate (blocks). For growth (of growing blocks: what they
+   had when freed less what they had when made): weights, tops, next, mean, step. */
+enum {
+    TAI_PREDICT_BINS = 32,
+    TAI_PREDICT_WEIGHT = 16,
+    TAI_PREDICT_WEIGHT_EXPECTED = 32,  /* what the expected size of the bounds counts, at first */
+    TAI_PREDICT_WEIGHT_MAX = 8,        /* and the maximum */
+    TAI_PREDICT_TOTAL = 4096,          /* sizes: the last 128 to 256 count most */
+    TAI_PREDICT_TOTAL_GROWING = 14336,
+    TAI_PREDICT_SHIFT_MIN = 5,
+    TAI_PREDICT_SHIFT_MAX = 8,
+    TAI_PREDICT_LAZY = 32,             /* observations until a plan is made anew */
+    TAI_PREDICT_UNKNOWN = 255,         /* the plan is for other bins */
+    TAI_PREDICT_MEAN_USES = 512,
+    TAI_RATE_ONE_BITS = 24,
+    TAI_RATE_USES_BITS = 10,           /* the rate is that of the last 1024 uses or so */
+    TAI_RATE_LOW = 1761607,            /* 105 and 140 changes in 1000 uses; between them the price of one rises */
+    TAI_RATE_HIGH = 2348810,
+    TAI_PRICE_LOW = 60,                /* in sixteenths of the mean size */
+    TAI_PRICE_HIGH = 120,
+    TAI_RANGE_USES = 110               /* in sixteenths */
+};
+
+typedef struct tai_predictor {
+    uint64_t target_bytes;  /* the cheapest capacity of a block */
+    uint64_t mean_bytes;    /* of sizes; growing: at the end */
+    uint64_t step_bytes;    /* growth per use */
+    uint32_t weight_total;
+    uint32_t change_rate;   /* changes of capacity per 2^24 uses */
+    uint16_t count;         /* observations, at most TAI_PREDICT_MEAN_USES */
+    uint16_t base;          /* position of bin 0, a multiple of 2^shift */
+    uint8_t shift;
+    uint8_t unplanned;      /* observations that target_bytes or next do not know yet; or TAI_PREDICT_UNKNOWN */
+    uint8_t growing;        /* what the state is used for; another use begins anew */
+    uint8_t tops[TAI_PREDICT_BINS];
+    uint8_t next[TAI_PREDICT_BINS + 1]; /* when bin i - 1 is outgrown (0: when made): grow to the top of this bin */
+    uint16_t weights[TAI_PREDICT_BINS];
+} tai_predictor;
+
+/* Position of a size on the scale, rounded up: tai_position_size of it is at least size. */
+static uint32_t tai_size_position(uint64_t size)
+{
+    uint32_t bit;
+    if (size - 1 >= (uint64_t)1 << 62) {
+        size = size == 0 ? 1 : (uint64_t)1 << 62;
+    }
+    bit = tai_high_bit(size);
+    if (bit <= 10) {
+        return bit * 1024 + (uint32_t)(size << (10 - bit)) - 1024;
+    }
+    return bit * 1024 + (uint32_t)((size + ((uint64_t)1 << (bit - 10)) - 1) >> (bit - 10)) - 1024;
+}
+
+static uint64_t tai_position_size(uint32_t position)
+{
+    uint32_t bit = position >> 10;
+    uint64_t mantissa = 1024 + (position & 1023);
+    return bit >= 10 ? mantissa << (bit - 10) : (mantissa + (1u << (10 - bit)) - 1) >> (10 - bit);
+}
+
+static uint32_t tai_bin_top(const tai_predictor *p, uint32_t i)
+{
+    return p->base + (i << p->shift) + p->tops[i];
+}
+
+static uint64_t tai_bin_size(const tai_predictor *p, uint32_t i)
+{
+    return tai_position_size(tai_bin_top(p, i));
+}
+
+/* Lays the bins anew so that position and all that have weight are inside, as narrow as that goes from shift on. */
+static TAI_COLD void tai_predictor_fit(tai_predictor *p, uint32_t position, uint32_t shift)
+{
+    uint32_t tops[TAI_PREDICT_BINS];
+    uint16_t weights[TAI_PREDICT_BINS];
+    uint32_t i, low = position, high = position, base, spare;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        tops[i] = tai_bin_top(p, i);
+        weights[i] = p->weights[i];
+        if (weights[i] != 0) {
+            low = tops[i] < low ? tops[i] : low;
+            high = tops[i] > high ? tops[i] : high;
+        }
+    }
+    while (shift < TAI_PREDICT_SHIFT_MAX && (high >> shift) - (low >> shift) >= TAI_PREDICT_BINS) {
+        shift++;
+    }
+    spare = (high >> shift) - (low >> shift);
+    spare = spare < TAI_PREDICT_BINS ? (TAI_PREDICT_BINS - 1 - spare) / 2 : 0;
+    base = (high >> shift) + spare;
+    base = base < TAI_PREDICT_BINS ? 0 : (base - (TAI_PREDICT_BINS - 1)) << shift;
+    memset(p->weights, 0, sizeof p->weights);
+    memset(p->tops, 0, sizeof p->tops);
+    p->base = (uint16_t)base;
+    p->shift = (uint8_t)shift;
+    p->unplanned = TAI_PREDICT_UNKNOWN;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) { /* tops rise with i: the last one in a bin is its largest */
+        uint32_t top = tops[i] < base ? base : tops[i];
+        uint32_t k = (top - base) >> shift;
+        if (weights[i] != 0) {
+            p->weights[k] = (uint16_t)(p->weights[k] + weights[i]);
+            p->tops[k] = (uint8_t)(top - base - (k << shift));
+        }
+    }
+}
+
+/* Halves all weights. Bins get narrower when what is left lies close together. */
+static TAI_COLD void tai_predictor_fade(tai_predictor *p)
+{
+    uint32_t i, low = TAI_PREDICT_BINS, high = 0;
+    p->weight_total = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        p->weights[i] = (uint16_t)(p->weights[i] >> 1);
+        p->weight_total += p->weights[i];
+        if (p->weights[i] != 0) {
+            low = low < i ? low : i;
+            high = i;
+        }
+    }
+    if (high - low < TAI_PREDICT_BINS / 4 && p->shift > TAI_PREDICT_SHIFT_MIN) {
+        tai_predictor_fit(p, tai_bin_top(p, high), p->shift - 1u);
+    }
+}
+
+static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
+{
+    uint32_t position = tai_size_position(size), i, top;
+    if (p->weight_total == 0 || position - p->base >= (uint32_t)TAI_PREDICT_BINS << p->shift) {
+        tai_predictor_fit(p, position, p->weight_total == 0 ? (uint32_t)TAI_PREDICT_SHIFT_MIN : p->shift);
+        position = position < p->base ? p->base : position;
+    }
+    i = (position - p->base) >> p->shift;
+    top = (position - p->base) & ((1u << p->shift) - 1);
+    if (p->weights[i] == 0 || top > p->tops[i]) {
+        p->tops[i] = (uint8_t)top;
+    }
+    p->weights[i] = (uint16_t)(p->weights[i] + weight);
+    p->weight_total += weight;
+    p->unplanned = (uint8_t)(p->unplanned + (p->unplanned < TAI_PREDICT_UNKNOWN));
+    if (p->weight_total > (p->growing ? (uint32_t)TAI_PREDICT_TOTAL_GROWING : (uint32_t)TAI_PREDICT_TOTAL)) {
+        tai_predictor_fade(p);
+    }
+}
+
+/* A mean that follows; count includes size. */
+static uint64_t tai_mean_toward(uint64_t mean, uint64_t size, uint32_t count)
+{
+    return size > mean ? mean + (size - mean) / count : mean - (mean - size) / count;
+}
+
+/* A new state. What the bounds say counts as a few sizes, so that the first decisions are sensible ones; of growth they
+   say too little. */
+static TAI_COLD void tai_predictor_begin(tai_predictor *p, const ta_strategy_input *in)
+{
+    memset(p, 0, sizeof *p);
+    p->growing = (uint8_t)(in->growing != 0);
+    p->change_rate = (TAI_RATE_LOW + TAI_RATE_HIGH) / 2;
+    if (!in->growing && in->expected_bytes != 0) {
+        tai_predictor_add(p, in->expected_bytes, TAI_PREDICT_WEIGHT_EXPECTED);
+        if (in->max_bytes / 64 < in->expected_bytes) { /* else it is a mere precaution */
+            tai_predictor_add(p, in->max_bytes, TAI_PREDICT_WEIGHT_MAX);
+        }
+    }
+}
+
+static tai_predictor *tai_predictor_of(void *state, const ta_strategy_input *in)
+{
+    tai_predictor *p = (tai_predictor *)state;
+    if (p->weight_total == 0 || (p->growing != 0) != (in->growing != 0)) {
+        tai_predictor_begin(p, in);
+    }
+    return p;
+}
+
+/* Whether to plan anew. */
+static int tai_predictor_is_due(const tai_predictor *p)
+{
+    return p->unplanned >= TAI_PREDICT_LAZY || (p->unplanned != 0 && p->count < 64);
+}
+
+static uint32_t tai_setting(uint32_t value)
+{
+    return value > 4096 ? 4096 : value;
+}
+
+/* What a change of a block's capacity is worth, in sixteenths of the mean size held idle for one use. */
+static uint32_t tai_predictor_price(const tai_predictor *p, const ta_predictive_config *c)
+{
+    uint32_t rate = p->change_rate;
+    if (c != NULL && c->block_price != 0) {
+        return 16 * tai_setting(c->block_price);
+    }
+    rate = rate < TAI_RATE_LOW ? TAI_RATE_LOW : rate > TAI_RATE_HIGH ? TAI_RATE_HIGH : rate;
+    return TAI_PRICE_LOW + (TAI_PRICE_HIGH - TAI_PRICE_LOW) * (rate - TAI_RATE_LOW) / (TAI_RATE_HIGH - TAI_RATE_LOW);
+}
+
+/* Shift that leaves at most 29 bits of size, so that products with weights and prices fit. */
+static uint32_t tai_scale(uint64_t size)
+{
+    uint32_t bit = tai_high_bit(size | 1);
+    return bit > 28 ? bit - 28 : 0;
+}
+
+/* Block: the target is the bin top c with the least E[(c - x)+] + 2 price P(x > c): a size that does not fit costs a
+   change to grow and one to shrink again. */
+static TAI_COLD void tai_predictor_plan_block(tai_predictor *p, uint64_t price)
+{
+    uint64_t sizes[TAI_PREDICT_BINS], sum = 0, below = 0, best = UINT64_MAX;
+    uint32_t i, high = 0, weight = 0, scale;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        sizes[i] = tai_bin_size(p, i);
+        high = p->weights[i] == 0 ? high : i;
+    }
+    scale = tai_scale(sizes[high]);
+    for (i = 0; i <= high; i++) {
+        sum += p->weights[i] * (sizes[i] >> scale);
+    }
+    sum /= p->weight_total;
+    p->mean_bytes = sum << scale;
+    price = price * sum / 8;
+    for (i = 0; i <= high; i++) {
+        uint64_t size = sizes[i] >> scale, cost;
+        weight += p->weights[i];
+        below += p->weights[i] * size;
+        cost = size * weight - below + price * (p->weight_total - weight);
+        if (p->weights[i] != 0 && cost < best) {
+            best = cost;
+            p->target_bytes = sizes[i];
+        }
+    }
+    p->unplanned = 0;
+}
+
+/* Block: whether to shrink to target: what is then held idle, against what is held idle now. */
+static int tai_predictor_block_shrinks(const tai_predictor *p, uint64_t capacity, uint64_t target, uint64_t price)
+{
+    uint64_t saved = 0;
+    uint32_t i, within = 0, within_target = 0, scale = tai_scale(capacity);
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        uint64_t size = tai_bin_size(p, i);
+        if (size <= target) {
+            within_target += p->weights[i];
+        } else if (size <= capacity) {
+            within += p->weights[i];
+            saved += p->weights[i] * ((capacity - size) >> scale);
+        }
+    }
+    within += within_target;
+    saved += within_target * ((capacity - target) >> scale);
+    price = price * (p->mean_bytes >> scale) / 16;
+    return saved + price * (p->weight_total - within) > 2 * price * (p->weight_total - within_target);
+}
+
+/* Range: the size that one use in so many exceeds. */
+static uint64_t tai_predictor_quantile(const tai_predictor *p, const ta_predictive_config *c)
+{
+    uint32_t uses = c == NULL || c->range_uses == 0 ? (uint32_t)TAI_RANGE_USES : 16 * tai_setting(c->range_uses);
+    uint32_t i = TAI_PREDICT_BINS, above = 0, least = p->weight_total * 16 / uses;
+    while (i > 0 && above <= least) {
+        above += p->weights[--i];
+    }
+    return tai_bin_size(p, i);
+}
+
+/* a * b * c / 2^shift, at most 2^47; c < 2^17. */
+static TAI_COLD uint64_t tai_scaled_product(uint64_t a, uint64_t b, uint32_t c, uint32_t shift)
+{
+    uint64_t product;
+    uint32_t lost = 0;
+    for (; a >> 23 != 0; lost++) {
+        a >>= 1;
+    }
+    for (; b >> 23 != 0; lost++) {
+        b >>= 1;
+    }
+    product = a * b * c;
+    for (; lost < shift; lost++) {
+        product >>= 1;
+    }
+    for (; lost > shift && product >> 46 == 0 && product != 0; lost--) {
+        product <<= 1;
+    }
+    return lost > shift && product != 0 ? (uint64_t)1 << 47 : product >> 47 != 0 ? (uint64_t)1 << 47 : product;
+}
+
+/* Growing: for each bin that may be outgrown, the bin to grow to next. Growth is taken as even, so that what is held
+   idle is an area over growth. cost[i]: held idle by, and for changes of, all that outgrow level i, when the best is
+   done from there on; it is found from the last level backwards.
+
+      alive |-----__                   area[i]: integral of alive over growth up to level i
+            |       --__               moment[i]: integral of growth * alive
+            |           ---___         held idle from i to k: level[k] * (area[k] - area[i]) - (moment[k] - moment[i])
+            +--+----+-------+--> growth
+               1    2       3 (levels: the tops of the bins) */
+static TAI_COLD void tai_predictor_plan_growing(tai_predictor *p, uint32_t price)
+{
+    uint64_t level[TAI_PREDICT_BINS + 1], area[TAI_PREDICT_BINS + 1], moment[TAI_PREDICT_BINS + 1];
+    uint64_t cost[TAI_PREDICT_BINS + 1], change;
+    uint32_t alive[TAI_PREDICT_BINS + 1], bins[TAI_PREDICT_BINS + 1], i, k, count = 0, scale, high = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        high = p->weights[i] != 0 ? i : high;
+    }
+    scale = tai_high_bit(tai_bin_size(p, high));
+    scale = scale > 19 ? scale - 19 : 0;
+    change = tai_scaled_product(p->mean_bytes, p->step_bytes, price * 26, 2 * scale) / 25; /* calibrated on traces */
+    level[0] = area[0] = moment[0] = 0;
+    alive[0] = p->weight_total;
+    for (i = 0; i <= high; i++) {
+        uint64_t from = tai_position_size(p->base + (i << p->shift)) >> scale, to = tai_bin_size(p, i) >> scale;
+        uint64_t before = level[count], width, s = alive[count], w = p->weights[i];
+        if (w != 0) {
+            from = i == 0 || from < before ? before : from;
+            width = to - from; /* those of the bin end evenly between from and to */
+            area[count + 1] = area[count] + s * (to - before) - w * width / 2;
+            moment[count + 1] = moment[count] + s * (to * to - before * before) / 2 -
+                                w * (from * width / 2 + width * width / 3);
+            count++;
+            level[count] = to;
+            alive[count] = (uint32_t)(s - w);
+            bins[count] = i;
+        }
+    }
+    bins[0] = 0;
+    cost[count] = 0;
+    for (i = count; i-- > 0;) {
+        uint32_t best = count;
+        cost[i] = UINT64_MAX;
+        for (k = i + 1; k <= count; k++) {
+            uint64_t sum = level[k] * (area[k] - area[i]) - (moment[k] - moment[i]) + alive[k] * change + cost[k];
+            if (sum < cost[i]) {
+                cost[i] = sum;
+                best = k;
+            }
+        }
+        p->next[i == 0 ? 0 : bins[i] + 1] = (uint8_t)bins[best];
+    }
+    p->unplanned = 0;
+}
+
+/* Growing: the next capacity, by the plan. */
+static uint64_t tai_predictor_grow(const tai_predictor *p, const ta_strategy_input *in)
+{
+    uint64_t start = in->start_bytes, growth = in->size_bytes > start ? in->size_bytes - start : 0, target;
+    uint32_t i = TAI_PREDICT_BINS;
+    if (p->weight_total == 0) { /* nothing is known */
+        target = (start > in->expected_bytes ? start : in->expected_bytes) / 16;
+    } else {
+        while (i > 0 && (p->weights[i - 1] == 0 || tai_bin_size(p, i - 1) >= growth)) {
+            i--;
+        }
+        target = tai_bin_size(p, p->next[i]);
+    }
+    if (target < growth) { /* farther than any before */
+        target = growth + growth / 4;
+    }
+    return start > UINT64_MAX - target ? UINT64_MAX : start + target;
+}
+
+static size_t tai_predictive_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_predictive_config *c = (const ta_predictive_config *)config;
+    tai_predictor *p;
+    int fits = in->size_bytes <= in->capacity_bytes;
+    if (in->in_range && (in->growing || !fits)) {
+        return in->size_bytes;
+    }
+    p = tai_predictor_of(state, in);
+    if (in->growing) {
+        if (p->weight_total != 0 && (p->unplanned == TAI_PREDICT_UNKNOWN || tai_predictor_is_due(p))) {
+            tai_predictor_plan_growing(p, c == NULL || c->growing_price == 0 ? 16 : tai_setting(c->growing_price));
+        }
+        return tai_strategy_clamp(in, tai_predictor_grow(p, in));
+    }
+    if (p->weight_total == 0) {
+        return in->size_bytes;
+    }
+    if (in->in_range) {
+        return tai_strategy_clamp(in, tai_predictor_quantile(p, c));
+    }
+    if (in->capacity_bytes != 0) {
+        p->change_rate += 1u << (TAI_RATE_ONE_BITS - TAI_RATE_USES_BITS);
+    }
+    if (!fits && p->unplanned != 0) {
+        tai_predictor_plan_block(p, tai_predictor_price(p, c));
+    }
+    return tai_strategy_clamp(in, p->target_bytes);
+}
+
+static int tai_predictive_should_resize(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_predictive_config *c = (const ta_predictive_config *)config;
+    tai_predictor *p;
+    size_t target;
+    uint32_t price;
+    if (in->growing || in->size_bytes >= in->capacity_bytes) {
+        return 0;
+    }
+    p = tai_predictor_of(state, in);
+    if (p->count == 0) {
+        return 0;
+    }
+    if (in->in_range) {
+        target = tai_strategy_clamp(in, tai_predictor_quantile(p, c));
+        return target < in->capacity_bytes && in->capacity_bytes - target > in->size_bytes / 8;
+    }
+    price = tai_predictor_price(p, c);
+    if (tai_predictor_is_due(p)) {
+        tai_predictor_plan_block(p, price);
+    }
+    target = tai_strategy_clamp(in, p->target_bytes);
+    return target < in->capacity_bytes && tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
+}
+
+static void tai_predictive_observe(const void *config, void *state, const ta_strategy_input *in)
+{
+    tai_predictor *p;
+    uint64_t growth = in->size_bytes > in->start_bytes ? in->size_bytes - in->start_bytes : 0;
+    (void)config;
+    if (in->growing && in->in_range) {
+        return;
+    }
+    p = tai_predictor_of(state, in);
+    p->count = (uint16_t)(p->count + (p->count < TAI_PREDICT_MEAN_USES));
+    if (!in->growing) {
+        p->change_rate -= p->change_rate >> TAI_RATE_USES_BITS;
+        tai_predictor_add(p, in->size_bytes, TAI_PREDICT_WEIGHT);
+        return;
+    }
+    tai_predictor_add(p, growth, TAI_PREDICT_WEIGHT);
+    p->mean_bytes = tai_mean_toward(p->mean_bytes, in->size_bytes, p->count);
+    if (in->use_count > 1) {
+        p->step_bytes = tai_mean_toward(p->step_bytes, growth / (in->use_count - 1), p->count);
+    }
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_predictive(const ta_predictive_config *config)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "predictive", sizeof(tai_predictor), tai_predictive_required,
+        tai_predictive_should_resize, tai_predictive_observe
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = config;
+    return strategy;
+}
+
+static size_t tai_exact_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    (void)config;
+    (void)state;
+    return in->size_bytes;
+}
+
+static int tai_exact_should_resize(const void *config, void *state, const ta_strategy_input *in)
+{
+    (void)config;
+    (void)state;
+    return in->size_bytes != in->capacity_bytes;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_exact(void)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "exact", 0, tai_exact_required, tai_exact_should_resize, NULL
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = NULL;
+    return strategy;
+}
+
+/* factor * size to the nearest, UINT64_MAX on overflow. Factors that are none (0, negative, not a number) are
+   if_invalid. Whole part and fraction (32 bits) are split exactly. */
+static uint64_t tai_factor_times(double factor, double if_invalid, uint64_t size)
+{
+    uint64_t whole, fraction, low;
+    factor = factor > 0.0 ? factor : if_invalid;
+    factor = factor < 65536.0 ? factor : 65536.0;
+    whole = (uint64_t)factor;
+    fraction = (uint64_t)((factor - (double)whole) * 4294967296.0);
+    if (size > UINT64_MAX / (whole + 2)) {
+        return UINT64_MAX;
+    }
+    low = (size & 0xFFFFFFFFu) * fraction;
+    return size * whole + (size >> 32) * fraction + (low >> 32) + (low >> 31 & 1);
+}
+
+static size_t tai_padding_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    double factor = config == NULL ? 1.2 : *(const double *)config;
+    (void)state;
+    if (in->capacity_bytes != 0 && in->size_bytes <= in->capacity_bytes) {
+        return in->capacity_bytes;
+    }
+    return tai_strategy_clamp(in, tai_factor_times(factor, 1.2, in->size_bytes));
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_padding(const double *factor)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "padding", 0, tai_padding_required, NULL, NULL
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = factor;
+    return strategy;
+}
+
+typedef struct tai_adaptive {
+    uint64_t mean_bytes; /* of the expected size and all that was observed, rounded down */
+    uint64_t rest;       /* mean * count + rest is their sum */
+    uint64_t count;      /* 0: nothing observed */
+    uint32_t low_count;  /* uses in a row below the threshold */
+} tai_adaptive;
+
+static const ta_adaptive_config *tai_adaptive_settings(const void *config)
+{
+    static const ta_adaptive_config defaults = {1.2, 1.5, 0.5, 8, 0};
+    return config == NULL ? &defaults : (const ta_adaptive_config *)config;
+}
+
+static uint32_t tai_adaptive_uses(const ta_adaptive_config *c)
+{
+    return c->shrink_uses == 0 ? 8 : c->shrink_uses;
+}
+
+static int tai_adaptive_is_low(const ta_adaptive_config *c, const ta_strategy_input *in)
+{
+    return in->size_bytes < tai_factor_times(c->shrink_threshold, 0.5, in->capacity_bytes);
+}
+
+/* The first capacity, and the one to shrink to. */
+static size_t tai_adaptive_padded(const ta_adaptive_config *c, const tai_adaptive *a, const ta_strategy_input *in)
+{
+    uint64_t expected = c->disable_learning || a->count == 0 ? in->expected_bytes : a->mean_bytes;
+    return tai_strategy_clamp(in, tai_factor_times(c->padding_factor, 1.2, expected));
+}
+
+static size_t tai_adaptive_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_adaptive_config *c = tai_adaptive_settings(config);
+    tai_adaptive *a = (tai_adaptive *)state;
+    a->low_count = 0;
+    if (in->capacity_bytes == 0 || in->size_bytes <= in->capacity_bytes) {
+        return tai_adaptive_padded(c, a, in);
+    }
+    return tai_strategy_clamp(in, tai_factor_times(c->growth_factor, 1.5, in->capacity_bytes));
+}
+
+/* This use would be the last of a low row, and there is something to win. */
+static int tai_adaptive_should_resize(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_adaptive_config *c = tai_adaptive_settings(config);
+    const tai_adaptive *a = (const tai_adaptive *)state;
+    return tai_adaptive_is_low(c, in) && a->low_count + 1 >= tai_adaptive_uses(c) &&
+           tai_adaptive_padded(c, a, in) < in->capacity_bytes;
+}
+
+static void tai_adaptive_observe(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_adaptive_config *c = tai_adaptive_settings(config);
+    tai_adaptive *a = (tai_adaptive *)state;
+    uint64_t size = in->size_bytes, less, down;
+    a->low_count = tai_adaptive_is_low(c, in) ? a->low_count + 1 : 0;
+    a->low_count = a->low_count >= tai_adaptive_uses(c) ? 0 : a->low_count;
+    if (a->count == 0) {
+        a->mean_bytes = in->expected_bytes != 0 ? in->expected_bytes : size;
+        a->count = 1;
+    }
+    a->count++;
+    if (size >= a->mean_bytes) {
+        a->rest += size - a->mean_bytes;
+        a->mean_bytes += a->rest / a->count;
+        a->rest %= a->count;
+    } else {
+        less = a->mean_bytes - size;
+        down = less <= a->rest ? 0 : (less - a->rest - 1) / a->count + 1;
+        a->mean_bytes -= down;
+        a->rest = a->rest + down * a->count - less;
+    }
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_adaptive(const ta_adaptive_config *config)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "adaptive", sizeof(tai_adaptive), tai_adaptive_required,
+        tai_adaptive_should_resize, tai_adaptive_observe
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = config;
+    return strategy;
+}
+
+/*---------------------------------------------------------------------------------------------------------
   [TA:DYNAMIC-IMPL] tensors with bounds: address ranges committed as needed, blocks that move, sites that learn.
   Uses: ARENA-IMPL (common part, records), HEAP (for addresses), POOL-IMPL, PREDICT.
 
@@ -10045,6 +10815,7 @@ static void tai_handle_input(const tai_handle *h, const ta_bounds_sizes *sizes, 
     in->min_bytes = sizes->min_bytes;
     in->expected_bytes = sizes->expected_bytes;
     in->max_bytes = sizes->max_bytes;
+    in->use_count = h->use_count;
     in->in_range = h->span_bytes != 0;
     in->growing = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0;
 }
