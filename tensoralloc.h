@@ -1316,6 +1316,16 @@ static void *tai_fail_null(ta_result why, ta_result *result)
   Uses: PLATFORM.
   Invariants: no other atomic operation exists in this file.
   -------------------------------------------------------------------------------------------------------*/
+#if defined(__SANITIZE_THREAD__)
+    #define TAI_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+    #if __has_feature(thread_sanitizer)
+        #define TAI_THREAD_SANITIZER 1
+    #endif
+#endif
+#ifndef TAI_THREAD_SANITIZER
+    #define TAI_THREAD_SANITIZER 0 /* it does not look into assembly */
+#endif
 #ifndef TENSORALLOC_LOAD_RELAXED
     #if defined(TENSORALLOC_NO_THREADS)
         #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
@@ -1332,6 +1342,9 @@ static void *tai_fail_null(ta_result why, ta_result *result)
             __atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
         #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired) /* size_t */
         #define TENSORALLOC_COMPILER_BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+        #if defined(__x86_64__) && !defined(__ILP32__) && !TAI_THREAD_SANITIZER
+            #define TAI_BUMP_IN_PLACE 1
+        #endif
     #elif defined(_MSC_VER) /* volatile accesses order as acquire and release on x86 and x64 */
         #include <intrin.h>
         #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
@@ -1355,8 +1368,17 @@ static void *tai_fail_null(ta_result why, ta_result *result)
     #endif
 #endif
 
-/* Counters with one writer and any reader. */
-#define TAI_BUMP(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) + (by))
+/* Counters with one writer and any reader. Compilers make three instructions of a relaxed load and a relaxed store;
+   one is enough where an aligned store is seen whole and nobody else writes. */
+#if defined(TAI_BUMP_IN_PLACE)
+    #define TAI_BUMP64(field, by) __asm__("{addq\t%1, %0|add\t%0, %1}" : "+m"(field) : "er"((uint64_t)(by)))
+    #define TAI_DROP64(field, by) __asm__("{subq\t%1, %0|sub\t%0, %1}" : "+m"(field) : "er"((uint64_t)(by)))
+    #define TAI_BUMP32(field, by) __asm__("{addl\t%1, %0|add\t%0, %1}" : "+m"(field) : "ir"((uint32_t)(by)))
+#else
+    #define TAI_BUMP64(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) + (by))
+    #define TAI_DROP64(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) - (by))
+    #define TAI_BUMP32(field, by) TAI_BUMP64(field, by)
+#endif
 
 #if defined(TENSORALLOC_NO_THREADS)
 typedef struct tai_lock { int unused; } tai_lock;
@@ -2157,7 +2179,7 @@ static TAI_COLD ta_result tai_budget_resolve(ta_budget *shared, ta_backend backe
   Invariants: a record is in exactly one state; its generation changes when its block is freed.
 
      live      addr size requested tag | prev next | left = recorded uses | class, stream, region
-     cached    addr size               | prev next | left = next in the cache list
+     cached    addr size               | prev next | right = next in the cache list; left = 0
      free      addr size requested=bin | prev next | left, right = tree in that bin
      pending   addr size               | prev next | right = uses to wait for
      busy      addr size               | prev next | (in no list; one thread works on it)
@@ -2329,6 +2351,14 @@ typedef struct tai_bins {
     uint32_t roots[TAI_BINS];
 } tai_bins;
 
+/* What a free outside the gate reads of a region: apart from what the gate's holder writes there. */
+typedef struct tai_window {
+    uintptr_t base;
+    size_t mapped;
+    const uint32_t *map;
+    size_t map_shift;
+} tai_window;
+
 typedef struct tai_region {
     uintptr_t base;
     size_t size;
@@ -2340,6 +2370,7 @@ typedef struct tai_region {
     uint32_t map_shift;
     size_t mapped;         /* bytes from base that the map covers; read outside the gate */
     uint32_t *map;
+    tai_window *window;    /* kept as mapped is; or NULL */
     tai_table map_table;
     tai_table hole_table;  /* bit per granularity_bytes; empty until the first trim */
     size_t hole_bytes;     /* uncommitted inside [base, commit_end) */
@@ -3186,6 +3217,9 @@ static TAI_COLD int tai_region_map(tai_region *region, uintptr_t end)
             return 0;
         }
         TENSORALLOC_STORE_RELEASE(&region->mapped, bytes);
+        if (region->window != NULL) {
+            TENSORALLOC_STORE_RELEASE(&region->window->mapped, bytes);
+        }
     }
     return 1;
 }
@@ -4107,30 +4141,28 @@ typedef struct tai_counters {
 
 typedef struct tai_slot {
     tai_holder holder;
+    ta_pool *quick;        /* the pool, where the shortest paths will do: no order, no room[], several threads */
+    size_t cached_bytes;
+    size_t bytes_max;
+    tai_counters count;
     ta_pool *pool;         /* NULL when detached */
     ta_stream stream_id;
     uint32_t stream;       /* index of the stream whose blocks it holds */
     uint32_t state;        /* TAI_SLOT_* */
-    size_t cached_bytes;
     size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
-    size_t bytes_max;
-    tai_counters count;
     struct tai_slot *pool_next;   /* guarded by the gate */
     struct tai_slot *thread_next; /* the thread's own */
     uint32_t victim;       /* class to flush next */
     uint32_t padding;
     uint32_t heads[TAI_CLASS_MAX];
-    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added */
+    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added; only with a limit on them */
 } tai_slot;
 
 struct ta_pool {
     tai_space space; /* first: its gate and tables are the hottest */
-    tai_region no_region;        /* covers nothing */
-    const tai_region *fast[2];   /* where blocks of thread caches lie: primary ranges, or no_region */
     tai_slot *single_slot;       /* single-threaded pools: &slot0 */
-    size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
-    uint32_t slot_hint;
     uint32_t class_count;
+    int limited;                 /* blocks per class are: room[] counts */
     int plain;                   /* large blocks need nothing special: not observed, not zeroed, not disposed */
     int disposed;
     uint32_t process_id;
@@ -4148,9 +4180,14 @@ struct ta_pool {
     int observed;
     ta_failure failure;
     tai_slot slot0;
-    size_t class_bytes[TAI_CLASS_MAX];
-    uint8_t class_of[TAI_UNITS_MAX + 1]; /* by granules, rounded up */
     char name[32];
+    size_t class_bytes[TAI_CLASS_MAX];
+    /* What the shortest paths read, away from what anybody writes. */
+    tai_block *at;               /* the records; they never move */
+    size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
+    tai_window windows[2];       /* where blocks of thread caches lie: primary ranges, or nothing */
+    uint32_t slot_hint;
+    uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
 };
 
 TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
@@ -4176,6 +4213,7 @@ static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id,
     uint32_t c;
     memset(slot, 0, sizeof *slot);
     slot->pool = pool;
+    slot->quick = pool->space.ordered || pool->limited || pool->single_slot != NULL ? NULL : pool;
     slot->stream_id = id;
     slot->stream = stream;
     /* With a cap on cached bytes a slot gets its share when it first frees. */
@@ -4195,8 +4233,8 @@ TAI_INLINE uint32_t tai_slot_pop(ta_pool *pool, tai_slot *slot, uint32_t c)
     if (TAI_LIKELY(index != 0)) {
         const tai_block *block = &pool->space.blocks.at[index];
         size_t cached = slot->cached_bytes - block->size;
-        slot->heads[c] = block->left;
-        slot->room[c]++;
+        slot->heads[c] = block->right;
+        slot->room[c] += (uint32_t)pool->limited;
         TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
         if (cached < slot->cached_low) {
             slot->cached_low = cached;
@@ -4210,9 +4248,9 @@ TAI_INLINE void tai_slot_push(ta_pool *pool, tai_slot *slot, uint32_t index)
 {
     tai_block *block = &pool->space.blocks.at[index];
     uint32_t c = block->place.class_index;
-    block->left = slot->heads[c];
+    block->right = slot->heads[c];
     slot->heads[c] = index;
-    slot->room[c]--;
+    slot->room[c] -= (uint32_t)pool->limited;
     TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, slot->cached_bytes + block->size);
 }
 
@@ -4268,11 +4306,24 @@ static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 }
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
-static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS]; /* last used, by hint */
+static tai_slot tai_no_slot; /* of no pool; never written */
+static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS] = { /* last used, by hint */
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot,
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot};
 static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /* all */
 static tai_key tai_thread_key;
 static uint32_t tai_thread_key_state; /* 0 none, 1 being made, 2 ready, 3 not to be had */
 static uint32_t tai_process;          /* id of this process as of the last fork we know of */
+
+static TAI_COLD void tai_thread_forget_slots(const tai_slot *slot)
+{
+    uint32_t i;
+    for (i = 0; i < TAI_THREAD_SLOTS; i++) {
+        if (slot == NULL || tai_thread_slots[i] == slot) {
+            tai_thread_slots[i] = &tai_no_slot;
+        }
+    }
+}
 
 /* A thread exits: what it holds goes back to the pools that still exist. */
 static TAI_COLD void tai_thread_exit(tai_slot *list)
@@ -4309,14 +4360,14 @@ static void TAI_THREAD_EXIT_CALL tai_thread_key_exit(void *value)
     tai_slot *list = tai_thread_list;
     (void)value;
     tai_thread_list = NULL;
-    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_forget_slots(NULL);
     tai_thread_exit(list);
 }
 
 TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
 {
     /* The thread's slots belong to pools of the parent: they are left alone, memory and all. */
-    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_forget_slots(NULL);
     tai_thread_list = NULL;
     TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
 }
@@ -4355,7 +4406,7 @@ TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
     if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) == 2) {
         tai_slot *list = tai_thread_list;
         tai_thread_list = NULL;
-        memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+        tai_thread_forget_slots(NULL);
         tai_thread_key_delete(tai_thread_key);
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, 0u);
         tai_thread_exit(list);
@@ -4369,12 +4420,7 @@ static TAI_COLD void tai_thread_sweep(void)
     while (*link != NULL) {
         tai_slot *slot = *link;
         if (TENSORALLOC_LOAD_ACQUIRE(&slot->state) == TAI_SLOT_DETACHED) {
-            uint32_t i;
-            for (i = 0; i < TAI_THREAD_SLOTS; i++) {
-                if (tai_thread_slots[i] == slot) {
-                    tai_thread_slots[i] = NULL;
-                }
-            }
+            tai_thread_forget_slots(slot);
             *link = slot->thread_next;
             TENSORALLOC_FREE(slot);
         } else {
@@ -4424,11 +4470,17 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     tai_slot *slot = pool->single_slot;
     if (slot == NULL) {
         slot = tai_thread_slots[pool->slot_hint];
-        if (TAI_UNLIKELY(slot == NULL || TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool)) {
+        if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool)) {
             return NULL;
         }
     }
     return slot;
+}
+
+/* A slot that is this thread's of the pool if its quick is the pool. */
+TAI_INLINE tai_slot *tai_slot_quick(ta_pool *pool)
+{
+    return tai_thread_slots[pool->slot_hint];
 }
 
 /* Where a look through all slots of this thread begins. */
@@ -4462,6 +4514,7 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
             tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
             TENSORALLOC_STORE_RELAXED(&slot->pool, (ta_pool *)NULL);
+            TENSORALLOC_STORE_RELAXED(&slot->quick, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELEASE(&slot->state, (uint32_t)TAI_SLOT_DETACHED);
         }
         tai_gate_leave(&pool->space.gate, NULL);
@@ -4493,6 +4546,11 @@ static tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
 TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
 {
     return pool->single_slot;
+}
+
+TAI_INLINE tai_slot *tai_slot_quick(ta_pool *pool)
+{
+    return &pool->slot0;
 }
 
 static tai_slot *tai_slot_first(const ta_pool *pool)
@@ -4775,7 +4833,7 @@ static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, t
     if (size <= pool->desc.thread_cache_block_bytes) {
         plan->heap = tai_space_heap_of(space, size);
         if (size <= pool->cacheable_bytes && plan->alignment == space->granule) {
-            plan->class_index = pool->class_of[plan->size >> space->granule_shift];
+            plan->class_index = pool->class_of[(size - 1) / 64];
             plan->size = pool->class_bytes[plan->class_index];
         }
     }
@@ -5156,10 +5214,9 @@ TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t 
     block = &pool->space.blocks.at[index];
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, tag);
-    block->left = 0;
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
-    TAI_BUMP(slot->count.allocation_count, 1);
-    TAI_BUMP(slot->count.allocated_bytes, size);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
     return (void *)block->addr;
 }
 
@@ -5322,12 +5379,12 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
 
 /* A block for the size classes that the cache does not have: out of a bin, in one visit to the gate, and a few
    more for the cache; or the long way. */
-static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32_t c, ta_result *result)
+static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
     tai_plan plan;
-    uint32_t index = 0;
+    uint32_t index = 0, c = pool->class_of[(size - 1) / 64];
     void *ptr;
     if (TAI_UNLIKELY(slot == NULL || !pool->plain)) {
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
@@ -5362,22 +5419,49 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32
     return ptr;
 }
 
-/* A block for the size classes: from this thread's cache, or the long way. */
-TAI_INLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *result)
+/* A block for the size classes, in pools and on streams where the shortest path is not enough. */
+static TAI_NOINLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_slot *slot = tai_slot_last(pool);
     if (TAI_LIKELY(slot != NULL && slot->stream_id == 0)) {
-        uint32_t c = pool->class_of[((size - 1) >> pool->space.granule_shift) + 1];
-        void *ptr = tai_pool_hit(pool, slot, c, size, NULL);
+        void *ptr = tai_pool_hit(pool, slot, pool->class_of[(size - 1) / 64], size, NULL);
         if (TAI_LIKELY(ptr != NULL)) {
             if (result != NULL) {
                 *result = TA_OK;
             }
             return ptr;
         }
-        return tai_pool_alloc_miss(pool, size, c, result);
+        return tai_pool_alloc_miss(pool, size, result);
     }
     return tai_pool_alloc_simple(pool, size, 0, 0, result);
+}
+
+/* A block for the size classes: from this thread's cache, or a longer way. Every instruction here counts. */
+TAI_INLINE void *tai_pool_alloc_quick(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_slot *slot = tai_slot_quick(pool);
+    tai_block *block;
+    uint32_t *head, index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool)) {
+        return tai_pool_alloc_small(pool, size, result);
+    }
+    head = &slot->heads[pool->class_of[(size - 1) / 64]];
+    index = *head;
+    if (TAI_UNLIKELY(index == 0)) {
+        return tai_pool_alloc_miss(pool, size, result);
+    }
+    block = &pool->at[index];
+    *head = block->right;
+    TAI_DROP64(slot->cached_bytes, block->size);
+    TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
+    TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return (void *)block->addr;
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result)
@@ -5385,8 +5469,8 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_UNLIKELY(pool == NULL)) {
         return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
     }
-    if (size_bytes - 1 < pool->cacheable_bytes) { /* not 0 either */
-        return tai_pool_alloc_small(pool, size_bytes, result);
+    if (TAI_LIKELY(size_bytes - 1 < pool->cacheable_bytes)) { /* not 0 either */
+        return tai_pool_alloc_quick(pool, size_bytes, result);
     }
     if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
@@ -5582,44 +5666,63 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
-/* A small block into this thread's cache, without the gate; or the long way. */
-static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, const tai_region *region)
+/* A small block into this thread's cache, without the gate, where the shortest path is not enough; or the long way. */
+static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
 {
-    size_t offset = (size_t)((uintptr_t)ptr - region->base);
-    tai_slot *slot;
-    tai_block *block;
-    uint32_t index;
-    index = TENSORALLOC_LOAD_RELAXED(&region->map[offset >> region->map_shift]);
-    block = &pool->space.blocks.at[index];
-    slot = tai_slot_last(pool);
+    tai_block *block = &pool->at[index];
+    tai_slot *slot = tai_slot_last(pool);
     if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
                    slot != NULL && slot->stream == block->place.stream && block->place.class_index != 0 &&
                    slot->cached_bytes + block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0 &&
                    (size == 0 || size == block->requested))) {
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
-        TAI_BUMP(slot->count.deallocation_count, 1);
-        TAI_BUMP(slot->count.freed_bytes, block->requested);
+        TAI_BUMP64(slot->count.deallocation_count, 1);
+        TAI_BUMP64(slot->count.freed_bytes, block->requested);
         tai_slot_push(pool, slot, index);
         return TA_OK;
     }
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
+/* Every instruction here counts. */
 TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
 {
-    const tai_region *region = pool->fast[0];
+    const tai_window *window = &pool->windows[0];
+    tai_slot *slot;
+    tai_block *block;
+    uint32_t index;
+    size_t c, offset, capacity, requested;
     if (TAI_CHECKED) { /* one free after the other, so that of two for one block exactly one is right */
         return tai_pool_free_slow(pool, ptr, size, NULL);
     }
-    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_small(pool, ptr, size, region);
+    offset = (size_t)((uintptr_t)ptr - window->base);
+    if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+        window = &pool->windows[1];
+        offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            return tai_pool_free_large(pool, ptr, size);
+        }
     }
-    region = pool->fast[1];
-    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_small(pool, ptr, size, region);
+    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+    block = &pool->at[index];
+    slot = tai_slot_quick(pool);
+    capacity = block->size;
+    requested = block->requested;
+    c = block->place.class_index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool || block->addr != (uintptr_t)ptr ||
+                     TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE || c == 0 ||
+                     capacity + slot->cached_bytes > slot->bytes_max || (size != 0 && size != requested))) {
+        return tai_pool_free_small(pool, ptr, size, index);
     }
-    return tai_pool_free_large(pool, ptr, size);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+    TAI_BUMP32(block->generation, 1);
+    TAI_BUMP64(slot->count.deallocation_count, 1);
+    TAI_BUMP64(slot->count.freed_bytes, requested);
+    TAI_BUMP64(slot->cached_bytes, capacity);
+    block->right = slot->heads[c];
+    slot->heads[c] = index;
+    return TA_OK;
 }
 
 TENSORALLOC_DEF ta_result ta_pool_free(ta_pool *pool, void *ptr)
@@ -6356,7 +6459,8 @@ static TAI_COLD void tai_pool_make_classes(ta_pool *pool)
         if (c == 0 || pool->class_bytes[c] != bytes) {
             pool->class_bytes[++c] = bytes;
         }
-        pool->class_of[units] = (uint8_t)c;
+        memset(&pool->class_of[((size_t)(units - 1) << pool->space.granule_shift) / 64], (int)c,
+               pool->space.granule / 64);
     }
     pool->class_count = c + 1;
     pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed
@@ -6392,11 +6496,16 @@ static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
     return result;
 }
 
-/* The regions that free looks at without the gate. */
-static TAI_COLD void tai_pool_set_fast(ta_pool *pool, const tai_region *first, const tai_region *second)
+/* A region that free looks at without the gate. */
+static TAI_COLD void tai_pool_open_window(tai_window *window, tai_region *region)
 {
-    pool->fast[0] = first != NULL ? first : &pool->no_region;
-    pool->fast[1] = second != NULL ? second : &pool->no_region;
+    if (region != NULL) {
+        window->base = region->base;
+        window->map = region->map;
+        window->map_shift = region->map_shift;
+        window->mapped = region->mapped;
+        region->window = window;
+    }
 }
 
 static TAI_COLD void tai_pool_free_object(ta_pool *pool)
@@ -6458,9 +6567,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
     pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
     tai_pool_make_classes(pool);
-    tai_pool_set_fast(pool, pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY],
-                      pool->space.primary[TAI_MIDDLE]);
+    pool->at = pool->space.blocks.at;
+    tai_pool_open_window(&pool->windows[0], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
+    tai_pool_open_window(&pool->windows[1], pool->space.primary[TAI_MIDDLE]);
+    pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
     tai_slot_reset(&pool->slot0, pool, 0, 0);
+    pool->slot0.quick = NULL;
 #ifdef TENSORALLOC_NO_THREADS
     pool->single_slot = &pool->slot0;
 #else
@@ -6541,7 +6653,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     pool->disposed = 1;
     pool->plain = 0;
     pool->cacheable_bytes = 0;
-    tai_pool_set_fast(pool, NULL, NULL);
+    TENSORALLOC_STORE_RELEASE(&pool->windows[0].mapped, (size_t)0);
+    TENSORALLOC_STORE_RELEASE(&pool->windows[1].mapped, (size_t)0);
     tai_space_release(&pool->space);
     tai_pool_forget_blocks(pool);
     return TA_OK;
@@ -6590,7 +6703,10 @@ static ta_result tai_pool_v_free(void *self, void *ptr, size_t size, size_t alig
 {
     ta_pool *pool = (ta_pool *)self;
     (void)alignment;
-    return pool->space.ordered ? tai_pool_free_slow(pool, ptr, size, &stream) : tai_pool_free_any(pool, ptr, size);
+    if (pool->space.ordered) {
+        return tai_pool_free_slow(pool, ptr, size, &stream);
+    }
+    return size != 0 ? ta_pool_free_sized(pool, ptr, size) : ta_pool_free(pool, ptr);
 }
 
 static ta_result tai_pool_v_empty_cache(void *self)
@@ -8850,11 +8966,14 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_BAD
 #undef TAI_BINS
 #undef TAI_BLOCK_COUNT_DEFAULT
-#undef TAI_BUMP
+#undef TAI_BUMP32
+#undef TAI_BUMP64
+#undef TAI_BUMP_IN_PLACE
 #undef TAI_CHECKED
 #undef TAI_CLASS_MAX
 #undef TAI_COLD
 #undef TAI_COMMON_STREAMS
+#undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
@@ -8882,6 +9001,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_STREAK_MAX
 #undef TAI_SUBS
 #undef TAI_THREAD_EXIT_CALL
+#undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
 #undef TAI_TINY_BYTES
 #undef TAI_UNITS_MAX
