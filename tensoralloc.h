@@ -4124,14 +4124,17 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   looks at a pool that is gone) and the pool's (for statistics and for dispose). Whoever lets go first tells the other
   through state:   attached --thread exits--> leaving --flushed, out of the pool's list--> freed
                    attached --pool goes-----> detached; the thread frees it when it exits or attaches again
+  Blocks that one thread frees and another allocates pass from cache to cache: a full cache hands a batch of a class
+  over if another thread was the last to miss that class, and who misses it next takes the batch whole.
   Invariants: heads[] and counters are written by the owner only; in use = used_bytes of the space - sum of
-  cached_bytes; a cached block is in state TAI_CACHED.
+  cached_bytes - passing_bytes; a cached block is in state TAI_CACHED.
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_CLASS_MAX 80
 #define TAI_UNITS_MAX 1024
 #define TAI_THREAD_SLOTS 16
 #define TAI_FLUSH_COUNT 32u
 #define TAI_REFILL_BYTES ((size_t)8192)
+#define TAI_PASSING_BATCHES 4u
 enum { TAI_SLOT_ATTACHED = 0, TAI_SLOT_LEAVING = 1, TAI_SLOT_DETACHED = 2 };
 
 typedef struct tai_counters {
@@ -4158,6 +4161,14 @@ typedef struct tai_slot {
     uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added; only with a limit on them */
 } tai_slot;
 
+/* Batches of one class on their way from cache to cache. A batch is linked by right; its first block has the next
+   batch in left and the number of blocks in requested. */
+typedef struct tai_passing {
+    uintptr_t missed_by; /* the slot that missed this class last; 0: none since the list was full */
+    uint32_t first;
+    uint32_t batches;
+} tai_passing;
+
 struct ta_pool {
     tai_space space; /* first: its gate and tables are the hottest */
     tai_slot *single_slot;       /* single-threaded pools: &slot0 */
@@ -4180,6 +4191,8 @@ struct ta_pool {
     int observed;
     ta_failure failure;
     tai_slot slot0;
+    tai_passing passing[TAI_CLASS_MAX];
+    size_t passing_bytes;
     char name[32];
     size_t class_bytes[TAI_CLASS_MAX];
     /* What the shortest paths read, away from what anybody writes. */
@@ -4282,6 +4295,92 @@ static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count, si
     return flushed;
 }
 
+/* Takes the next batch out of a list; 0 if there is none. Inside the gate. */
+static uint32_t tai_passing_take(ta_pool *pool, uint32_t c, size_t *bytes)
+{
+    tai_passing *passing = &pool->passing[c];
+    uint32_t first = passing->first;
+    if (first != 0) {
+        tai_block *block = &pool->at[first];
+        *bytes = block->requested * pool->class_bytes[c];
+        passing->first = block->left;
+        passing->batches--;
+        block->left = 0;
+        pool->passing_bytes -= *bytes;
+    }
+    return first;
+}
+
+/* Puts the next batch into the cache of a thread that has missed the class, if it may hold that much. Inside the
+   gate. */
+static int tai_passing_receive(ta_pool *pool, tai_slot *slot, uint32_t c)
+{
+    size_t bytes = pool->at[pool->passing[c].first].requested * pool->class_bytes[c];
+    if (slot->cached_bytes > slot->bytes_max || bytes > slot->bytes_max - slot->cached_bytes) {
+        return 0;
+    }
+    slot->heads[c] = tai_passing_take(pool, c, &bytes);
+    TAI_BUMP64(slot->cached_bytes, bytes);
+    return 1;
+}
+
+/* All batches go to the heap, one in each visit to the gate. Returns how many. Outside the gate. */
+static TAI_COLD uint32_t tai_passing_flush(ta_pool *pool, tai_holder *me)
+{
+    uint32_t c = 1, index, next, count = 0;
+    size_t ignored;
+    while (c < pool->class_count) {
+        tai_gate_enter(&pool->space.gate, me);
+        while (c < pool->class_count && pool->passing[c].first == 0) {
+            c++;
+        }
+        index = c < pool->class_count ? tai_passing_take(pool, c, &ignored) : 0;
+        for (count += index != 0; index != 0; index = next) {
+            next = pool->at[index].right;
+            TENSORALLOC_STORE_RELAXED(&pool->at[index].state, (uint32_t)TAI_BUSY);
+            tai_heap_put(&pool->space, index);
+        }
+        tai_gate_leave(&pool->space.gate, me);
+    }
+    return count;
+}
+
+/* The cache is full: hands up to a quarter of it, at most 32 blocks of class c, over to others, if one of them was the
+   last to miss that class. Returns whether. Owner only, outside the gate. */
+static TAI_NOINLINE int tai_passing_give(ta_pool *pool, tai_slot *slot, uint32_t c)
+{
+    tai_passing *passing = &pool->passing[c];
+    uintptr_t missed_by = TENSORALLOC_LOAD_RELAXED(&passing->missed_by);
+    uint32_t first = slot->heads[c], last = first, count = 1;
+    size_t bytes = pool->class_bytes[c];
+    int fits;
+    if (missed_by == 0 || missed_by == (uintptr_t)slot || first == 0 || slot->quick == NULL ||
+        pool->desc.cached_bytes_max != TA_UNLIMITED) {
+        return 0;
+    }
+    while (count < TAI_FLUSH_COUNT && pool->at[last].right != 0 && bytes * (count + 1) <= slot->bytes_max / 4) {
+        last = pool->at[last].right;
+        count++;
+    }
+    bytes *= count;
+    tai_gate_enter(&pool->space.gate, &slot->holder);
+    fits = passing->batches < TAI_PASSING_BATCHES && pool->passing_bytes + bytes <= pool->desc.thread_cache_bytes / 2;
+    if (fits) {
+        slot->heads[c] = pool->at[last].right;
+        pool->at[last].right = 0;
+        pool->at[first].left = passing->first;
+        TENSORALLOC_STORE_RELAXED(&pool->at[first].requested, (size_t)count);
+        passing->first = first;
+        passing->batches++;
+        pool->passing_bytes += bytes;
+        TAI_DROP64(slot->cached_bytes, bytes);
+    } else {
+        TENSORALLOC_STORE_RELAXED(&passing->missed_by, (uintptr_t)0);
+    }
+    tai_gate_leave(&pool->space.gate, &slot->holder);
+    return fits;
+}
+
 #ifndef TENSORALLOC_NO_THREADS
 /* Adds the counters of a slot that goes away. Inside the gate. */
 static TAI_COLD void tai_slot_fold(ta_pool *pool, tai_slot *slot)
@@ -4337,6 +4436,7 @@ static TAI_COLD void tai_thread_exit(tai_slot *list)
             tai_gate_enter(&pool->space.gate, NULL);
             (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
             tai_gate_leave(&pool->space.gate, NULL);
+            (void)tai_passing_flush(pool, NULL);
             if (pool->desc.cached_bytes_max != TA_UNLIMITED && tai_turn_take(&pool->space, NULL)) {
                 (void)tai_space_trim(&pool->space, TAI_ALL_HEAPS, pool->desc.cached_bytes_max, NULL);
                 tai_turn_end(&pool->space, NULL);
@@ -4574,8 +4674,9 @@ static int tai_pool_forked(const ta_pool *pool)
    gate. */
 static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 {
-    uint32_t flushed = 0;
-    tai_slot *slot = tai_slot_first(pool);
+    tai_slot *slot = tai_slot_last(pool);
+    uint32_t flushed = tai_passing_flush(pool, slot != NULL ? &slot->holder : NULL);
+    slot = tai_slot_first(pool);
     for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
         if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->cached_bytes != 0) {
             tai_gate_enter(&pool->space.gate, &slot->holder);
@@ -4643,7 +4744,7 @@ static ta_result tai_pool_usable(const ta_pool *pool)
 static size_t tai_pool_thread_cached(const ta_pool *pool)
 {
     const tai_slot *slot;
-    size_t bytes = pool->slot0.cached_bytes;
+    size_t bytes = pool->slot0.cached_bytes + pool->passing_bytes;
     for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
         bytes += TENSORALLOC_LOAD_RELAXED(&slot->cached_bytes);
     }
@@ -5099,6 +5200,7 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
     if (pool->space.ordered) {
         (void)tai_space_synchronize(&pool->space, NULL);
     }
+    (void)tai_passing_flush(pool, NULL);
     tai_gate_enter(&pool->space.gate, NULL);
     cached = tai_space_cached(&pool->space);
     tai_gate_leave(&pool->space.gate, NULL);
@@ -5386,6 +5488,7 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, ta_res
     tai_plan plan;
     uint32_t index = 0, c = pool->class_of[(size - 1) / 64];
     void *ptr;
+    ta_result why;
     if (TAI_UNLIKELY(slot == NULL || !pool->plain)) {
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
@@ -5395,11 +5498,22 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, ta_res
     plan.class_index = c;
     plan.flags = 0;
     tai_gate_enter_hot(&space->gate, &slot->holder);
+    TENSORALLOC_STORE_RELAXED(&pool->passing[c].missed_by, (uintptr_t)slot);
+    if (pool->passing[c].first != 0 && tai_passing_receive(pool, slot, c)) {
+        tai_gate_leave_hot(&space->gate, &slot->holder);
+        if (result != NULL) {
+            *result = TA_OK;
+        }
+        return tai_pool_hit(pool, slot, c, size, NULL);
+    }
     tai_pool_note_peak(pool);
     if (space->slack == 0) {
-        index = tai_heap_take_quick(space, space->bins[plan.heap], plan.size);
+        index = tai_heap_take(space, plan.heap, plan.size, plan.alignment, 0, &why);
     }
-    if (TAI_UNLIKELY(index == 0)) {
+    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+        if (index != 0) {
+            tai_heap_put(space, index);
+        }
         tai_gate_leave_hot(&space->gate, &slot->holder);
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
@@ -5671,10 +5785,11 @@ static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size
 {
     tai_block *block = &pool->at[index];
     tai_slot *slot = tai_slot_last(pool);
+    uint32_t c = block->place.class_index;
     if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
-                   slot != NULL && slot->stream == block->place.stream && block->place.class_index != 0 &&
-                   slot->cached_bytes + block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0 &&
-                   (size == 0 || size == block->requested))) {
+                   slot != NULL && slot->stream == block->place.stream && c != 0 && slot->room[c] != 0 &&
+                   (size == 0 || size == block->requested) &&
+                   (slot->cached_bytes + block->size <= slot->bytes_max || tai_passing_give(pool, slot, c)))) {
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
         TAI_BUMP64(slot->count.deallocation_count, 1);
@@ -6647,6 +6762,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
         return TA_ERROR_FORKED;
     }
     tai_pool_detach_slots(pool);
+    (void)tai_passing_flush(pool, NULL);
     tai_budget_leave(pool->space.budget, &pool->member);
     tai_pool_note_peak(pool);
     tai_pool_drain(pool);
@@ -8993,6 +9109,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX
 #undef TAI_OS_WINDOWS
+#undef TAI_PASSING_BATCHES
 #undef TAI_PAUSE
 #undef TAI_RANGE_BITS
 #undef TAI_REFILL_BYTES
@@ -9019,7 +9136,9 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      Requests up to thread_cache_block_bytes (64 KiB) are rounded to size classes (8 per doubling) and served
      from the calling thread's cache: a stack of records per class. A hit takes no lock and no atomic
      read-modify-write. What a cache holds is bounded by thread_cache_bytes (2 MiB) per thread, counts as
-     cached, and goes back when the thread exits or calls ta_pool_thread_flush. Larger requests, and what caches
+     cached, and goes back when the thread exits or calls ta_pool_thread_flush. Where one thread frees what
+     another allocates, blocks pass from cache to cache in batches; up to half of thread_cache_bytes may be on
+     the way, and goes back when any thread exits, flushes or trims. Larger requests, and what caches
      do not have, go to a heap: best fit, lowest address among equals, free neighbours merged at once, and the
      end of the range taken only if nothing else fits. So placement is a function of the set of live blocks
      alone: a training step that repeats comes back to the same addresses, and reserved stays within a few
