@@ -2366,6 +2366,7 @@ typedef struct tai_region {
     uintptr_t commit_end;
     uintptr_t touched_end; /* never handed out from here on: still as the backend gave it */
     uint32_t first, last;  /* blocks by address */
+    uint32_t index;        /* in the space's table */
     uint32_t heap;
     uint32_t map_shift;
     size_t mapped;         /* bytes from base that the map covers; read outside the gate */
@@ -2934,20 +2935,32 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
     return index;
 }
 
-/* As take, for the common case: the granule's alignment, no order, committed memory out of a bin. 0: take the long
-   way. */
-TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, tai_bins *bins, size_t size)
+/* As take, for large blocks in the common case: the granule's alignment, no order, committed memory out of a bin or at
+   the end of the first range. 0: take the long way. */
+TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size)
 {
+    tai_bins *bins = space->bins[TAI_LARGE];
+    tai_region *region;
     uint32_t index;
     if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 1))) {
         return 0;
     }
     index = tai_bins_find(space, bins, size);
-    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+    if (TAI_LIKELY(index != 0)) {
+        if (TAI_UNLIKELY(space->blocks.at[index].place.flags != 0)) {
+            return 0;
+        }
+        index = tai_heap_take_front(space, bins, index, size);
+        space->used[TAI_LARGE] += space->blocks.at[index].size;
+        return index;
+    }
+    region = space->primary[TAI_LARGE];
+    if (region == NULL || region->hole_bytes != 0 || size > (size_t)(region->commit_end - region->top)) {
         return 0;
     }
-    index = tai_heap_take_front(space, bins, index, size);
-    space->used[space->blocks.at[index].place.heap] += space->blocks.at[index].size;
+    index = tai_heap_add(space, region, region->index, region->top, size, region->last, 0);
+    region->top += size;
+    space->used[TAI_LARGE] += size;
     return index;
 }
 
@@ -3204,6 +3217,7 @@ static TAI_COLD int tai_space_add_region(tai_space *space, tai_region *region, u
     }
     space->regions[slot] = region;
     space->object_bytes += sizeof *region;
+    region->index = slot;
     *out = slot;
     return 1;
 }
@@ -4198,7 +4212,8 @@ struct ta_pool {
     /* What the shortest paths read, away from what anybody writes. */
     tai_block *at;               /* the records; they never move */
     size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
-    tai_window windows[2];       /* where blocks of thread caches lie: primary ranges, or nothing */
+    tai_window windows[3];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
+                                    nothing special (as plain, and no cap on cached bytes). Or nothing */
     uint32_t slot_hint;
     uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
 };
@@ -5456,7 +5471,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
     }
-    index = tai_heap_take_quick(space, space->bins[TAI_LARGE], rounded);
+    index = tai_heap_take_quick(space, rounded);
     if (TAI_UNLIKELY(index == 0)) {
         index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
         if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
@@ -5754,16 +5769,16 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
-    const tai_region *region = space->primary[TAI_LARGE];
+    const tai_window *window = &pool->windows[2];
+    size_t offset = (size_t)((uintptr_t)ptr - window->base);
     tai_block *block;
     uint32_t index;
-    if (TAI_LIKELY(slot != NULL && pool->plain && region != NULL &&
-                   pool->desc.cached_bytes_max == TA_UNLIMITED)) {
+    if (TAI_LIKELY(slot != NULL && offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
         tai_gate_enter_hot(&space->gate, &slot->holder);
-        index = tai_region_find(space, region, (uintptr_t)ptr);
-        block = &space->blocks.at[index];
-        if (TAI_LIKELY(index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->left == 0 &&
-                       block->place.class_index == 0 && (size == 0 || size == block->requested))) {
+        index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+        block = &pool->at[index];
+        if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
+                       (size == 0 || size == block->requested))) {
             if (TAI_UNLIKELY(pool->single_slot != NULL)) {
                 tai_pool_note_peak(pool);
             }
@@ -5771,7 +5786,8 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
             pool->count.freed_bytes += block->requested;
-            tai_heap_put(space, index);
+            space->used[TAI_LARGE] -= block->size;
+            (void)tai_heap_give(space, index);
             tai_gate_leave_hot(&space->gate, &slot->holder);
             return TA_OK;
         }
@@ -6685,6 +6701,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     pool->at = pool->space.blocks.at;
     tai_pool_open_window(&pool->windows[0], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
     tai_pool_open_window(&pool->windows[1], pool->space.primary[TAI_MIDDLE]);
+    if (pool->plain && resolved.cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
+        tai_pool_open_window(&pool->windows[2], pool->space.primary[TAI_LARGE]);
+    }
     pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
     tai_slot_reset(&pool->slot0, pool, 0, 0);
     pool->slot0.quick = NULL;
@@ -6752,6 +6771,7 @@ static TAI_COLD void tai_pool_drain(ta_pool *pool)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
 {
+    int w;
     if (pool == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
@@ -6769,8 +6789,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     pool->disposed = 1;
     pool->plain = 0;
     pool->cacheable_bytes = 0;
-    TENSORALLOC_STORE_RELEASE(&pool->windows[0].mapped, (size_t)0);
-    TENSORALLOC_STORE_RELEASE(&pool->windows[1].mapped, (size_t)0);
+    for (w = 0; w < 3; w++) {
+        TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
+    }
     tai_space_release(&pool->space);
     tai_pool_forget_blocks(pool);
     return TA_OK;
