@@ -1602,6 +1602,16 @@ static void *tai_fail_null(ta_result why, ta_result *result)
   Uses: PLATFORM.
   Invariants: no other atomic operation exists in this file.
   -------------------------------------------------------------------------------------------------------*/
+#if defined(__SANITIZE_THREAD__)
+    #define TAI_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+    #if __has_feature(thread_sanitizer)
+        #define TAI_THREAD_SANITIZER 1
+    #endif
+#endif
+#ifndef TAI_THREAD_SANITIZER
+    #define TAI_THREAD_SANITIZER 0 /* it does not look into assembly */
+#endif
 #ifndef TENSORALLOC_LOAD_RELAXED
     #if defined(TENSORALLOC_NO_THREADS)
         #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
@@ -1618,6 +1628,9 @@ static void *tai_fail_null(ta_result why, ta_result *result)
             __atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
         #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired) /* size_t */
         #define TENSORALLOC_COMPILER_BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+        #if defined(__x86_64__) && !defined(__ILP32__) && !TAI_THREAD_SANITIZER
+            #define TAI_BUMP_IN_PLACE 1
+        #endif
     #elif defined(_MSC_VER) /* volatile accesses order as acquire and release on x86 and x64 */
         #include <intrin.h>
         #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
@@ -1641,8 +1654,17 @@ static void *tai_fail_null(ta_result why, ta_result *result)
     #endif
 #endif
 
-/* Counters with one writer and any reader. */
-#define TAI_BUMP(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) + (by))
+/* Counters with one writer and any reader. Compilers make three instructions of a relaxed load and a relaxed store;
+   one is enough where an aligned store is seen whole and nobody else writes. */
+#if defined(TAI_BUMP_IN_PLACE)
+    #define TAI_BUMP64(field, by) __asm__("{addq\t%1, %0|add\t%0, %1}" : "+m"(field) : "er"((uint64_t)(by)))
+    #define TAI_DROP64(field, by) __asm__("{subq\t%1, %0|sub\t%0, %1}" : "+m"(field) : "er"((uint64_t)(by)))
+    #define TAI_BUMP32(field, by) __asm__("{addl\t%1, %0|add\t%0, %1}" : "+m"(field) : "ir"((uint32_t)(by)))
+#else
+    #define TAI_BUMP64(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) + (by))
+    #define TAI_DROP64(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) - (by))
+    #define TAI_BUMP32(field, by) TAI_BUMP64(field, by)
+#endif
 
 #if defined(TENSORALLOC_NO_THREADS)
 typedef struct tai_lock { int unused; } tai_lock;
@@ -2454,7 +2476,7 @@ static TAI_COLD ta_result tai_budget_resolve(ta_budget *shared, ta_backend backe
   Invariants: a record is in exactly one state; its generation changes when its block is freed.
 
      live      addr size requested tag | prev next | left = recorded uses | class, stream, region
-     cached    addr size               | prev next | left = next in the cache list
+     cached    addr size               | prev next | right = next in the cache list; left = 0
      free      addr size requested=bin | prev next | left, right = tree in that bin
      pending   addr size               | prev next | right = uses to wait for
      busy      addr size               | prev next | (in no list; one thread works on it)
@@ -2626,6 +2648,14 @@ typedef struct tai_bins {
     uint32_t roots[TAI_BINS];
 } tai_bins;
 
+/* What a free outside the gate reads of a region: apart from what the gate's holder writes there. */
+typedef struct tai_window {
+    uintptr_t base;
+    size_t mapped;
+    const uint32_t *map;
+    size_t map_shift;
+} tai_window;
+
 typedef struct tai_region {
     uintptr_t base;
     size_t size;
@@ -2633,10 +2663,12 @@ typedef struct tai_region {
     uintptr_t commit_end;
     uintptr_t touched_end; /* never handed out from here on: still as the backend gave it */
     uint32_t first, last;  /* blocks by address */
+    uint32_t index;        /* in the space's table */
     uint32_t heap;
     uint32_t map_shift;
     size_t mapped;         /* bytes from base that the map covers; read outside the gate */
     uint32_t *map;
+    tai_window *window;    /* kept as mapped is; or NULL */
     tai_table map_table;
     tai_table hole_table;  /* bit per granularity_bytes; empty until the first trim */
     size_t hole_bytes;     /* uncommitted inside [base, commit_end) */
@@ -3200,20 +3232,32 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
     return index;
 }
 
-/* As take, for the common case: the granule's alignment, no order, committed memory out of a bin. 0: take the long
-   way. */
-TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, tai_bins *bins, size_t size)
+/* As take, for large blocks in the common case: the granule's alignment, no order, committed memory out of a bin or at
+   the end of the first range. 0: take the long way. */
+TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size)
 {
+    tai_bins *bins = space->bins[TAI_LARGE];
+    tai_region *region;
     uint32_t index;
     if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 1))) {
         return 0;
     }
     index = tai_bins_find(space, bins, size);
-    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+    if (TAI_LIKELY(index != 0)) {
+        if (TAI_UNLIKELY(space->blocks.at[index].place.flags != 0)) {
+            return 0;
+        }
+        index = tai_heap_take_front(space, bins, index, size);
+        space->used[TAI_LARGE] += space->blocks.at[index].size;
+        return index;
+    }
+    region = space->primary[TAI_LARGE];
+    if (region == NULL || region->hole_bytes != 0 || size > (size_t)(region->commit_end - region->top)) {
         return 0;
     }
-    index = tai_heap_take_front(space, bins, index, size);
-    space->used[space->blocks.at[index].place.heap] += space->blocks.at[index].size;
+    index = tai_heap_add(space, region, region->index, region->top, size, region->last, 0);
+    region->top += size;
+    space->used[TAI_LARGE] += size;
     return index;
 }
 
@@ -3470,6 +3514,7 @@ static TAI_COLD int tai_space_add_region(tai_space *space, tai_region *region, u
     }
     space->regions[slot] = region;
     space->object_bytes += sizeof *region;
+    region->index = slot;
     *out = slot;
     return 1;
 }
@@ -3483,6 +3528,9 @@ static TAI_COLD int tai_region_map(tai_region *region, uintptr_t end)
             return 0;
         }
         TENSORALLOC_STORE_RELEASE(&region->mapped, bytes);
+        if (region->window != NULL) {
+            TENSORALLOC_STORE_RELEASE(&region->window->mapped, bytes);
+        }
     }
     return 1;
 }
@@ -4387,14 +4435,17 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   looks at a pool that is gone) and the pool's (for statistics and for dispose). Whoever lets go first tells the other
   through state:   attached --thread exits--> leaving --flushed, out of the pool's list--> freed
                    attached --pool goes-----> detached; the thread frees it when it exits or attaches again
+  Blocks that one thread frees and another allocates pass from cache to cache: a full cache hands a batch of a class
+  over if another thread was the last to miss that class, and who misses it next takes the batch whole.
   Invariants: heads[] and counters are written by the owner only; in use = used_bytes of the space - sum of
-  cached_bytes; a cached block is in state TAI_CACHED.
+  cached_bytes - passing_bytes; a cached block is in state TAI_CACHED.
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_CLASS_MAX 80
 #define TAI_UNITS_MAX 1024
 #define TAI_THREAD_SLOTS 16
 #define TAI_FLUSH_COUNT 32u
 #define TAI_REFILL_BYTES ((size_t)8192)
+#define TAI_PASSING_BATCHES 4u
 enum { TAI_SLOT_ATTACHED = 0, TAI_SLOT_LEAVING = 1, TAI_SLOT_DETACHED = 2 };
 
 typedef struct tai_counters {
@@ -4404,30 +4455,36 @@ typedef struct tai_counters {
 
 typedef struct tai_slot {
     tai_holder holder;
+    ta_pool *quick;        /* the pool, where the shortest paths will do: no order, no room[], several threads */
+    size_t cached_bytes;
+    size_t bytes_max;
+    tai_counters count;
     ta_pool *pool;         /* NULL when detached */
     ta_stream stream_id;
     uint32_t stream;       /* index of the stream whose blocks it holds */
     uint32_t state;        /* TAI_SLOT_* */
-    size_t cached_bytes;
     size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
-    size_t bytes_max;
-    tai_counters count;
     struct tai_slot *pool_next;   /* guarded by the gate */
     struct tai_slot *thread_next; /* the thread's own */
     uint32_t victim;       /* class to flush next */
     uint32_t padding;
     uint32_t heads[TAI_CLASS_MAX];
-    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added */
+    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added; only with a limit on them */
 } tai_slot;
+
+/* Batches of one class on their way from cache to cache. A batch is linked by right; its first block has the next
+   batch in left and the number of blocks in requested. */
+typedef struct tai_passing {
+    uintptr_t missed_by; /* the slot that missed this class last; 0: none since the list was full */
+    uint32_t first;
+    uint32_t batches;
+} tai_passing;
 
 struct ta_pool {
     tai_space space; /* first: its gate and tables are the hottest */
-    tai_region no_region;        /* covers nothing */
-    const tai_region *fast[2];   /* where blocks of thread caches lie: primary ranges, or no_region */
     tai_slot *single_slot;       /* single-threaded pools: &slot0 */
-    size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
-    uint32_t slot_hint;
     uint32_t class_count;
+    int limited;                 /* blocks per class are: room[] counts */
     int plain;                   /* large blocks need nothing special: not observed, not zeroed, not disposed */
     int disposed;
     uint32_t process_id;
@@ -4445,9 +4502,17 @@ struct ta_pool {
     int observed;
     ta_failure failure;
     tai_slot slot0;
-    size_t class_bytes[TAI_CLASS_MAX];
-    uint8_t class_of[TAI_UNITS_MAX + 1]; /* by granules, rounded up */
+    tai_passing passing[TAI_CLASS_MAX];
+    size_t passing_bytes;
     char name[32];
+    size_t class_bytes[TAI_CLASS_MAX];
+    /* What the shortest paths read, away from what anybody writes. */
+    tai_block *at;               /* the records; they never move */
+    size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
+    tai_window windows[3];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
+                                    nothing special (as plain, and no cap on cached bytes). Or nothing */
+    uint32_t slot_hint;
+    uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
 };
 
 TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
@@ -4473,6 +4538,7 @@ static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id,
     uint32_t c;
     memset(slot, 0, sizeof *slot);
     slot->pool = pool;
+    slot->quick = pool->space.ordered || pool->limited || pool->single_slot != NULL ? NULL : pool;
     slot->stream_id = id;
     slot->stream = stream;
     /* With a cap on cached bytes a slot gets its share when it first frees. */
@@ -4492,8 +4558,8 @@ TAI_INLINE uint32_t tai_slot_pop(ta_pool *pool, tai_slot *slot, uint32_t c)
     if (TAI_LIKELY(index != 0)) {
         const tai_block *block = &pool->space.blocks.at[index];
         size_t cached = slot->cached_bytes - block->size;
-        slot->heads[c] = block->left;
-        slot->room[c]++;
+        slot->heads[c] = block->right;
+        slot->room[c] += (uint32_t)pool->limited;
         TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
         if (cached < slot->cached_low) {
             slot->cached_low = cached;
@@ -4507,9 +4573,9 @@ TAI_INLINE void tai_slot_push(ta_pool *pool, tai_slot *slot, uint32_t index)
 {
     tai_block *block = &pool->space.blocks.at[index];
     uint32_t c = block->place.class_index;
-    block->left = slot->heads[c];
+    block->right = slot->heads[c];
     slot->heads[c] = index;
-    slot->room[c]--;
+    slot->room[c] -= (uint32_t)pool->limited;
     TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, slot->cached_bytes + block->size);
 }
 
@@ -4541,6 +4607,92 @@ static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count, si
     return flushed;
 }
 
+/* Takes the next batch out of a list; 0 if there is none. Inside the gate. */
+static uint32_t tai_passing_take(ta_pool *pool, uint32_t c, size_t *bytes)
+{
+    tai_passing *passing = &pool->passing[c];
+    uint32_t first = passing->first;
+    if (first != 0) {
+        tai_block *block = &pool->at[first];
+        *bytes = block->requested * pool->class_bytes[c];
+        passing->first = block->left;
+        passing->batches--;
+        block->left = 0;
+        pool->passing_bytes -= *bytes;
+    }
+    return first;
+}
+
+/* Puts the next batch into the cache of a thread that has missed the class, if it may hold that much. Inside the
+   gate. */
+static int tai_passing_receive(ta_pool *pool, tai_slot *slot, uint32_t c)
+{
+    size_t bytes = pool->at[pool->passing[c].first].requested * pool->class_bytes[c];
+    if (slot->cached_bytes > slot->bytes_max || bytes > slot->bytes_max - slot->cached_bytes) {
+        return 0;
+    }
+    slot->heads[c] = tai_passing_take(pool, c, &bytes);
+    TAI_BUMP64(slot->cached_bytes, bytes);
+    return 1;
+}
+
+/* All batches go to the heap, one in each visit to the gate. Returns how many. Outside the gate. */
+static TAI_COLD uint32_t tai_passing_flush(ta_pool *pool, tai_holder *me)
+{
+    uint32_t c = 1, index, next, count = 0;
+    size_t ignored;
+    while (c < pool->class_count) {
+        tai_gate_enter(&pool->space.gate, me);
+        while (c < pool->class_count && pool->passing[c].first == 0) {
+            c++;
+        }
+        index = c < pool->class_count ? tai_passing_take(pool, c, &ignored) : 0;
+        for (count += index != 0; index != 0; index = next) {
+            next = pool->at[index].right;
+            TENSORALLOC_STORE_RELAXED(&pool->at[index].state, (uint32_t)TAI_BUSY);
+            tai_heap_put(&pool->space, index);
+        }
+        tai_gate_leave(&pool->space.gate, me);
+    }
+    return count;
+}
+
+/* The cache is full: hands up to a quarter of it, at most 32 blocks of class c, over to others, if one of them was the
+   last to miss that class. Returns whether. Owner only, outside the gate. */
+static TAI_NOINLINE int tai_passing_give(ta_pool *pool, tai_slot *slot, uint32_t c)
+{
+    tai_passing *passing = &pool->passing[c];
+    uintptr_t missed_by = TENSORALLOC_LOAD_RELAXED(&passing->missed_by);
+    uint32_t first = slot->heads[c], last = first, count = 1;
+    size_t bytes = pool->class_bytes[c];
+    int fits;
+    if (missed_by == 0 || missed_by == (uintptr_t)slot || first == 0 || slot->quick == NULL ||
+        pool->desc.cached_bytes_max != TA_UNLIMITED) {
+        return 0;
+    }
+    while (count < TAI_FLUSH_COUNT && pool->at[last].right != 0 && bytes * (count + 1) <= slot->bytes_max / 4) {
+        last = pool->at[last].right;
+        count++;
+    }
+    bytes *= count;
+    tai_gate_enter(&pool->space.gate, &slot->holder);
+    fits = passing->batches < TAI_PASSING_BATCHES && pool->passing_bytes + bytes <= pool->desc.thread_cache_bytes / 2;
+    if (fits) {
+        slot->heads[c] = pool->at[last].right;
+        pool->at[last].right = 0;
+        pool->at[first].left = passing->first;
+        TENSORALLOC_STORE_RELAXED(&pool->at[first].requested, (size_t)count);
+        passing->first = first;
+        passing->batches++;
+        pool->passing_bytes += bytes;
+        TAI_DROP64(slot->cached_bytes, bytes);
+    } else {
+        TENSORALLOC_STORE_RELAXED(&passing->missed_by, (uintptr_t)0);
+    }
+    tai_gate_leave(&pool->space.gate, &slot->holder);
+    return fits;
+}
+
 #ifndef TENSORALLOC_NO_THREADS
 /* Adds the counters of a slot that goes away. Inside the gate. */
 static TAI_COLD void tai_slot_fold(ta_pool *pool, tai_slot *slot)
@@ -4565,11 +4717,24 @@ static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 }
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
-static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS]; /* last used, by hint */
+static tai_slot tai_no_slot; /* of no pool; never written */
+static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS] = { /* last used, by hint */
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot,
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot};
 static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /* all */
 static tai_key tai_thread_key;
 static uint32_t tai_thread_key_state; /* 0 none, 1 being made, 2 ready, 3 not to be had */
 static uint32_t tai_process;          /* id of this process as of the last fork we know of */
+
+static TAI_COLD void tai_thread_forget_slots(const tai_slot *slot)
+{
+    uint32_t i;
+    for (i = 0; i < TAI_THREAD_SLOTS; i++) {
+        if (slot == NULL || tai_thread_slots[i] == slot) {
+            tai_thread_slots[i] = &tai_no_slot;
+        }
+    }
+}
 
 /* A thread exits: what it holds goes back to the pools that still exist. */
 static TAI_COLD void tai_thread_exit(tai_slot *list)
@@ -4583,6 +4748,7 @@ static TAI_COLD void tai_thread_exit(tai_slot *list)
             tai_gate_enter(&pool->space.gate, NULL);
             (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
             tai_gate_leave(&pool->space.gate, NULL);
+            (void)tai_passing_flush(pool, NULL);
             if (pool->desc.cached_bytes_max != TA_UNLIMITED && tai_turn_take(&pool->space, NULL)) {
                 (void)tai_space_trim(&pool->space, TAI_ALL_HEAPS, pool->desc.cached_bytes_max, NULL);
                 tai_turn_end(&pool->space, NULL);
@@ -4606,14 +4772,14 @@ static void TAI_THREAD_EXIT_CALL tai_thread_key_exit(void *value)
     tai_slot *list = tai_thread_list;
     (void)value;
     tai_thread_list = NULL;
-    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_forget_slots(NULL);
     tai_thread_exit(list);
 }
 
 TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
 {
     /* The thread's slots belong to pools of the parent: they are left alone, memory and all. */
-    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_forget_slots(NULL);
     tai_thread_list = NULL;
     TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
 }
@@ -4652,7 +4818,7 @@ TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
     if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) == 2) {
         tai_slot *list = tai_thread_list;
         tai_thread_list = NULL;
-        memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+        tai_thread_forget_slots(NULL);
         tai_thread_key_delete(tai_thread_key);
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, 0u);
         tai_thread_exit(list);
@@ -4666,12 +4832,7 @@ static TAI_COLD void tai_thread_sweep(void)
     while (*link != NULL) {
         tai_slot *slot = *link;
         if (TENSORALLOC_LOAD_ACQUIRE(&slot->state) == TAI_SLOT_DETACHED) {
-            uint32_t i;
-            for (i = 0; i < TAI_THREAD_SLOTS; i++) {
-                if (tai_thread_slots[i] == slot) {
-                    tai_thread_slots[i] = NULL;
-                }
-            }
+            tai_thread_forget_slots(slot);
             *link = slot->thread_next;
             TENSORALLOC_FREE(slot);
         } else {
@@ -4721,11 +4882,17 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     tai_slot *slot = pool->single_slot;
     if (slot == NULL) {
         slot = tai_thread_slots[pool->slot_hint];
-        if (TAI_UNLIKELY(slot == NULL || TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool)) {
+        if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool)) {
             return NULL;
         }
     }
     return slot;
+}
+
+/* A slot that is this thread's of the pool if its quick is the pool. */
+TAI_INLINE tai_slot *tai_slot_quick(ta_pool *pool)
+{
+    return tai_thread_slots[pool->slot_hint];
 }
 
 /* Where a look through all slots of this thread begins. */
@@ -4759,6 +4926,7 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
             tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
             TENSORALLOC_STORE_RELAXED(&slot->pool, (ta_pool *)NULL);
+            TENSORALLOC_STORE_RELAXED(&slot->quick, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELEASE(&slot->state, (uint32_t)TAI_SLOT_DETACHED);
         }
         tai_gate_leave(&pool->space.gate, NULL);
@@ -4792,6 +4960,11 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     return pool->single_slot;
 }
 
+TAI_INLINE tai_slot *tai_slot_quick(ta_pool *pool)
+{
+    return &pool->slot0;
+}
+
 static tai_slot *tai_slot_first(const ta_pool *pool)
 {
     return pool->single_slot;
@@ -4813,8 +4986,9 @@ static int tai_pool_forked(const ta_pool *pool)
    gate. */
 static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 {
-    uint32_t flushed = 0;
-    tai_slot *slot = tai_slot_first(pool);
+    tai_slot *slot = tai_slot_last(pool);
+    uint32_t flushed = tai_passing_flush(pool, slot != NULL ? &slot->holder : NULL);
+    slot = tai_slot_first(pool);
     for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
         if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->cached_bytes != 0) {
             tai_gate_enter(&pool->space.gate, &slot->holder);
@@ -4882,7 +5056,7 @@ static ta_result tai_pool_usable(const ta_pool *pool)
 static size_t tai_pool_thread_cached(const ta_pool *pool)
 {
     const tai_slot *slot;
-    size_t bytes = pool->slot0.cached_bytes;
+    size_t bytes = pool->slot0.cached_bytes + pool->passing_bytes;
     for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
         bytes += TENSORALLOC_LOAD_RELAXED(&slot->cached_bytes);
     }
@@ -5072,7 +5246,7 @@ static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, t
     if (size <= pool->desc.thread_cache_block_bytes) {
         plan->heap = tai_space_heap_of(space, size);
         if (size <= pool->cacheable_bytes && plan->alignment == space->granule) {
-            plan->class_index = pool->class_of[plan->size >> space->granule_shift];
+            plan->class_index = pool->class_of[(size - 1) / 64];
             plan->size = pool->class_bytes[plan->class_index];
         }
     }
@@ -5338,6 +5512,7 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
     if (pool->space.ordered) {
         (void)tai_space_synchronize(&pool->space, NULL);
     }
+    (void)tai_passing_flush(pool, NULL);
     tai_gate_enter(&pool->space.gate, NULL);
     cached = tai_space_cached(&pool->space);
     tai_gate_leave(&pool->space.gate, NULL);
@@ -5453,10 +5628,9 @@ TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t 
     block = &pool->space.blocks.at[index];
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, tag);
-    block->left = 0;
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
-    TAI_BUMP(slot->count.allocation_count, 1);
-    TAI_BUMP(slot->count.allocated_bytes, size);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
     return (void *)block->addr;
 }
 
@@ -5594,7 +5768,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
     }
-    index = tai_heap_take_quick(space, space->bins[TAI_LARGE], rounded);
+    index = tai_heap_take_quick(space, rounded);
     if (TAI_UNLIKELY(index == 0)) {
         index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
         if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
@@ -5619,13 +5793,14 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
 
 /* A block for the size classes that the cache does not have: out of a bin, in one visit to the gate, and a few
    more for the cache; or the long way. */
-static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32_t c, ta_result *result)
+static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
     tai_plan plan;
-    uint32_t index = 0;
+    uint32_t index = 0, c = pool->class_of[(size - 1) / 64];
     void *ptr;
+    ta_result why;
     if (TAI_UNLIKELY(slot == NULL || !pool->plain)) {
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
@@ -5635,11 +5810,22 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32
     plan.class_index = c;
     plan.flags = 0;
     tai_gate_enter_hot(&space->gate, &slot->holder);
+    TENSORALLOC_STORE_RELAXED(&pool->passing[c].missed_by, (uintptr_t)slot);
+    if (pool->passing[c].first != 0 && tai_passing_receive(pool, slot, c)) {
+        tai_gate_leave_hot(&space->gate, &slot->holder);
+        if (result != NULL) {
+            *result = TA_OK;
+        }
+        return tai_pool_hit(pool, slot, c, size, NULL);
+    }
     tai_pool_note_peak(pool);
     if (space->slack == 0) {
-        index = tai_heap_take_quick(space, space->bins[plan.heap], plan.size);
+        index = tai_heap_take(space, plan.heap, plan.size, plan.alignment, 0, &why);
     }
-    if (TAI_UNLIKELY(index == 0)) {
+    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+        if (index != 0) {
+            tai_heap_put(space, index);
+        }
         tai_gate_leave_hot(&space->gate, &slot->holder);
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
@@ -5659,22 +5845,49 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32
     return ptr;
 }
 
-/* A block for the size classes: from this thread's cache, or the long way. */
-TAI_INLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *result)
+/* A block for the size classes, in pools and on streams where the shortest path is not enough. */
+static TAI_NOINLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_slot *slot = tai_slot_last(pool);
     if (TAI_LIKELY(slot != NULL && slot->stream_id == 0)) {
-        uint32_t c = pool->class_of[((size - 1) >> pool->space.granule_shift) + 1];
-        void *ptr = tai_pool_hit(pool, slot, c, size, NULL);
+        void *ptr = tai_pool_hit(pool, slot, pool->class_of[(size - 1) / 64], size, NULL);
         if (TAI_LIKELY(ptr != NULL)) {
             if (result != NULL) {
                 *result = TA_OK;
             }
             return ptr;
         }
-        return tai_pool_alloc_miss(pool, size, c, result);
+        return tai_pool_alloc_miss(pool, size, result);
     }
     return tai_pool_alloc_simple(pool, size, 0, 0, result);
+}
+
+/* A block for the size classes: from this thread's cache, or a longer way. Every instruction here counts. */
+TAI_INLINE void *tai_pool_alloc_quick(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_slot *slot = tai_slot_quick(pool);
+    tai_block *block;
+    uint32_t *head, index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool)) {
+        return tai_pool_alloc_small(pool, size, result);
+    }
+    head = &slot->heads[pool->class_of[(size - 1) / 64]];
+    index = *head;
+    if (TAI_UNLIKELY(index == 0)) {
+        return tai_pool_alloc_miss(pool, size, result);
+    }
+    block = &pool->at[index];
+    *head = block->right;
+    TAI_DROP64(slot->cached_bytes, block->size);
+    TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
+    TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return (void *)block->addr;
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result)
@@ -5682,8 +5895,8 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_UNLIKELY(pool == NULL)) {
         return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
     }
-    if (size_bytes - 1 < pool->cacheable_bytes) { /* not 0 either */
-        return tai_pool_alloc_small(pool, size_bytes, result);
+    if (TAI_LIKELY(size_bytes - 1 < pool->cacheable_bytes)) { /* not 0 either */
+        return tai_pool_alloc_quick(pool, size_bytes, result);
     }
     if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
@@ -5853,16 +6066,16 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
-    const tai_region *region = space->primary[TAI_LARGE];
+    const tai_window *window = &pool->windows[2];
+    size_t offset = (size_t)((uintptr_t)ptr - window->base);
     tai_block *block;
     uint32_t index;
-    if (TAI_LIKELY(slot != NULL && pool->plain && region != NULL &&
-                   pool->desc.cached_bytes_max == TA_UNLIMITED)) {
+    if (TAI_LIKELY(slot != NULL && offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
         tai_gate_enter_hot(&space->gate, &slot->holder);
-        index = tai_region_find(space, region, (uintptr_t)ptr);
-        block = &space->blocks.at[index];
-        if (TAI_LIKELY(index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->left == 0 &&
-                       block->place.class_index == 0 && (size == 0 || size == block->requested))) {
+        index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+        block = &pool->at[index];
+        if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
+                       (size == 0 || size == block->requested))) {
             if (TAI_UNLIKELY(pool->single_slot != NULL)) {
                 tai_pool_note_peak(pool);
             }
@@ -5870,7 +6083,8 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
             pool->count.freed_bytes += block->requested;
-            tai_heap_put(space, index);
+            space->used[TAI_LARGE] -= block->size;
+            (void)tai_heap_give(space, index);
             tai_gate_leave_hot(&space->gate, &slot->holder);
             return TA_OK;
         }
@@ -5879,44 +6093,64 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
-/* A small block into this thread's cache, without the gate; or the long way. */
-static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, const tai_region *region)
+/* A small block into this thread's cache, without the gate, where the shortest path is not enough; or the long way. */
+static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
 {
-    size_t offset = (size_t)((uintptr_t)ptr - region->base);
-    tai_slot *slot;
-    tai_block *block;
-    uint32_t index;
-    index = TENSORALLOC_LOAD_RELAXED(&region->map[offset >> region->map_shift]);
-    block = &pool->space.blocks.at[index];
-    slot = tai_slot_last(pool);
+    tai_block *block = &pool->at[index];
+    tai_slot *slot = tai_slot_last(pool);
+    uint32_t c = block->place.class_index;
     if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
-                   slot != NULL && slot->stream == block->place.stream && block->place.class_index != 0 &&
-                   slot->cached_bytes + block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0 &&
-                   (size == 0 || size == block->requested))) {
+                   slot != NULL && slot->stream == block->place.stream && c != 0 && slot->room[c] != 0 &&
+                   (size == 0 || size == block->requested) &&
+                   (slot->cached_bytes + block->size <= slot->bytes_max || tai_passing_give(pool, slot, c)))) {
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
-        TAI_BUMP(slot->count.deallocation_count, 1);
-        TAI_BUMP(slot->count.freed_bytes, block->requested);
+        TAI_BUMP64(slot->count.deallocation_count, 1);
+        TAI_BUMP64(slot->count.freed_bytes, block->requested);
         tai_slot_push(pool, slot, index);
         return TA_OK;
     }
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
+/* Every instruction here counts. */
 TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
 {
-    const tai_region *region = pool->fast[0];
+    const tai_window *window = &pool->windows[0];
+    tai_slot *slot;
+    tai_block *block;
+    uint32_t index;
+    size_t c, offset, capacity, requested;
     if (TAI_CHECKED) { /* one free after the other, so that of two for one block exactly one is right */
         return tai_pool_free_slow(pool, ptr, size, NULL);
     }
-    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_small(pool, ptr, size, region);
+    offset = (size_t)((uintptr_t)ptr - window->base);
+    if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+        window = &pool->windows[1];
+        offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            return tai_pool_free_large(pool, ptr, size);
+        }
     }
-    region = pool->fast[1];
-    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_small(pool, ptr, size, region);
+    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+    block = &pool->at[index];
+    slot = tai_slot_quick(pool);
+    capacity = block->size;
+    requested = block->requested;
+    c = block->place.class_index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool || block->addr != (uintptr_t)ptr ||
+                     TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE || c == 0 ||
+                     capacity + slot->cached_bytes > slot->bytes_max || (size != 0 && size != requested))) {
+        return tai_pool_free_small(pool, ptr, size, index);
     }
-    return tai_pool_free_large(pool, ptr, size);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+    TAI_BUMP32(block->generation, 1);
+    TAI_BUMP64(slot->count.deallocation_count, 1);
+    TAI_BUMP64(slot->count.freed_bytes, requested);
+    TAI_BUMP64(slot->cached_bytes, capacity);
+    block->right = slot->heads[c];
+    slot->heads[c] = index;
+    return TA_OK;
 }
 
 TENSORALLOC_DEF ta_result ta_pool_free(ta_pool *pool, void *ptr)
@@ -6653,7 +6887,8 @@ static TAI_COLD void tai_pool_make_classes(ta_pool *pool)
         if (c == 0 || pool->class_bytes[c] != bytes) {
             pool->class_bytes[++c] = bytes;
         }
-        pool->class_of[units] = (uint8_t)c;
+        memset(&pool->class_of[((size_t)(units - 1) << pool->space.granule_shift) / 64], (int)c,
+               pool->space.granule / 64);
     }
     pool->class_count = c + 1;
     pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed
@@ -6689,11 +6924,16 @@ static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
     return result;
 }
 
-/* The regions that free looks at without the gate. */
-static TAI_COLD void tai_pool_set_fast(ta_pool *pool, const tai_region *first, const tai_region *second)
+/* A region that free looks at without the gate. */
+static TAI_COLD void tai_pool_open_window(tai_window *window, tai_region *region)
 {
-    pool->fast[0] = first != NULL ? first : &pool->no_region;
-    pool->fast[1] = second != NULL ? second : &pool->no_region;
+    if (region != NULL) {
+        window->base = region->base;
+        window->map = region->map;
+        window->map_shift = region->map_shift;
+        window->mapped = region->mapped;
+        region->window = window;
+    }
 }
 
 static TAI_COLD void tai_pool_free_object(ta_pool *pool)
@@ -6755,9 +6995,15 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
     pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
     tai_pool_make_classes(pool);
-    tai_pool_set_fast(pool, pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY],
-                      pool->space.primary[TAI_MIDDLE]);
+    pool->at = pool->space.blocks.at;
+    tai_pool_open_window(&pool->windows[0], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
+    tai_pool_open_window(&pool->windows[1], pool->space.primary[TAI_MIDDLE]);
+    if (pool->plain && resolved.cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
+        tai_pool_open_window(&pool->windows[2], pool->space.primary[TAI_LARGE]);
+    }
+    pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
     tai_slot_reset(&pool->slot0, pool, 0, 0);
+    pool->slot0.quick = NULL;
 #ifdef TENSORALLOC_NO_THREADS
     pool->single_slot = &pool->slot0;
 #else
@@ -6822,6 +7068,7 @@ static TAI_COLD void tai_pool_drain(ta_pool *pool)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
 {
+    int w;
     if (pool == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
@@ -6832,13 +7079,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
         return TA_ERROR_FORKED;
     }
     tai_pool_detach_slots(pool);
+    (void)tai_passing_flush(pool, NULL);
     tai_budget_leave(pool->space.budget, &pool->member);
     tai_pool_note_peak(pool);
     tai_pool_drain(pool);
     pool->disposed = 1;
     pool->plain = 0;
     pool->cacheable_bytes = 0;
-    tai_pool_set_fast(pool, NULL, NULL);
+    for (w = 0; w < 3; w++) {
+        TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
+    }
     tai_space_release(&pool->space);
     tai_pool_forget_blocks(pool);
     return TA_OK;
@@ -6887,7 +7137,10 @@ static ta_result tai_pool_v_free(void *self, void *ptr, size_t size, size_t alig
 {
     ta_pool *pool = (ta_pool *)self;
     (void)alignment;
-    return pool->space.ordered ? tai_pool_free_slow(pool, ptr, size, &stream) : tai_pool_free_any(pool, ptr, size);
+    if (pool->space.ordered) {
+        return tai_pool_free_slow(pool, ptr, size, &stream);
+    }
+    return size != 0 ? ta_pool_free_sized(pool, ptr, size) : ta_pool_free(pool, ptr);
 }
 
 static ta_result tai_pool_v_empty_cache(void *self)
@@ -12201,11 +12454,14 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_BAD
 #undef TAI_BINS
 #undef TAI_BLOCK_COUNT_DEFAULT
-#undef TAI_BUMP
+#undef TAI_BUMP32
+#undef TAI_BUMP64
+#undef TAI_BUMP_IN_PLACE
 #undef TAI_CHECKED
 #undef TAI_CLASS_MAX
 #undef TAI_COLD
 #undef TAI_COMMON_STREAMS
+#undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
@@ -12226,6 +12482,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX
 #undef TAI_OS_WINDOWS
+#undef TAI_PASSING_BATCHES
 #undef TAI_PAUSE
 #undef TAI_RANGE_BITS
 #undef TAI_REFILL_BYTES
@@ -12234,6 +12491,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_STREAK_MAX
 #undef TAI_SUBS
 #undef TAI_THREAD_EXIT_CALL
+#undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
 #undef TAI_TINY_BYTES
 #undef TAI_UNITS_MAX
@@ -12251,7 +12509,9 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      Requests up to thread_cache_block_bytes (64 KiB) are rounded to size classes (8 per doubling) and served
      from the calling thread's cache: a stack of records per class. A hit takes no lock and no atomic
      read-modify-write. What a cache holds is bounded by thread_cache_bytes (2 MiB) per thread, counts as
-     cached, and goes back when the thread exits or calls ta_pool_thread_flush. Larger requests, and what caches
+     cached, and goes back when the thread exits or calls ta_pool_thread_flush. Where one thread frees what
+     another allocates, blocks pass from cache to cache in batches; up to half of thread_cache_bytes may be on
+     the way, and goes back when any thread exits, flushes or trims. Larger requests, and what caches
      do not have, go to a heap: best fit, lowest address among equals, free neighbours merged at once, and the
      end of the range taken only if nothing else fits. So placement is a function of the set of live blocks
      alone: a training step that repeats comes back to the same addresses, and reserved stays within a few
