@@ -11869,8 +11869,8 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     if (why != TA_OK) {
         return tai_fail_null(why, result);
     }
-    why = TA_ERROR_LIMIT;
-    if (tai_common_use_stream(&d->common, request->stream) && tai_dynamic_claim(d, 0, request->size_bytes)) {
+    why = tai_common_use_stream(&d->common, request->stream) ? TA_ERROR_LIMIT : TA_ERROR_RECORDS;
+    if (why != TA_ERROR_RECORDS && tai_dynamic_claim(d, 0, request->size_bytes)) {
         ptr = d->upstream.vtable->alloc(d->upstream.self, request, &why);
         if (ptr != NULL) { /* no addresses: it has its place */
             index = tai_handle_new(d, 0, 0, alignment, request->stream, &why);
