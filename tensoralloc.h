@@ -1,4 +1,4 @@
-/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, tensors that grow in place, backends - MIT OR Unlicense (full texts at the end)
+/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, tensors that grow, backends - MIT OR Unlicense (texts at the end)
 
    CONTENTS (search for the tag)
      How to use it, options, words, picture ........ this comment
@@ -12652,7 +12652,8 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      GetUtilization       ta_handle; ta_dynamic_get_data, ta_handle_info, ta_dynamic_resize
      IPaddingStrategy: CalculateRequiredSize, ShouldResize; AdaptivePaddingStrategy: GrowthFactor, ShrinkThreshold
                           ta_strategy_vtable; ta_strategy_adaptive, ta_adaptive_config
-     AllocationStats: TotalAllocations, TotalResizes, TotalBytesAllocated, TotalBytesWasted, AverageUtilization, ToReport
+     AllocationStats: TotalAllocations, TotalResizes, TotalBytesAllocated, TotalBytesWasted, AverageUtilization,
+     ToReport
                           ta_dynamic_stats: allocation_count, resize_count, allocated_bytes, wasted_bytes,
                           average_utilization; ta_dynamic_report
 
