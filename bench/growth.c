@@ -16,8 +16,8 @@
 
    A pass is the life of the buffers: made small, grown in turn until all have the largest size, freed. Times are CPU
    time of the thread from making to the last growth, over the bytes grown by; freeing has its own column. A row that
-   has copied 1 GiB, or taken 3 s, is stopped; its figures are for what it reached until then, which is kind to it: later steps cost
-   more.
+   has copied 1 GiB, or taken 3 s, is stopped; its figures are for what it reached until then, which is kind to it:
+   later steps cost more.
    cold    the first pass of a fresh process: nothing has been taken from the system yet
    warm    later passes in it: what was freed before may be reused
    Each row runs in a process of its own, the rows in turn, several rounds; the median counts.
@@ -236,7 +236,12 @@ static const char *size_text(double bytes, char out[32])
 /* 3 digits */
 static const char *number_text(double value, char out[32])
 {
-    snprintf(out, 32, value == 0 ? "0" : value < 0.0995 ? "%.4f" : value < 9.95 ? "%.2f" : value < 99.5 ? "%.1f" : "%.0f",
+    snprintf(out, 32,
+             value == 0       ? "0"
+             : value < 0.0995 ? "%.4f"
+             : value < 9.95   ? "%.2f"
+             : value < 99.5   ? "%.1f"
+                              : "%.0f",
              value);
     return out;
 }
@@ -725,11 +730,12 @@ static void print_case(const growth_case *c)
     char to[32];
     size_text((double)c->from_bytes, from);
     size_text((double)c->to_bytes, to);
-    printf("\n%s, %s a step, %s to %s%s, %s\n", c->buffers == 1 ? "one buffer" : "eight buffers in turn", c->name, from, to,
-           c->buffers == 1 ? "" : " each", c->touch ? "each new page is touched" : "not touched");
-    printf("  %-16s %10s %10s %10s %10s  %10s %7s %9s %9s\n", "", "cold ns/B", "warm ns/B", "warm ns", "free ns/B", "copied",
-           "moves", "faults", "reserved");
-    printf("  %-16s %10s %10s %10s %10s  %10s %7s %9s %9s\n", "", "", "", "per step", "warm", "warm", "warm", "warm", "/ used");
+    printf("\n%s, %s a step, %s to %s%s, %s\n", c->buffers == 1 ? "one buffer" : "eight buffers in turn", c->name, from,
+           to, c->buffers == 1 ? "" : " each", c->touch ? "each new page is touched" : "not touched");
+    printf("  %-16s %10s %10s %10s %10s  %10s %7s %9s %9s\n", "", "cold ns/B", "warm ns/B", "warm ns", "free ns/B",
+           "copied", "moves", "faults", "reserved");
+    printf("  %-16s %10s %10s %10s %10s  %10s %7s %9s %9s\n", "", "", "", "per step", "warm", "warm", "warm", "warm",
+           "/ used");
 }
 
 static void print_row(const row_kind *kind, const growth_case *c, const summary *cold, const summary *warm)
@@ -749,10 +755,10 @@ static void print_row(const row_kind *kind, const growth_case *c, const summary 
 static void print_csv(const row_kind *kind, const growth_case *c, const summary *s, const char *state_name)
 {
     const pass *p = &s->last;
-    printf("%u,%s,%zu,%zu,%s,%s,%s,%.5f,%.5f,%.5f,%.1f,%.5f,%zu,%llu,%llu,%llu,%.3f\n", c->buffers, c->name, c->from_bytes,
-           c->to_bytes, c->touch ? "page" : "none", kind->name, state_name, s->ns_per_byte, s->min, s->max, s->ns_per_step,
-           s->free_ns_per_byte, p->reached_bytes, (unsigned long long)p->copied_bytes, (unsigned long long)p->moves,
-           (unsigned long long)p->faults, p->reserved_over_used);
+    printf("%u,%s,%zu,%zu,%s,%s,%s,%.5f,%.5f,%.5f,%.1f,%.5f,%zu,%llu,%llu,%llu,%.3f\n", c->buffers, c->name,
+           c->from_bytes, c->to_bytes, c->touch ? "page" : "none", kind->name, state_name, s->ns_per_byte, s->min,
+           s->max, s->ns_per_step, s->free_ns_per_byte, p->reached_bytes, (unsigned long long)p->copied_bytes,
+           (unsigned long long)p->moves, (unsigned long long)p->faults, p->reserved_over_used);
 }
 
 /* Returns the number of rows of the library that failed. */
@@ -784,8 +790,8 @@ static int measure_case(const growth_case *c, const options *o, report *reports,
             continue;
         }
         if (failed) {
-            fprintf(stderr, "growth: %s: no memory, or the process ended (%s, %u buffers)\n", row_kinds[i].name, c->name,
-                    c->buffers);
+            fprintf(stderr, "growth: %s: no memory, or the process ended (%s, %u buffers)\n", row_kinds[i].name,
+                    c->name, c->buffers);
             failures += strncmp(row_kinds[i].name, "ta_", 3) == 0;
         } else {
             summary cold = summarise(r, o->rounds, 0);
@@ -832,8 +838,8 @@ static int measure_table(const options *o)
         puts("buffers,growth,from_bytes,to_bytes,touch,row,state,ns_per_byte,min,max,ns_per_step,free_ns_per_byte,"
              "reached_bytes,copied_bytes,moves,page_faults,reserved_over_used");
     } else {
-        puts("Medians of CPU time. cold: a fresh process; warm: what was freed before is reused. ns/B: making and growing,\n"
-             "over the bytes of all buffers at the end. reserved: at its peak.");
+        puts("Medians of CPU time. cold: a fresh process; warm: what was freed before is reused. ns/B: making and\n"
+             "growing, over the bytes of all buffers at the end. reserved: at its peak.");
     }
     if (!o->smoke && available > 0) {
         double most = (double)o->to_bytes * 12;
@@ -846,7 +852,8 @@ static int measure_table(const options *o)
             c.to_bytes = c.buffers == 1 ? o->to_bytes : o->to_bytes / 2;
             c.touch = touch;
             c.smoke = o->smoke;
-            while (available > 0 && c.to_bytes > 2 * c.from_bytes && (double)c.to_bytes * c.buffers * 4 > available * 0.8) {
+            while (available > 0 && c.to_bytes > 2 * c.from_bytes &&
+                   (double)c.to_bytes * c.buffers * 4 > available * 0.8) {
                 c.to_bytes /= 2; /* malloc may hold several times what is used */
             }
             failures += measure_case(&c, o, reports, shared);
@@ -1043,8 +1050,8 @@ static void measure_places(size_t max_bytes, int touch, const options *o)
     for (i = 0; i < PLACE_COUNT; ++i) {
         middle[i] = median(ns[i], batches);
         if (o->csv) {
-            printf("%zu,%s,%s,%.1f,%.1f,%.1f\n", max_bytes, touch ? "page" : "none", place_kinds[i].name, middle[i], ns[i][0],
-                   ns[i][batches - 1]);
+            printf("%zu,%s,%s,%.1f,%.1f,%.1f\n", max_bytes, touch ? "page" : "none", place_kinds[i].name, middle[i],
+                   ns[i][0], ns[i][batches - 1]);
         }
         (void)ta_dynamic_destroy(states[i].dynamic);
     }
@@ -1060,8 +1067,8 @@ static int run_calls(const options *o)
     int touch;
     measure_calls(o);
     puts(o->csv ? "max_bytes,touch,place,ns_per_life,min,max"
-                : "\nA life in ns, warm: made with half of the maximum, grown to all of it, freed. block: of the pool, in full\n"
-                  "size at once; block_that_moves: of the size needed\n"
+                : "\nA life in ns, warm: made with half of the maximum, grown to all of it, freed. block: of the pool,\n"
+                  "in full size at once; block_that_moves: of the size needed\n"
                   "     maximum touch        range        block   block_that_moves  range / block");
     for (touch = 0; touch < 2; ++touch) {
         for (max_bytes = 4096; max_bytes <= (size_t)64 << 20; max_bytes *= o->smoke ? 64 : max_bytes < 262144 ? 2 : 4) {
@@ -1319,27 +1326,29 @@ static void print_demo(const demo_result *results, const size_t *need_bytes, siz
     char text[4][32];
     size_t i;
     if (o->csv) {
-        puts("way,tokens,need_bytes,peak_reserved_bytes,copied_bytes,moves,buffers_cached,buffers_made,page_faults,in_place_bytes,"
-             "cpu_ms");
+        puts("way,tokens,need_bytes,peak_reserved_bytes,copied_bytes,moves,buffers_cached,buffers_made,page_faults,"
+             "in_place_bytes,cpu_ms");
     } else {
-        printf("A workspace that grows by %d KiB with every token, %zu tokens in %d conversations; at most %s are needed.\n"
-               "Each page is touched.\n\n",
+        printf("A workspace that grows by %d KiB with every token, %zu tokens in %d conversations; at most %s are\n"
+               "needed. Each page is touched.\n\n",
                TOKEN_BYTES / 1024, count, (int)CONVERSATION_COUNT, size_text((double)need, text[0]));
-        printf("%-27s %13s %8s %10s %6s %8s %8s %8s %8s %9s\n", "", "peak reserved", "/ needed", "copied", "moves", "buffers",
-               "buffers", "page", "CPU ms", "grows in");
-        printf("%-27s %13s %8s %10s %6s %8s %8s %8s %8s %9s\n", "", "", "", "", "", "made", "cached", "faults", "", "place to");
+        printf("%-27s %13s %8s %10s %6s %8s %8s %8s %8s %9s\n", "", "peak reserved", "/ needed", "copied", "moves",
+               "buffers", "buffers", "page", "CPU ms", "grows in");
+        printf("%-27s %13s %8s %10s %6s %8s %8s %8s %8s %9s\n", "", "", "", "", "", "made", "cached", "faults", "",
+               "place to");
     }
     for (i = 0; i < WAY_COUNT; ++i) {
         const demo_result *r = &results[i];
         if (o->csv) {
-            printf("\"%s\",%zu,%zu,%zu,%llu,%llu,%zu,%llu,%llu,%zu,%.1f\n", demo_ways[i].name, count, need, r->peak_reserved_bytes,
-                   (unsigned long long)r->copied_bytes, (unsigned long long)r->moves, r->cached_count,
-                   (unsigned long long)r->system_calls, (unsigned long long)r->faults, r->in_place_bytes, r->ms);
+            printf("\"%s\",%zu,%zu,%zu,%llu,%llu,%zu,%llu,%llu,%zu,%.1f\n", demo_ways[i].name, count, need,
+                   r->peak_reserved_bytes, (unsigned long long)r->copied_bytes, (unsigned long long)r->moves,
+                   r->cached_count, (unsigned long long)r->system_calls, (unsigned long long)r->faults,
+                   r->in_place_bytes, r->ms);
         } else {
             printf("%-27s %13s %8.2f %10s %6llu %8llu %8zu %8llu %8.1f %9s\n", demo_ways[i].name,
                    size_text((double)r->peak_reserved_bytes, text[0]), (double)r->peak_reserved_bytes / (double)need,
-                   size_text((double)r->copied_bytes, text[1]), (unsigned long long)r->moves, (unsigned long long)r->system_calls,
-                   r->cached_count, (unsigned long long)r->faults, r->ms,
+                   size_text((double)r->copied_bytes, text[1]), (unsigned long long)r->moves,
+                   (unsigned long long)r->system_calls, r->cached_count, (unsigned long long)r->faults, r->ms,
                    r->in_place_bytes == 0 ? "-" : size_text((double)r->in_place_bytes, text[2]));
         }
     }
@@ -1405,11 +1414,14 @@ static void svg_axes(FILE *f, const axes *a)
         snprintf(text, sizeof(text), "%.0f", token);
         svg_text(f, x, SVG_HEIGHT - SVG_BOTTOM + 19, "middle", "class=\"small\"", text);
     }
-    fprintf(f, "<path d=\"M%d %dV%dH%d\" fill=\"none\" stroke=\"#374151\"/>\n", SVG_LEFT, SVG_TOP, SVG_HEIGHT - SVG_BOTTOM,
-            SVG_WIDTH - SVG_RIGHT);
-    svg_text(f, (SVG_LEFT + SVG_WIDTH - SVG_RIGHT) / 2.0, SVG_HEIGHT - 14, "middle", "class=\"small\"", "tokens decoded");
-    fprintf(f, "<text transform=\"translate(20 %.1f) rotate(-90)\" text-anchor=\"middle\" class=\"small\">reserved memory "
-               "(logarithmic)</text>\n", (SVG_TOP + SVG_HEIGHT - SVG_BOTTOM) / 2.0);
+    fprintf(f, "<path d=\"M%d %dV%dH%d\" fill=\"none\" stroke=\"#374151\"/>\n", SVG_LEFT, SVG_TOP,
+            SVG_HEIGHT - SVG_BOTTOM, SVG_WIDTH - SVG_RIGHT);
+    svg_text(f, (SVG_LEFT + SVG_WIDTH - SVG_RIGHT) / 2.0, SVG_HEIGHT - 14, "middle", "class=\"small\"",
+             "tokens decoded");
+    fprintf(f,
+            "<text transform=\"translate(20 %.1f) rotate(-90)\" text-anchor=\"middle\" class=\"small\">reserved memory "
+            "(logarithmic)</text>\n",
+            (SVG_TOP + SVG_HEIGHT - SVG_BOTTOM) / 2.0);
 }
 
 /* One value for each of about 500 columns, the largest in it; equal ones in a row are left out. */
@@ -1465,8 +1477,10 @@ static void svg_labels(FILE *f, const axes *a, const demo_result *results, const
         y[order[k]] = y[order[k]] > lowest ? lowest : y[order[k]];
     }
     for (i = 0; i <= WAY_COUNT; ++i) {
-        snprintf(style, sizeof(style), "fill=\"%s\" font-weight=\"600\"", i < WAY_COUNT ? demo_ways[i].color : "#4b5563");
-        svg_text(f, SVG_WIDTH - SVG_RIGHT + 10, y[i], "start", style, i < WAY_COUNT ? demo_ways[i].name : "what is needed");
+        snprintf(style, sizeof(style), "fill=\"%s\" font-weight=\"600\"",
+                 i < WAY_COUNT ? demo_ways[i].color : "#4b5563");
+        svg_text(f, SVG_WIDTH - SVG_RIGHT + 10, y[i], "start", style,
+                 i < WAY_COUNT ? demo_ways[i].name : "what is needed");
         if (i < WAY_COUNT) {
             snprintf(text, sizeof(text), "peak %s, %s", size_text((double)results[i].peak_reserved_bytes, size),
                      results[i].copied_bytes == 0 ? "nothing copied" : "copied ");

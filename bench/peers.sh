@@ -203,10 +203,10 @@ for trace in "$@"; do
     fi
 done
 
-printf '\nHow many times as long as ta_pool the others take for one allocation and its free (growth: realloc, as long as\n'
-printf 'ta_dynamic, for one step), each in one run with ours. Below 1: they are faster. p2 and exact_huge are no mallocs\n'
-printf 'but floors: stacks of free blocks per power of two (for each thread its own, under threads), and per exact size\n'
-printf 'on huge pages.\n'
+printf '\nHow many times as long as ta_pool the others take for one allocation and its free (growth: realloc, as long\n'
+printf 'as ta_dynamic, for one step), each in one run with ours. Below 1: they are faster. p2 and exact_huge are no\n'
+printf 'mallocs but floors: stacks of free blocks per power of two (for each thread its own, under threads), and per\n'
+printf 'exact size on huge pages.\n'
 if [ "$scale" != 1 ]; then
     printf 'Where pages are touched, sizes above 64 KiB are divided by %s.\n' "$scale"
 fi
