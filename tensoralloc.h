@@ -1,4 +1,4 @@
-/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, tensors that grow, backends - MIT OR Unlicense (texts at the end)
+/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, tensors that grow, backends - MIT OR Unlicense (at the end)
 
    CONTENTS (search for the tag)
      How to use it, options, words, picture ........ this comment
