@@ -16,7 +16,8 @@
        memory    live (requested), wasted (in use - live), cached: the largest free piece and the others, reserved;
                  each column of pixels shows its moment with the most live. Below: reserved / peak live so far
        blocks    each block a rectangle: from allocation to free, at its addresses. Wide gaps between addresses are cut
-                 out, so that a pool's ranges stand above each other, each in its own scale. Grey: free, used before.
+                 out, so that a pool's ranges stand above each other, each in its own scale. Grey: free, between
+                 the lowest and the highest address used so far.
                  More than BLOCKS_DRAWN blocks are drawn as cells: the colour is that of most of its live memory, the
                  shade says which part of it is live
    Free pieces are known of ta_pool only (by ta_pool_walk), reserved memory of malloc only with glibc 2.33 or newer. */
@@ -44,7 +45,7 @@ enum {
     RANGES_MAX = 6,
     GROUPS = 6,               /* of sizes or lifetimes */
     SHADES = 4,
-    WALK_SHARE = 50,          /* blocks walked for each event replayed, at most */
+    LOOKS_PER_EVENT = 8,      /* blocks walked for each event replayed, at most, to know the free pieces */
     SMOKE_BYTES_MAX = 2000000 /* no picture is larger */
 };
 #define SIZE_BYTES_MAX ((uint64_t)1 << (sizeof(size_t) > 4 ? 40 : 30))
@@ -368,7 +369,7 @@ static void check_complete(const trace *t, position *p)
         fail_at(p, "no events in this file");
     }
     if (t->promised_allocs != NONE && (t->promised_allocs > t->block_count || t->promised_frees > frees)) {
-        fail_at(p, "the file ends here with %zu allocations and %zu frees, but its head says %zu and %zu: it was cut off",
+        fail_at(p, "the file ends here with %zu allocations and %zu frees, its head says %zu and %zu: it was cut off",
                 t->block_count, frees, t->promised_allocs, t->promised_frees);
     }
 }
@@ -434,7 +435,8 @@ static void make_trace(trace *t, size_t event_count)
             trace_alloc(t, id, ((uint64_t)1 << bits) + draw(&seed, (uint64_t)1 << bits), bits == 10 ? 12 : 0, 1);
             live[live_count++] = id++;
         } else {
-            size_t from_end = (size_t)(draw(&seed, 8) == 0 ? draw(&seed, live_count) : draw(&seed, (live_count + 7) / 8));
+            uint64_t reach = draw(&seed, 8) == 0 ? live_count : (live_count + 7) / 8;
+            size_t from_end = (size_t)draw(&seed, reach);
             size_t victim = live_count - 1 - from_end;
             trace_free(t, live[victim], 1);
             live[victim] = live[--live_count];
@@ -453,6 +455,7 @@ static void make_trace(trace *t, size_t event_count)
 typedef struct figures {
     size_t reserved_bytes;
     size_t peak_reserved_bytes;
+    size_t cost; /* pieces that were looked at to answer */
 } figures;
 
 typedef struct allocator_kind {
@@ -555,6 +558,7 @@ static void malloc_get_figures(void *self, figures *out)
     {
         struct mallinfo2 info = mallinfo2();
         out->reserved_bytes = info.arena + info.hblkhd;
+        out->cost = info.ordblks + info.smblks;
     }
 #endif
 #endif
@@ -646,7 +650,8 @@ static const allocator_kind allocator_kinds[] = {
     {"pool", "ta_pool", pool_open, pool_close, pool_alloc, pool_free, pool_capacity_of, pool_get_figures, 1},
     {"spec", "ta_pool, options of ta_pool_desc_spec()", pool_open_spec, pool_close, pool_alloc, pool_free,
      pool_capacity_of, pool_get_figures, 1},
-    {"malloc", "malloc", malloc_open, malloc_close, malloc_alloc, malloc_free, malloc_capacity_of, malloc_get_figures, 0},
+    {"malloc", "malloc", malloc_open, malloc_close, malloc_alloc, malloc_free, malloc_capacity_of, malloc_get_figures,
+     0},
     {"p2", "a free stack per power of two", p2_open, p2_close, p2_alloc, p2_free, p2_capacity_of, p2_get_figures, 0},
 };
 enum { ALLOCATOR_COUNT = sizeof(allocator_kinds) / sizeof(allocator_kinds[0]) };
@@ -776,26 +781,26 @@ static int visit_block(void *user, const ta_block_info *info)
     return 0;
 }
 
-/* Fills what only the allocator knows. Walks are rationed, so that many live blocks do not make them slow. */
-static void sample(story *s, void *self, column *col, uint64_t in_use, size_t *next_walk, uint64_t *largest)
+/* Fills what only the allocator knows. What is slow is rationed: then a column repeats what was known before. */
+static void sample(story *s, void *self, column *col, figures *known, uint64_t *largest, size_t *next_look)
 {
     const allocator_kind *kind = s->o->kind;
-    figures f = {NONE, NONE};
-    kind->get_figures(self, &f);
-    col->in_use_bytes = in_use;
-    col->reserved_bytes = f.reserved_bytes;
-    if (f.peak_reserved_bytes != NONE) {
-        s->peak_reserved_bytes = f.peak_reserved_bytes;
-    } else if (f.reserved_bytes != NONE && f.reserved_bytes > s->peak_reserved_bytes) {
-        s->peak_reserved_bytes = f.reserved_bytes;
+    if (known->cost == 0 || col->event >= *next_look) {
+        kind->get_figures(self, known);
     }
-    if (kind->is_pool && col->event >= *next_walk) {
+    col->reserved_bytes = known->reserved_bytes;
+    if (known->reserved_bytes != NONE && known->reserved_bytes > s->peak_reserved_bytes) {
+        s->peak_reserved_bytes = known->reserved_bytes;
+    }
+    if (kind->is_pool && col->event >= *next_look) {
         free_pieces pieces = {0, 0, 0};
         uint64_t end_bytes;
         (void)ta_pool_walk(self, visit_block, &pieces);
-        end_bytes = f.reserved_bytes > pieces.walked_bytes ? f.reserved_bytes - pieces.walked_bytes : 0;
+        end_bytes = known->reserved_bytes > pieces.walked_bytes ? known->reserved_bytes - pieces.walked_bytes : 0;
         *largest = end_bytes > pieces.largest_bytes ? end_bytes : pieces.largest_bytes; /* never used: one piece */
-        *next_walk = col->event + pieces.block_count / WALK_SHARE;
+        *next_look = col->event + pieces.block_count / LOOKS_PER_EVENT;
+    } else if (!kind->is_pool && col->event >= *next_look) {
+        *next_look = col->event + known->cost / LOOKS_PER_EVENT;
     }
     col->largest_bytes = *largest;
 }
@@ -817,8 +822,9 @@ static void play(story *s)
     const allocator_kind *kind = s->o->kind;
     void *self = kind->open();
     uint64_t in_use = 0;
+    figures known = {NONE, NONE, 0};
     uint64_t largest = NONE;
-    size_t next_walk = 0;
+    size_t next_look = 0;
     size_t c = 0;
     size_t i;
     if (self == NULL) {
@@ -840,14 +846,12 @@ static void play(story *s)
             in_use += b->capacity_bytes;
         }
         if (c < s->column_count && i == s->columns[c].event) {
-            sample(s, self, &s->columns[c++], in_use, &next_walk, &largest);
+            s->columns[c].in_use_bytes = in_use;
+            sample(s, self, &s->columns[c++], &known, &largest, &next_look);
         }
     }
-    {
-        figures f = {NONE, NONE};
-        kind->get_figures(self, &f);
-        s->peak_reserved_bytes = f.peak_reserved_bytes != NONE ? f.peak_reserved_bytes : s->peak_reserved_bytes;
-    }
+    kind->get_figures(self, &known);
+    s->peak_reserved_bytes = known.peak_reserved_bytes != NONE ? known.peak_reserved_bytes : s->peak_reserved_bytes;
     if (kind->is_pool && ta_pool_check(self) != TA_OK) {
         fprintf(stderr, "timeline: ta_pool_check found a broken invariant\n");
         exit(1);
@@ -1239,6 +1243,20 @@ static void draw_event_axis(picture *p)
 
 static size_t step_start(const trace *t, size_t index) { return index > 0 ? t->step_ends[index - 1] : 0; }
 
+/* Through the plots, not through the words between them. */
+static void draw_step_line(picture *p, double x)
+{
+    size_t i;
+    put(&p->c, "<path d=\"M%.1f %.1fV%.1f", x, p->memory_top - 14, p->memory_top + p->memory_height);
+    if (p->ratio_height > 0) {
+        put(&p->c, "M%.1f %.1fV%.1f", x, p->ratio_top, p->ratio_top + p->ratio_height);
+    }
+    for (i = 0; i < p->r.count; ++i) {
+        put(&p->c, "M%.1f %.1fV%.1f", x, p->r.items[i].top, p->r.items[i].top + (double)p->r.items[i].height);
+    }
+    put(&p->c, "\" stroke=\"#000\" stroke-opacity=\".55\" stroke-width=\".7\"/>\n");
+}
+
 /* Lines at the ends of steps, numbers between them. Of many steps only every second, fifth, tenth ... has them. */
 static void draw_steps(picture *p)
 {
@@ -1267,8 +1285,7 @@ static void draw_steps(picture *p)
         }
         width = text_width(count_text(k + 1, text), 11);
         if (end > p->x && end < p->x + p->width - 0.5) {
-            put(&p->c, "<path d=\"M%.1f %.1fV%.1f\" stroke=\"#000\" stroke-opacity=\".55\" stroke-width=\".7\"/>\n", end,
-                p->memory_top - 14, p->blocks_bottom);
+            draw_step_line(p, end);
         }
         if ((start + end - width) / 2 >= free_from && (start + end + width) / 2 <= p->x + p->width + 8) {
             write_text(&p->c, (start + end) / 2, p->memory_top - 5, MIDDLE, 11, "fill=\"" INK "\"", "%s", text);
@@ -1343,14 +1360,31 @@ static void draw_curve(picture *p, curve which, uint64_t top_bytes, int is_area,
 static int knows_reserved(const story *s) { return s->columns[0].reserved_bytes != NONE; }
 static int knows_pieces(const story *s) { return s->columns[0].largest_bytes != NONE; }
 
+/* Waste that is too thin to be seen is not explained either. */
+static int shows_waste(const story *s)
+{
+    uint64_t wasted = 0;
+    size_t i;
+    for (i = 0; i < s->column_count; ++i) {
+        uint64_t now = s->columns[i].in_use_bytes - s->columns[i].live_bytes;
+        wasted = now > wasted ? now : wasted;
+    }
+    return wasted >= s->peak_live_bytes / 200;
+}
+
 static size_t memory_legend(const story *s, legend_item items[8])
 {
     size_t n = 0;
     memset(items, 0, 8 * sizeof(*items));
 #define ITEM(colour_, label_, line_) \
     (items[n].colour = colour_, items[n].is_line = line_, strcpy(items[n].label, label_), ++n)
-    ITEM(COLOUR_LIVE, "live (requested)", 0);
-    ITEM(COLOUR_WASTED, "wasted (capacity - requested)", 0);
+    ITEM(s->column_count < s->end - s->first ? COLOUR_LIVE : COLOUR_LIVE_ALWAYS, "live (requested)", 0);
+    if (s->column_count < s->end - s->first) {
+        ITEM(COLOUR_LIVE_ALWAYS, "live all through a pixel", 0);
+    }
+    if (shows_waste(s)) {
+        ITEM(COLOUR_WASTED, "wasted (capacity - requested)", 0);
+    }
     if (knows_pieces(s)) {
         ITEM(COLOUR_PIECES, "free in smaller pieces", 0);
         ITEM(FREE_COLOUR, "largest free piece", 0);
@@ -1374,7 +1408,8 @@ static void draw_peak(picture *p, uint64_t top_bytes)
     char bytes[32];
     char event_number[32];
     put(&p->c, "<path d=\"M%.1f %.1fV%.1f\" stroke=\"" INK "\" stroke-width=\".8\"/>\n", x, y, p->memory_top + 4);
-    put(&p->c, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.2\" fill=\"#fff\" stroke=\"" INK "\" stroke-width=\"1.4\"/>\n", x, y);
+    put(&p->c, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.2\" fill=\"#fff\" stroke=\"" INK "\" stroke-width=\"1.4\"/>\n", x,
+        y);
     write_text(&p->c, right ? x - 6 : x + 6, p->memory_top + 13, right ? RIGHT : LEFT, 12,
                "fill=\"" INK "\" stroke=\"#fff\" stroke-width=\"3\" paint-order=\"stroke\"",
                "peak live %s (event %s)", bytes_text(peak->live_bytes, bytes),
@@ -1474,6 +1509,7 @@ static void draw_ratio(picture *p)
 
 /* Dark to light as sizes grow; the order and the steps in lightness hold for colour-blind eyes too. */
 static const uint32_t group_colours[GROUPS] = {0x3b0f5c, 0x3f4a8a, 0x26798e, 0x22a884, 0x7ad151, 0xfde725};
+#define NOT_FREED_COLOUR 0x9db4d3u
 static const char *const size_labels[GROUPS] = {"below 1 KiB", "1 to 16 KiB", "16 to 256 KiB",
                                                 "256 KiB to 4 MiB", "4 to 64 MiB", "from 64 MiB"};
 static const char *const life_labels[GROUPS] = {"up to 10 events", "up to 100", "up to 1,000", "up to 10,000",
@@ -1494,10 +1530,10 @@ static unsigned group_of(const story *s, const block *b)
 }
 
 /* A group's colour, mixed with that of free memory. */
-static void shade_colour(unsigned group, unsigned shade, char text[16])
+static void shade_colour(const story *s, unsigned group, unsigned shade, char text[16])
 {
     static const unsigned percents[SHADES] = {100, 72, 46, 22};
-    uint32_t colour = group_colours[group];
+    uint32_t colour = s->o->by_life && group == GROUPS - 1 ? NOT_FREED_COLOUR : group_colours[group];
     unsigned channels[3];
     int i;
     for (i = 0; i < 3; ++i) {
@@ -1524,26 +1560,54 @@ static double y_of(const range *r, uintptr_t address)
 
 static int is_in(const range *r, const block *b) { return b->address >= r->low && b->address < r->high; }
 
-/* Up to the highest address that was used so far. */
+/* From the lowest to the highest address that was used so far. */
 static void draw_used_before(picture *p, const range *r)
 {
     const story *s = p->s;
-    double highest = r->top + (double)r->height;
+    size_t columns = s->column_count;
+    double *low = map_bytes(2 * columns * sizeof(*low));
+    double *high = low + columns;
     size_t i;
-    put(&p->c, "<path fill=\"" FREE_COLOUR "\" d=\"");
-    put_at(&p->c, 'M', p->x);
-    put_at(&p->c, ' ', highest);
+    for (i = 0; i < columns; ++i) {
+        low[i] = r->top;
+        high[i] = r->top + (double)r->height;
+    }
     for (i = 0; i < s->t->block_count; ++i) {
         const block *b = &s->blocks[i];
-        if (b->address != 0 && is_in(r, b) && b->born < s->end && y_of(r, block_end(b)) < highest - 0.05) {
-            highest = y_of(r, block_end(b));
-            put_at(&p->c, 'H', x_of_event(p, b->born));
-            put_at(&p->c, 'V', highest);
+        if (b->address != 0 && is_in(r, b)) {
+            size_t born = b->born < s->first ? 0 : b->born - s->first;
+            size_t at = (size_t)((uint64_t)born * columns / (s->end - s->first));
+            double bottom = y_of(r, b->address);
+            double top = y_of(r, block_end(b));
+            low[at] = bottom > low[at] ? bottom : low[at];
+            high[at] = top < high[at] ? top : high[at];
+        }
+    }
+    put(&p->c, "<path fill=\"" FREE_COLOUR "\" d=\"");
+    for (i = 0; i < columns; ++i) {
+        int grows = i == 0 || high[i] < high[i - 1] - 0.05;
+        high[i] = grows ? high[i] : high[i - 1];
+        low[i] = i == 0 || low[i] > low[i - 1] ? low[i] : low[i - 1];
+        if (i == 0) {
+            put_at(&p->c, 'M', p->x);
+            put_at(&p->c, ' ', high[i] < low[i] ? high[i] : low[i]);
+        } else if (grows) {
+            put_at(&p->c, 'H', x_of_column(p, i));
+            put_at(&p->c, 'V', high[i]);
         }
     }
     put_at(&p->c, 'H', p->x + p->width);
-    put_at(&p->c, 'V', r->top + (double)r->height);
+    for (i = columns; i-- > 0;) {
+        if (i + 1 == columns || low[i] < low[i + 1] - 0.05) {
+            if (i + 1 < columns) {
+                put_at(&p->c, 'H', x_of_column(p, i + 1));
+            }
+            put_at(&p->c, 'V', low[i]);
+        }
+    }
+    put_at(&p->c, 'H', p->x);
     put(&p->c, "z\"/>\n");
+    unmap_bytes(low, 2 * columns * sizeof(*low));
 }
 
 /* Rectangles of one colour; large ones get an outline, so that neighbours stay apart. */
@@ -1552,7 +1616,7 @@ static void draw_rectangles(picture *p, unsigned group, int outlined)
     const story *s = p->s;
     char colour[16];
     size_t i;
-    shade_colour(group, 0, colour);
+    shade_colour(s, group, 0, colour);
     put(&p->c, "<path fill=\"%s\"%s d=\"", colour, outlined ? " stroke=\"#fff\" stroke-width=\".5\"" : "");
     for (i = 0; i < s->t->block_count; ++i) {
         const block *b = &s->blocks[i];
@@ -1610,7 +1674,7 @@ static void cover_cells(const picture *p, const range *r, const block *b, float 
 /* The number of a cell's colour from 1; 0: free. */
 static unsigned char cell_colour(const float *cell)
 {
-    static const float limits[SHADES] = {0.8f, 0.5f, 0.25f, 0.04f};
+    static const float limits[SHADES] = {0.75f, 0.4f, 0.15f, 0.01f};
     float sum = 0;
     unsigned group = 0;
     unsigned shade = 0;
@@ -1648,7 +1712,7 @@ static void draw_cells(picture *p, const range *r)
     for (number = 1; number <= GROUPS * SHADES; ++number) {
         char colour[16];
         int started = 0;
-        shade_colour((number - 1) / SHADES, (number - 1) % SHADES, colour);
+        shade_colour(s, (number - 1) / SHADES, (number - 1) % SHADES, colour);
         for (i = 0; i < rows * columns;) {
             size_t start = i;
             size_t row_end = (i / columns + 1) * columns;
@@ -1707,13 +1771,13 @@ static size_t blocks_legend(const story *s, legend_item items[GROUPS + 1])
     memset(items, 0, (GROUPS + 1) * sizeof(*items));
     for (i = 0; i < GROUPS; ++i) {
         if (counts[i] > 0) {
-            shade_colour((unsigned)i, 0, colours[i]);
+            shade_colour(s, (unsigned)i, 0, colours[i]);
             items[n].colour = colours[i];
             strcpy(items[n++].label, s->o->by_life ? life_labels[i] : size_labels[i]);
         }
     }
     items[n].colour = FREE_COLOUR;
-    strcpy(items[n++].label, "free, used before");
+    strcpy(items[n++].label, "free, among addresses used so far");
     return n;
 }
 
@@ -1742,12 +1806,16 @@ static void draw_blocks(picture *p, int as_cells)
 
 enum { MARGIN_LEFT = 84, MARGIN_RIGHT = 78, BLOCKS_HEIGHT = 380 };
 
-static void draw_title(picture *p, size_t shown_blocks)
+/* Returns where to go on. */
+static double draw_title(picture *p)
 {
     const story *s = p->s;
     canvas *c = &p->c;
     size_t frees = 0;
     char text[4][32];
+    char events[160];
+    char memory[120];
+    int used;
     size_t i;
     for (i = s->first; i < s->end; ++i) {
         frees += (size_t)s->t->events[i].is_free;
@@ -1755,20 +1823,28 @@ static void draw_title(picture *p, size_t shown_blocks)
     put(c, "<text x=\"%.1f\" y=\"28\" font-size=\"17\" font-weight=\"bold\" fill=\"" INK "\">", p->x);
     put_escaped(c, s->t->name, 80);
     put(c, " on %s</text>\n", s->o->kind->title);
-    put(c, "<text x=\"%.1f\" y=\"48\" font-size=\"12\" fill=\"" INK "\">%s events: %s allocations, %s frees", p->x,
-        count_text(s->end - s->first, text[0]), count_text(s->end - s->first - frees, text[1]),
-        count_text(frees, text[2]));
+    used = snprintf(events, sizeof(events), "%s events: %s allocations, %s frees",
+                    count_text(s->end - s->first, text[0]), count_text(s->end - s->first - frees, text[1]), count_text(frees, text[2]));
     if (s->o->step_first > 0) {
-        put(c, "; steps %zu to %zu of %zu", s->o->step_first, s->o->step_last, s->t->step_count);
+        snprintf(events + used, sizeof(events) - (size_t)used, "; steps %zu to %zu of %zu",
+                 s->o->step_first, s->o->step_last, s->t->step_count);
     } else if (s->t->step_count > 0) {
-        put(c, "; %s step%s", count_text(s->t->step_count, text[3]), s->t->step_count == 1 ? "" : "s");
+        snprintf(events + used, sizeof(events) - (size_t)used, "; %s step%s", count_text(s->t->step_count, text[3]),
+                 s->t->step_count == 1 ? "" : "s");
     }
-    put(c, ". Peak live %s", bytes_text(s->peak_live_bytes, text[0]));
+    used = snprintf(memory, sizeof(memory), "Peak live %s", bytes_text(s->peak_live_bytes, text[0]));
     if (knows_reserved(s)) {
-        put(c, ", reserved %s = %.3f x", bytes_text(s->peak_reserved_bytes, text[0]),
-            (double)s->peak_reserved_bytes / (double)s->peak_live_bytes);
+        snprintf(memory + used, sizeof(memory) - (size_t)used, ", reserved %s = %.3f x peak live",
+                 bytes_text(s->peak_reserved_bytes, text[0]),
+                 (double)s->peak_reserved_bytes / (double)s->peak_live_bytes);
     }
-    put(c, ".</text>\n<desc>%s blocks shown</desc>\n", count_text(shown_blocks, text[0]));
+    if (text_width(events, 12) + text_width(memory, 12) > (double)s->o->width - p->x) {
+        write_text(c, p->x, 48, LEFT, 12, "fill=\"" INK "\"", "%s.", events);
+        write_text(c, p->x, 64, LEFT, 12, "fill=\"" INK "\"", "%s.", memory);
+        return 90;
+    }
+    write_text(c, p->x, 48, LEFT, 12, "fill=\"" INK "\"", "%s. %s.", events, memory);
+    return 74;
 }
 
 static void draw_caption(picture *p, double y, const char *text)
@@ -1784,9 +1860,8 @@ static canvas draw_picture(const story *s)
     legend_item block_items[GROUPS + 1];
     size_t memory_count = memory_legend(s, memory_items);
     size_t block_count = blocks_legend(s, block_items);
-    size_t shown = visible_count(s);
-    int as_cells = shown > BLOCKS_DRAWN;
-    double y = 74;
+    int as_cells = visible_count(s) > BLOCKS_DRAWN;
+    double y;
     memset(&p, 0, sizeof(p));
     p.s = s;
     p.x = MARGIN_LEFT;
@@ -1796,7 +1871,7 @@ static canvas draw_picture(const story *s)
     put(&p.c, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%zu\" height=\"HHHH\" viewBox=\"0 0 %zu HHHH\" "
         "font-family=\"Helvetica,Arial,'Liberation Sans','DejaVu Sans',sans-serif\">\n", s->o->width, s->o->width);
     put(&p.c, "<path d=\"M0 0h%zuv9999h-%zuz\" fill=\"#fff\"/>\n", s->o->width, s->o->width);
-    draw_title(&p, shown);
+    y = draw_title(&p);
     draw_caption(&p, y, "Memory");
     y += 18;
     y += 18 * legend(&p.c, memory_items, memory_count, p.x, p.x + p.width, y);
@@ -1811,7 +1886,8 @@ static canvas draw_picture(const story *s)
         draw_ratio(&p);
     }
     y += 30;
-    draw_caption(&p, y, s->o->by_life ? "Blocks by address, coloured by lifetime" : "Blocks by address, coloured by size");
+    draw_caption(&p, y, s->o->by_life ? "Blocks by address, coloured by lifetime"
+                                      : "Blocks by address, coloured by size");
     y += 18;
     y += 18 * legend(&p.c, block_items, block_count, p.x, p.x + p.width, y) - 12;
     p.blocks_bottom = y + place_ranges(&p.r, y, BLOCKS_HEIGHT);
