@@ -1824,7 +1824,8 @@ static double draw_title(picture *p)
     put_escaped(c, s->t->name, 80);
     put(c, " on %s</text>\n", s->o->kind->title);
     used = snprintf(events, sizeof(events), "%s events: %s allocations, %s frees",
-                    count_text(s->end - s->first, text[0]), count_text(s->end - s->first - frees, text[1]), count_text(frees, text[2]));
+                    count_text(s->end - s->first, text[0]), count_text(s->end - s->first - frees, text[1]),
+                    count_text(frees, text[2]));
     if (s->o->step_first > 0) {
         snprintf(events + used, sizeof(events) - (size_t)used, "; steps %zu to %zu of %zu",
                  s->o->step_first, s->o->step_last, s->t->step_count);
