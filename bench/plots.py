@@ -92,8 +92,8 @@ def head(figure, title, subtitle, names, top):
     if names:
         handles = [pyplot.Line2D([], [], linestyle='', marker=style(name)[1], color=style(name)[0], markersize=6.5)
                    for name in names]
-        figure.legend(handles, [MEANING.get(name, name) for name in names], loc='upper left', ncol=len(names),
-                      bbox_to_anchor=(.01, 1 - .56 / height), frameon=False, handletextpad=.2, columnspacing=1.6,
+        labels = [MEANING.get(name, name) for name in names] if len(names) <= 4 else names
+        figure.legend(handles, labels, loc='upper left', ncol=len(names), bbox_to_anchor=(.01, 1 - .56 / height), frameon=False, handletextpad=.2, columnspacing=1.6,
                       borderaxespad=0)
     figure.subplots_adjust(top=1 - top / height)
 
@@ -203,8 +203,8 @@ def draw_sizes(table, out, file, title, panel_of, skip):
     columns = min(3, len(panels))
     count = -(-len(panels) // columns)
     top = 1.2
-    figure, grid = pyplot.subplots(count, columns, figsize=(max(3.4 * columns, 8.2), top + 2.5 * count + .1), sharey=True,
-                                   squeeze=False)
+    figure, grid = pyplot.subplots(count, columns, figsize=(max(3.4 * columns, 8.2), top + 2.5 * count + .1),
+                                   sharey=True, squeeze=False)
     for axes, panel in zip(grid.flat, panels):
         points = {}
         for row in table:
@@ -230,8 +230,8 @@ def draw_panels(table, out, file, title, subtitle, axis, panel_of, row_of, serie
     top = 1.2 if len(names) > 1 else .95
     shown = [value for value in map(value_of, table) if value]
     spread = max(shown) / min(shown) if log and shown else 1
-    figure, grid = pyplot.subplots(count, columns, figsize=(9.4, top + count * (.2 * len(rows) + .62) + .2), sharex=True,
-                                   sharey=True, squeeze=False)
+    height = top + count * (.2 * len(rows) + .62) + .2
+    figure, grid = pyplot.subplots(count, columns, figsize=(9.4, height), sharex=True, sharey=True, squeeze=False)
     for axes, panel in zip(grid.flat, panels):
         values = {row: {} for row in rows}
         for row in table:
@@ -255,9 +255,9 @@ def draw_predict(table, out):
         return 1 + number(row['waste_percent']) / 100
 
     draw_panels(table, out, 'predict.svg', 'Capacity held / bytes used, by policy',
-                'sizes that change from use to use; 1 is exact, which pays with a resize at every change', 'capacity / used',
-                lambda row: '%s, %s' % (row['workload'], row['stream']), lambda row: row['policy'], lambda row: 'waste',
-                waste, ['waste'], True)
+                'sizes that change from use to use; 1 is exact, which pays with a resize at every change',
+                'capacity / used', lambda row: '%s, %s' % (row['workload'], row['stream']), lambda row: row['policy'],
+                lambda row: 'waste', waste, ['waste'], True)
 
 
 def draw_growth(table, out):
