@@ -10175,6 +10175,8 @@ typedef struct tai_handle {
     int all_streams;   /* used by other streams too */
     int flat;          /* a plain block: no bounds */
     int rank;
+    int has_symbols;   /* then sizes are asked for anew each time */
+    ta_bounds_sizes sizes; /* of the bounds */
     int64_t dims[TA_RANK_MAX];
     ta_shape_bounds bounds;
 } tai_handle;
@@ -10542,14 +10544,15 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
     return got;
 }
 
-/* Gives back warm ranges, and what a pool of our own that siblings cannot reach holds free; with headroom also the
+/* Gives back warm ranges, and what a pool of our own holds free, this thread's cache too; with headroom also the
    headroom of other tensors. Returns the bytes. */
 static TAI_COLD size_t tai_dynamic_give_back(ta_dynamic *d, size_t want, int headroom)
 {
     size_t got = 0, part = 0;
     (void)tai_dynamic_cool(d, 0, want, 0, &got);
     got += got < want ? tai_dynamic_squeeze(d, want - got, headroom) : 0;
-    if (got < want && d->common.single_threaded && d->pool != NULL && ta_pool_trim(d->pool, 0, &part) == TA_OK) {
+    if (got < want && d->pool != NULL && ta_pool_thread_flush(d->pool) == TA_OK &&
+        ta_pool_trim(d->pool, 0, &part) == TA_OK) {
         got += part;
     }
     return got;
@@ -10729,8 +10732,8 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
     ta_result result = TA_ERROR_WOULD_MOVE;
     void *ptr = (void *)h->link.addr, *moved = NULL;
     size_t held;
-    if (ptr != NULL && capacity != 0) {
-        result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity);
+    if (ptr != NULL) { /* an empty tensor keeps its place: a byte */
+        result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity + (capacity == 0));
         moved = result == TA_OK ? ptr : NULL;
         if (result != TA_OK && size > h->capacity) {
             moved = d->upstream.vtable->remap(d->upstream.self, ptr, h->capacity, capacity, &result);
@@ -11156,9 +11159,18 @@ static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capaci
     tai_gate_leave(&d->common.gate, NULL);
 }
 
-/* A new size for a claimed or new tensor; dims become its shape. */
+/* Inside the gate. */
+static void tai_handle_unclaim(const ta_dynamic *d, tai_handle *h)
+{
+    h->busy = 0;
+    if (h->site != 0) {
+        tai_site_at(d, h->site)->busy = 0;
+    }
+}
+
+/* A new size for a claimed or new tensor; dims become its shape. On success a claimed one is released. */
 static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index, const ta_bounds_sizes *sizes,
-                                   size_t size, const int64_t *dims)
+                                   size_t size, const int64_t *dims, tai_news *news)
 {
     size_t old = h->capacity, target, from = h->effective, committed = h->committed;
     uintptr_t addr = h->link.addr;
@@ -11185,6 +11197,7 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0) {
         tai_handle_observe(d, h, sizes, size);
     }
+    tai_news_take(d, h, news);
     tai_gate_enter(&d->common.gate, NULL);
     if (first) {
         d->common.count.allocation_count++;
@@ -11198,6 +11211,9 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     d->sum.allocated_bytes += h->capacity > old ? h->capacity - old : 0;
     tai_dynamic_count_use(d, h, size, old, first);
     memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
+    if (!first) {
+        tai_handle_unclaim(d, h);
+    }
     tai_gate_leave(&d->common.gate, NULL);
     return TA_OK;
 }
@@ -11276,10 +11292,7 @@ static ta_result tai_handle_claim(ta_dynamic *d, ta_handle handle, tai_handle **
 static void tai_handle_release(ta_dynamic *d, tai_handle *h)
 {
     tai_gate_enter(&d->common.gate, NULL);
-    h->busy = 0;
-    if (h->site != 0) {
-        tai_site_at(d, h->site)->busy = 0;
-    }
+    tai_handle_unclaim(d, h);
     tai_gate_leave(&d->common.gate, NULL);
 }
 
@@ -11441,6 +11454,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
     int64_t dims[TA_RANK_MAX];
     size_t size = 0, alignment, span;
     uint32_t index = 0, site = 0;
+    int i;
     tai_handle *h;
     tai_news news;
     ta_result result = tai_dynamic_usable(d);
@@ -11470,16 +11484,19 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
     h = tai_handle_at(d, index);
     h->bounds = *request->bounds;
     h->rank = h->bounds.rank;
+    h->sizes = sizes;
+    for (i = 0; i < h->rank; i++) {
+        h->has_symbols |= h->bounds.symbols[i] != NULL;
+    }
     h->tag = request->tag;
     h->flags = request->flags;
     h->start = size;
     h->site = site;
-    result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size, dims) : result;
+    result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size, dims, &news) : result;
     if (result != TA_OK) {
         tai_handle_drop(d, index);
         return tai_dynamic_fail(d, result, size);
     }
-    tai_news_take(d, h, &news);
     tai_handle_publish(d, index, out);
     tai_news_tell(d, &news, TA_EVENT_ALLOC, TA_OK, size);
     return TA_OK;
@@ -11493,6 +11510,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc(ta_dynamic *d, const ta_shap
     return ta_dynamic_alloc_request(d, &request, out);
 }
 
+/* Sizes of the bounds of a claimed tensor. */
+static ta_result tai_handle_sizes(const tai_handle *h, ta_bounds_sizes *sizes)
+{
+    *sizes = h->sizes;
+    return h->has_symbols ? ta_shape_bounds_get_sizes(&h->bounds, sizes) : TA_OK;
+}
+
 /* Sizes of the bounds and of a shape, for a claimed tensor. */
 static ta_result tai_handle_measure(const ta_dynamic *d, const tai_handle *h, const int64_t *dims, int rank,
                                     ta_bounds_sizes *sizes, size_t *out_size)
@@ -11502,7 +11526,7 @@ static ta_result tai_handle_measure(const ta_dynamic *d, const tai_handle *h, co
         result = TA_ERROR_SHAPE;
     }
     if (result == TA_OK) {
-        result = ta_shape_bounds_get_sizes(&h->bounds, sizes);
+        result = tai_handle_sizes(h, sizes);
     }
     return result == TA_OK && d->desc.strict ? ta_shape_bounds_contains(&h->bounds, dims, rank) : result;
 }
@@ -11525,12 +11549,12 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
         tai_handle_release(d, h);
         return result;
     }
-    result = tai_handle_resize(d, h, handle.index, &sizes, size, dims);
-    tai_news_take(d, h, &news);
-    tai_handle_release(d, h);
+    result = tai_handle_resize(d, h, handle.index, &sizes, size, dims, &news);
     if (result == TA_OK) {
         tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
     } else {
+        tai_news_take(d, h, &news);
+        tai_handle_release(d, h);
         tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0); /* what came before it failed */
         (void)tai_dynamic_fail(d, result, size);
     }
@@ -11564,7 +11588,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     tai_news news;
     size_t size = h->effective;
     int in_range = h->span_bytes != 0;
-    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && ta_shape_bounds_get_sizes(&h->bounds, &sizes) == TA_OK) {
+    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && tai_handle_sizes(h, &sizes) == TA_OK) {
         tai_handle_observe(d, h, &sizes, h->effective);
     }
     if (!in_range && h->link.addr != 0) {
