@@ -93,8 +93,8 @@ def head(figure, title, subtitle, names, top):
         handles = [pyplot.Line2D([], [], linestyle='', marker=style(name)[1], color=style(name)[0], markersize=6.5)
                    for name in names]
         labels = [MEANING.get(name, name) for name in names] if len(names) <= 4 else names
-        figure.legend(handles, labels, loc='upper left', ncol=len(names), bbox_to_anchor=(.01, 1 - .56 / height), frameon=False, handletextpad=.2, columnspacing=1.6,
-                      borderaxespad=0)
+        figure.legend(handles, labels, loc='upper left', ncol=len(names), bbox_to_anchor=(.01, 1 - .56 / height),
+                      frameon=False, handletextpad=.2, columnspacing=1.6, borderaxespad=0)
     figure.subplots_adjust(top=1 - top / height)
 
 
