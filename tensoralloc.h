@@ -1,4 +1,4 @@
-/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, backends - MIT OR Unlicense (full texts at the end)
+/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, tensors that grow, backends - MIT OR Unlicense (at the end)
 
    CONTENTS (search for the tag)
      How to use it, options, words, picture ........ this comment
@@ -78,6 +78,7 @@
       your program
       -----------------------------------------------------------------------------------
       ta_tensor      shape, dtype, strides over a block
+      ta_dynamic     bounds -> address range + predictor: grows in place
       ta_pool        thread caches over a heap            ta_arena   bump, mark, rewind
       ta_direct      one backend segment per block
       ---- ta_allocator: {vtable, self}; each of the above implements it -----------------
@@ -11869,8 +11870,8 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     if (why != TA_OK) {
         return tai_fail_null(why, result);
     }
-    why = TA_ERROR_LIMIT;
-    if (tai_common_use_stream(&d->common, request->stream) && tai_dynamic_claim(d, 0, request->size_bytes)) {
+    why = tai_common_use_stream(&d->common, request->stream) ? TA_ERROR_LIMIT : TA_ERROR_RECORDS;
+    if (why != TA_ERROR_RECORDS && tai_dynamic_claim(d, 0, request->size_bytes)) {
         ptr = d->upstream.vtable->alloc(d->upstream.self, request, &why);
         if (ptr != NULL) { /* no addresses: it has its place */
             index = tai_handle_new(d, 0, 0, alignment, request->stream, &why);
@@ -12604,7 +12605,27 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      Two threads that free one block at the very same moment are told apart for certain with
      TENSORALLOC_CHECKED; without it the block may end up in two caches.
 
-  9. Where the specified names live
+  9. Tensors that grow
+     ta_dynamic_alloc takes bounds: min, expected and max of each dimension; the maximum may be unbounded. A tensor
+     whose maximum reaches range_bytes_min gets addresses for its maximum (for an unbounded one as many as the
+     machine has memory), carved out of one large reservation, and memory for what it needs: resizing it within
+     them never moves and never copies, so pointers to it, in CUDA graphs too, stay good. On systems where memory
+     comes at the first touch (POSIX) growth is not even a system call. Smaller ones are blocks of a pool at full
+     size; with disable_ranges, backends without ranges or an upstream of yours they are blocks that move with a
+     copy when they outgrow their capacity: ta_handle_info.in_place_bytes and ta_dynamic_will_fit_in_place tell.
+     A resize preserves the first min(old, new) bytes: with row-major tensors whole elements, at the same indices
+     only if nothing but the first dimension changed. To grow the second dimension and keep the indices, make it
+     the first one.
+     How much capacity a tensor has is its strategy's affair. The default one learns the sizes that occur, in under
+     200 bytes for each tensor or each site (a number that you give to the places in your program that make
+     tensors): a range gives memory back that fewer than one use in eight needs; a block is as large as pays; a
+     tensor that grows until it is freed (TA_DYNAMIC_GROWING, a cache of tokens) grows in the steps that its
+     predecessors needed. Nothing exceeds the declared maximum. Freed ranges stay warm: the next tensor with
+     similar bounds takes one over with its pages. They count as cached and go back when a limit is reached, and
+     by ta_allocator_empty_cache. When a limit is reached the headroom of other tensors goes as well.
+     Bounds may name symbols (ta_symbol): numbers that several bounds share, held once.
+
+  10. Where the specified names live
      IMemoryAllocator: Allocate, Free, CacheSize, AllocatedSize, EmptyCache, Device, Dispose
                           ta_allocator_alloc_buffer, _free_buffer, ta_stats.cached_bytes, .reserved_bytes,
                           _empty_cache, _get_device, _dispose
@@ -12621,9 +12642,23 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
                           ta_arena_create, _destroy, _allocator, TA_ARENA_NEW, _reset, and _get_mark, _rewind
      computeStrides, tensor layout, alignment by type
                           ta_strides_row_major, ta_tensor, ta_dtype_alignment
+     ShapeBounds: MinShape, MaxShape, ExpectedShape, CalculateMaxElements, CalculateExpectedElements, Contains
+                          ta_shape_bounds, ta_shape_bounds_get_sizes, ta_shape_bounds_contains
+     PredictiveAllocator, IDynamicMemoryAllocator: Allocate, Resize, Free, GetAllocationStats, UpdateExpectations,
+     PaddingFactor, MaxCapacity
+                          ta_dynamic_alloc, _resize, _free, _get_stats, _observe, ta_strategy_padding and
+                          ta_adaptive_config, ta_dynamic_desc.capacity_bytes_max
+     MemoryHandle: Pointer, CapacityBytes, CurrentShape, ShapeBounds, AllocationTime, Resize, GetEffectiveSize,
+     GetUtilization       ta_handle; ta_dynamic_get_data, ta_handle_info, ta_dynamic_resize
+     IPaddingStrategy: CalculateRequiredSize, ShouldResize; AdaptivePaddingStrategy: GrowthFactor, ShrinkThreshold
+                          ta_strategy_vtable; ta_strategy_adaptive, ta_adaptive_config
+     AllocationStats: TotalAllocations, TotalResizes, TotalBytesAllocated, TotalBytesWasted, AverageUtilization,
+     ToReport
+                          ta_dynamic_stats: allocation_count, resize_count, allocated_bytes, wasted_bytes,
+                          average_utilization; ta_dynamic_report
 
-  10. Versions (semantic versioning at source level; the last ten)
-     0.1.0  the core: backends, budgets, pool, arena, direct, tensors, statistics
+  11. Versions (semantic versioning at source level; the last ten)
+     0.1.0  backends, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
 
   tensoralloc.h is available under either of the two licences below; choose the one you prefer.
 
