@@ -9276,7 +9276,7 @@ static size_t tai_strategy_clamp(const ta_strategy_input *in, uint64_t bytes)
    shift 5: 32 bins to a doubling; shift 8: 4 to a doubling, 8 doublings in all. Bins get wider when sizes spread and
    narrower when they come together. What lies below 8 doublings under the largest is counted in bin 0.
 
-   Valid for sizes: weights, tops, target, mean (blocks), change_rate (blocks). For growth (of growing blocks: what they
+   Valid for sizes: weights, tops; of blocks target, mean, change_rate, creep_count. For growth (of growing blocks: what they
    had when freed less what they had when made): weights, tops, next, mean, step. */
 enum {
     TAI_PREDICT_BINS = 32,
@@ -9296,7 +9296,7 @@ enum {
     TAI_RATE_HIGH = 2348810,
     TAI_PRICE_LOW = 60,                /* in sixteenths of the mean size */
     TAI_PRICE_HIGH = 120,
-    TAI_RANGE_USES = 110               /* in sixteenths */
+    TAI_RANGE_USES = 109               /* in sixteenths */
 };
 
 typedef struct tai_predictor {
@@ -9309,6 +9309,7 @@ typedef struct tai_predictor {
     uint16_t base;          /* position of bin 0, a multiple of 2^shift */
     uint8_t shift;
     uint8_t unplanned;      /* observations that target_bytes or next do not know yet; or TAI_PREDICT_UNKNOWN */
+    uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
     uint8_t growing;        /* what the state is used for; another use begins anew */
     uint8_t tops[TAI_PREDICT_BINS];
     uint8_t next[TAI_PREDICT_BINS + 1]; /* when bin i - 1 is outgrown (0: when made): grow to the top of this bin */
@@ -9634,6 +9635,17 @@ static uint64_t tai_predictor_grow(const tai_predictor *p, const ta_strategy_inp
     return start > UINT64_MAX - target ? UINT64_MAX : start + target;
 }
 
+/* Block: its next capacity; counts the change. Sizes that creep up, beyond what was planned for, are not drawn from
+   any distribution: a little headroom then saves a change at each of them. */
+static uint64_t tai_predictor_change(tai_predictor *p, const ta_strategy_input *in)
+{
+    size_t size = in->size_bytes, capacity = in->capacity_bytes;
+    int creeps = size > capacity && size - capacity <= capacity / 16;
+    p->change_rate += 1u << (TAI_RATE_ONE_BITS - TAI_RATE_USES_BITS);
+    p->creep_count = (uint8_t)(creeps ? p->creep_count + (p->creep_count < 8) : p->creep_count / 2);
+    return creeps && p->creep_count >= 3 && p->target_bytes < size ? (uint64_t)size + size / 8 : p->target_bytes;
+}
+
 static size_t tai_predictive_required(const void *config, void *state, const ta_strategy_input *in)
 {
     const ta_predictive_config *c = (const ta_predictive_config *)config;
@@ -9655,13 +9667,10 @@ static size_t tai_predictive_required(const void *config, void *state, const ta_
     if (in->in_range) {
         return tai_strategy_clamp(in, tai_predictor_quantile(p, c));
     }
-    if (in->capacity_bytes != 0) {
-        p->change_rate += 1u << (TAI_RATE_ONE_BITS - TAI_RATE_USES_BITS);
-    }
     if (!fits && p->unplanned != 0) {
         tai_predictor_plan_block(p, tai_predictor_price(p, c));
     }
-    return tai_strategy_clamp(in, p->target_bytes);
+    return tai_strategy_clamp(in, in->capacity_bytes != 0 ? tai_predictor_change(p, in) : p->target_bytes);
 }
 
 static int tai_predictive_should_resize(const void *config, void *state, const ta_strategy_input *in)
@@ -9686,7 +9695,8 @@ static int tai_predictive_should_resize(const void *config, void *state, const t
         tai_predictor_plan_block(p, price);
     }
     target = tai_strategy_clamp(in, p->target_bytes);
-    return target < in->capacity_bytes && tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
+    return target < in->capacity_bytes && in->capacity_bytes - target > in->size_bytes / 7 &&
+           tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
 }
 
 static void tai_predictive_observe(const void *config, void *state, const ta_strategy_input *in)
