@@ -9276,8 +9276,8 @@ static size_t tai_strategy_clamp(const ta_strategy_input *in, uint64_t bytes)
    shift 5: 32 bins to a doubling; shift 8: 4 to a doubling, 8 doublings in all. Bins get wider when sizes spread and
    narrower when they come together. What lies below 8 doublings under the largest is counted in bin 0.
 
-   Valid for sizes: weights, tops; of blocks target, mean, change_rate, creep_count. For growth (of growing blocks: what they
-   had when freed less what they had when made): weights, tops, next, mean, step. */
+   Valid for sizes: weights, tops; of blocks target, mean, change_rate, creep_count. For growth (of growing blocks: what
+   they had when freed less what they had when made): weights, tops, next, mean, step. */
 enum {
     TAI_PREDICT_BINS = 32,
     TAI_PREDICT_WEIGHT = 16,
@@ -9290,6 +9290,7 @@ enum {
     TAI_PREDICT_LAZY = 32,             /* observations until a plan is made anew */
     TAI_PREDICT_UNKNOWN = 255,         /* the plan is for other bins */
     TAI_PREDICT_MEAN_USES = 512,
+    TAI_PREDICT_RECENT = 64,
     TAI_RATE_ONE_BITS = 24,
     TAI_RATE_USES_BITS = 10,           /* the rate is that of the last 1024 uses or so */
     TAI_RATE_LOW = 1761607,            /* 105 and 140 changes in 1000 uses; between them the price of one rises */
@@ -9307,6 +9308,8 @@ typedef struct tai_predictor {
     uint32_t change_rate;   /* changes of capacity per 2^24 uses */
     uint16_t count;         /* observations, at most TAI_PREDICT_MEAN_USES */
     uint16_t base;          /* position of bin 0, a multiple of 2^shift */
+    uint16_t recent_top;    /* the largest of the last recent_count observations */
+    uint8_t recent_count;
     uint8_t shift;
     uint8_t unplanned;      /* observations that target_bytes or next do not know yet; or TAI_PREDICT_UNKNOWN */
     uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
@@ -9401,9 +9404,9 @@ static TAI_COLD void tai_predictor_fade(tai_predictor *p)
     }
 }
 
-static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
+static void tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weight)
 {
-    uint32_t position = tai_size_position(size), i, top;
+    uint32_t i, top;
     if (p->weight_total == 0 || position - p->base >= (uint32_t)TAI_PREDICT_BINS << p->shift) {
         tai_predictor_fit(p, position, p->weight_total == 0 ? (uint32_t)TAI_PREDICT_SHIFT_MIN : p->shift);
         position = position < p->base ? p->base : position;
@@ -9415,6 +9418,36 @@ static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
     }
     p->weights[i] = (uint16_t)(p->weights[i] + weight);
     p->weight_total += weight;
+}
+
+/* Sizes may have fallen for good: what is above all of the last 64, and was a quarter of the weight, is forgotten. */
+static TAI_COLD void tai_predictor_review(tai_predictor *p)
+{
+    uint32_t i, above = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        above += tai_bin_top(p, i) > p->recent_top ? p->weights[i] : 0u;
+    }
+    if (above > p->weight_total / 4) {
+        for (i = 0; i < TAI_PREDICT_BINS; i++) {
+            p->weights[i] = tai_bin_top(p, i) > p->recent_top ? (uint16_t)0 : p->weights[i];
+        }
+        p->weight_total -= above;
+        tai_predictor_fit(p, p->recent_top, TAI_PREDICT_SHIFT_MIN);
+        tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
+    }
+    p->recent_count = 0;
+    p->recent_top = 0;
+}
+
+static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
+{
+    uint32_t position = tai_size_position(size);
+    if (p->recent_count == TAI_PREDICT_RECENT && !p->growing) { /* of those the short come first */
+        tai_predictor_review(p);
+    }
+    p->recent_count = (uint8_t)(p->recent_count + (p->recent_count < TAI_PREDICT_RECENT));
+    p->recent_top = p->recent_top > position ? p->recent_top : (uint16_t)position;
+    tai_predictor_put(p, position, weight);
     p->unplanned = (uint8_t)(p->unplanned + (p->unplanned < TAI_PREDICT_UNKNOWN));
     if (p->weight_total > (p->growing ? (uint32_t)TAI_PREDICT_TOTAL_GROWING : (uint32_t)TAI_PREDICT_TOTAL)) {
         tai_predictor_fade(p);
