@@ -9425,7 +9425,9 @@ static TAI_COLD void tai_predictor_review(tai_predictor *p)
 {
     uint32_t i, above = 0;
     for (i = 0; i < TAI_PREDICT_BINS; i++) {
-        above += tai_bin_top(p, i) > p->recent_top ? p->weights[i] : 0u;
+        if (tai_bin_top(p, i) > p->recent_top) {
+            above += p->weights[i];
+        }
     }
     if (above > p->weight_total / 4) {
         for (i = 0; i < TAI_PREDICT_BINS; i++) {
@@ -9502,7 +9504,8 @@ static uint32_t tai_predictor_price(const tai_predictor *p, const ta_predictive_
     if (c != NULL && c->block_price != 0) {
         return 16 * tai_setting(c->block_price);
     }
-    rate = rate < TAI_RATE_LOW ? TAI_RATE_LOW : rate > TAI_RATE_HIGH ? TAI_RATE_HIGH : rate;
+    rate = rate < (uint32_t)TAI_RATE_LOW ? (uint32_t)TAI_RATE_LOW : rate;
+    rate = rate > (uint32_t)TAI_RATE_HIGH ? (uint32_t)TAI_RATE_HIGH : rate;
     return TAI_PRICE_LOW + (TAI_PRICE_HIGH - TAI_PRICE_LOW) * (rate - TAI_RATE_LOW) / (TAI_RATE_HIGH - TAI_RATE_LOW);
 }
 

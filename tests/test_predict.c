@@ -120,7 +120,7 @@ static void bad_bounds(void)
     CHECK_RESULT(ta_shape_bounds_get_sizes(&b, NULL), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_shape_bounds_get_sizes(NULL, &s), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_shape_bounds_contains(NULL, one, 1), TA_ERROR_INVALID_ARGUMENT);
-    b.dtype = (ta_dtype)-1;
+    b.dtype = (ta_dtype)(TA_DTYPE_COUNT + 1);
     CHECK_RESULT(ta_shape_bounds_get_sizes(&b, &s), TA_ERROR_INVALID_ARGUMENT);
     b.dtype = TA_DTYPE_COUNT;
     CHECK_RESULT(ta_shape_bounds_get_sizes(&b, &s), TA_ERROR_INVALID_ARGUMENT);
