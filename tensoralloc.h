@@ -1,4 +1,4 @@
-/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, backends - MIT OR Unlicense (full texts at the end)
+/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, tensors that grow, backends - MIT OR Unlicense (at the end)
 
    CONTENTS (search for the tag)
      How to use it, options, words, picture ........ this comment
@@ -78,6 +78,7 @@
       your program
       -----------------------------------------------------------------------------------
       ta_tensor      shape, dtype, strides over a block
+      ta_dynamic     bounds -> address range + predictor: grows in place
       ta_pool        thread caches over a heap            ta_arena   bump, mark, rewind
       ta_direct      one backend segment per block
       ---- ta_allocator: {vtable, self}; each of the above implements it -----------------
@@ -864,8 +865,9 @@ typedef struct ta_strategy_input {
 #define TA_STRATEGY_STATE_BYTES 200
 
 /* How much capacity a tensor gets. state: state_bytes of memory, zero at first, of one handle or of one site (which
-   see), never used by two threads at once. Entries are called without a lock and must not use the handle they are
-   asked about. Whatever they answer, capacity is at least the size needed and never above the declared maximum. */
+   see), never used by two threads at once. Entries compute from their arguments: they are called without a lock, but
+   with the handle and its site claimed, and must not call the allocator they work for (TA_ERROR_BUSY at best).
+   Whatever they answer, capacity is at least the size needed and never above the declared maximum. */
 typedef struct ta_strategy_vtable {
     uint32_t struct_bytes; /* sizeof(ta_strategy_vtable) */
     const char *name;
@@ -932,7 +934,8 @@ typedef struct ta_dynamic_desc {
     size_t unbounded_bytes;      /* addresses for an unbounded maximum; 0: physical memory rounded up to a power of
                                     two, at most 64 GiB, less where addresses are scarce */
     size_t cached_bytes_max;     /* memory that freed ranges keep warm; above it the oldest goes back; 0: unlimited */
-    size_t handle_count_max;     /* 0: 1 Mi (fewer where addresses are scarce) */
+    size_t handle_count_max;     /* records for tensors and warm ranges, and as many sites; 0: 1 Mi (fewer where
+                                    addresses are scarce) */
     ta_strategy strategy;        /* zero: predictive */
     ta_huge_pages huge_pages;    /* of ranges: whole ones are committed then; default: off */
     int disable_ranges;          /* blocks only */
@@ -966,7 +969,7 @@ typedef struct ta_handle_info {
     size_t effective_bytes;      /* of the current shape: these are yours, and what a resize preserves */
     size_t capacity_bytes;       /* usable without a change of capacity; never above the declared maximum */
     size_t in_place_bytes;       /* grows to this without moving, if memory is to be had */
-    double utilization;          /* effective / capacity; 1 for empty tensors */
+    double utilization;          /* effective / capacity; 1 without capacity */
     int rank;
     int in_range;                /* has addresses of its own */
     int64_t dims[TA_RANK_MAX];   /* current shape */
@@ -999,8 +1002,8 @@ TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *dynamic, const ta
    tensor those are whole elements in order, the same indices as before only if no dimension but the first changed.
    Within in_place_bytes nothing moves and nothing is copied; else the bytes are copied on the home stream. Errors,
    nothing has changed then: TA_ERROR_SHAPE (rank; outside the bounds when strict), _INVALID_ARGUMENT (negative),
-   _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _STALE, _FOREIGN, _BUSY (this very handle is being changed by this thread: a
-   callback). Threads: any; two threads that resize one handle do so one after the other. May block in the backend. */
+   _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _STALE, _FOREIGN, _BUSY (called from a strategy of this very handle or
+   site). Threads: any; two threads that resize one handle do so one after the other. May block in the backend. */
 TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
 /* Frees the tensor; a zero handle is TA_OK. Its memory stays warm for tensors with similar bounds. Errors:
    TA_ERROR_STALE, _FOREIGN, _BUSY. Work on the home stream need not be finished, other streams are announced with
@@ -1600,6 +1603,16 @@ static void *tai_fail_null(ta_result why, ta_result *result)
   Uses: PLATFORM.
   Invariants: no other atomic operation exists in this file.
   -------------------------------------------------------------------------------------------------------*/
+#if defined(__SANITIZE_THREAD__)
+    #define TAI_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+    #if __has_feature(thread_sanitizer)
+        #define TAI_THREAD_SANITIZER 1
+    #endif
+#endif
+#ifndef TAI_THREAD_SANITIZER
+    #define TAI_THREAD_SANITIZER 0 /* it does not look into assembly */
+#endif
 #ifndef TENSORALLOC_LOAD_RELAXED
     #if defined(TENSORALLOC_NO_THREADS)
         #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
@@ -1616,6 +1629,9 @@ static void *tai_fail_null(ta_result why, ta_result *result)
             __atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
         #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired) /* size_t */
         #define TENSORALLOC_COMPILER_BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+        #if defined(__x86_64__) && !defined(__ILP32__) && !TAI_THREAD_SANITIZER
+            #define TAI_BUMP_IN_PLACE 1
+        #endif
     #elif defined(_MSC_VER) /* volatile accesses order as acquire and release on x86 and x64 */
         #include <intrin.h>
         #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
@@ -1639,8 +1655,17 @@ static void *tai_fail_null(ta_result why, ta_result *result)
     #endif
 #endif
 
-/* Counters with one writer and any reader. */
-#define TAI_BUMP(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) + (by))
+/* Counters with one writer and any reader. Compilers make three instructions of a relaxed load and a relaxed store;
+   one is enough where an aligned store is seen whole and nobody else writes. */
+#if defined(TAI_BUMP_IN_PLACE)
+    #define TAI_BUMP64(field, by) __asm__("{addq\t%1, %0|add\t%0, %1}" : "+m"(field) : "er"((uint64_t)(by)))
+    #define TAI_DROP64(field, by) __asm__("{subq\t%1, %0|sub\t%0, %1}" : "+m"(field) : "er"((uint64_t)(by)))
+    #define TAI_BUMP32(field, by) __asm__("{addl\t%1, %0|add\t%0, %1}" : "+m"(field) : "ir"((uint32_t)(by)))
+#else
+    #define TAI_BUMP64(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) + (by))
+    #define TAI_DROP64(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) - (by))
+    #define TAI_BUMP32(field, by) TAI_BUMP64(field, by)
+#endif
 
 #if defined(TENSORALLOC_NO_THREADS)
 typedef struct tai_lock { int unused; } tai_lock;
@@ -2452,7 +2477,7 @@ static TAI_COLD ta_result tai_budget_resolve(ta_budget *shared, ta_backend backe
   Invariants: a record is in exactly one state; its generation changes when its block is freed.
 
      live      addr size requested tag | prev next | left = recorded uses | class, stream, region
-     cached    addr size               | prev next | left = next in the cache list
+     cached    addr size               | prev next | right = next in the cache list; left = 0
      free      addr size requested=bin | prev next | left, right = tree in that bin
      pending   addr size               | prev next | right = uses to wait for
      busy      addr size               | prev next | (in no list; one thread works on it)
@@ -2624,6 +2649,14 @@ typedef struct tai_bins {
     uint32_t roots[TAI_BINS];
 } tai_bins;
 
+/* What a free outside the gate reads of a region: apart from what the gate's holder writes there. */
+typedef struct tai_window {
+    uintptr_t base;
+    size_t mapped;
+    const uint32_t *map;
+    size_t map_shift;
+} tai_window;
+
 typedef struct tai_region {
     uintptr_t base;
     size_t size;
@@ -2631,10 +2664,12 @@ typedef struct tai_region {
     uintptr_t commit_end;
     uintptr_t touched_end; /* never handed out from here on: still as the backend gave it */
     uint32_t first, last;  /* blocks by address */
+    uint32_t index;        /* in the space's table */
     uint32_t heap;
     uint32_t map_shift;
     size_t mapped;         /* bytes from base that the map covers; read outside the gate */
     uint32_t *map;
+    tai_window *window;    /* kept as mapped is; or NULL */
     tai_table map_table;
     tai_table hole_table;  /* bit per granularity_bytes; empty until the first trim */
     size_t hole_bytes;     /* uncommitted inside [base, commit_end) */
@@ -3198,20 +3233,32 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
     return index;
 }
 
-/* As take, for the common case: the granule's alignment, no order, committed memory out of a bin. 0: take the long
-   way. */
-TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, tai_bins *bins, size_t size)
+/* As take, for large blocks in the common case: the granule's alignment, no order, committed memory out of a bin or at
+   the end of the first range. 0: take the long way. */
+TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size)
 {
+    tai_bins *bins = space->bins[TAI_LARGE];
+    tai_region *region;
     uint32_t index;
     if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 1))) {
         return 0;
     }
     index = tai_bins_find(space, bins, size);
-    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+    if (TAI_LIKELY(index != 0)) {
+        if (TAI_UNLIKELY(space->blocks.at[index].place.flags != 0)) {
+            return 0;
+        }
+        index = tai_heap_take_front(space, bins, index, size);
+        space->used[TAI_LARGE] += space->blocks.at[index].size;
+        return index;
+    }
+    region = space->primary[TAI_LARGE];
+    if (region == NULL || region->hole_bytes != 0 || size > (size_t)(region->commit_end - region->top)) {
         return 0;
     }
-    index = tai_heap_take_front(space, bins, index, size);
-    space->used[space->blocks.at[index].place.heap] += space->blocks.at[index].size;
+    index = tai_heap_add(space, region, region->index, region->top, size, region->last, 0);
+    region->top += size;
+    space->used[TAI_LARGE] += size;
     return index;
 }
 
@@ -3468,6 +3515,7 @@ static TAI_COLD int tai_space_add_region(tai_space *space, tai_region *region, u
     }
     space->regions[slot] = region;
     space->object_bytes += sizeof *region;
+    region->index = slot;
     *out = slot;
     return 1;
 }
@@ -3481,6 +3529,9 @@ static TAI_COLD int tai_region_map(tai_region *region, uintptr_t end)
             return 0;
         }
         TENSORALLOC_STORE_RELEASE(&region->mapped, bytes);
+        if (region->window != NULL) {
+            TENSORALLOC_STORE_RELEASE(&region->window->mapped, bytes);
+        }
     }
     return 1;
 }
@@ -4385,14 +4436,17 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   looks at a pool that is gone) and the pool's (for statistics and for dispose). Whoever lets go first tells the other
   through state:   attached --thread exits--> leaving --flushed, out of the pool's list--> freed
                    attached --pool goes-----> detached; the thread frees it when it exits or attaches again
+  Blocks that one thread frees and another allocates pass from cache to cache: a full cache hands a batch of a class
+  over if another thread was the last to miss that class, and who misses it next takes the batch whole.
   Invariants: heads[] and counters are written by the owner only; in use = used_bytes of the space - sum of
-  cached_bytes; a cached block is in state TAI_CACHED.
+  cached_bytes - passing_bytes; a cached block is in state TAI_CACHED.
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_CLASS_MAX 80
 #define TAI_UNITS_MAX 1024
 #define TAI_THREAD_SLOTS 16
 #define TAI_FLUSH_COUNT 32u
 #define TAI_REFILL_BYTES ((size_t)8192)
+#define TAI_PASSING_BATCHES 4u
 enum { TAI_SLOT_ATTACHED = 0, TAI_SLOT_LEAVING = 1, TAI_SLOT_DETACHED = 2 };
 
 typedef struct tai_counters {
@@ -4402,30 +4456,36 @@ typedef struct tai_counters {
 
 typedef struct tai_slot {
     tai_holder holder;
+    ta_pool *quick;        /* the pool, where the shortest paths will do: no order, no room[], several threads */
+    size_t cached_bytes;
+    size_t bytes_max;
+    tai_counters count;
     ta_pool *pool;         /* NULL when detached */
     ta_stream stream_id;
     uint32_t stream;       /* index of the stream whose blocks it holds */
     uint32_t state;        /* TAI_SLOT_* */
-    size_t cached_bytes;
     size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
-    size_t bytes_max;
-    tai_counters count;
     struct tai_slot *pool_next;   /* guarded by the gate */
     struct tai_slot *thread_next; /* the thread's own */
     uint32_t victim;       /* class to flush next */
     uint32_t padding;
     uint32_t heads[TAI_CLASS_MAX];
-    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added */
+    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added; only with a limit on them */
 } tai_slot;
+
+/* Batches of one class on their way from cache to cache. A batch is linked by right; its first block has the next
+   batch in left and the number of blocks in requested. */
+typedef struct tai_passing {
+    uintptr_t missed_by; /* the slot that missed this class last; 0: none since the list was full */
+    uint32_t first;
+    uint32_t batches;
+} tai_passing;
 
 struct ta_pool {
     tai_space space; /* first: its gate and tables are the hottest */
-    tai_region no_region;        /* covers nothing */
-    const tai_region *fast[2];   /* where blocks of thread caches lie: primary ranges, or no_region */
     tai_slot *single_slot;       /* single-threaded pools: &slot0 */
-    size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
-    uint32_t slot_hint;
     uint32_t class_count;
+    int limited;                 /* blocks per class are: room[] counts */
     int plain;                   /* large blocks need nothing special: not observed, not zeroed, not disposed */
     int disposed;
     uint32_t process_id;
@@ -4443,9 +4503,17 @@ struct ta_pool {
     int observed;
     ta_failure failure;
     tai_slot slot0;
-    size_t class_bytes[TAI_CLASS_MAX];
-    uint8_t class_of[TAI_UNITS_MAX + 1]; /* by granules, rounded up */
+    tai_passing passing[TAI_CLASS_MAX];
+    size_t passing_bytes;
     char name[32];
+    size_t class_bytes[TAI_CLASS_MAX];
+    /* What the shortest paths read, away from what anybody writes. */
+    tai_block *at;               /* the records; they never move */
+    size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
+    tai_window windows[3];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
+                                    nothing special (as plain, and no cap on cached bytes). Or nothing */
+    uint32_t slot_hint;
+    uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
 };
 
 TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
@@ -4471,6 +4539,7 @@ static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id,
     uint32_t c;
     memset(slot, 0, sizeof *slot);
     slot->pool = pool;
+    slot->quick = pool->space.ordered || pool->limited || pool->single_slot != NULL ? NULL : pool;
     slot->stream_id = id;
     slot->stream = stream;
     /* With a cap on cached bytes a slot gets its share when it first frees. */
@@ -4490,8 +4559,8 @@ TAI_INLINE uint32_t tai_slot_pop(ta_pool *pool, tai_slot *slot, uint32_t c)
     if (TAI_LIKELY(index != 0)) {
         const tai_block *block = &pool->space.blocks.at[index];
         size_t cached = slot->cached_bytes - block->size;
-        slot->heads[c] = block->left;
-        slot->room[c]++;
+        slot->heads[c] = block->right;
+        slot->room[c] += (uint32_t)pool->limited;
         TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
         if (cached < slot->cached_low) {
             slot->cached_low = cached;
@@ -4505,9 +4574,9 @@ TAI_INLINE void tai_slot_push(ta_pool *pool, tai_slot *slot, uint32_t index)
 {
     tai_block *block = &pool->space.blocks.at[index];
     uint32_t c = block->place.class_index;
-    block->left = slot->heads[c];
+    block->right = slot->heads[c];
     slot->heads[c] = index;
-    slot->room[c]--;
+    slot->room[c] -= (uint32_t)pool->limited;
     TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, slot->cached_bytes + block->size);
 }
 
@@ -4539,6 +4608,92 @@ static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count, si
     return flushed;
 }
 
+/* Takes the next batch out of a list; 0 if there is none. Inside the gate. */
+static uint32_t tai_passing_take(ta_pool *pool, uint32_t c, size_t *bytes)
+{
+    tai_passing *passing = &pool->passing[c];
+    uint32_t first = passing->first;
+    if (first != 0) {
+        tai_block *block = &pool->at[first];
+        *bytes = block->requested * pool->class_bytes[c];
+        passing->first = block->left;
+        passing->batches--;
+        block->left = 0;
+        pool->passing_bytes -= *bytes;
+    }
+    return first;
+}
+
+/* Puts the next batch into the cache of a thread that has missed the class, if it may hold that much. Inside the
+   gate. */
+static int tai_passing_receive(ta_pool *pool, tai_slot *slot, uint32_t c)
+{
+    size_t bytes = pool->at[pool->passing[c].first].requested * pool->class_bytes[c];
+    if (slot->cached_bytes > slot->bytes_max || bytes > slot->bytes_max - slot->cached_bytes) {
+        return 0;
+    }
+    slot->heads[c] = tai_passing_take(pool, c, &bytes);
+    TAI_BUMP64(slot->cached_bytes, bytes);
+    return 1;
+}
+
+/* All batches go to the heap, one in each visit to the gate. Returns how many. Outside the gate. */
+static TAI_COLD uint32_t tai_passing_flush(ta_pool *pool, tai_holder *me)
+{
+    uint32_t c = 1, index, next, count = 0;
+    size_t ignored;
+    while (c < pool->class_count) {
+        tai_gate_enter(&pool->space.gate, me);
+        while (c < pool->class_count && pool->passing[c].first == 0) {
+            c++;
+        }
+        index = c < pool->class_count ? tai_passing_take(pool, c, &ignored) : 0;
+        for (count += index != 0; index != 0; index = next) {
+            next = pool->at[index].right;
+            TENSORALLOC_STORE_RELAXED(&pool->at[index].state, (uint32_t)TAI_BUSY);
+            tai_heap_put(&pool->space, index);
+        }
+        tai_gate_leave(&pool->space.gate, me);
+    }
+    return count;
+}
+
+/* The cache is full: hands up to a quarter of it, at most 32 blocks of class c, over to others, if one of them was the
+   last to miss that class. Returns whether. Owner only, outside the gate. */
+static TAI_NOINLINE int tai_passing_give(ta_pool *pool, tai_slot *slot, uint32_t c)
+{
+    tai_passing *passing = &pool->passing[c];
+    uintptr_t missed_by = TENSORALLOC_LOAD_RELAXED(&passing->missed_by);
+    uint32_t first = slot->heads[c], last = first, count = 1;
+    size_t bytes = pool->class_bytes[c];
+    int fits;
+    if (missed_by == 0 || missed_by == (uintptr_t)slot || first == 0 || slot->quick == NULL ||
+        pool->desc.cached_bytes_max != TA_UNLIMITED) {
+        return 0;
+    }
+    while (count < TAI_FLUSH_COUNT && pool->at[last].right != 0 && bytes * (count + 1) <= slot->bytes_max / 4) {
+        last = pool->at[last].right;
+        count++;
+    }
+    bytes *= count;
+    tai_gate_enter(&pool->space.gate, &slot->holder);
+    fits = passing->batches < TAI_PASSING_BATCHES && pool->passing_bytes + bytes <= pool->desc.thread_cache_bytes / 2;
+    if (fits) {
+        slot->heads[c] = pool->at[last].right;
+        pool->at[last].right = 0;
+        pool->at[first].left = passing->first;
+        TENSORALLOC_STORE_RELAXED(&pool->at[first].requested, (size_t)count);
+        passing->first = first;
+        passing->batches++;
+        pool->passing_bytes += bytes;
+        TAI_DROP64(slot->cached_bytes, bytes);
+    } else {
+        TENSORALLOC_STORE_RELAXED(&passing->missed_by, (uintptr_t)0);
+    }
+    tai_gate_leave(&pool->space.gate, &slot->holder);
+    return fits;
+}
+
 #ifndef TENSORALLOC_NO_THREADS
 /* Adds the counters of a slot that goes away. Inside the gate. */
 static TAI_COLD void tai_slot_fold(ta_pool *pool, tai_slot *slot)
@@ -4563,11 +4718,24 @@ static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 }
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
-static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS]; /* last used, by hint */
+static tai_slot tai_no_slot; /* of no pool; never written */
+static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS] = { /* last used, by hint */
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot,
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot};
 static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /* all */
 static tai_key tai_thread_key;
 static uint32_t tai_thread_key_state; /* 0 none, 1 being made, 2 ready, 3 not to be had */
 static uint32_t tai_process;          /* id of this process as of the last fork we know of */
+
+static TAI_COLD void tai_thread_forget_slots(const tai_slot *slot)
+{
+    uint32_t i;
+    for (i = 0; i < TAI_THREAD_SLOTS; i++) {
+        if (slot == NULL || tai_thread_slots[i] == slot) {
+            tai_thread_slots[i] = &tai_no_slot;
+        }
+    }
+}
 
 /* A thread exits: what it holds goes back to the pools that still exist. */
 static TAI_COLD void tai_thread_exit(tai_slot *list)
@@ -4581,6 +4749,7 @@ static TAI_COLD void tai_thread_exit(tai_slot *list)
             tai_gate_enter(&pool->space.gate, NULL);
             (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
             tai_gate_leave(&pool->space.gate, NULL);
+            (void)tai_passing_flush(pool, NULL);
             if (pool->desc.cached_bytes_max != TA_UNLIMITED && tai_turn_take(&pool->space, NULL)) {
                 (void)tai_space_trim(&pool->space, TAI_ALL_HEAPS, pool->desc.cached_bytes_max, NULL);
                 tai_turn_end(&pool->space, NULL);
@@ -4604,14 +4773,14 @@ static void TAI_THREAD_EXIT_CALL tai_thread_key_exit(void *value)
     tai_slot *list = tai_thread_list;
     (void)value;
     tai_thread_list = NULL;
-    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_forget_slots(NULL);
     tai_thread_exit(list);
 }
 
 TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
 {
     /* The thread's slots belong to pools of the parent: they are left alone, memory and all. */
-    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_forget_slots(NULL);
     tai_thread_list = NULL;
     TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
 }
@@ -4650,7 +4819,7 @@ TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
     if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) == 2) {
         tai_slot *list = tai_thread_list;
         tai_thread_list = NULL;
-        memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+        tai_thread_forget_slots(NULL);
         tai_thread_key_delete(tai_thread_key);
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, 0u);
         tai_thread_exit(list);
@@ -4664,12 +4833,7 @@ static TAI_COLD void tai_thread_sweep(void)
     while (*link != NULL) {
         tai_slot *slot = *link;
         if (TENSORALLOC_LOAD_ACQUIRE(&slot->state) == TAI_SLOT_DETACHED) {
-            uint32_t i;
-            for (i = 0; i < TAI_THREAD_SLOTS; i++) {
-                if (tai_thread_slots[i] == slot) {
-                    tai_thread_slots[i] = NULL;
-                }
-            }
+            tai_thread_forget_slots(slot);
             *link = slot->thread_next;
             TENSORALLOC_FREE(slot);
         } else {
@@ -4719,11 +4883,17 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     tai_slot *slot = pool->single_slot;
     if (slot == NULL) {
         slot = tai_thread_slots[pool->slot_hint];
-        if (TAI_UNLIKELY(slot == NULL || TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool)) {
+        if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool)) {
             return NULL;
         }
     }
     return slot;
+}
+
+/* A slot that is this thread's of the pool if its quick is the pool. */
+TAI_INLINE tai_slot *tai_slot_quick(ta_pool *pool)
+{
+    return tai_thread_slots[pool->slot_hint];
 }
 
 /* Where a look through all slots of this thread begins. */
@@ -4757,6 +4927,7 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
             tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
             TENSORALLOC_STORE_RELAXED(&slot->pool, (ta_pool *)NULL);
+            TENSORALLOC_STORE_RELAXED(&slot->quick, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELEASE(&slot->state, (uint32_t)TAI_SLOT_DETACHED);
         }
         tai_gate_leave(&pool->space.gate, NULL);
@@ -4790,6 +4961,11 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     return pool->single_slot;
 }
 
+TAI_INLINE tai_slot *tai_slot_quick(ta_pool *pool)
+{
+    return &pool->slot0;
+}
+
 static tai_slot *tai_slot_first(const ta_pool *pool)
 {
     return pool->single_slot;
@@ -4811,8 +4987,9 @@ static int tai_pool_forked(const ta_pool *pool)
    gate. */
 static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 {
-    uint32_t flushed = 0;
-    tai_slot *slot = tai_slot_first(pool);
+    tai_slot *slot = tai_slot_last(pool);
+    uint32_t flushed = tai_passing_flush(pool, slot != NULL ? &slot->holder : NULL);
+    slot = tai_slot_first(pool);
     for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
         if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->cached_bytes != 0) {
             tai_gate_enter(&pool->space.gate, &slot->holder);
@@ -4880,7 +5057,7 @@ static ta_result tai_pool_usable(const ta_pool *pool)
 static size_t tai_pool_thread_cached(const ta_pool *pool)
 {
     const tai_slot *slot;
-    size_t bytes = pool->slot0.cached_bytes;
+    size_t bytes = pool->slot0.cached_bytes + pool->passing_bytes;
     for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
         bytes += TENSORALLOC_LOAD_RELAXED(&slot->cached_bytes);
     }
@@ -5070,7 +5247,7 @@ static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, t
     if (size <= pool->desc.thread_cache_block_bytes) {
         plan->heap = tai_space_heap_of(space, size);
         if (size <= pool->cacheable_bytes && plan->alignment == space->granule) {
-            plan->class_index = pool->class_of[plan->size >> space->granule_shift];
+            plan->class_index = pool->class_of[(size - 1) / 64];
             plan->size = pool->class_bytes[plan->class_index];
         }
     }
@@ -5336,6 +5513,7 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
     if (pool->space.ordered) {
         (void)tai_space_synchronize(&pool->space, NULL);
     }
+    (void)tai_passing_flush(pool, NULL);
     tai_gate_enter(&pool->space.gate, NULL);
     cached = tai_space_cached(&pool->space);
     tai_gate_leave(&pool->space.gate, NULL);
@@ -5451,10 +5629,9 @@ TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t 
     block = &pool->space.blocks.at[index];
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, tag);
-    block->left = 0;
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
-    TAI_BUMP(slot->count.allocation_count, 1);
-    TAI_BUMP(slot->count.allocated_bytes, size);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
     return (void *)block->addr;
 }
 
@@ -5592,7 +5769,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
     }
-    index = tai_heap_take_quick(space, space->bins[TAI_LARGE], rounded);
+    index = tai_heap_take_quick(space, rounded);
     if (TAI_UNLIKELY(index == 0)) {
         index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
         if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
@@ -5617,13 +5794,14 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
 
 /* A block for the size classes that the cache does not have: out of a bin, in one visit to the gate, and a few
    more for the cache; or the long way. */
-static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32_t c, ta_result *result)
+static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
     tai_plan plan;
-    uint32_t index = 0;
+    uint32_t index = 0, c = pool->class_of[(size - 1) / 64];
     void *ptr;
+    ta_result why;
     if (TAI_UNLIKELY(slot == NULL || !pool->plain)) {
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
@@ -5633,11 +5811,22 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32
     plan.class_index = c;
     plan.flags = 0;
     tai_gate_enter_hot(&space->gate, &slot->holder);
+    TENSORALLOC_STORE_RELAXED(&pool->passing[c].missed_by, (uintptr_t)slot);
+    if (pool->passing[c].first != 0 && tai_passing_receive(pool, slot, c)) {
+        tai_gate_leave_hot(&space->gate, &slot->holder);
+        if (result != NULL) {
+            *result = TA_OK;
+        }
+        return tai_pool_hit(pool, slot, c, size, NULL);
+    }
     tai_pool_note_peak(pool);
     if (space->slack == 0) {
-        index = tai_heap_take_quick(space, space->bins[plan.heap], plan.size);
+        index = tai_heap_take(space, plan.heap, plan.size, plan.alignment, 0, &why);
     }
-    if (TAI_UNLIKELY(index == 0)) {
+    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+        if (index != 0) {
+            tai_heap_put(space, index);
+        }
         tai_gate_leave_hot(&space->gate, &slot->holder);
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
@@ -5657,22 +5846,49 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32
     return ptr;
 }
 
-/* A block for the size classes: from this thread's cache, or the long way. */
-TAI_INLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *result)
+/* A block for the size classes, in pools and on streams where the shortest path is not enough. */
+static TAI_NOINLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_slot *slot = tai_slot_last(pool);
     if (TAI_LIKELY(slot != NULL && slot->stream_id == 0)) {
-        uint32_t c = pool->class_of[((size - 1) >> pool->space.granule_shift) + 1];
-        void *ptr = tai_pool_hit(pool, slot, c, size, NULL);
+        void *ptr = tai_pool_hit(pool, slot, pool->class_of[(size - 1) / 64], size, NULL);
         if (TAI_LIKELY(ptr != NULL)) {
             if (result != NULL) {
                 *result = TA_OK;
             }
             return ptr;
         }
-        return tai_pool_alloc_miss(pool, size, c, result);
+        return tai_pool_alloc_miss(pool, size, result);
     }
     return tai_pool_alloc_simple(pool, size, 0, 0, result);
+}
+
+/* A block for the size classes: from this thread's cache, or a longer way. Every instruction here counts. */
+TAI_INLINE void *tai_pool_alloc_quick(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_slot *slot = tai_slot_quick(pool);
+    tai_block *block;
+    uint32_t *head, index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool)) {
+        return tai_pool_alloc_small(pool, size, result);
+    }
+    head = &slot->heads[pool->class_of[(size - 1) / 64]];
+    index = *head;
+    if (TAI_UNLIKELY(index == 0)) {
+        return tai_pool_alloc_miss(pool, size, result);
+    }
+    block = &pool->at[index];
+    *head = block->right;
+    TAI_DROP64(slot->cached_bytes, block->size);
+    TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
+    TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return (void *)block->addr;
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result)
@@ -5680,8 +5896,8 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_UNLIKELY(pool == NULL)) {
         return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
     }
-    if (size_bytes - 1 < pool->cacheable_bytes) { /* not 0 either */
-        return tai_pool_alloc_small(pool, size_bytes, result);
+    if (TAI_LIKELY(size_bytes - 1 < pool->cacheable_bytes)) { /* not 0 either */
+        return tai_pool_alloc_quick(pool, size_bytes, result);
     }
     if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
@@ -5851,16 +6067,16 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
-    const tai_region *region = space->primary[TAI_LARGE];
+    const tai_window *window = &pool->windows[2];
+    size_t offset = (size_t)((uintptr_t)ptr - window->base);
     tai_block *block;
     uint32_t index;
-    if (TAI_LIKELY(slot != NULL && pool->plain && region != NULL &&
-                   pool->desc.cached_bytes_max == TA_UNLIMITED)) {
+    if (TAI_LIKELY(slot != NULL && offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
         tai_gate_enter_hot(&space->gate, &slot->holder);
-        index = tai_region_find(space, region, (uintptr_t)ptr);
-        block = &space->blocks.at[index];
-        if (TAI_LIKELY(index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->left == 0 &&
-                       block->place.class_index == 0 && (size == 0 || size == block->requested))) {
+        index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+        block = &pool->at[index];
+        if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
+                       (size == 0 || size == block->requested))) {
             if (TAI_UNLIKELY(pool->single_slot != NULL)) {
                 tai_pool_note_peak(pool);
             }
@@ -5868,7 +6084,8 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
             pool->count.freed_bytes += block->requested;
-            tai_heap_put(space, index);
+            space->used[TAI_LARGE] -= block->size;
+            (void)tai_heap_give(space, index);
             tai_gate_leave_hot(&space->gate, &slot->holder);
             return TA_OK;
         }
@@ -5877,44 +6094,64 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
-/* A small block into this thread's cache, without the gate; or the long way. */
-static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, const tai_region *region)
+/* A small block into this thread's cache, without the gate, where the shortest path is not enough; or the long way. */
+static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
 {
-    size_t offset = (size_t)((uintptr_t)ptr - region->base);
-    tai_slot *slot;
-    tai_block *block;
-    uint32_t index;
-    index = TENSORALLOC_LOAD_RELAXED(&region->map[offset >> region->map_shift]);
-    block = &pool->space.blocks.at[index];
-    slot = tai_slot_last(pool);
+    tai_block *block = &pool->at[index];
+    tai_slot *slot = tai_slot_last(pool);
+    uint32_t c = block->place.class_index;
     if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
-                   slot != NULL && slot->stream == block->place.stream && block->place.class_index != 0 &&
-                   slot->cached_bytes + block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0 &&
-                   (size == 0 || size == block->requested))) {
+                   slot != NULL && slot->stream == block->place.stream && c != 0 && slot->room[c] != 0 &&
+                   (size == 0 || size == block->requested) &&
+                   (slot->cached_bytes + block->size <= slot->bytes_max || tai_passing_give(pool, slot, c)))) {
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
-        TAI_BUMP(slot->count.deallocation_count, 1);
-        TAI_BUMP(slot->count.freed_bytes, block->requested);
+        TAI_BUMP64(slot->count.deallocation_count, 1);
+        TAI_BUMP64(slot->count.freed_bytes, block->requested);
         tai_slot_push(pool, slot, index);
         return TA_OK;
     }
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
+/* Every instruction here counts. */
 TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
 {
-    const tai_region *region = pool->fast[0];
+    const tai_window *window = &pool->windows[0];
+    tai_slot *slot;
+    tai_block *block;
+    uint32_t index;
+    size_t c, offset, capacity, requested;
     if (TAI_CHECKED) { /* one free after the other, so that of two for one block exactly one is right */
         return tai_pool_free_slow(pool, ptr, size, NULL);
     }
-    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_small(pool, ptr, size, region);
+    offset = (size_t)((uintptr_t)ptr - window->base);
+    if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+        window = &pool->windows[1];
+        offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            return tai_pool_free_large(pool, ptr, size);
+        }
     }
-    region = pool->fast[1];
-    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_small(pool, ptr, size, region);
+    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+    block = &pool->at[index];
+    slot = tai_slot_quick(pool);
+    capacity = block->size;
+    requested = block->requested;
+    c = block->place.class_index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool || block->addr != (uintptr_t)ptr ||
+                     TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE || c == 0 ||
+                     capacity + slot->cached_bytes > slot->bytes_max || (size != 0 && size != requested))) {
+        return tai_pool_free_small(pool, ptr, size, index);
     }
-    return tai_pool_free_large(pool, ptr, size);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+    TAI_BUMP32(block->generation, 1);
+    TAI_BUMP64(slot->count.deallocation_count, 1);
+    TAI_BUMP64(slot->count.freed_bytes, requested);
+    TAI_BUMP64(slot->cached_bytes, capacity);
+    block->right = slot->heads[c];
+    slot->heads[c] = index;
+    return TA_OK;
 }
 
 TENSORALLOC_DEF ta_result ta_pool_free(ta_pool *pool, void *ptr)
@@ -6651,7 +6888,8 @@ static TAI_COLD void tai_pool_make_classes(ta_pool *pool)
         if (c == 0 || pool->class_bytes[c] != bytes) {
             pool->class_bytes[++c] = bytes;
         }
-        pool->class_of[units] = (uint8_t)c;
+        memset(&pool->class_of[((size_t)(units - 1) << pool->space.granule_shift) / 64], (int)c,
+               pool->space.granule / 64);
     }
     pool->class_count = c + 1;
     pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed
@@ -6687,11 +6925,16 @@ static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
     return result;
 }
 
-/* The regions that free looks at without the gate. */
-static TAI_COLD void tai_pool_set_fast(ta_pool *pool, const tai_region *first, const tai_region *second)
+/* A region that free looks at without the gate. */
+static TAI_COLD void tai_pool_open_window(tai_window *window, tai_region *region)
 {
-    pool->fast[0] = first != NULL ? first : &pool->no_region;
-    pool->fast[1] = second != NULL ? second : &pool->no_region;
+    if (region != NULL) {
+        window->base = region->base;
+        window->map = region->map;
+        window->map_shift = region->map_shift;
+        window->mapped = region->mapped;
+        region->window = window;
+    }
 }
 
 static TAI_COLD void tai_pool_free_object(ta_pool *pool)
@@ -6753,9 +6996,15 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
     pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
     tai_pool_make_classes(pool);
-    tai_pool_set_fast(pool, pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY],
-                      pool->space.primary[TAI_MIDDLE]);
+    pool->at = pool->space.blocks.at;
+    tai_pool_open_window(&pool->windows[0], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
+    tai_pool_open_window(&pool->windows[1], pool->space.primary[TAI_MIDDLE]);
+    if (pool->plain && resolved.cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
+        tai_pool_open_window(&pool->windows[2], pool->space.primary[TAI_LARGE]);
+    }
+    pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
     tai_slot_reset(&pool->slot0, pool, 0, 0);
+    pool->slot0.quick = NULL;
 #ifdef TENSORALLOC_NO_THREADS
     pool->single_slot = &pool->slot0;
 #else
@@ -6820,6 +7069,7 @@ static TAI_COLD void tai_pool_drain(ta_pool *pool)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
 {
+    int w;
     if (pool == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
@@ -6830,13 +7080,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
         return TA_ERROR_FORKED;
     }
     tai_pool_detach_slots(pool);
+    (void)tai_passing_flush(pool, NULL);
     tai_budget_leave(pool->space.budget, &pool->member);
     tai_pool_note_peak(pool);
     tai_pool_drain(pool);
     pool->disposed = 1;
     pool->plain = 0;
     pool->cacheable_bytes = 0;
-    tai_pool_set_fast(pool, NULL, NULL);
+    for (w = 0; w < 3; w++) {
+        TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
+    }
     tai_space_release(&pool->space);
     tai_pool_forget_blocks(pool);
     return TA_OK;
@@ -6885,7 +7138,10 @@ static ta_result tai_pool_v_free(void *self, void *ptr, size_t size, size_t alig
 {
     ta_pool *pool = (ta_pool *)self;
     (void)alignment;
-    return pool->space.ordered ? tai_pool_free_slow(pool, ptr, size, &stream) : tai_pool_free_any(pool, ptr, size);
+    if (pool->space.ordered) {
+        return tai_pool_free_slow(pool, ptr, size, &stream);
+    }
+    return size != 0 ? ta_pool_free_sized(pool, ptr, size) : ta_pool_free(pool, ptr);
 }
 
 static ta_result tai_pool_v_empty_cache(void *self)
@@ -9926,14 +10182,15 @@ TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_adaptive(const ta_adaptive_conf
       addr           effective     capacity      committed                 addr + span_bytes
       | the shape    | headroom    | surplus     | addresses only          |
       '- in use -------------------'- cached ----'
-      accessible: how far the backend has committed; = committed, or the whole range where memory comes by touch
-      (backends with discard): then commit and decommit of a few pages need no change of mappings.
+      accessible: how far the backend has committed; = committed, or (by_touch) the whole range where memory comes at
+      the first touch (backends with discard): then commit and decommit of a few pages change no mappings.
 
   A tensor without: a block of the upstream; capacity is what was asked of it, held what it gave.
   A record is vacant; busy (being made, or its warm range being given back); live; or cached: a freed tensor whose range
   is kept warm, in a list by size and a list by age. generation goes up when the tensor is freed.
   Locks: the gate, left around every call of the backend, the upstream, a strategy, an event. Whoever changes a live
-  tensor claims it and its site first (busy = the thread); others wait, the thread itself gets TA_ERROR_BUSY.
+  tensor claims it and its site first (busy = the thread); others wait, the thread itself gets TA_ERROR_BUSY. Events are
+  told when nothing is claimed any more. Fields of live and cached records change inside the gate only.
   Invariants: live records are in the chain of their address if they have one; common.reserved = sum of committed;
   common.in_use = sum of held; capacity <= max(declared maximum, effective).
   -------------------------------------------------------------------------------------------------------*/
@@ -9959,9 +10216,14 @@ typedef struct tai_handle {
     uint32_t site;
     uint32_t flags;
     uint32_t size_prev, size_next, age_prev, age_next; /* cached */
+    size_t grown, cut; /* bytes that events are still to tell of */
+    int by_touch;      /* the whole range is accessible; memory comes at the first touch */
+    int fresh;         /* a range that no stream has used */
     int all_streams;   /* used by other streams too */
     int flat;          /* a plain block: no bounds */
     int rank;
+    int has_symbols;   /* then sizes are asked for anew each time */
+    ta_bounds_sizes sizes; /* of the bounds */
     int64_t dims[TA_RANK_MAX];
     ta_shape_bounds bounds;
 } tai_handle;
@@ -9994,31 +10256,52 @@ static tai_site *tai_site_at(const ta_dynamic *d, uint32_t index)
     return (tai_site *)(void *)tai_record_at(&d->sites, index);
 }
 
-static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event_kind kind, ta_result result, const tai_handle *h,
-                                      size_t size, int hit)
+static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event *event, ta_event_kind kind, ta_result result,
+                                      size_t size)
 {
-    ta_event event;
-    memset(&event, 0, sizeof event);
-    event.kind = kind;
-    event.result = result;
-    event.size_bytes = size;
-    if (h != NULL) {
-        event.ptr = (void *)h->link.addr;
-        event.capacity_bytes = h->capacity;
-        event.stream = h->stream;
-        event.tag = h->tag;
-    }
-    event.name = d->common.name;
-    event.time_ns = TENSORALLOC_CLOCK_NS();
-    event.hit = hit;
-    d->desc.on_event(d->desc.on_event_user, &event);
+    event->kind = kind;
+    event->result = result;
+    event->size_bytes = size;
+    event->name = d->common.name;
+    event->time_ns = TENSORALLOC_CLOCK_NS();
+    d->desc.on_event(d->desc.on_event_user, event);
+    event->hit = 0;
 }
 
-static void tai_dynamic_event(ta_dynamic *d, ta_event_kind kind, ta_result result, const tai_handle *h, size_t size,
-                              int hit)
+/* What events tell of a tensor: taken while it is claimed, told afterwards. */
+typedef struct tai_news {
+    ta_event event;
+    size_t grown, cut;
+} tai_news;
+
+static void tai_news_take(const ta_dynamic *d, tai_handle *h, tai_news *news)
 {
     if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
-        tai_dynamic_tell(d, kind, result, h, size, hit);
+        memset(news, 0, sizeof *news);
+        news->event.ptr = (void *)h->link.addr;
+        news->event.capacity_bytes = h->capacity;
+        news->event.stream = h->stream;
+        news->event.tag = h->tag;
+        news->grown = h->grown;
+        news->cut = h->cut;
+        h->grown = h->cut = 0;
+    }
+}
+
+/* Outside the gate, with nothing claimed. kind: besides growth and trimming. */
+static void tai_news_tell(ta_dynamic *d, tai_news *news, ta_event_kind kind, ta_result result, size_t size)
+{
+    if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
+        news->event.hit = kind == TA_EVENT_ALLOC && news->grown == 0;
+        if (news->grown != 0) {
+            tai_dynamic_tell(d, &news->event, TA_EVENT_GROW, TA_OK, news->grown);
+        }
+        if (news->cut != 0) {
+            tai_dynamic_tell(d, &news->event, TA_EVENT_TRIM, TA_OK, news->cut);
+        }
+        if (kind != TA_EVENT_TRIM) {
+            tai_dynamic_tell(d, &news->event, kind, result, size);
+        }
     }
 }
 
@@ -10176,9 +10459,8 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
     const ta_backend_vtable *backend = d->common.backend.vtable;
     size_t from = tai_round_up(keep, d->common.info.granularity_bytes);
     size_t bytes = from < h->committed ? h->committed - from : 0;
-    int by_touch = h->accessible != h->committed;
     ta_result result = TA_OK;
-    if (by_touch && !whole) {
+    if (h->by_touch && !whole) {
         result = bytes == 0 ? TA_OK : backend->discard(d->common.backend.self, (void *)(h->link.addr + from), bytes);
     } else if (from < h->accessible) {
         result = backend->decommit(d->common.backend.self, (void *)(h->link.addr + from), h->accessible - from);
@@ -10187,17 +10469,16 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
         return 0;
     }
     tai_gate_enter(&d->common.gate, NULL);
-    h->accessible = by_touch && !whole ? h->accessible : from;
+    h->accessible = h->by_touch && !whole ? h->accessible : from;
+    h->by_touch = h->by_touch && !whole;
     h->committed -= bytes;
+    h->cut += bytes;
     d->common.reserved -= bytes;
     d->common.trim_count += bytes != 0;
     d->common.trimmed_bytes += bytes;
     d->sum.decommitted_bytes += bytes;
     tai_gate_leave(&d->common.gate, NULL);
     tai_budget_refund(d->common.budget, bytes);
-    if (bytes != 0) {
-        tai_dynamic_event(d, TA_EVENT_TRIM, TA_OK, h, bytes, 0);
-    }
     return bytes;
 }
 
@@ -10207,36 +10488,56 @@ static TAI_COLD size_t tai_range_shrink(ta_dynamic *d, tai_handle *h, size_t kee
     return tai_handle_sync(d, h) == TA_OK ? tai_range_cut(d, h, keep, whole) : 0;
 }
 
-/* Gives warm ranges back, the oldest first, until warm_bytes <= keep or want bytes came (addresses: also those with
-   no memory). Returns the bytes. */
-static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want, int addresses)
+/* Gives warm ranges back, the oldest first, until warm_bytes <= keep or want bytes came; addresses: all of them, those
+   without memory too. Returns how many. */
+static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want, int addresses, size_t *bytes)
 {
-    size_t got = 0;
+    size_t count = 0, got = 0;
     for (;;) {
         uint32_t index;
-        size_t bytes;
+        tai_handle *h;
+        tai_news news;
         tai_gate_enter(&d->common.gate, NULL);
-        index = (d->warm_bytes > keep || addresses) && got < want ? d->warm_first : 0;
+        index = addresses || (d->warm_bytes > keep && got < want) ? d->warm_first : 0;
         if (index != 0) {
             tai_warm_remove(d, index);
         }
         tai_gate_leave(&d->common.gate, NULL);
         if (index == 0) {
-            return got;
+            break;
         }
-        bytes = tai_range_shrink(d, tai_handle_at(d, index), 0, 1);
-        got += bytes;
-        if (tai_handle_at(d, index)->accessible != 0) { /* the backend refused */
+        h = tai_handle_at(d, index);
+        got += tai_range_shrink(d, h, 0, 1);
+        tai_news_take(d, h, &news);
+        if (h->accessible != 0) { /* the backend refused */
             tai_gate_enter(&d->common.gate, NULL);
             tai_warm_add(d, index);
             tai_gate_leave(&d->common.gate, NULL);
-            return got;
+            break;
         }
-        tai_span_give(d, tai_handle_at(d, index)->span);
+        tai_span_give(d, h->span);
         tai_gate_enter(&d->common.gate, NULL);
         tai_record_drop(&d->handles, index);
         tai_gate_leave(&d->common.gate, NULL);
+        tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0);
+        count++;
     }
+    if (bytes != NULL) {
+        *bytes += got;
+    }
+    return count;
+}
+
+/* A busy record; warm ranges make room. Outside the gate. */
+static TAI_COLD uint32_t tai_handle_record(ta_dynamic *d)
+{
+    uint32_t index;
+    do {
+        tai_gate_enter(&d->common.gate, NULL);
+        index = tai_record_new(&d->handles);
+        tai_gate_leave(&d->common.gate, NULL);
+    } while (index == 0 && tai_dynamic_cool(d, 0, 0, 1, NULL) != 0);
+    return index;
 }
 
 /* Claims a live tensor with a range that nobody works on; 0: not this one. Inside the gate. */
@@ -10255,12 +10556,14 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
         tai_handle *h = NULL;
         size_t keep = 0;
         int mine = 0;
+        tai_news news;
         tai_gate_enter(&d->common.gate, NULL);
         if (index < d->handles.end) {
             h = tai_handle_at(d, index);
-            keep = headroom ? h->effective : h->held;
-            keep = tai_round_up(keep, d->common.info.granularity_bytes);
-            mine = tai_handle_idle(h) && h->committed > keep;
+            if (tai_handle_idle(h)) {
+                keep = tai_round_up(headroom ? h->effective : h->held, d->common.info.granularity_bytes);
+                mine = h->committed > keep;
+            }
             if (mine) {
                 h->busy = tai_thread_id();
             }
@@ -10279,20 +10582,24 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
                 h->held = h->committed;
                 h->capacity = capacity;
             }
+            tai_news_take(d, h, &news);
             h->busy = 0;
             tai_gate_leave(&d->common.gate, NULL);
+            tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0);
         }
     }
     return got;
 }
 
-/* Gives back warm ranges, and what a pool of our own that siblings cannot reach holds free; with headroom also the
+/* Gives back warm ranges, and what a pool of our own holds free, this thread's cache too; with headroom also the
    headroom of other tensors. Returns the bytes. */
 static TAI_COLD size_t tai_dynamic_give_back(ta_dynamic *d, size_t want, int headroom)
 {
-    size_t got = tai_dynamic_cool(d, 0, want, 0), part = 0;
+    size_t got = 0, part = 0;
+    (void)tai_dynamic_cool(d, 0, want, 0, &got);
     got += got < want ? tai_dynamic_squeeze(d, want - got, headroom) : 0;
-    if (got < want && d->common.single_threaded && d->pool != NULL && ta_pool_trim(d->pool, 0, &part) == TA_OK) {
+    if (got < want && d->pool != NULL && ta_pool_thread_flush(d->pool) == TA_OK &&
+        ta_pool_trim(d->pool, 0, &part) == TA_OK) {
         got += part;
     }
     return got;
@@ -10319,7 +10626,7 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
 {
     size_t step = d->common.info.granularity_bytes, end, bytes, accessible = h->accessible;
     ta_result result = TA_OK;
-    if (h->accessible == h->committed) { /* each commit is a call: fewer of them, for at most a sixteenth more */
+    if (!h->by_touch) { /* each commit is a call: fewer of them, for at most a sixteenth more */
         while (step < ((size_t)64 << 20) && step * 32 <= want) {
             step *= 2;
         }
@@ -10352,11 +10659,10 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
     tai_gate_enter(&d->common.gate, NULL);
     h->accessible = accessible;
     h->committed = end;
+    h->grown += bytes;
     tai_common_count_reserved(&d->common, bytes);
-    d->common.miss_count++;
     d->sum.committed_bytes += bytes;
     tai_gate_leave(&d->common.gate, NULL);
-    tai_dynamic_event(d, TA_EVENT_GROW, TA_OK, h, bytes, 0);
     return TA_OK;
 }
 
@@ -10409,11 +10715,19 @@ static TAI_COLD size_t tai_handle_held(const ta_dynamic *d, const void *ptr, siz
     return d->upstream.vtable->describe(d->upstream.self, ptr, &info) == TA_OK ? info.capacity_bytes : capacity;
 }
 
-/* Copies the first bytes on the tensor's stream. */
-static TAI_COLD ta_result tai_handle_copy(const ta_dynamic *d, const tai_handle *h, void *dst, const void *src,
-                                          size_t bytes)
+/* Fills a new place on the tensor's stream: a copy of the first keep bytes, then zeros up to size if it asked for
+   them. */
+static TAI_COLD ta_result tai_handle_fill(const ta_dynamic *d, const tai_handle *h, void *dst, size_t keep,
+                                          size_t size)
 {
-    return bytes == 0 ? TA_OK : tai_backend_copy(d->common.backend, dst, src, bytes, h->stream);
+    ta_result result = TA_OK;
+    if (keep != 0) {
+        result = tai_backend_copy(d->common.backend, dst, (const void *)h->link.addr, keep, h->stream);
+    }
+    if (result == TA_OK && size > keep && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
+        result = tai_backend_zero(d->common.backend, (char *)dst + keep, size - keep, h->stream);
+    }
+    return result;
 }
 
 static TAI_COLD void *tai_block_take(ta_dynamic *d, const tai_handle *h, size_t capacity, uint32_t flags,
@@ -10457,26 +10771,30 @@ static TAI_COLD void tai_handle_place(ta_dynamic *d, tai_handle *h, uint32_t ind
     }
 }
 
-/* A block gets this capacity, which has been claimed: in place, or cheaply elsewhere, or with a copy of keep bytes. */
+/* A block gets this capacity, which has been claimed: in place, or cheaply elsewhere, or, if size does not fit into
+   what it has, with a copy of keep bytes. TA_ERROR_WOULD_MOVE: size fits, and it stays as it is. */
 static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uint32_t index, size_t capacity,
-                                               size_t keep)
+                                               size_t keep, size_t size)
 {
     ta_result result = TA_ERROR_WOULD_MOVE;
     void *ptr = (void *)h->link.addr, *moved = NULL;
-    if (ptr != NULL && capacity != 0) {
-        result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity);
-        if (result != TA_OK && (moved = d->upstream.vtable->remap(d->upstream.self, ptr, h->capacity, capacity,
-                                                                  &result)) != NULL) {
-            result = TA_OK;
+    size_t held;
+    if (ptr != NULL) { /* an empty tensor keeps its place: a byte */
+        result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity + (capacity == 0));
+        moved = result == TA_OK ? ptr : NULL;
+        if (result != TA_OK && size > h->capacity) {
+            moved = d->upstream.vtable->remap(d->upstream.self, ptr, h->capacity, capacity, &result);
         }
     }
-    moved = moved != NULL ? moved : ptr;
-    if (result != TA_OK && capacity != 0) {
+    if (moved == NULL && (capacity == 0 || (ptr != NULL && size <= h->capacity))) {
+        return TA_ERROR_WOULD_MOVE;
+    }
+    if (moved == NULL) {
         moved = tai_block_take(d, h, capacity, h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET, &result);
         if (moved == NULL) {
             return result;
         }
-        result = tai_handle_copy(d, h, moved, ptr, keep);
+        result = tai_handle_fill(d, h, moved, keep, size);
         if (result != TA_OK) {
             (void)d->upstream.vtable->free(d->upstream.self, moved, capacity, h->alignment, h->stream);
             return result;
@@ -10489,16 +10807,15 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
             tai_gate_leave(&d->common.gate, NULL);
         }
     }
-    {
-        size_t held = moved == NULL ? 0 : tai_handle_held(d, moved, capacity);
-        tai_gate_enter(&d->common.gate, NULL);
-        tai_handle_hold(d, h, held);
-        h->capacity = capacity;
-        if (moved != ptr) {
-            tai_handle_place(d, h, index, (uintptr_t)moved);
-        }
-        tai_gate_leave(&d->common.gate, NULL);
+    held = tai_handle_held(d, moved, capacity);
+    tai_gate_enter(&d->common.gate, NULL);
+    tai_handle_hold(d, h, held);
+    h->capacity = capacity;
+    if (moved != ptr) {
+        tai_handle_place(d, h, index, (uintptr_t)moved);
+        h->all_streams = 0;
     }
+    tai_gate_leave(&d->common.gate, NULL);
     return TA_OK;
 }
 
@@ -10533,7 +10850,7 @@ static TAI_COLD uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t leas
     }
     for (; span == 0; bytes = tai_round_up(bytes / 4, d->span_granule)) {
         span = tai_span_take(d, bytes, alignment, result);
-        if (span == 0 && tai_dynamic_cool(d, 0, TA_UNLIMITED, 1) != 0) {
+        if (span == 0 && tai_dynamic_cool(d, 0, 0, 1, NULL) != 0) {
             span = tai_span_take(d, bytes, alignment, result);
         }
         if (span != 0 || bytes / 4 < least || bytes <= d->span_granule) {
@@ -10543,23 +10860,22 @@ static TAI_COLD uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t leas
     if (span == 0) {
         return 0;
     }
-    tai_gate_enter(&d->common.gate, NULL);
-    index = tai_record_new(&d->handles);
-    tai_gate_leave(&d->common.gate, NULL);
+    index = tai_handle_record(d);
     if (index == 0) {
         tai_span_give(d, span);
         *result = TA_ERROR_RECORDS;
         return 0;
     }
     h = tai_handle_at(d, index);
+    memset((char *)h + sizeof(tai_link), 0, sizeof *h - sizeof(tai_link));
+    h->fresh = 1;
     h->link.addr = d->spans.blocks.at[span].addr;
     h->span = span;
     h->span_bytes = d->spans.blocks.at[span].size;
-    h->committed = h->accessible = 0;
-    h->all_streams = 0;
     if (d->common.backend.vtable->discard != NULL &&
         d->common.backend.vtable->commit(d->common.backend.self, (void *)h->link.addr, h->span_bytes) == TA_OK) {
-        h->accessible = h->span_bytes; /* from now on memory comes by touch */
+        h->accessible = h->span_bytes;
+        h->by_touch = 1;
     }
     return index;
 }
@@ -10571,37 +10887,47 @@ static TAI_COLD void tai_range_give(ta_dynamic *d, uint32_t index)
     tai_warm_add(d, index);
     tai_gate_leave(&d->common.gate, NULL);
     if (d->desc.cached_bytes_max != TA_UNLIMITED) {
-        (void)tai_dynamic_cool(d, d->desc.cached_bytes_max, TA_UNLIMITED, 0);
+        (void)tai_dynamic_cool(d, d->desc.cached_bytes_max, TA_UNLIMITED, 0, NULL);
     }
 }
 
-/* Work on stream may use a range from now on that another stream used before. */
-static TAI_COLD ta_result tai_range_order(ta_dynamic *d, const tai_handle *was, ta_stream stream)
+/* Later work on stream waits for all work on from. */
+static TAI_COLD ta_result tai_dynamic_wait(ta_dynamic *d, ta_stream stream, ta_stream from)
 {
     const ta_backend_vtable *backend = d->common.backend.vtable;
-    uint32_t i = 0, count;
-    ta_result result = TA_OK;
-    if ((d->common.info.caps & TA_CAP_ORDERED) == 0 || (was->stream == stream && !was->all_streams)) {
+    uint64_t ticket = 0;
+    ta_result result;
+    if (from == stream) {
         return TA_OK;
     }
+    result = backend->mark(d->common.backend.self, from, &ticket);
+    if (result == TA_OK) {
+        result = backend->wait(d->common.backend.self, stream, ticket);
+        if (backend->drop != NULL) {
+            backend->drop(d->common.backend.self, ticket);
+        }
+    }
+    return result;
+}
+
+/* Work on stream may use a range from now on that other streams used before. */
+static TAI_COLD ta_result tai_range_order(ta_dynamic *d, const tai_handle *was, ta_stream stream)
+{
+    uint32_t i = 0, count = 0;
+    ta_result result;
+    if ((d->common.info.caps & TA_CAP_ORDERED) == 0 || was->fresh) {
+        return TA_OK;
+    }
+    result = tai_dynamic_wait(d, stream, was->stream);
     do {
-        ta_stream from = was->stream;
-        uint64_t ticket = 0;
+        ta_stream from = stream;
         tai_gate_enter(&d->common.gate, NULL);
-        count = was->all_streams ? d->common.stream_count : 1;
-        if (was->all_streams && i < count) {
+        count = was->all_streams ? d->common.stream_count : 0;
+        if (i < count) {
             from = d->common.streams[i];
         }
         tai_gate_leave(&d->common.gate, NULL);
-        if (from != stream && i < count) {
-            result = backend->mark(d->common.backend.self, from, &ticket);
-            if (result == TA_OK) {
-                result = backend->wait(d->common.backend.self, stream, ticket);
-                if (backend->drop != NULL) {
-                    backend->drop(d->common.backend.self, ticket);
-                }
-            }
-        }
+        result = result == TA_OK && from != was->stream ? tai_dynamic_wait(d, stream, from) : result;
     } while (++i < count && result == TA_OK);
     return result;
 }
@@ -10615,6 +10941,9 @@ static TAI_COLD void tai_range_swap(tai_handle *a, tai_handle *b)
     a->span_bytes = b->span_bytes;
     a->committed = b->committed;
     a->accessible = b->accessible;
+    a->by_touch = b->by_touch;
+    b->by_touch = was.by_touch;
+    b->fresh = was.fresh;
     b->link.addr = was.link.addr;
     b->span = was.span;
     b->span_bytes = was.span_bytes;
@@ -10642,9 +10971,7 @@ static TAI_COLD uint32_t tai_place_new(ta_dynamic *d, const tai_handle *h, size_
         }
         return index;
     }
-    tai_gate_enter(&d->common.gate, NULL);
-    index = tai_record_new(&d->handles);
-    tai_gate_leave(&d->common.gate, NULL);
+    index = tai_handle_record(d);
     *result = TA_ERROR_RECORDS;
     if (index != 0) {
         tai_handle *to = tai_handle_at(d, index);
@@ -10661,9 +10988,18 @@ static TAI_COLD uint32_t tai_place_new(ta_dynamic *d, const tai_handle *h, size_
     return index;
 }
 
+/* A shrink that was put off is forgotten. */
+static TAI_COLD void tai_handle_forget_shrink(ta_dynamic *d, tai_handle *h)
+{
+    if (h->keep != TA_UNLIMITED && d->common.backend.vtable->drop != NULL) {
+        d->common.backend.vtable->drop(d->common.backend.self, h->ticket);
+    }
+    h->keep = TA_UNLIMITED;
+}
+
 /* The tensor outgrows its range for good: another place, with a copy of keep bytes. capacity has been claimed. */
 static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t index, size_t max_bytes,
-                                          size_t capacity, size_t keep)
+                                          size_t capacity, size_t keep, size_t size)
 {
     ta_result result = TA_OK;
     uint32_t other = tai_place_new(d, h, max_bytes, capacity, &result);
@@ -10672,7 +11008,7 @@ static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t
     if (other == 0) {
         return result;
     }
-    result = tai_handle_copy(d, h, (void *)to->link.addr, (const void *)h->link.addr, keep);
+    result = tai_handle_fill(d, h, (void *)to->link.addr, keep, size);
     if (result != TA_OK) {
         if (to->span_bytes != 0) {
             tai_range_give(d, other);
@@ -10692,7 +11028,8 @@ static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t
         tai_record_unlink(&d->handles, index);
     }
     tai_range_swap(h, to);
-    h->all_streams = 0;
+    h->all_streams = h->fresh = 0;
+    h->grown += to->grown;
     if (h->link.state == TAI_LIVE) {
         tai_record_link(&d->handles, index);
     }
@@ -10701,33 +11038,34 @@ static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t
     d->sum.move_count++;
     d->sum.moved_bytes += keep;
     tai_gate_leave(&d->common.gate, NULL);
+    tai_handle_forget_shrink(d, h);
     tai_range_give(d, other);
     return TA_OK;
 }
 
 /* ---- shapes */
 /* A tensor whose shrink was put off until its stream had passed a ticket. */
-static void tai_handle_settle(ta_dynamic *d, tai_handle *h)
+static TAI_COLD void tai_handle_settle(ta_dynamic *d, tai_handle *h)
 {
-    const ta_backend_vtable *backend = d->common.backend.vtable;
-    if (h->keep == TA_UNLIMITED || backend->is_done(d->common.backend.self, h->ticket) == TA_ERROR_NOT_READY) {
-        return;
+    ta_result result = d->common.backend.vtable->is_done(d->common.backend.self, h->ticket);
+    if (result == TA_OK) {
+        (void)tai_range_cut(d, h, h->keep, 0);
     }
-    if (backend->drop != NULL) {
-        backend->drop(d->common.backend.self, h->ticket);
+    if (result != TA_ERROR_NOT_READY) {
+        tai_handle_forget_shrink(d, h);
     }
-    (void)tai_range_cut(d, h, h->keep > h->held ? h->keep : h->held, 0);
-    h->keep = TA_UNLIMITED;
 }
 
 /* The memory above the capacity of a range goes back: at once, or when its stream has passed here. */
 static TAI_COLD void tai_handle_give_surplus(ta_dynamic *d, tai_handle *h)
 {
-    const ta_backend_vtable *backend = d->common.backend.vtable;
     if ((d->common.info.caps & TA_CAP_ORDERED) == 0) {
         (void)tai_range_cut(d, h, h->held, 0);
-    } else if (h->keep == TA_UNLIMITED && !h->all_streams &&
-               backend->mark(d->common.backend.self, h->stream, &h->ticket) == TA_OK) {
+        return;
+    }
+    tai_handle_forget_shrink(d, h); /* work since then may have used what was to go */
+    if (!h->all_streams &&
+        d->common.backend.vtable->mark(d->common.backend.self, h->stream, &h->ticket) == TA_OK) {
         h->keep = h->held;
     }
 }
@@ -10741,7 +11079,7 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
     int attempt;
     for (attempt = 0; attempt < 3; attempt++) {
         size_t capacity = attempt == 0 ? target : size;
-        if (attempt != 0 && result != TA_ERROR_LIMIT && target == size) {
+        if (attempt != 0 && result != TA_ERROR_LIMIT && (target == size || result == TA_ERROR_WOULD_MOVE)) {
             break;
         }
         if (!tai_dynamic_claim(d, old, capacity)) {
@@ -10751,16 +11089,15 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
             }
             continue;
         }
-        result = h->span_bytes == 0            ? tai_handle_set_block(d, h, index, capacity, keep)
-                 : capacity <= h->span_bytes   ? tai_handle_set_range(d, h, capacity)
-                                               : tai_handle_move(d, h, index, max_bytes, capacity, keep);
+        result = h->span_bytes == 0          ? tai_handle_set_block(d, h, index, capacity, keep, size)
+                 : capacity <= h->span_bytes ? tai_handle_set_range(d, h, capacity)
+                                             : tai_handle_move(d, h, index, max_bytes, capacity, keep, size);
         if (result == TA_OK) {
             if (h->span_bytes != 0 && capacity < old) {
                 tai_handle_give_surplus(d, h);
+            } else if (h->held > h->keep) {
+                tai_handle_forget_shrink(d, h);
             }
-            tai_gate_enter(&d->common.gate, NULL);
-            d->sum.allocated_bytes += capacity > old ? capacity - old : 0;
-            tai_gate_leave(&d->common.gate, NULL);
             return TA_OK;
         }
         tai_gate_enter(&d->common.gate, NULL);
@@ -10770,7 +11107,7 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
             break;
         }
     }
-    return result;
+    return result == TA_ERROR_WOULD_MOVE && size <= old ? TA_OK : result; /* it stays as it is */
 }
 
 static void tai_handle_input(const tai_handle *h, const ta_bounds_sizes *sizes, size_t size, ta_strategy_input *in)
@@ -10807,10 +11144,13 @@ static size_t tai_handle_target(const ta_dynamic *d, const tai_handle *h, const 
         }
         target = strategy->required_size(d->desc.strategy.config, state, &in);
     }
-    target = target < size ? size : target;
+    target = target < size ? size : target > most ? most : target;
+    if (target > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        target = size;
+    }
     if (h->span_bytes != 0) {
         target = target > h->span_bytes && size <= h->span_bytes ? h->span_bytes : target;
-        target = target > (size_t)PTRDIFF_MAX ? size : tai_round_up(target, d->common.info.granularity_bytes);
+        target = tai_round_up(target, d->common.info.granularity_bytes);
     }
     return target > most ? most : target;
 }
@@ -10848,20 +11188,55 @@ static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, siz
     }
 }
 
-/* A new size for a claimed or new tensor. */
-static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index, const ta_bounds_sizes *sizes,
-                                   size_t size)
+/* The new part of a tensor that stayed where it is could not be zeroed: its capacity is as before. */
+static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capacity)
 {
-    size_t old = h->capacity, target, from = h->effective;
+    size_t held = tai_round_up(capacity, d->common.info.granularity_bytes);
+    if (h->span_bytes == 0) {
+        if (capacity == 0 || d->upstream.vtable->resize_in_place(d->upstream.self, (void *)h->link.addr, h->capacity,
+                                                                 capacity) != TA_OK) {
+            return;
+        }
+        held = tai_handle_held(d, (const void *)h->link.addr, capacity);
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    d->capacity = d->capacity - h->capacity + capacity;
+    tai_handle_hold(d, h, held);
+    h->capacity = capacity;
+    tai_gate_leave(&d->common.gate, NULL);
+}
+
+/* Inside the gate. */
+static void tai_handle_unclaim(const ta_dynamic *d, tai_handle *h)
+{
+    h->busy = 0;
+    if (h->site != 0) {
+        tai_site_at(d, h->site)->busy = 0;
+    }
+}
+
+/* A new size for a claimed or new tensor; dims become its shape. On success a claimed one is released. */
+static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index, const ta_bounds_sizes *sizes,
+                                   size_t size, const int64_t *dims, tai_news *news)
+{
+    size_t old = h->capacity, target, from = h->effective, committed = h->committed;
+    uintptr_t addr = h->link.addr;
     int first = h->use_count == 0;
     ta_result result = TA_OK;
-    tai_handle_settle(d, h);
+    if (TAI_UNLIKELY(h->keep != TA_UNLIMITED)) {
+        tai_handle_settle(d, h);
+    }
     target = tai_handle_target(d, h, sizes, size);
     if (target != old || size > old) {
-        result = tai_handle_fit(d, h, index, sizes->max_bytes, target, size);
+        result = tai_common_use_stream(&d->common, h->stream)
+                     ? tai_handle_fit(d, h, index, sizes->max_bytes, target, size)
+                     : TA_ERROR_RECORDS;
     }
-    if (result == TA_OK && size > from && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
-        result = tai_backend_zero(d->common.backend, (void *)(h->link.addr + from), size - from, h->stream);
+    if (result == TA_OK && size > from && h->link.addr == addr && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
+        result = tai_backend_zero(d->common.backend, (void *)(addr + from), size - from, h->stream);
+        if (result != TA_OK) {
+            tai_handle_undo(d, h, old);
+        }
     }
     if (result != TA_OK) {
         return result;
@@ -10869,21 +11244,29 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0) {
         tai_handle_observe(d, h, sizes, size);
     }
+    tai_news_take(d, h, news);
     tai_gate_enter(&d->common.gate, NULL);
     if (first) {
         d->common.count.allocation_count++;
         d->common.count.allocated_bytes += size;
+        d->common.miss_count += h->committed > committed;
         d->sum.allocation_count++;
     } else {
         d->common.resize_count++;
         d->common.requested_adjust += (int64_t)size - (int64_t)from;
     }
+    d->sum.allocated_bytes += h->capacity > old ? h->capacity - old : 0;
     tai_dynamic_count_use(d, h, size, old, first);
+    memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
+    if (!first) {
+        tai_handle_unclaim(d, h);
+    }
     tai_gate_leave(&d->common.gate, NULL);
     return TA_OK;
 }
 
-static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, const tai_handle *h, size_t size)
+/* With nothing claimed. */
+static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size)
 {
     tai_gate_enter(&d->common.gate, NULL);
     d->sum.failure_count++;
@@ -10892,10 +11275,14 @@ static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, const t
     d->common.failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
     tai_gate_leave(&d->common.gate, NULL);
     TENSORALLOC_LOG(why, d->common.name);
-    if (why == TA_ERROR_LIMIT) {
-        tai_dynamic_event(d, TA_EVENT_LIMIT, TA_OK, h, size, 0);
+    if (d->desc.on_event != NULL) {
+        tai_news news;
+        memset(&news, 0, sizeof news);
+        if (why == TA_ERROR_LIMIT) {
+            tai_news_tell(d, &news, TA_EVENT_LIMIT, TA_OK, size);
+        }
+        tai_news_tell(d, &news, TA_EVENT_FAILURE, why, size);
     }
-    tai_dynamic_event(d, TA_EVENT_FAILURE, why, h, size, 0);
     return why;
 }
 
@@ -10952,10 +11339,7 @@ static ta_result tai_handle_claim(ta_dynamic *d, ta_handle handle, tai_handle **
 static void tai_handle_release(ta_dynamic *d, tai_handle *h)
 {
     tai_gate_enter(&d->common.gate, NULL);
-    h->busy = 0;
-    if (h->site != 0) {
-        tai_site_at(d, h->site)->busy = 0;
-    }
+    tai_handle_unclaim(d, h);
     tai_gate_leave(&d->common.gate, NULL);
 }
 
@@ -10968,6 +11352,9 @@ static TAI_COLD uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, ta_resu
         tai_gate_enter(&d->common.gate, NULL);
         index = number != 0 ? tai_record_find(&d->sites, number) : 0;
         busy = index != 0 ? tai_site_at(d, index)->busy : 0;
+        if (index == 0 && d->sites.count >= d->desc.handle_count_max) {
+            number = 0; /* no room to remember it: this handle learns alone */
+        }
         if (index == 0 && (index = tai_record_new(&d->sites)) != 0) {
             memset(tai_site_at(d, index)->state, 0, sizeof tai_site_at(d, index)->state);
             tai_site_at(d, index)->link.addr = number;
@@ -11019,9 +11406,7 @@ static TAI_COLD uint32_t tai_handle_new(ta_dynamic *d, size_t span_bytes, size_t
             return 0;
         }
     } else {
-        tai_gate_enter(&d->common.gate, NULL);
-        index = tai_record_new(&d->handles);
-        tai_gate_leave(&d->common.gate, NULL);
+        index = tai_handle_record(d);
         *result = TA_ERROR_RECORDS;
         if (index == 0) {
             return 0;
@@ -11033,6 +11418,7 @@ static TAI_COLD uint32_t tai_handle_new(ta_dynamic *d, size_t span_bytes, size_t
     h->span_bytes = place.span_bytes;
     h->committed = place.committed;
     h->accessible = place.accessible;
+    h->by_touch = place.by_touch;
     h->keep = TA_UNLIMITED;
     h->stream = stream;
     h->alignment = alignment;
@@ -11050,6 +11436,7 @@ static TAI_COLD void tai_handle_drop(ta_dynamic *d, uint32_t index)
     d->capacity -= h->capacity;
     tai_handle_hold(d, h, 0);
     tai_gate_leave(&d->common.gate, NULL);
+    tai_handle_forget_shrink(d, h);
     if (h->span_bytes != 0) {
         tai_range_give(d, index);
         return;
@@ -11112,14 +11499,18 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
 {
     ta_bounds_sizes sizes;
     int64_t dims[TA_RANK_MAX];
-    size_t size = 0, alignment, committed, span;
+    size_t size = 0, alignment, span;
     uint32_t index = 0, site = 0;
+    int i;
     tai_handle *h;
+    tai_news news;
     ta_result result = tai_dynamic_usable(d);
+    if (out != NULL) {
+        memset(out, 0, sizeof *out);
+    }
     if (out == NULL || request == NULL) {
         return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    memset(out, 0, sizeof *out);
     result = result == TA_OK ? tai_dynamic_plan(d, request, &sizes, dims, &size) : result;
     if (result != TA_OK) {
         return result;
@@ -11135,24 +11526,26 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
         result = TA_ERROR_RECORDS;
     }
     if (index == 0) {
-        return tai_dynamic_fail(d, result, NULL, size);
+        return tai_dynamic_fail(d, result, size);
     }
     h = tai_handle_at(d, index);
     h->bounds = *request->bounds;
     h->rank = h->bounds.rank;
-    memcpy(h->dims, dims, sizeof dims);
+    h->sizes = sizes;
+    for (i = 0; i < h->rank; i++) {
+        h->has_symbols |= h->bounds.symbols[i] != NULL;
+    }
     h->tag = request->tag;
     h->flags = request->flags;
     h->start = size;
     h->site = site;
-    committed = h->committed;
-    result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size) : result;
+    result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size, dims, &news) : result;
     if (result != TA_OK) {
         tai_handle_drop(d, index);
-        return tai_dynamic_fail(d, result, NULL, size);
+        return tai_dynamic_fail(d, result, size);
     }
     tai_handle_publish(d, index, out);
-    tai_dynamic_event(d, TA_EVENT_ALLOC, TA_OK, h, size, h->committed == committed);
+    tai_news_tell(d, &news, TA_EVENT_ALLOC, TA_OK, size);
     return TA_OK;
 }
 
@@ -11164,6 +11557,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc(ta_dynamic *d, const ta_shap
     return ta_dynamic_alloc_request(d, &request, out);
 }
 
+/* Sizes of the bounds of a claimed tensor. */
+static ta_result tai_handle_sizes(const tai_handle *h, ta_bounds_sizes *sizes)
+{
+    *sizes = h->sizes;
+    return h->has_symbols ? ta_shape_bounds_get_sizes(&h->bounds, sizes) : TA_OK;
+}
+
 /* Sizes of the bounds and of a shape, for a claimed tensor. */
 static ta_result tai_handle_measure(const ta_dynamic *d, const tai_handle *h, const int64_t *dims, int rank,
                                     ta_bounds_sizes *sizes, size_t *out_size)
@@ -11173,7 +11573,7 @@ static ta_result tai_handle_measure(const ta_dynamic *d, const tai_handle *h, co
         result = TA_ERROR_SHAPE;
     }
     if (result == TA_OK) {
-        result = ta_shape_bounds_get_sizes(&h->bounds, sizes);
+        result = tai_handle_sizes(h, sizes);
     }
     return result == TA_OK && d->desc.strict ? ta_shape_bounds_contains(&h->bounds, dims, rank) : result;
 }
@@ -11183,6 +11583,7 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
     ta_bounds_sizes sizes;
     size_t size = 0;
     tai_handle *h = NULL;
+    tai_news news;
     ta_result result = tai_dynamic_usable(d);
     if (result == TA_OK) {
         result = tai_handle_claim(d, handle, &h);
@@ -11191,16 +11592,19 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
         return result;
     }
     result = h->flat ? TA_ERROR_UNSUPPORTED : tai_handle_measure(d, h, dims, rank, &sizes, &size);
-    if (result == TA_OK) {
-        result = tai_handle_resize(d, h, handle.index, &sizes, size);
-        if (result == TA_OK) {
-            memcpy(h->dims, dims, (size_t)rank * sizeof *dims);
-            tai_dynamic_event(d, TA_EVENT_RESIZE, TA_OK, h, size, 0);
-        } else {
-            (void)tai_dynamic_fail(d, result, h, size);
-        }
+    if (result != TA_OK) {
+        tai_handle_release(d, h);
+        return result;
     }
-    tai_handle_release(d, h);
+    result = tai_handle_resize(d, h, handle.index, &sizes, size, dims, &news);
+    if (result == TA_OK) {
+        tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
+    } else {
+        tai_news_take(d, h, &news);
+        tai_handle_release(d, h);
+        tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0); /* what came before it failed */
+        (void)tai_dynamic_fail(d, result, size);
+    }
     return result;
 }
 
@@ -11223,14 +11627,15 @@ TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, co
     return result;
 }
 
-/* Frees a claimed tensor. */
+/* Frees a claimed tensor. On failure it is still claimed. */
 static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t index)
 {
-    const ta_backend_vtable *backend = d->common.backend.vtable;
     ta_bounds_sizes sizes;
     ta_result result = TA_OK;
+    tai_news news;
+    size_t size = h->effective;
     int in_range = h->span_bytes != 0;
-    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && ta_shape_bounds_get_sizes(&h->bounds, &sizes) == TA_OK) {
+    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && tai_handle_sizes(h, &sizes) == TA_OK) {
         tai_handle_observe(d, h, &sizes, h->effective);
     }
     if (!in_range && h->link.addr != 0) {
@@ -11239,10 +11644,8 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
             return result;
         }
     }
-    tai_dynamic_event(d, TA_EVENT_FREE, TA_OK, h, h->effective, 0);
-    if (h->keep != TA_UNLIMITED && backend->drop != NULL) {
-        backend->drop(d->common.backend.self, h->ticket);
-    }
+    tai_handle_forget_shrink(d, h);
+    tai_news_take(d, h, &news);
     tai_gate_enter(&d->common.gate, NULL);
     d->common.count.deallocation_count++;
     d->common.count.freed_bytes += h->effective;
@@ -11264,6 +11667,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     if (in_range) {
         tai_range_give(d, index);
     }
+    tai_news_tell(d, &news, TA_EVENT_FREE, TA_OK, size);
     return TA_OK;
 }
 
@@ -11363,6 +11767,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_record_use(ta_dynamic *d, ta_handl
         } else if (h->span_bytes == 0 && h->link.addr != 0 && d->pool != NULL) {
             result = ta_pool_record_use(d->pool, (void *)h->link.addr, stream);
         } else {
+            tai_handle_forget_shrink(d, h);
             h->all_streams = 1;
         }
     }
@@ -11465,10 +11870,11 @@ static TAI_COLD uint32_t tai_dynamic_find(const ta_dynamic *d, const void *ptr, 
         *result = TA_ERROR_FOREIGN;
         for (i = 1; i < d->handles.end && *result != TA_ERROR_INTERIOR; i++) {
             const tai_handle *h = tai_handle_at(d, i);
-            size_t bytes = h->span_bytes != 0 ? h->span_bytes : h->capacity;
-            if (h->link.state == TAI_LIVE && (uintptr_t)ptr - h->link.addr < bytes) {
+            if (h->link.state == TAI_LIVE &&
+                (uintptr_t)ptr - h->link.addr < (h->span_bytes != 0 ? h->span_bytes : h->capacity)) {
                 *result = TA_ERROR_INTERIOR;
-            } else if (h->link.state != TAI_LIVE && h->link.addr == (uintptr_t)ptr) {
+            } else if ((h->link.state == TAI_CACHED || h->link.state == TAI_VACANT) &&
+                       h->link.addr == (uintptr_t)ptr) {
                 *result = TA_ERROR_STALE;
             }
         }
@@ -11502,6 +11908,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     tai_handle *h;
     void *ptr = NULL;
     ta_handle handle;
+    tai_news news;
     ta_result why = tai_dynamic_usable(d);
     if (why == TA_OK) {
         why = tai_common_plan(&d->common, request, &alignment);
@@ -11509,8 +11916,8 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     if (why != TA_OK) {
         return tai_fail_null(why, result);
     }
-    why = TA_ERROR_LIMIT;
-    if (tai_common_use_stream(&d->common, request->stream) && tai_dynamic_claim(d, 0, request->size_bytes)) {
+    why = tai_common_use_stream(&d->common, request->stream) ? TA_ERROR_LIMIT : TA_ERROR_RECORDS;
+    if (why != TA_ERROR_RECORDS && tai_dynamic_claim(d, 0, request->size_bytes)) {
         ptr = d->upstream.vtable->alloc(d->upstream.self, request, &why);
         if (ptr != NULL) { /* no addresses: it has its place */
             index = tai_handle_new(d, 0, 0, alignment, request->stream, &why);
@@ -11526,7 +11933,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
         }
     }
     if (index == 0) {
-        return tai_fail_null(tai_dynamic_fail(d, why, NULL, request->size_bytes), result);
+        return tai_fail_null(tai_dynamic_fail(d, why, request->size_bytes), result);
     }
     held = tai_handle_held(d, ptr, request->size_bytes);
     h = tai_handle_at(d, index);
@@ -11542,8 +11949,9 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     d->sum.allocated_bytes += request->size_bytes;
     tai_dynamic_count_use(d, h, request->size_bytes, 0, 1);
     tai_gate_leave(&d->common.gate, NULL);
+    tai_news_take(d, h, &news);
     tai_handle_publish(d, index, &handle);
-    tai_dynamic_event(d, TA_EVENT_ALLOC, TA_OK, h, request->size_bytes, 0);
+    tai_news_tell(d, &news, TA_EVENT_ALLOC, TA_OK, request->size_bytes);
     if (result != NULL) {
         *result = TA_OK;
     }
@@ -11666,10 +12074,10 @@ static TAI_COLD ta_result tai_dynamic_v_trim(void *self, size_t keep_bytes, size
     cached = d->common.reserved + d->block_bytes - d->common.in_use;
     tai_gate_leave(&d->common.gate, NULL);
     if (cached > keep_bytes) {
-        part = tai_dynamic_cool(d, 0, cached - keep_bytes, keep_bytes == 0);
+        (void)tai_dynamic_cool(d, 0, cached - keep_bytes, keep_bytes == 0, &part);
         part += part < cached - keep_bytes ? tai_dynamic_squeeze(d, cached - keep_bytes - part, 0) : 0;
     } else if (keep_bytes == 0) {
-        (void)tai_dynamic_cool(d, 0, 1, 1); /* addresses */
+        (void)tai_dynamic_cool(d, 0, 0, 1, &part); /* addresses */
     }
     if (out_released_bytes != NULL) {
         *out_released_bytes = released + part;
@@ -11685,11 +12093,11 @@ static TAI_COLD ta_result tai_dynamic_v_empty_cache(void *self)
 static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
 {
     ta_dynamic *d = (ta_dynamic *)self;
-    size_t got;
+    size_t got = 0;
     if (d->common.single_threaded || tai_common_usable(&d->common) != TA_OK) {
         return 0;
     }
-    got = tai_dynamic_cool(d, 0, want_bytes, 0);
+    (void)tai_dynamic_cool(d, 0, want_bytes, 0, &got);
     got += got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, 0) : 0;
     return got + (got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, 1) : 0);
 }
@@ -11734,8 +12142,12 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
         }
     }
     out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
+    out->miss_recommit_count = out->miss_recommit_count < out->allocation_count ? out->miss_recommit_count
+                                                                               : out->allocation_count;
+    out->hit_count = out->allocation_count - out->miss_recommit_count; /* a pool of ours counts moves as well */
+    out->miss_grow_count = out->miss_grow_count < out->hit_count ? out->miss_grow_count : out->hit_count;
+    out->hit_count -= out->miss_grow_count;
     out->miss_count = out->miss_grow_count + out->miss_recommit_count;
-    out->hit_count = out->allocation_count > out->miss_count ? out->allocation_count - out->miss_count : 0;
     return result;
 }
 
@@ -11759,9 +12171,12 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
     }
     (void)tai_common_sync_all(&d->common);
     for (i = 1; i < d->handles.end; i++) {
-        const tai_handle *h = tai_handle_at(d, i);
-        if (h->link.state == TAI_LIVE && h->span_bytes == 0 && h->link.addr != 0 && d->pool == NULL) {
-            (void)tai_block_give(d, h);
+        tai_handle *h = tai_handle_at(d, i);
+        if (h->link.state == TAI_LIVE) {
+            tai_handle_forget_shrink(d, h);
+            if (h->span_bytes == 0 && h->link.addr != 0 && d->pool == NULL) {
+                (void)tai_block_give(d, h);
+            }
         }
     }
     tai_budget_leave(d->common.budget, &d->common.member);
@@ -11957,8 +12372,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
     }
     tai_dynamic_resolve(d, desc);
     result = tai_dynamic_open_upstream(d);
-    if (result == TA_OK && (!tai_records_init(&d->handles, sizeof(tai_handle), d->desc.handle_count_max) ||
-                            !tai_records_init(&d->sites, sizeof(tai_site), d->desc.handle_count_max))) {
+    if (result == TA_OK && (!tai_records_init(&d->handles, sizeof(tai_handle), d->desc.handle_count_max + 2) ||
+                            !tai_records_init(&d->sites, sizeof(tai_site), 2 * d->desc.handle_count_max + 2))) {
         tai_records_free(&d->handles);
         result = TA_ERROR_RECORDS;
     }
@@ -12110,11 +12525,14 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_BAD
 #undef TAI_BINS
 #undef TAI_BLOCK_COUNT_DEFAULT
-#undef TAI_BUMP
+#undef TAI_BUMP32
+#undef TAI_BUMP64
+#undef TAI_BUMP_IN_PLACE
 #undef TAI_CHECKED
 #undef TAI_CLASS_MAX
 #undef TAI_COLD
 #undef TAI_COMMON_STREAMS
+#undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
@@ -12135,6 +12553,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX
 #undef TAI_OS_WINDOWS
+#undef TAI_PASSING_BATCHES
 #undef TAI_PAUSE
 #undef TAI_RANGE_BITS
 #undef TAI_REFILL_BYTES
@@ -12143,6 +12562,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_STREAK_MAX
 #undef TAI_SUBS
 #undef TAI_THREAD_EXIT_CALL
+#undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
 #undef TAI_TINY_BYTES
 #undef TAI_UNITS_MAX
@@ -12160,7 +12580,9 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      Requests up to thread_cache_block_bytes (64 KiB) are rounded to size classes (8 per doubling) and served
      from the calling thread's cache: a stack of records per class. A hit takes no lock and no atomic
      read-modify-write. What a cache holds is bounded by thread_cache_bytes (2 MiB) per thread, counts as
-     cached, and goes back when the thread exits or calls ta_pool_thread_flush. Larger requests, and what caches
+     cached, and goes back when the thread exits or calls ta_pool_thread_flush. Where one thread frees what
+     another allocates, blocks pass from cache to cache in batches; up to half of thread_cache_bytes may be on
+     the way, and goes back when any thread exits, flushes or trims. Larger requests, and what caches
      do not have, go to a heap: best fit, lowest address among equals, free neighbours merged at once, and the
      end of the range taken only if nothing else fits. So placement is a function of the set of live blocks
      alone: a training step that repeats comes back to the same addresses, and reserved stays within a few
@@ -12229,7 +12651,27 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      Two threads that free one block at the very same moment are told apart for certain with
      TENSORALLOC_CHECKED; without it the block may end up in two caches.
 
-  9. Where the specified names live
+  9. Tensors that grow
+     ta_dynamic_alloc takes bounds: min, expected and max of each dimension; the maximum may be unbounded. A tensor
+     whose maximum reaches range_bytes_min gets addresses for its maximum (for an unbounded one as many as the
+     machine has memory), carved out of one large reservation, and memory for what it needs: resizing it within
+     them never moves and never copies, so pointers to it, in CUDA graphs too, stay good. On systems where memory
+     comes at the first touch (POSIX) growth is not even a system call. Smaller ones are blocks of a pool at full
+     size; with disable_ranges, backends without ranges or an upstream of yours they are blocks that move with a
+     copy when they outgrow their capacity: ta_handle_info.in_place_bytes and ta_dynamic_will_fit_in_place tell.
+     A resize preserves the first min(old, new) bytes: with row-major tensors whole elements, at the same indices
+     only if nothing but the first dimension changed. To grow the second dimension and keep the indices, make it
+     the first one.
+     How much capacity a tensor has is its strategy's affair. The default one learns the sizes that occur, in under
+     200 bytes for each tensor or each site (a number that you give to the places in your program that make
+     tensors): a range gives memory back that fewer than one use in eight needs; a block is as large as pays; a
+     tensor that grows until it is freed (TA_DYNAMIC_GROWING, a cache of tokens) grows in the steps that its
+     predecessors needed. Nothing exceeds the declared maximum. Freed ranges stay warm: the next tensor with
+     similar bounds takes one over with its pages. They count as cached and go back when a limit is reached, and
+     by ta_allocator_empty_cache. When a limit is reached the headroom of other tensors goes as well.
+     Bounds may name symbols (ta_symbol): numbers that several bounds share, held once.
+
+  10. Where the specified names live
      IMemoryAllocator: Allocate, Free, CacheSize, AllocatedSize, EmptyCache, Device, Dispose
                           ta_allocator_alloc_buffer, _free_buffer, ta_stats.cached_bytes, .reserved_bytes,
                           _empty_cache, _get_device, _dispose
@@ -12246,9 +12688,23 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
                           ta_arena_create, _destroy, _allocator, TA_ARENA_NEW, _reset, and _get_mark, _rewind
      computeStrides, tensor layout, alignment by type
                           ta_strides_row_major, ta_tensor, ta_dtype_alignment
+     ShapeBounds: MinShape, MaxShape, ExpectedShape, CalculateMaxElements, CalculateExpectedElements, Contains
+                          ta_shape_bounds, ta_shape_bounds_get_sizes, ta_shape_bounds_contains
+     PredictiveAllocator, IDynamicMemoryAllocator: Allocate, Resize, Free, GetAllocationStats, UpdateExpectations,
+     PaddingFactor, MaxCapacity
+                          ta_dynamic_alloc, _resize, _free, _get_stats, _observe, ta_strategy_padding and
+                          ta_adaptive_config, ta_dynamic_desc.capacity_bytes_max
+     MemoryHandle: Pointer, CapacityBytes, CurrentShape, ShapeBounds, AllocationTime, Resize, GetEffectiveSize,
+     GetUtilization       ta_handle; ta_dynamic_get_data, ta_handle_info, ta_dynamic_resize
+     IPaddingStrategy: CalculateRequiredSize, ShouldResize; AdaptivePaddingStrategy: GrowthFactor, ShrinkThreshold
+                          ta_strategy_vtable; ta_strategy_adaptive, ta_adaptive_config
+     AllocationStats: TotalAllocations, TotalResizes, TotalBytesAllocated, TotalBytesWasted, AverageUtilization,
+     ToReport
+                          ta_dynamic_stats: allocation_count, resize_count, allocated_bytes, wasted_bytes,
+                          average_utilization; ta_dynamic_report
 
-  10. Versions (semantic versioning at source level; the last ten)
-     0.1.0  the core: backends, budgets, pool, arena, direct, tensors, statistics
+  11. Versions (semantic versioning at source level; the last ten)
+     0.1.0  backends, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
 
   tensoralloc.h is available under either of the two licences below; choose the one you prefer.
 
