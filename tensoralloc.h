@@ -3588,12 +3588,14 @@ static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t w
     return TA_OK;
 }
 
-/* How far to commit for target: a little more, at most a sixteenth or 2 MiB (whole huge pages from 32 MiB on). */
+/* How far to commit for target: a little more, at most a sixteenth; from 8 MiB on whole huge pages, where there may be
+   any: the system has none for a page of which a part is not committed, and small ones cost four times as much. */
 static TAI_COLD uintptr_t tai_growth_end(const tai_space *space, const tai_region *region, uintptr_t target)
 {
     size_t bytes = (size_t)(target - region->base), step = (size_t)128 << 10;
+    int huge = (space->heaps[region->heap].flags & TA_RANGE_HUGE_PAGES) != 0 && bytes > 4 * TAI_HUGE_PAGE_BYTES;
     uintptr_t end;
-    while (step < TAI_HUGE_PAGE_BYTES && step * 16 <= bytes) {
+    while (step < TAI_HUGE_PAGE_BYTES && (huge || step * 16 <= bytes)) {
         step *= 2;
     }
     step = step < space->granularity ? space->granularity : step;
