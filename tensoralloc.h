@@ -3588,12 +3588,14 @@ static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t w
     return TA_OK;
 }
 
-/* How far to commit for target: a little more, at most a sixteenth or 2 MiB (whole huge pages from 32 MiB on). */
+/* How far to commit for target: a little more, at most a sixteenth; from 8 MiB on whole huge pages, where there may be
+   any: the system has none for a page of which a part is not committed, and small ones cost four times as much. */
 static TAI_COLD uintptr_t tai_growth_end(const tai_space *space, const tai_region *region, uintptr_t target)
 {
     size_t bytes = (size_t)(target - region->base), step = (size_t)128 << 10;
+    int huge = (space->heaps[region->heap].flags & TA_RANGE_HUGE_PAGES) != 0 && bytes > 4 * TAI_HUGE_PAGE_BYTES;
     uintptr_t end;
-    while (step < TAI_HUGE_PAGE_BYTES && step * 16 <= bytes) {
+    while (step < TAI_HUGE_PAGE_BYTES && (huge || step * 16 <= bytes)) {
         step *= 2;
     }
     step = step < space->granularity ? space->granularity : step;
@@ -9532,8 +9534,8 @@ static size_t tai_strategy_clamp(const ta_strategy_input *in, uint64_t bytes)
    shift 5: 32 bins to a doubling; shift 8: 4 to a doubling, 8 doublings in all. Bins get wider when sizes spread and
    narrower when they come together. What lies below 8 doublings under the largest is counted in bin 0.
 
-   Valid for sizes: weights, tops, target, mean (blocks), change_rate (blocks). For growth (of growing blocks: what they
-   had when freed less what they had when made): weights, tops, next, mean, step. */
+   Valid for sizes: weights, tops; of blocks target, mean, change_rate, creep_count. For growth (of growing blocks: what
+   they had when freed less what they had when made): weights, tops, next, mean, step. */
 enum {
     TAI_PREDICT_BINS = 32,
     TAI_PREDICT_WEIGHT = 16,
@@ -9546,13 +9548,14 @@ enum {
     TAI_PREDICT_LAZY = 32,             /* observations until a plan is made anew */
     TAI_PREDICT_UNKNOWN = 255,         /* the plan is for other bins */
     TAI_PREDICT_MEAN_USES = 512,
+    TAI_PREDICT_RECENT = 64,
     TAI_RATE_ONE_BITS = 24,
     TAI_RATE_USES_BITS = 10,           /* the rate is that of the last 1024 uses or so */
     TAI_RATE_LOW = 1761607,            /* 105 and 140 changes in 1000 uses; between them the price of one rises */
     TAI_RATE_HIGH = 2348810,
     TAI_PRICE_LOW = 60,                /* in sixteenths of the mean size */
     TAI_PRICE_HIGH = 120,
-    TAI_RANGE_USES = 110               /* in sixteenths */
+    TAI_RANGE_USES = 109               /* in sixteenths */
 };
 
 typedef struct tai_predictor {
@@ -9563,8 +9566,11 @@ typedef struct tai_predictor {
     uint32_t change_rate;   /* changes of capacity per 2^24 uses */
     uint16_t count;         /* observations, at most TAI_PREDICT_MEAN_USES */
     uint16_t base;          /* position of bin 0, a multiple of 2^shift */
+    uint16_t recent_top;    /* the largest of the last recent_count observations */
+    uint8_t recent_count;
     uint8_t shift;
     uint8_t unplanned;      /* observations that target_bytes or next do not know yet; or TAI_PREDICT_UNKNOWN */
+    uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
     uint8_t growing;        /* what the state is used for; another use begins anew */
     uint8_t tops[TAI_PREDICT_BINS];
     uint8_t next[TAI_PREDICT_BINS + 1]; /* when bin i - 1 is outgrown (0: when made): grow to the top of this bin */
@@ -9656,9 +9662,9 @@ static TAI_COLD void tai_predictor_fade(tai_predictor *p)
     }
 }
 
-static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
+static void tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weight)
 {
-    uint32_t position = tai_size_position(size), i, top;
+    uint32_t i, top;
     if (p->weight_total == 0 || position - p->base >= (uint32_t)TAI_PREDICT_BINS << p->shift) {
         tai_predictor_fit(p, position, p->weight_total == 0 ? (uint32_t)TAI_PREDICT_SHIFT_MIN : p->shift);
         position = position < p->base ? p->base : position;
@@ -9670,6 +9676,38 @@ static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
     }
     p->weights[i] = (uint16_t)(p->weights[i] + weight);
     p->weight_total += weight;
+}
+
+/* Sizes may have fallen for good: what is above all of the last 64, and was a quarter of the weight, is forgotten. */
+static TAI_COLD void tai_predictor_review(tai_predictor *p)
+{
+    uint32_t i, above = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        if (tai_bin_top(p, i) > p->recent_top) {
+            above += p->weights[i];
+        }
+    }
+    if (above > p->weight_total / 4) {
+        for (i = 0; i < TAI_PREDICT_BINS; i++) {
+            p->weights[i] = tai_bin_top(p, i) > p->recent_top ? (uint16_t)0 : p->weights[i];
+        }
+        p->weight_total -= above;
+        tai_predictor_fit(p, p->recent_top, TAI_PREDICT_SHIFT_MIN);
+        tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
+    }
+    p->recent_count = 0;
+    p->recent_top = 0;
+}
+
+static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
+{
+    uint32_t position = tai_size_position(size);
+    if (p->recent_count == TAI_PREDICT_RECENT && !p->growing) { /* of those the short come first */
+        tai_predictor_review(p);
+    }
+    p->recent_count = (uint8_t)(p->recent_count + (p->recent_count < TAI_PREDICT_RECENT));
+    p->recent_top = p->recent_top > position ? p->recent_top : (uint16_t)position;
+    tai_predictor_put(p, position, weight);
     p->unplanned = (uint8_t)(p->unplanned + (p->unplanned < TAI_PREDICT_UNKNOWN));
     if (p->weight_total > (p->growing ? (uint32_t)TAI_PREDICT_TOTAL_GROWING : (uint32_t)TAI_PREDICT_TOTAL)) {
         tai_predictor_fade(p);
@@ -9724,7 +9762,8 @@ static uint32_t tai_predictor_price(const tai_predictor *p, const ta_predictive_
     if (c != NULL && c->block_price != 0) {
         return 16 * tai_setting(c->block_price);
     }
-    rate = rate < TAI_RATE_LOW ? TAI_RATE_LOW : rate > TAI_RATE_HIGH ? TAI_RATE_HIGH : rate;
+    rate = rate < (uint32_t)TAI_RATE_LOW ? (uint32_t)TAI_RATE_LOW : rate;
+    rate = rate > (uint32_t)TAI_RATE_HIGH ? (uint32_t)TAI_RATE_HIGH : rate;
     return TAI_PRICE_LOW + (TAI_PRICE_HIGH - TAI_PRICE_LOW) * (rate - TAI_RATE_LOW) / (TAI_RATE_HIGH - TAI_RATE_LOW);
 }
 
@@ -9890,6 +9929,17 @@ static uint64_t tai_predictor_grow(const tai_predictor *p, const ta_strategy_inp
     return start > UINT64_MAX - target ? UINT64_MAX : start + target;
 }
 
+/* Block: its next capacity; counts the change. Sizes that creep up, beyond what was planned for, are not drawn from
+   any distribution: a little headroom then saves a change at each of them. */
+static uint64_t tai_predictor_change(tai_predictor *p, const ta_strategy_input *in)
+{
+    size_t size = in->size_bytes, capacity = in->capacity_bytes;
+    int creeps = size > capacity && size - capacity <= capacity / 16;
+    p->change_rate += 1u << (TAI_RATE_ONE_BITS - TAI_RATE_USES_BITS);
+    p->creep_count = (uint8_t)(creeps ? p->creep_count + (p->creep_count < 8) : p->creep_count / 2);
+    return creeps && p->creep_count >= 3 && p->target_bytes < size ? (uint64_t)size + size / 8 : p->target_bytes;
+}
+
 static size_t tai_predictive_required(const void *config, void *state, const ta_strategy_input *in)
 {
     const ta_predictive_config *c = (const ta_predictive_config *)config;
@@ -9911,13 +9961,10 @@ static size_t tai_predictive_required(const void *config, void *state, const ta_
     if (in->in_range) {
         return tai_strategy_clamp(in, tai_predictor_quantile(p, c));
     }
-    if (in->capacity_bytes != 0) {
-        p->change_rate += 1u << (TAI_RATE_ONE_BITS - TAI_RATE_USES_BITS);
-    }
     if (!fits && p->unplanned != 0) {
         tai_predictor_plan_block(p, tai_predictor_price(p, c));
     }
-    return tai_strategy_clamp(in, p->target_bytes);
+    return tai_strategy_clamp(in, in->capacity_bytes != 0 ? tai_predictor_change(p, in) : p->target_bytes);
 }
 
 static int tai_predictive_should_resize(const void *config, void *state, const ta_strategy_input *in)
@@ -9942,7 +9989,8 @@ static int tai_predictive_should_resize(const void *config, void *state, const t
         tai_predictor_plan_block(p, price);
     }
     target = tai_strategy_clamp(in, p->target_bytes);
-    return target < in->capacity_bytes && tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
+    return target < in->capacity_bytes && in->capacity_bytes - target > in->size_bytes / 7 &&
+           tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
 }
 
 static void tai_predictive_observe(const void *config, void *state, const ta_strategy_input *in)
