@@ -1946,6 +1946,54 @@ static void events_may_call_back(void)
     close_dynamic(d);
 }
 
+typedef struct taken {
+    ta_dynamic *d;
+    ta_handle h;
+    int count, busy;
+} taken;
+
+static void touch_on_trim(void *user, const ta_event *event)
+{
+    taken *t = (taken *)user;
+    const int64_t dims = 1000;
+    if (event->kind == TA_EVENT_TRIM && t->d != NULL) {
+        t->count++;
+        t->busy += ta_dynamic_will_fit_in_place(t->d, t->h, &dims, 1) == TA_ERROR_BUSY;
+    }
+}
+
+/* Headroom is taken from one tensor for another: the event is told when that one can be used, too. */
+static void events_come_with_nothing_claimed(void)
+{
+    ta_dynamic_desc desc = spy_desc();
+    static taken t;
+    ta_dynamic *d;
+    ta_handle h;
+    int by_limit;
+    for (by_limit = 0; by_limit < 2; by_limit++) {
+        memset(&t, 0, sizeof t);
+        desc.limit_bytes = by_limit ? 2 * MIB : 0;
+        desc.capacity_bytes_max = by_limit ? 0 : 2 * MIB;
+        desc.on_event = touch_on_trim;
+        desc.on_event_user = &t;
+        d = open_dynamic(&desc);
+        the_spy.answer = 3 * MIB / 2;
+        h = make(d, 0, 1000, 3 * MIB / 2);
+        the_spy.answer = 0;
+        t.h = make(d, 0, 1000, 3 * MIB / 2);
+        t.d = d;
+        CHECK_OK(resize(d, t.h, MIB));
+        if (info_of(d, h).in_range) {
+            CHECK_GE(t.count, 1);
+        }
+        CHECK_EQ(t.busy, 0);
+        CHECK_OK(ta_dynamic_free(d, h));
+        CHECK_OK(ta_dynamic_free(d, t.h));
+        close_dynamic(d);
+        t.d = NULL;
+    }
+}
+
 static void the_report_tells_the_figures(void)
 {
     ta_dynamic_desc desc = exact_desc();
@@ -3465,13 +3513,13 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(capacity_binds_when_a_shrink_is_refused), TEST_CASE(the_peak_is_that_of_a_moment),
           TEST_CASE(handles_go_stale), TEST_CASE(a_disposed_one_answers_so), TEST_CASE(plain_blocks_are_handles),
           TEST_CASE(events_are_told), TEST_CASE(strategies_may_call_back), TEST_CASE(events_may_call_back),
-          TEST_CASE(the_report_tells_the_figures), TEST_CASE(over_an_arena_the_last_block_grows_in_place),
-          TEST_CASE(nothing_stays_in_the_upstream), TEST_CASE(handle_count_max_is_for_live_handles),
-          TEST_CASE(random_programs_keep_contents_and_figures), TEST_CASE(threads_with_tensors_of_their_own),
-          TEST_CASE(threads_resize_one_tensor), TEST_CASE(a_tensor_is_freed_under_the_others),
-          TEST_CASE(capacity_binds_while_threads_grow), TEST_CASE(threads_reclaim_from_each_other),
-          TEST_CASE(events_that_cross_do_not_deadlock), TEST_CASE(many_tensors_need_few_mappings),
-          TEST_CASE(a_freed_range_waits_for_its_stream), TEST_CASE(a_shrink_waits_for_its_stream),
-          TEST_CASE(a_move_is_ordered), TEST_CASE(streams_of_empty_tensors_are_not_forgotten),
-          TEST_CASE(a_failing_poll_is_not_done), TEST_CASE(a_failed_move_is_ordered),
-          TEST_CASE(nothing_is_reused_before_its_work_is_done))
+          TEST_CASE(events_come_with_nothing_claimed), TEST_CASE(the_report_tells_the_figures),
+          TEST_CASE(over_an_arena_the_last_block_grows_in_place), TEST_CASE(nothing_stays_in_the_upstream),
+          TEST_CASE(handle_count_max_is_for_live_handles), TEST_CASE(random_programs_keep_contents_and_figures),
+          TEST_CASE(threads_with_tensors_of_their_own), TEST_CASE(threads_resize_one_tensor),
+          TEST_CASE(a_tensor_is_freed_under_the_others), TEST_CASE(capacity_binds_while_threads_grow),
+          TEST_CASE(threads_reclaim_from_each_other), TEST_CASE(events_that_cross_do_not_deadlock),
+          TEST_CASE(many_tensors_need_few_mappings), TEST_CASE(a_freed_range_waits_for_its_stream),
+          TEST_CASE(a_shrink_waits_for_its_stream), TEST_CASE(a_move_is_ordered),
+          TEST_CASE(streams_of_empty_tensors_are_not_forgotten), TEST_CASE(a_failing_poll_is_not_done),
+          TEST_CASE(a_failed_move_is_ordered), TEST_CASE(nothing_is_reused_before_its_work_is_done))
