@@ -2429,7 +2429,7 @@ static void model_close(model *m)
 /* Sizes: mostly small, some large, some nothing, some outside the bounds. */
 static size_t model_size(model *m, size_t max)
 {
-    const size_t most = max == TA_UNLIMITED ? MIB : max;
+    const size_t most = max == TA_UNLIMITED ? 300000 : max;
     const uint32_t what = test_below(&m->random, 32);
     if (what == 0) {
         return 0;
@@ -2437,10 +2437,10 @@ static size_t model_size(model *m, size_t max)
     if (what == 1 && (m->kind->options & M_STRICT) == 0) {
         return most + test_below(&m->random, (uint32_t)(most / 2 < 100000 ? most / 2 + 1 : 100000));
     }
-    if (what < 5) {
+    if (what < 4) {
         return most - test_below(&m->random, (uint32_t)(most < 100 ? most : 100));
     }
-    return test_below(&m->random, (uint32_t)(what < 20 ? (most < 3000 ? most : 3000) : most) + 1u);
+    return test_below(&m->random, (uint32_t)(what < 27 ? (most < 3000 ? most : 3000) : most) + 1u);
 }
 
 static void model_count_use(model *m, size_t size, size_t capacity)
@@ -2641,7 +2641,9 @@ static void random_programs_keep_contents_and_figures(void)
         model_open(&m, &model_kinds[k], seed);
         for (step = 0; step < steps && test_now.failures < 10; step++) {
             model_step(&m);
-            model_check(&m, step % 500 == 0);
+            if (step % 4 == 0) {
+                model_check(&m, step % 1000 == 0);
+            }
         }
         model_close(&m);
     }
