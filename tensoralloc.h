@@ -1338,23 +1338,8 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
     return TA_UNLIMITED;
 }
 
-/* Whether 16 x size addresses could be had: who takes a large size only then leaves some to the rest of the
-   process. */
-static int tai_vm_has_room(size_t size)
-{
-    void *ptr;
-    if (size <= ((size_t)1 << 20)) {
-        return 1;
-    }
-    size = size > SIZE_MAX / 16 ? SIZE_MAX / 2 : size * 16;
-    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? 32 : 0)) {
-        size = (size_t)1 << (sizeof(size_t) > 4 ? 32 : 0); /* or the pools would share out the rest to the last */
-    }
-    ptr = tai_vm_reserve(size);
-    return ptr != NULL && tai_vm_release(ptr, size);
-}
-
-/* ThreadSanitizer has little room for the addresses of a program. */
+/* ThreadSanitizer has little room for the addresses of a program; emulators that go through them page by page are given
+   less from the command line. */
 #if defined(__SANITIZE_THREAD__)
     #define TAI_RANGE_BITS 30
 #elif defined(__has_feature)
@@ -1365,8 +1350,27 @@ static int tai_vm_has_room(size_t size)
 #ifndef TAI_RANGE_BITS
     #define TAI_RANGE_BITS 36
 #endif
+#define TAI_ROOM_BITS (TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
 
-#define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
+/* Whether 16 x size addresses could be had: who takes a large size only then leaves some to the rest of the
+   process. */
+static int tai_vm_has_room(size_t size)
+{
+    void *ptr;
+    if (size <= ((size_t)1 << 20)) {
+        return 1;
+    }
+    size = size > SIZE_MAX / 16 ? SIZE_MAX / 2 : size * 16;
+    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0)) {
+        size = (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0); /* or the pools would share out the rest to the last */
+    }
+    ptr = tai_vm_reserve(size);
+    return ptr != NULL && tai_vm_release(ptr, size);
+}
+
+#ifndef TAI_BLOCK_COUNT_DEFAULT
+    #define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
+#endif
 #else /* no address ranges: a table is a piece of memory that is whole from the beginning */
 #define TAI_RANGE_BITS 30
 #define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
@@ -11398,12 +11402,14 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_OS_WINDOWS
 #undef TAI_PAUSE
 #undef TAI_RANGE_BITS
+#undef TAI_ROOM_BITS
 #undef TAI_REFILL_BYTES
 #undef TAI_RESULT_TEXT
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_SUBS
 #undef TAI_THREAD_EXIT_CALL
+#undef TAI_THREAD_INDEX
 #undef TAI_THREAD_SLOTS
 #undef TAI_TINY_BYTES
 #undef TAI_UNITS_MAX
