@@ -1242,7 +1242,7 @@ static size_t tai_page_bytes(void)
 #ifdef TAI_OS_WINDOWS
     SYSTEM_INFO info;
     GetSystemInfo(&info);
-    return (size_t)info.dwAllocationGranularity;
+    return (size_t)info.dwPageSize; /* of commits; reservations begin at multiples of 64 KiB */
 #else
     long bytes = sysconf(_SC_PAGESIZE);
     return bytes > 0 ? (size_t)bytes : 4096;
@@ -1272,8 +1272,9 @@ static TAI_COLD int tai_vm_commit(void *ptr, size_t size)
 static TAI_COLD int tai_vm_release(void *ptr, size_t size)
 {
 #ifdef TAI_OS_WINDOWS
+    MEMORY_BASIC_INFORMATION info; /* reservations go whole, and ptr may be an aligned place within one */
     (void)size;
-    return VirtualFree(ptr, 0, MEM_RELEASE) != 0;
+    return VirtualQuery(ptr, &info, sizeof info) != 0 && VirtualFree(info.AllocationBase, 0, MEM_RELEASE) != 0;
 #else
     return munmap(ptr, size) == 0;
 #endif
@@ -1343,23 +1344,8 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
     return TA_UNLIMITED;
 }
 
-/* Whether 16 x size addresses could be had: who takes a large size only then leaves some to the rest of the
-   process. */
-static int tai_vm_has_room(size_t size)
-{
-    void *ptr;
-    if (size <= ((size_t)1 << 20)) {
-        return 1;
-    }
-    size = size > SIZE_MAX / 16 ? SIZE_MAX / 2 : size * 16;
-    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? 32 : 0)) {
-        size = (size_t)1 << (sizeof(size_t) > 4 ? 32 : 0); /* or the pools would share out the rest to the last */
-    }
-    ptr = tai_vm_reserve(size);
-    return ptr != NULL && tai_vm_release(ptr, size);
-}
-
-/* ThreadSanitizer has little room for the addresses of a program. */
+/* ThreadSanitizer has little room for the addresses of a program; emulators that go through them page by page are given
+   less from the command line. */
 #if defined(__SANITIZE_THREAD__)
     #define TAI_RANGE_BITS 30
 #elif defined(__has_feature)
@@ -1370,8 +1356,27 @@ static int tai_vm_has_room(size_t size)
 #ifndef TAI_RANGE_BITS
     #define TAI_RANGE_BITS 36
 #endif
+#define TAI_ROOM_BITS (TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
 
-#define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
+/* Whether 16 x size addresses could be had: who takes a large size only then leaves some to the rest of the
+   process. */
+static int tai_vm_has_room(size_t size)
+{
+    void *ptr;
+    if (size <= ((size_t)1 << 20)) {
+        return 1;
+    }
+    size = size > SIZE_MAX / 16 ? SIZE_MAX / 2 : size * 16;
+    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0)) {
+        size = (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0); /* or the pools share out the rest to the last */
+    }
+    ptr = tai_vm_reserve(size);
+    return ptr != NULL && tai_vm_release(ptr, size);
+}
+
+#ifndef TAI_BLOCK_COUNT_DEFAULT
+    #define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
+#endif
 #else /* no address ranges: a table is a piece of memory that is whole from the beginning */
 #define TAI_RANGE_BITS 30
 #define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
@@ -1482,7 +1487,17 @@ static TAI_COLD int tai_thread_key_set(tai_key key, void *value)
 
 static TAI_COLD void tai_thread_key_delete(tai_key key)
 {
-    FlsFree(key);
+    FlsFree(key); /* and calls the function, here, for every thread that has set the key */
+}
+
+/* The process ends: the other threads have been stopped wherever they were, with locks that nobody will release. */
+static TAI_COLD int tai_process_is_ending(void)
+{
+    BOOLEAN(NTAPI * ask)(void) = NULL;
+    HMODULE ntdll = GetModuleHandleA("ntdll.dll");
+    FARPROC found = ntdll != NULL ? GetProcAddress(ntdll, "RtlDllShutdownInProgress") : NULL;
+    memcpy(&ask, &found, sizeof ask);
+    return ask != NULL && ask() != 0;
 }
 
 static TAI_COLD void tai_on_fork_child(void (*fn)(void))
@@ -1508,6 +1523,11 @@ static TAI_COLD void tai_thread_key_delete(tai_key key)
     pthread_key_delete(key);
 }
 
+static TAI_COLD int tai_process_is_ending(void)
+{
+    return 0; /* keys have no functions then */
+}
+
 static TAI_COLD void tai_on_fork_child(void (*fn)(void))
 {
     (void)pthread_atfork(NULL, NULL, fn);
@@ -1517,8 +1537,9 @@ static TAI_COLD void tai_on_fork_child(void (*fn)(void))
 /* A barrier on all threads of the process, asked for by one of them: what makes a biased lock possible. */
 static TAI_COLD int tai_barrier_prepare(void)
 {
-#if defined(TAI_OS_WINDOWS)
-    return 1;
+#if defined(TAI_OS_WINDOWS) /* Wine has had a FlushProcessWriteBuffers that does nothing */
+    HMODULE ntdll = GetModuleHandleA("ntdll.dll");
+    return ntdll != NULL && GetProcAddress(ntdll, "wine_get_version") == NULL;
 #elif defined(__linux__) && defined(SYS_membarrier)
     return syscall(SYS_membarrier, 16 /* REGISTER_PRIVATE_EXPEDITED */, 0, 0) == 0;
 #else
@@ -1535,7 +1556,9 @@ static TAI_COLD void tai_barrier_all_threads(void)
 #endif
 }
 
-#if defined(__i386__) || defined(__x86_64__)
+#if defined(TAI_OS_WINDOWS)
+    #define TAI_PAUSE() YieldProcessor()
+#elif defined(__i386__) || defined(__x86_64__)
     #define TAI_PAUSE() __builtin_ia32_pause()
 #elif defined(__aarch64__)
     #define TAI_PAUSE() __asm__ volatile("yield")
@@ -1543,6 +1566,10 @@ static TAI_COLD void tai_barrier_all_threads(void)
     #define TAI_PAUSE() ((void)0)
 #endif
 
+/* gcc for Windows emulates __thread with memory that may be gone before the functions of keys run. */
+#if defined(TAI_OS_WINDOWS) && defined(__GNUC__) && !defined(__clang__) && !defined(TENSORALLOC_THREAD_LOCAL)
+    #define TAI_THREAD_INDEX 1
+#endif
 #ifndef TENSORALLOC_THREAD_LOCAL
     #if defined(_MSC_VER) && !defined(__clang__)
         #define TENSORALLOC_THREAD_LOCAL __declspec(thread)
@@ -1710,11 +1737,16 @@ static TAI_NOINLINE void tai_lock_wait(tai_lock *lock)
     #define TAI_WAIT_A_MOMENT() tai_yield()
 #endif
 
-/* Tells threads apart: an address, never 0. */
+/* Tells threads apart; never 0. */
 #ifdef TENSORALLOC_NO_THREADS
 static uintptr_t tai_thread_id(void)
 {
     return 1;
+}
+#elif defined(TAI_THREAD_INDEX)
+static uintptr_t tai_thread_id(void)
+{
+    return (uintptr_t)GetCurrentThreadId();
 }
 #else
 static uintptr_t tai_thread_id(void)
@@ -2013,27 +2045,18 @@ static TAI_COLD ta_result tai_host_reserve(void *self, size_t size, size_t align
     if (ptr == NULL) {
         return TA_ERROR_OUT_OF_MEMORY;
     }
-#ifdef TAI_OS_WINDOWS /* a reservation can only be released whole: find an aligned place and ask for just that */
-    if (((uintptr_t)ptr & (alignment - 1)) != 0 || total != size) {
-        char *aligned = (char *)tai_round_up((size_t)(uintptr_t)ptr, alignment);
-        tai_vm_release(ptr, total);
-        ptr = (char *)VirtualAlloc(aligned, size, MEM_RESERVE, PAGE_NOACCESS);
-        if (ptr == NULL) {
-            return TA_ERROR_OUT_OF_MEMORY;
-        }
-    }
-#else
     if (total != size) {
         size_t front = (size_t)(0 - (uintptr_t)ptr) & (alignment - 1);
+#ifndef TAI_OS_WINDOWS /* there what is too much stays: it costs addresses only */
         if (front != 0) {
             (void)tai_vm_release(ptr, front);
         }
         if (total - front != size) {
             (void)tai_vm_release(ptr + front + size, total - front - size);
         }
+#endif
         ptr += front;
     }
-#endif
     if ((flags & TA_RANGE_HUGE_PAGES) != 0) {
         tai_vm_want_huge_pages(ptr, size);
     }
@@ -3588,12 +3611,14 @@ static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t w
     return TA_OK;
 }
 
-/* How far to commit for target: a little more, at most a sixteenth or 2 MiB (whole huge pages from 32 MiB on). */
+/* How far to commit for target: a little more, at most a sixteenth; from 8 MiB on whole huge pages, where there may be
+   any: the system has none for a page of which a part is not committed, and small ones cost four times as much. */
 static TAI_COLD uintptr_t tai_growth_end(const tai_space *space, const tai_region *region, uintptr_t target)
 {
     size_t bytes = (size_t)(target - region->base), step = (size_t)128 << 10;
+    int huge = (space->heaps[region->heap].flags & TA_RANGE_HUGE_PAGES) != 0 && bytes > 4 * TAI_HUGE_PAGE_BYTES;
     uintptr_t end;
-    while (step < TAI_HUGE_PAGE_BYTES && step * 16 <= bytes) {
+    while (step < TAI_HUGE_PAGE_BYTES && (huge || step * 16 <= bytes)) {
         step *= 2;
     }
     step = step < space->granularity ? space->granularity : step;
@@ -4719,10 +4744,64 @@ static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
 static tai_slot tai_no_slot; /* of no pool; never written */
-static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS] = { /* last used, by hint */
-    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot,
-    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot};
+#define TAI_NO_SLOTS { \
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, \
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot}
+#ifdef TAI_THREAD_INDEX
+typedef struct tai_thread { tai_slot *slots[TAI_THREAD_SLOTS], *list; } tai_thread;
+static tai_thread tai_no_thread = {TAI_NO_SLOTS, NULL}; /* of threads without one; stays empty */
+static uint32_t tai_thread_index = TLS_OUT_OF_INDEXES;
+
+static tai_thread *tai_thread_here(void)
+{
+    tai_thread *thread = (tai_thread *)TlsGetValue(TENSORALLOC_LOAD_RELAXED(&tai_thread_index));
+    return thread != NULL ? thread : &tai_no_thread;
+}
+
+static TAI_COLD int tai_thread_make(void)
+{
+    tai_thread *thread = tai_thread_here();
+    if (thread == &tai_no_thread) {
+        thread = (tai_thread *)TENSORALLOC_MALLOC(sizeof *thread);
+        if (thread == NULL || !TlsSetValue(tai_thread_index, thread)) {
+            TENSORALLOC_FREE(thread);
+            return 0;
+        }
+        *thread = tai_no_thread;
+    }
+    return 1;
+}
+
+static TAI_COLD void tai_thread_unmake(void)
+{
+    tai_thread *thread = tai_thread_here();
+    if (thread != &tai_no_thread) {
+        (void)TlsSetValue(tai_thread_index, NULL);
+        TENSORALLOC_FREE(thread);
+    }
+}
+
+static TAI_COLD int tai_thread_index_make(void)
+{
+    TENSORALLOC_STORE_RELAXED(&tai_thread_index, (uint32_t)TlsAlloc());
+    return tai_thread_index != TLS_OUT_OF_INDEXES;
+}
+
+static TAI_COLD void tai_thread_index_delete(void)
+{
+    (void)TlsFree(tai_thread_index);
+    TENSORALLOC_STORE_RELAXED(&tai_thread_index, (uint32_t)TLS_OUT_OF_INDEXES);
+}
+    #define tai_thread_slots (tai_thread_here()->slots) /* last used, by hint */
+    #define tai_thread_list (tai_thread_here()->list)   /* all */
+#else
+static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS] = TAI_NO_SLOTS; /* last used, by hint */
 static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /* all */
+    #define tai_thread_make() 1
+    #define tai_thread_unmake() ((void)0)
+    #define tai_thread_index_make() 1
+    #define tai_thread_index_delete() ((void)0)
+#endif
 static tai_key tai_thread_key;
 static uint32_t tai_thread_key_state; /* 0 none, 1 being made, 2 ready, 3 not to be had */
 static uint32_t tai_process;          /* id of this process as of the last fork we know of */
@@ -4772,9 +4851,13 @@ static void TAI_THREAD_EXIT_CALL tai_thread_key_exit(void *value)
 {
     tai_slot *list = tai_thread_list;
     (void)value;
+    if (tai_process_is_ending()) {
+        return;
+    }
     tai_thread_list = NULL;
     tai_thread_forget_slots(NULL);
     tai_thread_exit(list);
+    tai_thread_unmake();
 }
 
 TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
@@ -4795,7 +4878,7 @@ static void tai_process_init(void)
     if (TENSORALLOC_CAS32(&tai_thread_key_state, &expected, 1u)) {
         int ok;
         TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
-        ok = tai_thread_key_make(&tai_thread_key, tai_thread_key_exit);
+        ok = tai_thread_index_make() && tai_thread_key_make(&tai_thread_key, tai_thread_key_exit);
         tai_on_fork_child(ta_after_fork_child);
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, ok ? 2u : 3u);
     }
@@ -4808,7 +4891,7 @@ static void tai_process_init(void)
 static TAI_COLD int tai_thread_watch(void)
 {
     tai_process_init();
-    if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) != 2) {
+    if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) != 2 || !tai_thread_make()) {
         return 0;
     }
     return tai_thread_key_set(tai_thread_key, tai_thread_slots);
@@ -4821,6 +4904,8 @@ TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
         tai_thread_list = NULL;
         tai_thread_forget_slots(NULL);
         tai_thread_key_delete(tai_thread_key);
+        tai_thread_unmake();
+        tai_thread_index_delete();
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, 0u);
         tai_thread_exit(list);
     }
@@ -12549,6 +12634,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_LOCK_RELEASE
 #undef TAI_MAP_ANONYMOUS
 #undef TAI_MAP_NORESERVE
+#undef TAI_NO_SLOTS
 #undef TAI_NOINLINE
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX
@@ -12556,12 +12642,14 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_PASSING_BATCHES
 #undef TAI_PAUSE
 #undef TAI_RANGE_BITS
+#undef TAI_ROOM_BITS
 #undef TAI_REFILL_BYTES
 #undef TAI_RESULT_TEXT
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_SUBS
 #undef TAI_THREAD_EXIT_CALL
+#undef TAI_THREAD_INDEX
 #undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
 #undef TAI_TINY_BYTES
