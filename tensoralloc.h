@@ -1,4 +1,4 @@
-/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, backends - MIT OR Unlicense (full texts at the end)
+/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, tensors that grow, backends - MIT OR Unlicense (at the end)
 
    CONTENTS (search for the tag)
      How to use it, options, words, picture ........ this comment
@@ -13,8 +13,8 @@
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:STATS]        counters, buckets, reports
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS] [TA:HEAP]
-     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:DYNAMIC-IMPL]
-     [TA:REPORT]
+     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:PREDICT]
+     [TA:DYNAMIC-IMPL] [TA:REPORT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -78,6 +78,7 @@
       your program
       -----------------------------------------------------------------------------------
       ta_tensor      shape, dtype, strides over a block
+      ta_dynamic     bounds -> address range + predictor: grows in place
       ta_pool        thread caches over a heap            ta_arena   bump, mark, rewind
       ta_direct      one backend segment per block
       ---- ta_allocator: {vtable, self}; each of the above implements it -----------------
@@ -856,6 +857,7 @@ typedef struct ta_strategy_input {
     size_t capacity_bytes; /* what the handle has; 0 when it is made */
     size_t start_bytes;    /* effective size when the handle was made */
     size_t min_bytes, expected_bytes, max_bytes; /* of the bounds; max TA_UNLIMITED: unbounded */
+    uint64_t use_count;    /* of the handle so far: 1 when it was made, 1 for each resize; not the one asked about */
     int in_range;          /* growth moves nothing and costs no more than the pages: an address range */
     int growing;           /* the handle was declared with TA_DYNAMIC_GROWING */
 } ta_strategy_input;
@@ -863,8 +865,9 @@ typedef struct ta_strategy_input {
 #define TA_STRATEGY_STATE_BYTES 200
 
 /* How much capacity a tensor gets. state: state_bytes of memory, zero at first, of one handle or of one site (which
-   see), never used by two threads at once. Entries are called without a lock and must not use the handle they are
-   asked about. Whatever they answer, capacity is at least the size needed and never above the declared maximum. */
+   see), never used by two threads at once. Entries compute from their arguments: they are called without a lock, but
+   with the handle and its site claimed, and must not call the allocator they work for (TA_ERROR_BUSY at best).
+   Whatever they answer, capacity is at least the size needed and never above the declared maximum. */
 typedef struct ta_strategy_vtable {
     uint32_t struct_bytes; /* sizeof(ta_strategy_vtable) */
     const char *name;
@@ -873,7 +876,8 @@ typedef struct ta_strategy_vtable {
     size_t (*required_size)(const void *config, void *state, const ta_strategy_input *in);
     /* Nonzero: change the capacity although the size fits into it. NULL: never. */
     int (*should_resize)(const void *config, void *state, const ta_strategy_input *in);
-    /* in->size_bytes was used: after each resize, ta_dynamic_observe and, for growing handles, free. NULL: nothing. */
+    /* in->size_bytes was used: after each resize and ta_dynamic_observe; of growing handles instead when they are
+       freed (and after ta_dynamic_observe). NULL: nothing. */
     void (*observe)(const void *config, void *state, const ta_strategy_input *in);
 } ta_strategy_vtable;
 
@@ -886,9 +890,10 @@ typedef struct ta_strategy {
 /* Settings of the predictive strategy; zero: the defaults. They say how many bytes held idle for one use a change of
    capacity is worth. */
 typedef struct ta_predictive_config {
-    uint32_t block_price;   /* of a block, in means of the sizes seen; 0: 5 */
+    uint32_t block_price;   /* of a block, in means of the sizes seen; 0: about 4, more (to 7.5) while more than
+                               one use in ten changes the capacity */
     uint32_t growing_price; /* of a growing block, in means of its sizes; 0: 16 */
-    uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: 8 */
+    uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: about 7 */
 } ta_predictive_config;
 
 /* Settings of the specification's strategy; zero: its defaults. */
@@ -929,7 +934,8 @@ typedef struct ta_dynamic_desc {
     size_t unbounded_bytes;      /* addresses for an unbounded maximum; 0: physical memory rounded up to a power of
                                     two, at most 64 GiB, less where addresses are scarce */
     size_t cached_bytes_max;     /* memory that freed ranges keep warm; above it the oldest goes back; 0: unlimited */
-    size_t handle_count_max;     /* 0: 1 Mi (fewer where addresses are scarce) */
+    size_t handle_count_max;     /* records for tensors and warm ranges, and as many sites; 0: 1 Mi (fewer where
+                                    addresses are scarce) */
     ta_strategy strategy;        /* zero: predictive */
     ta_huge_pages huge_pages;    /* of ranges: whole ones are committed then; default: off */
     int disable_ranges;          /* blocks only */
@@ -963,7 +969,7 @@ typedef struct ta_handle_info {
     size_t effective_bytes;      /* of the current shape: these are yours, and what a resize preserves */
     size_t capacity_bytes;       /* usable without a change of capacity; never above the declared maximum */
     size_t in_place_bytes;       /* grows to this without moving, if memory is to be had */
-    double utilization;          /* effective / capacity; 1 for empty tensors */
+    double utilization;          /* effective / capacity; 1 without capacity */
     int rank;
     int in_range;                /* has addresses of its own */
     int64_t dims[TA_RANK_MAX];   /* current shape */
@@ -996,8 +1002,8 @@ TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *dynamic, const ta
    tensor those are whole elements in order, the same indices as before only if no dimension but the first changed.
    Within in_place_bytes nothing moves and nothing is copied; else the bytes are copied on the home stream. Errors,
    nothing has changed then: TA_ERROR_SHAPE (rank; outside the bounds when strict), _INVALID_ARGUMENT (negative),
-   _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _STALE, _FOREIGN, _BUSY (this very handle is being changed by this thread: a
-   callback). Threads: any; two threads that resize one handle do so one after the other. May block in the backend. */
+   _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _STALE, _FOREIGN, _BUSY (called from a strategy of this very handle or
+   site). Threads: any; two threads that resize one handle do so one after the other. May block in the backend. */
 TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
 /* Frees the tensor; a zero handle is TA_OK. Its memory stays warm for tensors with similar bounds. Errors:
    TA_ERROR_STALE, _FOREIGN, _BUSY. Work on the home stream need not be finished, other streams are announced with
@@ -1081,7 +1087,7 @@ struct ta_stats {
     size_t address_range_bytes;  /* reserved addresses; no memory */
     size_t record_bytes;         /* bookkeeping: records, maps, thread caches, objects; outside reserved */
     /* peaks since creation or ta_pool_reset_peaks */
-    size_t peak_reserved_bytes;  /* exact */
+    size_t peak_reserved_bytes;  /* exact; of ta_dynamic over a budget that others share: an upper bound */
     size_t peak_in_use_upper_bytes; /* exact for single-threaded allocators; else thread caches count as in use */
     /* cumulative; bytes are requested bytes */
     uint64_t allocation_count;
@@ -1362,7 +1368,7 @@ static int tai_vm_has_room(size_t size)
     }
     size = size > SIZE_MAX / 16 ? SIZE_MAX / 2 : size * 16;
     if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0)) {
-        size = (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0); /* or the pools would share out the rest to the last */
+        size = (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0); /* or the pools share out the rest to the last */
     }
     ptr = tai_vm_reserve(size);
     return ptr != NULL && tai_vm_release(ptr, size);
@@ -1624,6 +1630,16 @@ static void *tai_fail_null(ta_result why, ta_result *result)
   Uses: PLATFORM.
   Invariants: no other atomic operation exists in this file.
   -------------------------------------------------------------------------------------------------------*/
+#if defined(__SANITIZE_THREAD__)
+    #define TAI_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+    #if __has_feature(thread_sanitizer)
+        #define TAI_THREAD_SANITIZER 1
+    #endif
+#endif
+#ifndef TAI_THREAD_SANITIZER
+    #define TAI_THREAD_SANITIZER 0 /* it does not look into assembly */
+#endif
 #ifndef TENSORALLOC_LOAD_RELAXED
     #if defined(TENSORALLOC_NO_THREADS)
         #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
@@ -1640,6 +1656,9 @@ static void *tai_fail_null(ta_result why, ta_result *result)
             __atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
         #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired) /* size_t */
         #define TENSORALLOC_COMPILER_BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+        #if defined(__x86_64__) && !defined(__ILP32__) && !TAI_THREAD_SANITIZER
+            #define TAI_BUMP_IN_PLACE 1
+        #endif
     #elif defined(_MSC_VER) /* volatile accesses order as acquire and release on x86 and x64 */
         #include <intrin.h>
         #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
@@ -1663,8 +1682,17 @@ static void *tai_fail_null(ta_result why, ta_result *result)
     #endif
 #endif
 
-/* Counters with one writer and any reader. */
-#define TAI_BUMP(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) + (by))
+/* Counters with one writer and any reader. Compilers make three instructions of a relaxed load and a relaxed store;
+   one is enough where an aligned store is seen whole and nobody else writes. */
+#if defined(TAI_BUMP_IN_PLACE)
+    #define TAI_BUMP64(field, by) __asm__("{addq\t%1, %0|add\t%0, %1}" : "+m"(field) : "er"((uint64_t)(by)))
+    #define TAI_DROP64(field, by) __asm__("{subq\t%1, %0|sub\t%0, %1}" : "+m"(field) : "er"((uint64_t)(by)))
+    #define TAI_BUMP32(field, by) __asm__("{addl\t%1, %0|add\t%0, %1}" : "+m"(field) : "ir"((uint32_t)(by)))
+#else
+    #define TAI_BUMP64(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) + (by))
+    #define TAI_DROP64(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) - (by))
+    #define TAI_BUMP32(field, by) TAI_BUMP64(field, by)
+#endif
 
 #if defined(TENSORALLOC_NO_THREADS)
 typedef struct tai_lock { int unused; } tai_lock;
@@ -2472,7 +2500,7 @@ static TAI_COLD ta_result tai_budget_resolve(ta_budget *shared, ta_backend backe
   Invariants: a record is in exactly one state; its generation changes when its block is freed.
 
      live      addr size requested tag | prev next | left = recorded uses | class, stream, region
-     cached    addr size               | prev next | left = next in the cache list
+     cached    addr size               | prev next | right = next in the cache list; left = 0
      free      addr size requested=bin | prev next | left, right = tree in that bin
      pending   addr size               | prev next | right = uses to wait for
      busy      addr size               | prev next | (in no list; one thread works on it)
@@ -2644,6 +2672,14 @@ typedef struct tai_bins {
     uint32_t roots[TAI_BINS];
 } tai_bins;
 
+/* What a free outside the gate reads of a region: apart from what the gate's holder writes there. */
+typedef struct tai_window {
+    uintptr_t base;
+    size_t mapped;
+    const uint32_t *map;
+    size_t map_shift;
+} tai_window;
+
 typedef struct tai_region {
     uintptr_t base;
     size_t size;
@@ -2651,10 +2687,12 @@ typedef struct tai_region {
     uintptr_t commit_end;
     uintptr_t touched_end; /* never handed out from here on: still as the backend gave it */
     uint32_t first, last;  /* blocks by address */
+    uint32_t index;        /* in the space's table */
     uint32_t heap;
     uint32_t map_shift;
     size_t mapped;         /* bytes from base that the map covers; read outside the gate */
     uint32_t *map;
+    tai_window *window;    /* kept as mapped is; or NULL */
     tai_table map_table;
     tai_table hole_table;  /* bit per granularity_bytes; empty until the first trim */
     size_t hole_bytes;     /* uncommitted inside [base, commit_end) */
@@ -3218,20 +3256,32 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
     return index;
 }
 
-/* As take, for the common case: the granule's alignment, no order, committed memory out of a bin. 0: take the long
-   way. */
-TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, tai_bins *bins, size_t size)
+/* As take, for large blocks in the common case: the granule's alignment, no order, committed memory out of a bin or at
+   the end of the first range. 0: take the long way. */
+TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size)
 {
+    tai_bins *bins = space->bins[TAI_LARGE];
+    tai_region *region;
     uint32_t index;
     if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 1))) {
         return 0;
     }
     index = tai_bins_find(space, bins, size);
-    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+    if (TAI_LIKELY(index != 0)) {
+        if (TAI_UNLIKELY(space->blocks.at[index].place.flags != 0)) {
+            return 0;
+        }
+        index = tai_heap_take_front(space, bins, index, size);
+        space->used[TAI_LARGE] += space->blocks.at[index].size;
+        return index;
+    }
+    region = space->primary[TAI_LARGE];
+    if (region == NULL || region->hole_bytes != 0 || size > (size_t)(region->commit_end - region->top)) {
         return 0;
     }
-    index = tai_heap_take_front(space, bins, index, size);
-    space->used[space->blocks.at[index].place.heap] += space->blocks.at[index].size;
+    index = tai_heap_add(space, region, region->index, region->top, size, region->last, 0);
+    region->top += size;
+    space->used[TAI_LARGE] += size;
     return index;
 }
 
@@ -3488,6 +3538,7 @@ static TAI_COLD int tai_space_add_region(tai_space *space, tai_region *region, u
     }
     space->regions[slot] = region;
     space->object_bytes += sizeof *region;
+    region->index = slot;
     *out = slot;
     return 1;
 }
@@ -3501,6 +3552,9 @@ static TAI_COLD int tai_region_map(tai_region *region, uintptr_t end)
             return 0;
         }
         TENSORALLOC_STORE_RELEASE(&region->mapped, bytes);
+        if (region->window != NULL) {
+            TENSORALLOC_STORE_RELEASE(&region->window->mapped, bytes);
+        }
     }
     return 1;
 }
@@ -3557,12 +3611,14 @@ static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t w
     return TA_OK;
 }
 
-/* How far to commit for target: a little more, at most a sixteenth or 2 MiB (whole huge pages from 32 MiB on). */
+/* How far to commit for target: a little more, at most a sixteenth; from 8 MiB on whole huge pages, where there may be
+   any: the system has none for a page of which a part is not committed, and small ones cost four times as much. */
 static TAI_COLD uintptr_t tai_growth_end(const tai_space *space, const tai_region *region, uintptr_t target)
 {
     size_t bytes = (size_t)(target - region->base), step = (size_t)128 << 10;
+    int huge = (space->heaps[region->heap].flags & TA_RANGE_HUGE_PAGES) != 0 && bytes > 4 * TAI_HUGE_PAGE_BYTES;
     uintptr_t end;
-    while (step < TAI_HUGE_PAGE_BYTES && step * 16 <= bytes) {
+    while (step < TAI_HUGE_PAGE_BYTES && (huge || step * 16 <= bytes)) {
         step *= 2;
     }
     step = step < space->granularity ? space->granularity : step;
@@ -4405,14 +4461,17 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   looks at a pool that is gone) and the pool's (for statistics and for dispose). Whoever lets go first tells the other
   through state:   attached --thread exits--> leaving --flushed, out of the pool's list--> freed
                    attached --pool goes-----> detached; the thread frees it when it exits or attaches again
+  Blocks that one thread frees and another allocates pass from cache to cache: a full cache hands a batch of a class
+  over if another thread was the last to miss that class, and who misses it next takes the batch whole.
   Invariants: heads[] and counters are written by the owner only; in use = used_bytes of the space - sum of
-  cached_bytes; a cached block is in state TAI_CACHED.
+  cached_bytes - passing_bytes; a cached block is in state TAI_CACHED.
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_CLASS_MAX 80
 #define TAI_UNITS_MAX 1024
 #define TAI_THREAD_SLOTS 16
 #define TAI_FLUSH_COUNT 32u
 #define TAI_REFILL_BYTES ((size_t)8192)
+#define TAI_PASSING_BATCHES 4u
 enum { TAI_SLOT_ATTACHED = 0, TAI_SLOT_LEAVING = 1, TAI_SLOT_DETACHED = 2 };
 
 typedef struct tai_counters {
@@ -4422,30 +4481,36 @@ typedef struct tai_counters {
 
 typedef struct tai_slot {
     tai_holder holder;
+    ta_pool *quick;        /* the pool, where the shortest paths will do: no order, no room[], several threads */
+    size_t cached_bytes;
+    size_t bytes_max;
+    tai_counters count;
     ta_pool *pool;         /* NULL when detached */
     ta_stream stream_id;
     uint32_t stream;       /* index of the stream whose blocks it holds */
     uint32_t state;        /* TAI_SLOT_* */
-    size_t cached_bytes;
     size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
-    size_t bytes_max;
-    tai_counters count;
     struct tai_slot *pool_next;   /* guarded by the gate */
     struct tai_slot *thread_next; /* the thread's own */
     uint32_t victim;       /* class to flush next */
     uint32_t padding;
     uint32_t heads[TAI_CLASS_MAX];
-    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added */
+    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added; only with a limit on them */
 } tai_slot;
+
+/* Batches of one class on their way from cache to cache. A batch is linked by right; its first block has the next
+   batch in left and the number of blocks in requested. */
+typedef struct tai_passing {
+    uintptr_t missed_by; /* the slot that missed this class last; 0: none since the list was full */
+    uint32_t first;
+    uint32_t batches;
+} tai_passing;
 
 struct ta_pool {
     tai_space space; /* first: its gate and tables are the hottest */
-    tai_region no_region;        /* covers nothing */
-    const tai_region *fast[2];   /* where blocks of thread caches lie: primary ranges, or no_region */
     tai_slot *single_slot;       /* single-threaded pools: &slot0 */
-    size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
-    uint32_t slot_hint;
     uint32_t class_count;
+    int limited;                 /* blocks per class are: room[] counts */
     int plain;                   /* large blocks need nothing special: not observed, not zeroed, not disposed */
     int disposed;
     uint32_t process_id;
@@ -4463,9 +4528,17 @@ struct ta_pool {
     int observed;
     ta_failure failure;
     tai_slot slot0;
-    size_t class_bytes[TAI_CLASS_MAX];
-    uint8_t class_of[TAI_UNITS_MAX + 1]; /* by granules, rounded up */
+    tai_passing passing[TAI_CLASS_MAX];
+    size_t passing_bytes;
     char name[32];
+    size_t class_bytes[TAI_CLASS_MAX];
+    /* What the shortest paths read, away from what anybody writes. */
+    tai_block *at;               /* the records; they never move */
+    size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
+    tai_window windows[3];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
+                                    nothing special (as plain, and no cap on cached bytes). Or nothing */
+    uint32_t slot_hint;
+    uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
 };
 
 TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
@@ -4491,6 +4564,7 @@ static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id,
     uint32_t c;
     memset(slot, 0, sizeof *slot);
     slot->pool = pool;
+    slot->quick = pool->space.ordered || pool->limited || pool->single_slot != NULL ? NULL : pool;
     slot->stream_id = id;
     slot->stream = stream;
     /* With a cap on cached bytes a slot gets its share when it first frees. */
@@ -4510,8 +4584,8 @@ TAI_INLINE uint32_t tai_slot_pop(ta_pool *pool, tai_slot *slot, uint32_t c)
     if (TAI_LIKELY(index != 0)) {
         const tai_block *block = &pool->space.blocks.at[index];
         size_t cached = slot->cached_bytes - block->size;
-        slot->heads[c] = block->left;
-        slot->room[c]++;
+        slot->heads[c] = block->right;
+        slot->room[c] += (uint32_t)pool->limited;
         TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
         if (cached < slot->cached_low) {
             slot->cached_low = cached;
@@ -4525,9 +4599,9 @@ TAI_INLINE void tai_slot_push(ta_pool *pool, tai_slot *slot, uint32_t index)
 {
     tai_block *block = &pool->space.blocks.at[index];
     uint32_t c = block->place.class_index;
-    block->left = slot->heads[c];
+    block->right = slot->heads[c];
     slot->heads[c] = index;
-    slot->room[c]--;
+    slot->room[c] -= (uint32_t)pool->limited;
     TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, slot->cached_bytes + block->size);
 }
 
@@ -4559,6 +4633,92 @@ static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count, si
     return flushed;
 }
 
+/* Takes the next batch out of a list; 0 if there is none. Inside the gate. */
+static uint32_t tai_passing_take(ta_pool *pool, uint32_t c, size_t *bytes)
+{
+    tai_passing *passing = &pool->passing[c];
+    uint32_t first = passing->first;
+    if (first != 0) {
+        tai_block *block = &pool->at[first];
+        *bytes = block->requested * pool->class_bytes[c];
+        passing->first = block->left;
+        passing->batches--;
+        block->left = 0;
+        pool->passing_bytes -= *bytes;
+    }
+    return first;
+}
+
+/* Puts the next batch into the cache of a thread that has missed the class, if it may hold that much. Inside the
+   gate. */
+static int tai_passing_receive(ta_pool *pool, tai_slot *slot, uint32_t c)
+{
+    size_t bytes = pool->at[pool->passing[c].first].requested * pool->class_bytes[c];
+    if (slot->cached_bytes > slot->bytes_max || bytes > slot->bytes_max - slot->cached_bytes) {
+        return 0;
+    }
+    slot->heads[c] = tai_passing_take(pool, c, &bytes);
+    TAI_BUMP64(slot->cached_bytes, bytes);
+    return 1;
+}
+
+/* All batches go to the heap, one in each visit to the gate. Returns how many. Outside the gate. */
+static TAI_COLD uint32_t tai_passing_flush(ta_pool *pool, tai_holder *me)
+{
+    uint32_t c = 1, index, next, count = 0;
+    size_t ignored;
+    while (c < pool->class_count) {
+        tai_gate_enter(&pool->space.gate, me);
+        while (c < pool->class_count && pool->passing[c].first == 0) {
+            c++;
+        }
+        index = c < pool->class_count ? tai_passing_take(pool, c, &ignored) : 0;
+        for (count += index != 0; index != 0; index = next) {
+            next = pool->at[index].right;
+            TENSORALLOC_STORE_RELAXED(&pool->at[index].state, (uint32_t)TAI_BUSY);
+            tai_heap_put(&pool->space, index);
+        }
+        tai_gate_leave(&pool->space.gate, me);
+    }
+    return count;
+}
+
+/* The cache is full: hands up to a quarter of it, at most 32 blocks of class c, over to others, if one of them was the
+   last to miss that class. Returns whether. Owner only, outside the gate. */
+static TAI_NOINLINE int tai_passing_give(ta_pool *pool, tai_slot *slot, uint32_t c)
+{
+    tai_passing *passing = &pool->passing[c];
+    uintptr_t missed_by = TENSORALLOC_LOAD_RELAXED(&passing->missed_by);
+    uint32_t first = slot->heads[c], last = first, count = 1;
+    size_t bytes = pool->class_bytes[c];
+    int fits;
+    if (missed_by == 0 || missed_by == (uintptr_t)slot || first == 0 || slot->quick == NULL ||
+        pool->desc.cached_bytes_max != TA_UNLIMITED) {
+        return 0;
+    }
+    while (count < TAI_FLUSH_COUNT && pool->at[last].right != 0 && bytes * (count + 1) <= slot->bytes_max / 4) {
+        last = pool->at[last].right;
+        count++;
+    }
+    bytes *= count;
+    tai_gate_enter(&pool->space.gate, &slot->holder);
+    fits = passing->batches < TAI_PASSING_BATCHES && pool->passing_bytes + bytes <= pool->desc.thread_cache_bytes / 2;
+    if (fits) {
+        slot->heads[c] = pool->at[last].right;
+        pool->at[last].right = 0;
+        pool->at[first].left = passing->first;
+        TENSORALLOC_STORE_RELAXED(&pool->at[first].requested, (size_t)count);
+        passing->first = first;
+        passing->batches++;
+        pool->passing_bytes += bytes;
+        TAI_DROP64(slot->cached_bytes, bytes);
+    } else {
+        TENSORALLOC_STORE_RELAXED(&passing->missed_by, (uintptr_t)0);
+    }
+    tai_gate_leave(&pool->space.gate, &slot->holder);
+    return fits;
+}
+
 #ifndef TENSORALLOC_NO_THREADS
 /* Adds the counters of a slot that goes away. Inside the gate. */
 static TAI_COLD void tai_slot_fold(ta_pool *pool, tai_slot *slot)
@@ -4583,9 +4743,13 @@ static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 }
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
+static tai_slot tai_no_slot; /* of no pool; never written */
+#define TAI_NO_SLOTS { \
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, \
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot}
 #ifdef TAI_THREAD_INDEX
 typedef struct tai_thread { tai_slot *slots[TAI_THREAD_SLOTS], *list; } tai_thread;
-static tai_thread tai_no_thread; /* of threads without one; stays empty */
+static tai_thread tai_no_thread = {TAI_NO_SLOTS, NULL}; /* of threads without one; stays empty */
 static uint32_t tai_thread_index = TLS_OUT_OF_INDEXES;
 
 static tai_thread *tai_thread_here(void)
@@ -4631,7 +4795,7 @@ static TAI_COLD void tai_thread_index_delete(void)
     #define tai_thread_slots (tai_thread_here()->slots) /* last used, by hint */
     #define tai_thread_list (tai_thread_here()->list)   /* all */
 #else
-static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS]; /* last used, by hint */
+static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS] = TAI_NO_SLOTS; /* last used, by hint */
 static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /* all */
     #define tai_thread_make() 1
     #define tai_thread_unmake() ((void)0)
@@ -4641,6 +4805,16 @@ static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /*
 static tai_key tai_thread_key;
 static uint32_t tai_thread_key_state; /* 0 none, 1 being made, 2 ready, 3 not to be had */
 static uint32_t tai_process;          /* id of this process as of the last fork we know of */
+
+static TAI_COLD void tai_thread_forget_slots(const tai_slot *slot)
+{
+    uint32_t i;
+    for (i = 0; i < TAI_THREAD_SLOTS; i++) {
+        if (slot == NULL || tai_thread_slots[i] == slot) {
+            tai_thread_slots[i] = &tai_no_slot;
+        }
+    }
+}
 
 /* A thread exits: what it holds goes back to the pools that still exist. */
 static TAI_COLD void tai_thread_exit(tai_slot *list)
@@ -4654,6 +4828,7 @@ static TAI_COLD void tai_thread_exit(tai_slot *list)
             tai_gate_enter(&pool->space.gate, NULL);
             (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
             tai_gate_leave(&pool->space.gate, NULL);
+            (void)tai_passing_flush(pool, NULL);
             if (pool->desc.cached_bytes_max != TA_UNLIMITED && tai_turn_take(&pool->space, NULL)) {
                 (void)tai_space_trim(&pool->space, TAI_ALL_HEAPS, pool->desc.cached_bytes_max, NULL);
                 tai_turn_end(&pool->space, NULL);
@@ -4680,7 +4855,7 @@ static void TAI_THREAD_EXIT_CALL tai_thread_key_exit(void *value)
         return;
     }
     tai_thread_list = NULL;
-    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_forget_slots(NULL);
     tai_thread_exit(list);
     tai_thread_unmake();
 }
@@ -4688,7 +4863,7 @@ static void TAI_THREAD_EXIT_CALL tai_thread_key_exit(void *value)
 TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
 {
     /* The thread's slots belong to pools of the parent: they are left alone, memory and all. */
-    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_forget_slots(NULL);
     tai_thread_list = NULL;
     TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
 }
@@ -4727,7 +4902,7 @@ TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
     if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) == 2) {
         tai_slot *list = tai_thread_list;
         tai_thread_list = NULL;
-        memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+        tai_thread_forget_slots(NULL);
         tai_thread_key_delete(tai_thread_key);
         tai_thread_unmake();
         tai_thread_index_delete();
@@ -4743,12 +4918,7 @@ static TAI_COLD void tai_thread_sweep(void)
     while (*link != NULL) {
         tai_slot *slot = *link;
         if (TENSORALLOC_LOAD_ACQUIRE(&slot->state) == TAI_SLOT_DETACHED) {
-            uint32_t i;
-            for (i = 0; i < TAI_THREAD_SLOTS; i++) {
-                if (tai_thread_slots[i] == slot) {
-                    tai_thread_slots[i] = NULL;
-                }
-            }
+            tai_thread_forget_slots(slot);
             *link = slot->thread_next;
             TENSORALLOC_FREE(slot);
         } else {
@@ -4798,11 +4968,17 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     tai_slot *slot = pool->single_slot;
     if (slot == NULL) {
         slot = tai_thread_slots[pool->slot_hint];
-        if (TAI_UNLIKELY(slot == NULL || TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool)) {
+        if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool)) {
             return NULL;
         }
     }
     return slot;
+}
+
+/* A slot that is this thread's of the pool if its quick is the pool. */
+TAI_INLINE tai_slot *tai_slot_quick(ta_pool *pool)
+{
+    return tai_thread_slots[pool->slot_hint];
 }
 
 /* Where a look through all slots of this thread begins. */
@@ -4836,6 +5012,7 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
             tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
             TENSORALLOC_STORE_RELAXED(&slot->pool, (ta_pool *)NULL);
+            TENSORALLOC_STORE_RELAXED(&slot->quick, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELEASE(&slot->state, (uint32_t)TAI_SLOT_DETACHED);
         }
         tai_gate_leave(&pool->space.gate, NULL);
@@ -4869,6 +5046,11 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     return pool->single_slot;
 }
 
+TAI_INLINE tai_slot *tai_slot_quick(ta_pool *pool)
+{
+    return &pool->slot0;
+}
+
 static tai_slot *tai_slot_first(const ta_pool *pool)
 {
     return pool->single_slot;
@@ -4890,8 +5072,9 @@ static int tai_pool_forked(const ta_pool *pool)
    gate. */
 static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 {
-    uint32_t flushed = 0;
-    tai_slot *slot = tai_slot_first(pool);
+    tai_slot *slot = tai_slot_last(pool);
+    uint32_t flushed = tai_passing_flush(pool, slot != NULL ? &slot->holder : NULL);
+    slot = tai_slot_first(pool);
     for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
         if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->cached_bytes != 0) {
             tai_gate_enter(&pool->space.gate, &slot->holder);
@@ -4959,7 +5142,7 @@ static ta_result tai_pool_usable(const ta_pool *pool)
 static size_t tai_pool_thread_cached(const ta_pool *pool)
 {
     const tai_slot *slot;
-    size_t bytes = pool->slot0.cached_bytes;
+    size_t bytes = pool->slot0.cached_bytes + pool->passing_bytes;
     for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
         bytes += TENSORALLOC_LOAD_RELAXED(&slot->cached_bytes);
     }
@@ -5149,7 +5332,7 @@ static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, t
     if (size <= pool->desc.thread_cache_block_bytes) {
         plan->heap = tai_space_heap_of(space, size);
         if (size <= pool->cacheable_bytes && plan->alignment == space->granule) {
-            plan->class_index = pool->class_of[plan->size >> space->granule_shift];
+            plan->class_index = pool->class_of[(size - 1) / 64];
             plan->size = pool->class_bytes[plan->class_index];
         }
     }
@@ -5415,6 +5598,7 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
     if (pool->space.ordered) {
         (void)tai_space_synchronize(&pool->space, NULL);
     }
+    (void)tai_passing_flush(pool, NULL);
     tai_gate_enter(&pool->space.gate, NULL);
     cached = tai_space_cached(&pool->space);
     tai_gate_leave(&pool->space.gate, NULL);
@@ -5530,10 +5714,9 @@ TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t 
     block = &pool->space.blocks.at[index];
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, tag);
-    block->left = 0;
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
-    TAI_BUMP(slot->count.allocation_count, 1);
-    TAI_BUMP(slot->count.allocated_bytes, size);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
     return (void *)block->addr;
 }
 
@@ -5671,7 +5854,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
     }
-    index = tai_heap_take_quick(space, space->bins[TAI_LARGE], rounded);
+    index = tai_heap_take_quick(space, rounded);
     if (TAI_UNLIKELY(index == 0)) {
         index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
         if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
@@ -5696,13 +5879,14 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
 
 /* A block for the size classes that the cache does not have: out of a bin, in one visit to the gate, and a few
    more for the cache; or the long way. */
-static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32_t c, ta_result *result)
+static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
     tai_plan plan;
-    uint32_t index = 0;
+    uint32_t index = 0, c = pool->class_of[(size - 1) / 64];
     void *ptr;
+    ta_result why;
     if (TAI_UNLIKELY(slot == NULL || !pool->plain)) {
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
@@ -5712,11 +5896,22 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32
     plan.class_index = c;
     plan.flags = 0;
     tai_gate_enter_hot(&space->gate, &slot->holder);
+    TENSORALLOC_STORE_RELAXED(&pool->passing[c].missed_by, (uintptr_t)slot);
+    if (pool->passing[c].first != 0 && tai_passing_receive(pool, slot, c)) {
+        tai_gate_leave_hot(&space->gate, &slot->holder);
+        if (result != NULL) {
+            *result = TA_OK;
+        }
+        return tai_pool_hit(pool, slot, c, size, NULL);
+    }
     tai_pool_note_peak(pool);
     if (space->slack == 0) {
-        index = tai_heap_take_quick(space, space->bins[plan.heap], plan.size);
+        index = tai_heap_take(space, plan.heap, plan.size, plan.alignment, 0, &why);
     }
-    if (TAI_UNLIKELY(index == 0)) {
+    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+        if (index != 0) {
+            tai_heap_put(space, index);
+        }
         tai_gate_leave_hot(&space->gate, &slot->holder);
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
@@ -5736,22 +5931,49 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32
     return ptr;
 }
 
-/* A block for the size classes: from this thread's cache, or the long way. */
-TAI_INLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *result)
+/* A block for the size classes, in pools and on streams where the shortest path is not enough. */
+static TAI_NOINLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_slot *slot = tai_slot_last(pool);
     if (TAI_LIKELY(slot != NULL && slot->stream_id == 0)) {
-        uint32_t c = pool->class_of[((size - 1) >> pool->space.granule_shift) + 1];
-        void *ptr = tai_pool_hit(pool, slot, c, size, NULL);
+        void *ptr = tai_pool_hit(pool, slot, pool->class_of[(size - 1) / 64], size, NULL);
         if (TAI_LIKELY(ptr != NULL)) {
             if (result != NULL) {
                 *result = TA_OK;
             }
             return ptr;
         }
-        return tai_pool_alloc_miss(pool, size, c, result);
+        return tai_pool_alloc_miss(pool, size, result);
     }
     return tai_pool_alloc_simple(pool, size, 0, 0, result);
+}
+
+/* A block for the size classes: from this thread's cache, or a longer way. Every instruction here counts. */
+TAI_INLINE void *tai_pool_alloc_quick(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_slot *slot = tai_slot_quick(pool);
+    tai_block *block;
+    uint32_t *head, index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool)) {
+        return tai_pool_alloc_small(pool, size, result);
+    }
+    head = &slot->heads[pool->class_of[(size - 1) / 64]];
+    index = *head;
+    if (TAI_UNLIKELY(index == 0)) {
+        return tai_pool_alloc_miss(pool, size, result);
+    }
+    block = &pool->at[index];
+    *head = block->right;
+    TAI_DROP64(slot->cached_bytes, block->size);
+    TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
+    TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return (void *)block->addr;
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result)
@@ -5759,8 +5981,8 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_UNLIKELY(pool == NULL)) {
         return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
     }
-    if (size_bytes - 1 < pool->cacheable_bytes) { /* not 0 either */
-        return tai_pool_alloc_small(pool, size_bytes, result);
+    if (TAI_LIKELY(size_bytes - 1 < pool->cacheable_bytes)) { /* not 0 either */
+        return tai_pool_alloc_quick(pool, size_bytes, result);
     }
     if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
@@ -5930,16 +6152,16 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
-    const tai_region *region = space->primary[TAI_LARGE];
+    const tai_window *window = &pool->windows[2];
+    size_t offset = (size_t)((uintptr_t)ptr - window->base);
     tai_block *block;
     uint32_t index;
-    if (TAI_LIKELY(slot != NULL && pool->plain && region != NULL &&
-                   pool->desc.cached_bytes_max == TA_UNLIMITED)) {
+    if (TAI_LIKELY(slot != NULL && offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
         tai_gate_enter_hot(&space->gate, &slot->holder);
-        index = tai_region_find(space, region, (uintptr_t)ptr);
-        block = &space->blocks.at[index];
-        if (TAI_LIKELY(index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->left == 0 &&
-                       block->place.class_index == 0 && (size == 0 || size == block->requested))) {
+        index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+        block = &pool->at[index];
+        if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
+                       (size == 0 || size == block->requested))) {
             if (TAI_UNLIKELY(pool->single_slot != NULL)) {
                 tai_pool_note_peak(pool);
             }
@@ -5947,7 +6169,8 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
             pool->count.freed_bytes += block->requested;
-            tai_heap_put(space, index);
+            space->used[TAI_LARGE] -= block->size;
+            (void)tai_heap_give(space, index);
             tai_gate_leave_hot(&space->gate, &slot->holder);
             return TA_OK;
         }
@@ -5956,44 +6179,64 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
-/* A small block into this thread's cache, without the gate; or the long way. */
-static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, const tai_region *region)
+/* A small block into this thread's cache, without the gate, where the shortest path is not enough; or the long way. */
+static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
 {
-    size_t offset = (size_t)((uintptr_t)ptr - region->base);
-    tai_slot *slot;
-    tai_block *block;
-    uint32_t index;
-    index = TENSORALLOC_LOAD_RELAXED(&region->map[offset >> region->map_shift]);
-    block = &pool->space.blocks.at[index];
-    slot = tai_slot_last(pool);
+    tai_block *block = &pool->at[index];
+    tai_slot *slot = tai_slot_last(pool);
+    uint32_t c = block->place.class_index;
     if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
-                   slot != NULL && slot->stream == block->place.stream && block->place.class_index != 0 &&
-                   slot->cached_bytes + block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0 &&
-                   (size == 0 || size == block->requested))) {
+                   slot != NULL && slot->stream == block->place.stream && c != 0 && slot->room[c] != 0 &&
+                   (size == 0 || size == block->requested) &&
+                   (slot->cached_bytes + block->size <= slot->bytes_max || tai_passing_give(pool, slot, c)))) {
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
-        TAI_BUMP(slot->count.deallocation_count, 1);
-        TAI_BUMP(slot->count.freed_bytes, block->requested);
+        TAI_BUMP64(slot->count.deallocation_count, 1);
+        TAI_BUMP64(slot->count.freed_bytes, block->requested);
         tai_slot_push(pool, slot, index);
         return TA_OK;
     }
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
+/* Every instruction here counts. */
 TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
 {
-    const tai_region *region = pool->fast[0];
+    const tai_window *window = &pool->windows[0];
+    tai_slot *slot;
+    tai_block *block;
+    uint32_t index;
+    size_t c, offset, capacity, requested;
     if (TAI_CHECKED) { /* one free after the other, so that of two for one block exactly one is right */
         return tai_pool_free_slow(pool, ptr, size, NULL);
     }
-    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_small(pool, ptr, size, region);
+    offset = (size_t)((uintptr_t)ptr - window->base);
+    if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+        window = &pool->windows[1];
+        offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            return tai_pool_free_large(pool, ptr, size);
+        }
     }
-    region = pool->fast[1];
-    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_small(pool, ptr, size, region);
+    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+    block = &pool->at[index];
+    slot = tai_slot_quick(pool);
+    capacity = block->size;
+    requested = block->requested;
+    c = block->place.class_index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool || block->addr != (uintptr_t)ptr ||
+                     TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE || c == 0 ||
+                     capacity + slot->cached_bytes > slot->bytes_max || (size != 0 && size != requested))) {
+        return tai_pool_free_small(pool, ptr, size, index);
     }
-    return tai_pool_free_large(pool, ptr, size);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+    TAI_BUMP32(block->generation, 1);
+    TAI_BUMP64(slot->count.deallocation_count, 1);
+    TAI_BUMP64(slot->count.freed_bytes, requested);
+    TAI_BUMP64(slot->cached_bytes, capacity);
+    block->right = slot->heads[c];
+    slot->heads[c] = index;
+    return TA_OK;
 }
 
 TENSORALLOC_DEF ta_result ta_pool_free(ta_pool *pool, void *ptr)
@@ -6730,7 +6973,8 @@ static TAI_COLD void tai_pool_make_classes(ta_pool *pool)
         if (c == 0 || pool->class_bytes[c] != bytes) {
             pool->class_bytes[++c] = bytes;
         }
-        pool->class_of[units] = (uint8_t)c;
+        memset(&pool->class_of[((size_t)(units - 1) << pool->space.granule_shift) / 64], (int)c,
+               pool->space.granule / 64);
     }
     pool->class_count = c + 1;
     pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed
@@ -6766,11 +7010,16 @@ static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
     return result;
 }
 
-/* The regions that free looks at without the gate. */
-static TAI_COLD void tai_pool_set_fast(ta_pool *pool, const tai_region *first, const tai_region *second)
+/* A region that free looks at without the gate. */
+static TAI_COLD void tai_pool_open_window(tai_window *window, tai_region *region)
 {
-    pool->fast[0] = first != NULL ? first : &pool->no_region;
-    pool->fast[1] = second != NULL ? second : &pool->no_region;
+    if (region != NULL) {
+        window->base = region->base;
+        window->map = region->map;
+        window->map_shift = region->map_shift;
+        window->mapped = region->mapped;
+        region->window = window;
+    }
 }
 
 static TAI_COLD void tai_pool_free_object(ta_pool *pool)
@@ -6832,9 +7081,15 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
     pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
     tai_pool_make_classes(pool);
-    tai_pool_set_fast(pool, pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY],
-                      pool->space.primary[TAI_MIDDLE]);
+    pool->at = pool->space.blocks.at;
+    tai_pool_open_window(&pool->windows[0], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
+    tai_pool_open_window(&pool->windows[1], pool->space.primary[TAI_MIDDLE]);
+    if (pool->plain && resolved.cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
+        tai_pool_open_window(&pool->windows[2], pool->space.primary[TAI_LARGE]);
+    }
+    pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
     tai_slot_reset(&pool->slot0, pool, 0, 0);
+    pool->slot0.quick = NULL;
 #ifdef TENSORALLOC_NO_THREADS
     pool->single_slot = &pool->slot0;
 #else
@@ -6899,6 +7154,7 @@ static TAI_COLD void tai_pool_drain(ta_pool *pool)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
 {
+    int w;
     if (pool == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
@@ -6909,13 +7165,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
         return TA_ERROR_FORKED;
     }
     tai_pool_detach_slots(pool);
+    (void)tai_passing_flush(pool, NULL);
     tai_budget_leave(pool->space.budget, &pool->member);
     tai_pool_note_peak(pool);
     tai_pool_drain(pool);
     pool->disposed = 1;
     pool->plain = 0;
     pool->cacheable_bytes = 0;
-    tai_pool_set_fast(pool, NULL, NULL);
+    for (w = 0; w < 3; w++) {
+        TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
+    }
     tai_space_release(&pool->space);
     tai_pool_forget_blocks(pool);
     return TA_OK;
@@ -6964,7 +7223,10 @@ static ta_result tai_pool_v_free(void *self, void *ptr, size_t size, size_t alig
 {
     ta_pool *pool = (ta_pool *)self;
     (void)alignment;
-    return pool->space.ordered ? tai_pool_free_slow(pool, ptr, size, &stream) : tai_pool_free_any(pool, ptr, size);
+    if (pool->space.ordered) {
+        return tai_pool_free_slow(pool, ptr, size, &stream);
+    }
+    return size != 0 ? ta_pool_free_sized(pool, ptr, size) : ta_pool_free(pool, ptr);
 }
 
 static ta_result tai_pool_v_empty_cache(void *self)
@@ -9184,6 +9446,819 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
 }
 
 /*---------------------------------------------------------------------------------------------------------
+  [TA:PREDICT] bounds of shapes, and the strategies: how much capacity a tensor gets.
+  The predictive one keeps a histogram of sizes on a logarithmic scale; old observations fade. One histogram answers
+  three questions: which capacity is cheapest for a block, how much of a range is worth keeping, and how far a growing
+  block should grow next, having come this far.
+  Uses: MATH, TENSOR-IMPL.
+  Invariants: pure: no memory but the state, no clock, no lock. Integers only (factors of settings are taken apart
+  exactly): the same decisions on every machine. A capacity is never below the need and never above the declared
+  maximum. weight_total is the sum of the weights; tops[i] < 2^shift.
+  -------------------------------------------------------------------------------------------------------*/
+
+static int64_t tai_bounds_max(const ta_shape_bounds *bounds, int i)
+{
+    return bounds->symbols[i] != NULL ? bounds->symbols[i]->max : bounds->max[i];
+}
+
+static int64_t tai_bounds_expected(const ta_shape_bounds *bounds, int i)
+{
+    return bounds->symbols[i] != NULL ? bounds->symbols[i]->expected : bounds->expected[i];
+}
+
+static int64_t tai_bounds_min(const ta_shape_bounds *bounds, int i)
+{
+    return bounds->symbols[i] != NULL ? bounds->symbols[i]->min : bounds->min[i];
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_symbol_set(ta_symbol *symbol, int64_t min, int64_t expected, int64_t max)
+{
+    if (symbol == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (min < 0 || min > expected || (expected > max && max != TA_DIM_UNBOUNDED)) {
+        return TA_ERROR_BOUNDS;
+    }
+    symbol->min = min;
+    symbol->expected = expected;
+    symbol->max = max;
+    return TA_OK;
+}
+
+/* All of get_sizes but the sizes. *unbounded: some maximum is. */
+static ta_result tai_bounds_check(const ta_shape_bounds *bounds, int *unbounded)
+{
+    ta_result result = TA_OK;
+    int i;
+    *unbounded = 0;
+    if (bounds == NULL || bounds->rank < 0 || bounds->rank > TA_RANK_MAX || ta_dtype_size(bounds->dtype) == 0) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    for (i = 0; i < bounds->rank; i++) {
+        int64_t min = tai_bounds_min(bounds, i), expected = tai_bounds_expected(bounds, i);
+        int64_t max = tai_bounds_max(bounds, i);
+        if (min < 0 || expected < 0 || (max < 0 && max != TA_DIM_UNBOUNDED)) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        *unbounded |= max == TA_DIM_UNBOUNDED;
+        if (min > expected || (max != TA_DIM_UNBOUNDED && (expected > max || max == 0))) {
+            result = TA_ERROR_BOUNDS;
+        }
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_shape_bounds_get_sizes(const ta_shape_bounds *bounds, ta_bounds_sizes *out)
+{
+    int64_t dims[3][TA_RANK_MAX];
+    ta_bounds_sizes sizes;
+    int i, unbounded;
+    ta_result result = tai_bounds_check(bounds, &unbounded);
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    for (i = 0; i < bounds->rank; i++) {
+        dims[0][i] = tai_bounds_min(bounds, i);
+        dims[1][i] = tai_bounds_expected(bounds, i);
+        dims[2][i] = tai_bounds_max(bounds, i);
+    }
+    sizes.max_elements = INT64_MAX;
+    sizes.max_bytes = TA_UNLIMITED;
+    result = ta_shape_bytes(dims[0], bounds->rank, bounds->dtype, &sizes.min_bytes);
+    if (result == TA_OK) {
+        result = ta_shape_bytes(dims[1], bounds->rank, bounds->dtype, &sizes.expected_bytes);
+    }
+    if (result == TA_OK && !unbounded) {
+        result = ta_shape_bytes(dims[2], bounds->rank, bounds->dtype, &sizes.max_bytes);
+        sizes.max_elements = (int64_t)(sizes.max_bytes / ta_dtype_size(bounds->dtype));
+    }
+    if (result == TA_OK) {
+        sizes.min_elements = (int64_t)(sizes.min_bytes / ta_dtype_size(bounds->dtype));
+        sizes.expected_elements = (int64_t)(sizes.expected_bytes / ta_dtype_size(bounds->dtype));
+        *out = sizes;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_shape_bounds_init(ta_shape_bounds *out, ta_dtype dtype, int rank,
+                                                        const int64_t *min, const int64_t *expected,
+                                                        const int64_t *max)
+{
+    ta_shape_bounds bounds;
+    ta_bounds_sizes sizes;
+    ta_result result;
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    if (rank < 0 || rank > TA_RANK_MAX || (rank != 0 && (min == NULL || expected == NULL || max == NULL))) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(&bounds, 0, sizeof bounds);
+    bounds.dtype = dtype;
+    bounds.rank = rank;
+    if (rank != 0) {
+        memcpy(bounds.min, min, (size_t)rank * sizeof *min);
+        memcpy(bounds.expected, expected, (size_t)rank * sizeof *expected);
+        memcpy(bounds.max, max, (size_t)rank * sizeof *max);
+    }
+    result = ta_shape_bounds_get_sizes(&bounds, &sizes);
+    if (result == TA_OK) {
+        *out = bounds;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_shape_bounds_contains(const ta_shape_bounds *bounds, const int64_t *dims, int rank)
+{
+    ta_bounds_sizes sizes;
+    ta_result result = ta_shape_bounds_get_sizes(bounds, &sizes);
+    int i;
+    if (result != TA_OK) {
+        return result;
+    }
+    if (dims == NULL && rank > 0) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (rank != bounds->rank) {
+        return TA_ERROR_SHAPE;
+    }
+    for (i = 0; i < rank; i++) {
+        int64_t max = tai_bounds_max(bounds, i);
+        if (dims[i] < 0) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        if (dims[i] < tai_bounds_min(bounds, i) || (max != TA_DIM_UNBOUNDED && dims[i] > max)) {
+            result = TA_ERROR_SHAPE;
+        }
+    }
+    return result;
+}
+
+/* The capacity that a strategy wants, held to what is allowed. */
+static size_t tai_strategy_clamp(const ta_strategy_input *in, uint64_t bytes)
+{
+    if (bytes > in->max_bytes) {
+        bytes = in->max_bytes;
+    }
+    return bytes > in->size_bytes ? (size_t)bytes : in->size_bytes;
+}
+
+/* The histogram.
+
+      size                base                               base + (bins << shift)
+      1024 positions   ---|----|----|----|----|----|----|----|---
+      per doubling         w0   w1   w2  ...                   weight: 16 for each observation in the bin; all are
+                             t0    t1                          halved whenever together they pass a limit
+                                                               top: where in the bin its largest observation lies
+   shift 5: 32 bins to a doubling; shift 8: 4 to a doubling, 8 doublings in all. Bins get wider when sizes spread and
+   narrower when they come together. What lies below 8 doublings under the largest is counted in bin 0.
+
+   Valid for sizes: weights, tops; of blocks target, mean, change_rate, creep_count. For growth (of growing blocks: what
+   they had when freed less what they had when made): weights, tops, next, mean, step. */
+enum {
+    TAI_PREDICT_BINS = 32,
+    TAI_PREDICT_WEIGHT = 16,
+    TAI_PREDICT_WEIGHT_EXPECTED = 32,  /* what the expected size of the bounds counts, at first */
+    TAI_PREDICT_WEIGHT_MAX = 8,        /* and the maximum */
+    TAI_PREDICT_TOTAL = 4096,          /* sizes: the last 128 to 256 count most */
+    TAI_PREDICT_TOTAL_GROWING = 14336,
+    TAI_PREDICT_SHIFT_MIN = 5,
+    TAI_PREDICT_SHIFT_MAX = 8,
+    TAI_PREDICT_LAZY = 32,             /* observations until a plan is made anew */
+    TAI_PREDICT_UNKNOWN = 255,         /* the plan is for other bins */
+    TAI_PREDICT_MEAN_USES = 512,
+    TAI_PREDICT_RECENT = 64,
+    TAI_RATE_ONE_BITS = 24,
+    TAI_RATE_USES_BITS = 10,           /* the rate is that of the last 1024 uses or so */
+    TAI_RATE_LOW = 1761607,            /* 105 and 140 changes in 1000 uses; between them the price of one rises */
+    TAI_RATE_HIGH = 2348810,
+    TAI_PRICE_LOW = 60,                /* in sixteenths of the mean size */
+    TAI_PRICE_HIGH = 120,
+    TAI_RANGE_USES = 109               /* in sixteenths */
+};
+
+typedef struct tai_predictor {
+    uint64_t target_bytes;  /* the cheapest capacity of a block */
+    uint64_t mean_bytes;    /* of sizes; growing: at the end */
+    uint64_t step_bytes;    /* growth per use */
+    uint32_t weight_total;
+    uint32_t change_rate;   /* changes of capacity per 2^24 uses */
+    uint16_t count;         /* observations, at most TAI_PREDICT_MEAN_USES */
+    uint16_t base;          /* position of bin 0, a multiple of 2^shift */
+    uint16_t recent_top;    /* the largest of the last recent_count observations */
+    uint8_t recent_count;
+    uint8_t shift;
+    uint8_t unplanned;      /* observations that target_bytes or next do not know yet; or TAI_PREDICT_UNKNOWN */
+    uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
+    uint8_t growing;        /* what the state is used for; another use begins anew */
+    uint8_t tops[TAI_PREDICT_BINS];
+    uint8_t next[TAI_PREDICT_BINS + 1]; /* when bin i - 1 is outgrown (0: when made): grow to the top of this bin */
+    uint16_t weights[TAI_PREDICT_BINS];
+} tai_predictor;
+
+/* Position of a size on the scale, rounded up: tai_position_size of it is at least size. */
+static uint32_t tai_size_position(uint64_t size)
+{
+    uint32_t bit;
+    if (size - 1 >= (uint64_t)1 << 62) {
+        size = size == 0 ? 1 : (uint64_t)1 << 62;
+    }
+    bit = tai_high_bit(size);
+    if (bit <= 10) {
+        return bit * 1024 + (uint32_t)(size << (10 - bit)) - 1024;
+    }
+    return bit * 1024 + (uint32_t)((size + ((uint64_t)1 << (bit - 10)) - 1) >> (bit - 10)) - 1024;
+}
+
+static uint64_t tai_position_size(uint32_t position)
+{
+    uint32_t bit = position >> 10;
+    uint64_t mantissa = 1024 + (position & 1023);
+    return bit >= 10 ? mantissa << (bit - 10) : (mantissa + (1u << (10 - bit)) - 1) >> (10 - bit);
+}
+
+static uint32_t tai_bin_top(const tai_predictor *p, uint32_t i)
+{
+    return p->base + (i << p->shift) + p->tops[i];
+}
+
+static uint64_t tai_bin_size(const tai_predictor *p, uint32_t i)
+{
+    return tai_position_size(tai_bin_top(p, i));
+}
+
+/* Lays the bins anew so that position and all that have weight are inside, as narrow as that goes from shift on. */
+static TAI_COLD void tai_predictor_fit(tai_predictor *p, uint32_t position, uint32_t shift)
+{
+    uint32_t tops[TAI_PREDICT_BINS];
+    uint16_t weights[TAI_PREDICT_BINS];
+    uint32_t i, low = position, high = position, base, spare;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        tops[i] = tai_bin_top(p, i);
+        weights[i] = p->weights[i];
+        if (weights[i] != 0) {
+            low = tops[i] < low ? tops[i] : low;
+            high = tops[i] > high ? tops[i] : high;
+        }
+    }
+    while (shift < TAI_PREDICT_SHIFT_MAX && (high >> shift) - (low >> shift) >= TAI_PREDICT_BINS) {
+        shift++;
+    }
+    spare = (high >> shift) - (low >> shift);
+    spare = spare < TAI_PREDICT_BINS ? (TAI_PREDICT_BINS - 1 - spare) / 2 : 0;
+    base = (high >> shift) + spare;
+    base = base < TAI_PREDICT_BINS ? 0 : (base - (TAI_PREDICT_BINS - 1)) << shift;
+    memset(p->weights, 0, sizeof p->weights);
+    memset(p->tops, 0, sizeof p->tops);
+    p->base = (uint16_t)base;
+    p->shift = (uint8_t)shift;
+    p->unplanned = TAI_PREDICT_UNKNOWN;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) { /* tops rise with i: the last one in a bin is its largest */
+        uint32_t top = tops[i] < base ? base : tops[i];
+        uint32_t k = (top - base) >> shift;
+        if (weights[i] != 0) {
+            p->weights[k] = (uint16_t)(p->weights[k] + weights[i]);
+            p->tops[k] = (uint8_t)(top - base - (k << shift));
+        }
+    }
+}
+
+/* Halves all weights. Bins get narrower when what is left lies close together. */
+static TAI_COLD void tai_predictor_fade(tai_predictor *p)
+{
+    uint32_t i, low = TAI_PREDICT_BINS, high = 0;
+    p->weight_total = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        p->weights[i] = (uint16_t)(p->weights[i] >> 1);
+        p->weight_total += p->weights[i];
+        if (p->weights[i] != 0) {
+            low = low < i ? low : i;
+            high = i;
+        }
+    }
+    if (high - low < TAI_PREDICT_BINS / 4 && p->shift > TAI_PREDICT_SHIFT_MIN) {
+        tai_predictor_fit(p, tai_bin_top(p, high), p->shift - 1u);
+    }
+}
+
+static void tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weight)
+{
+    uint32_t i, top;
+    if (p->weight_total == 0 || position - p->base >= (uint32_t)TAI_PREDICT_BINS << p->shift) {
+        tai_predictor_fit(p, position, p->weight_total == 0 ? (uint32_t)TAI_PREDICT_SHIFT_MIN : p->shift);
+        position = position < p->base ? p->base : position;
+    }
+    i = (position - p->base) >> p->shift;
+    top = (position - p->base) & ((1u << p->shift) - 1);
+    if (p->weights[i] == 0 || top > p->tops[i]) {
+        p->tops[i] = (uint8_t)top;
+    }
+    p->weights[i] = (uint16_t)(p->weights[i] + weight);
+    p->weight_total += weight;
+}
+
+/* Sizes may have fallen for good: what is above all of the last 64, and was a quarter of the weight, is forgotten. */
+static TAI_COLD void tai_predictor_review(tai_predictor *p)
+{
+    uint32_t i, above = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        if (tai_bin_top(p, i) > p->recent_top) {
+            above += p->weights[i];
+        }
+    }
+    if (above > p->weight_total / 4) {
+        for (i = 0; i < TAI_PREDICT_BINS; i++) {
+            p->weights[i] = tai_bin_top(p, i) > p->recent_top ? (uint16_t)0 : p->weights[i];
+        }
+        p->weight_total -= above;
+        tai_predictor_fit(p, p->recent_top, TAI_PREDICT_SHIFT_MIN);
+        tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
+    }
+    p->recent_count = 0;
+    p->recent_top = 0;
+}
+
+static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
+{
+    uint32_t position = tai_size_position(size);
+    if (p->recent_count == TAI_PREDICT_RECENT && !p->growing) { /* of those the short come first */
+        tai_predictor_review(p);
+    }
+    p->recent_count = (uint8_t)(p->recent_count + (p->recent_count < TAI_PREDICT_RECENT));
+    p->recent_top = p->recent_top > position ? p->recent_top : (uint16_t)position;
+    tai_predictor_put(p, position, weight);
+    p->unplanned = (uint8_t)(p->unplanned + (p->unplanned < TAI_PREDICT_UNKNOWN));
+    if (p->weight_total > (p->growing ? (uint32_t)TAI_PREDICT_TOTAL_GROWING : (uint32_t)TAI_PREDICT_TOTAL)) {
+        tai_predictor_fade(p);
+    }
+}
+
+/* A mean that follows; count includes size. */
+static uint64_t tai_mean_toward(uint64_t mean, uint64_t size, uint32_t count)
+{
+    return size > mean ? mean + (size - mean) / count : mean - (mean - size) / count;
+}
+
+/* A new state. What the bounds say counts as a few sizes, so that the first decisions are sensible ones; of growth they
+   say too little. */
+static TAI_COLD void tai_predictor_begin(tai_predictor *p, const ta_strategy_input *in)
+{
+    memset(p, 0, sizeof *p);
+    p->growing = (uint8_t)(in->growing != 0);
+    p->change_rate = (TAI_RATE_LOW + TAI_RATE_HIGH) / 2;
+    if (!in->growing && in->expected_bytes != 0) {
+        tai_predictor_add(p, in->expected_bytes, TAI_PREDICT_WEIGHT_EXPECTED);
+        if (in->max_bytes / 64 < in->expected_bytes) { /* else it is a mere precaution */
+            tai_predictor_add(p, in->max_bytes, TAI_PREDICT_WEIGHT_MAX);
+        }
+    }
+}
+
+static tai_predictor *tai_predictor_of(void *state, const ta_strategy_input *in)
+{
+    tai_predictor *p = (tai_predictor *)state;
+    if (p->weight_total == 0 || (p->growing != 0) != (in->growing != 0)) {
+        tai_predictor_begin(p, in);
+    }
+    return p;
+}
+
+/* Whether to plan anew. */
+static int tai_predictor_is_due(const tai_predictor *p)
+{
+    return p->unplanned >= TAI_PREDICT_LAZY || (p->unplanned != 0 && p->count < 64);
+}
+
+static uint32_t tai_setting(uint32_t value)
+{
+    return value > 4096 ? 4096 : value;
+}
+
+/* What a change of a block's capacity is worth, in sixteenths of the mean size held idle for one use. */
+static uint32_t tai_predictor_price(const tai_predictor *p, const ta_predictive_config *c)
+{
+    uint32_t rate = p->change_rate;
+    if (c != NULL && c->block_price != 0) {
+        return 16 * tai_setting(c->block_price);
+    }
+    rate = rate < (uint32_t)TAI_RATE_LOW ? (uint32_t)TAI_RATE_LOW : rate;
+    rate = rate > (uint32_t)TAI_RATE_HIGH ? (uint32_t)TAI_RATE_HIGH : rate;
+    return TAI_PRICE_LOW + (TAI_PRICE_HIGH - TAI_PRICE_LOW) * (rate - TAI_RATE_LOW) / (TAI_RATE_HIGH - TAI_RATE_LOW);
+}
+
+/* Shift that leaves at most 29 bits of size, so that products with weights and prices fit. */
+static uint32_t tai_scale(uint64_t size)
+{
+    uint32_t bit = tai_high_bit(size | 1);
+    return bit > 28 ? bit - 28 : 0;
+}
+
+/* Block: the target is the bin top c with the least E[(c - x)+] + 2 price P(x > c): a size that does not fit costs a
+   change to grow and one to shrink again. */
+static TAI_COLD void tai_predictor_plan_block(tai_predictor *p, uint64_t price)
+{
+    uint64_t sizes[TAI_PREDICT_BINS], sum = 0, below = 0, best = UINT64_MAX;
+    uint32_t i, high = 0, weight = 0, scale;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        sizes[i] = tai_bin_size(p, i);
+        high = p->weights[i] == 0 ? high : i;
+    }
+    scale = tai_scale(sizes[high]);
+    for (i = 0; i <= high; i++) {
+        sum += p->weights[i] * (sizes[i] >> scale);
+    }
+    sum /= p->weight_total;
+    p->mean_bytes = sum << scale;
+    price = price * sum / 8;
+    for (i = 0; i <= high; i++) {
+        uint64_t size = sizes[i] >> scale, cost;
+        weight += p->weights[i];
+        below += p->weights[i] * size;
+        cost = size * weight - below + price * (p->weight_total - weight);
+        if (p->weights[i] != 0 && cost < best) {
+            best = cost;
+            p->target_bytes = sizes[i];
+        }
+    }
+    p->unplanned = 0;
+}
+
+/* Block: whether to shrink to target: what is then held idle, against what is held idle now. */
+static int tai_predictor_block_shrinks(const tai_predictor *p, uint64_t capacity, uint64_t target, uint64_t price)
+{
+    uint64_t saved = 0;
+    uint32_t i, within = 0, within_target = 0, scale = tai_scale(capacity);
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        uint64_t size = tai_bin_size(p, i);
+        if (size <= target) {
+            within_target += p->weights[i];
+        } else if (size <= capacity) {
+            within += p->weights[i];
+            saved += p->weights[i] * ((capacity - size) >> scale);
+        }
+    }
+    within += within_target;
+    saved += within_target * ((capacity - target) >> scale);
+    price = price * (p->mean_bytes >> scale) / 16;
+    return saved + price * (p->weight_total - within) > 2 * price * (p->weight_total - within_target);
+}
+
+/* Range: the size that one use in so many exceeds. */
+static uint64_t tai_predictor_quantile(const tai_predictor *p, const ta_predictive_config *c)
+{
+    uint32_t uses = c == NULL || c->range_uses == 0 ? (uint32_t)TAI_RANGE_USES : 16 * tai_setting(c->range_uses);
+    uint32_t i = TAI_PREDICT_BINS, above = 0, least = p->weight_total * 16 / uses;
+    while (i > 0 && above <= least) {
+        above += p->weights[--i];
+    }
+    return tai_bin_size(p, i);
+}
+
+/* a * b * c / 2^shift, at most 2^47; c < 2^17. */
+static TAI_COLD uint64_t tai_scaled_product(uint64_t a, uint64_t b, uint32_t c, uint32_t shift)
+{
+    uint64_t product;
+    uint32_t lost = 0;
+    for (; a >> 23 != 0; lost++) {
+        a >>= 1;
+    }
+    for (; b >> 23 != 0; lost++) {
+        b >>= 1;
+    }
+    product = a * b * c;
+    for (; lost < shift; lost++) {
+        product >>= 1;
+    }
+    for (; lost > shift && product >> 46 == 0 && product != 0; lost--) {
+        product <<= 1;
+    }
+    return lost > shift && product != 0 ? (uint64_t)1 << 47 : product >> 47 != 0 ? (uint64_t)1 << 47 : product;
+}
+
+/* Growing: for each bin that may be outgrown, the bin to grow to next. Growth is taken as even, so that what is held
+   idle is an area over growth. cost[i]: held idle by, and for changes of, all that outgrow level i, when the best is
+   done from there on; it is found from the last level backwards.
+
+      alive |-----__                   area[i]: integral of alive over growth up to level i
+            |       --__               moment[i]: integral of growth * alive
+            |           ---___         held idle from i to k: level[k] * (area[k] - area[i]) - (moment[k] - moment[i])
+            +--+----+-------+--> growth
+               1    2       3 (levels: the tops of the bins) */
+static TAI_COLD void tai_predictor_plan_growing(tai_predictor *p, uint32_t price)
+{
+    uint64_t level[TAI_PREDICT_BINS + 1], area[TAI_PREDICT_BINS + 1], moment[TAI_PREDICT_BINS + 1];
+    uint64_t cost[TAI_PREDICT_BINS + 1], change;
+    uint32_t alive[TAI_PREDICT_BINS + 1], bins[TAI_PREDICT_BINS + 1], i, k, count = 0, scale, high = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        high = p->weights[i] != 0 ? i : high;
+    }
+    scale = tai_high_bit(tai_bin_size(p, high));
+    scale = scale > 19 ? scale - 19 : 0;
+    change = tai_scaled_product(p->mean_bytes, p->step_bytes, price * 26, 2 * scale) / 25; /* calibrated on traces */
+    level[0] = area[0] = moment[0] = 0;
+    alive[0] = p->weight_total;
+    for (i = 0; i <= high; i++) {
+        uint64_t from = tai_position_size(p->base + (i << p->shift)) >> scale, to = tai_bin_size(p, i) >> scale;
+        uint64_t before = level[count], width, s = alive[count], w = p->weights[i];
+        if (w != 0) {
+            from = i == 0 || from < before ? before : from;
+            width = to - from; /* those of the bin end evenly between from and to */
+            area[count + 1] = area[count] + s * (to - before) - w * width / 2;
+            moment[count + 1] = moment[count] + s * (to * to - before * before) / 2 -
+                                w * (from * width / 2 + width * width / 3);
+            count++;
+            level[count] = to;
+            alive[count] = (uint32_t)(s - w);
+            bins[count] = i;
+        }
+    }
+    bins[0] = 0;
+    cost[count] = 0;
+    for (i = count; i-- > 0;) {
+        uint32_t best = count;
+        cost[i] = UINT64_MAX;
+        for (k = i + 1; k <= count; k++) {
+            uint64_t sum = level[k] * (area[k] - area[i]) - (moment[k] - moment[i]) + alive[k] * change + cost[k];
+            if (sum < cost[i]) {
+                cost[i] = sum;
+                best = k;
+            }
+        }
+        p->next[i == 0 ? 0 : bins[i] + 1] = (uint8_t)bins[best];
+    }
+    p->unplanned = 0;
+}
+
+/* Growing: the next capacity, by the plan. */
+static uint64_t tai_predictor_grow(const tai_predictor *p, const ta_strategy_input *in)
+{
+    uint64_t start = in->start_bytes, growth = in->size_bytes > start ? in->size_bytes - start : 0, target;
+    uint32_t i = TAI_PREDICT_BINS;
+    if (p->weight_total == 0) { /* nothing is known */
+        target = (start > in->expected_bytes ? start : in->expected_bytes) / 16;
+    } else {
+        while (i > 0 && (p->weights[i - 1] == 0 || tai_bin_size(p, i - 1) >= growth)) {
+            i--;
+        }
+        target = tai_bin_size(p, p->next[i]);
+    }
+    if (target < growth) { /* farther than any before */
+        target = growth + growth / 4;
+    }
+    return start > UINT64_MAX - target ? UINT64_MAX : start + target;
+}
+
+/* Block: its next capacity; counts the change. Sizes that creep up, beyond what was planned for, are not drawn from
+   any distribution: a little headroom then saves a change at each of them. */
+static uint64_t tai_predictor_change(tai_predictor *p, const ta_strategy_input *in)
+{
+    size_t size = in->size_bytes, capacity = in->capacity_bytes;
+    int creeps = size > capacity && size - capacity <= capacity / 16;
+    p->change_rate += 1u << (TAI_RATE_ONE_BITS - TAI_RATE_USES_BITS);
+    p->creep_count = (uint8_t)(creeps ? p->creep_count + (p->creep_count < 8) : p->creep_count / 2);
+    return creeps && p->creep_count >= 3 && p->target_bytes < size ? (uint64_t)size + size / 8 : p->target_bytes;
+}
+
+static size_t tai_predictive_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_predictive_config *c = (const ta_predictive_config *)config;
+    tai_predictor *p;
+    int fits = in->size_bytes <= in->capacity_bytes;
+    if (in->in_range && (in->growing || !fits)) {
+        return in->size_bytes;
+    }
+    p = tai_predictor_of(state, in);
+    if (in->growing) {
+        if (p->weight_total != 0 && (p->unplanned == TAI_PREDICT_UNKNOWN || tai_predictor_is_due(p))) {
+            tai_predictor_plan_growing(p, c == NULL || c->growing_price == 0 ? 16 : tai_setting(c->growing_price));
+        }
+        return tai_strategy_clamp(in, tai_predictor_grow(p, in));
+    }
+    if (p->weight_total == 0) {
+        return in->size_bytes;
+    }
+    if (in->in_range) {
+        return tai_strategy_clamp(in, tai_predictor_quantile(p, c));
+    }
+    if (!fits && p->unplanned != 0) {
+        tai_predictor_plan_block(p, tai_predictor_price(p, c));
+    }
+    return tai_strategy_clamp(in, in->capacity_bytes != 0 ? tai_predictor_change(p, in) : p->target_bytes);
+}
+
+static int tai_predictive_should_resize(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_predictive_config *c = (const ta_predictive_config *)config;
+    tai_predictor *p;
+    size_t target;
+    uint32_t price;
+    if (in->growing || in->size_bytes >= in->capacity_bytes) {
+        return 0;
+    }
+    p = tai_predictor_of(state, in);
+    if (p->count == 0) {
+        return 0;
+    }
+    if (in->in_range) {
+        target = tai_strategy_clamp(in, tai_predictor_quantile(p, c));
+        return target < in->capacity_bytes && in->capacity_bytes - target > in->size_bytes / 8;
+    }
+    price = tai_predictor_price(p, c);
+    if (tai_predictor_is_due(p)) {
+        tai_predictor_plan_block(p, price);
+    }
+    target = tai_strategy_clamp(in, p->target_bytes);
+    return target < in->capacity_bytes && in->capacity_bytes - target > in->size_bytes / 7 &&
+           tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
+}
+
+static void tai_predictive_observe(const void *config, void *state, const ta_strategy_input *in)
+{
+    tai_predictor *p;
+    uint64_t growth = in->size_bytes > in->start_bytes ? in->size_bytes - in->start_bytes : 0;
+    (void)config;
+    if (in->growing && in->in_range) {
+        return;
+    }
+    p = tai_predictor_of(state, in);
+    p->count = (uint16_t)(p->count + (p->count < TAI_PREDICT_MEAN_USES));
+    if (!in->growing) {
+        p->change_rate -= p->change_rate >> TAI_RATE_USES_BITS;
+        tai_predictor_add(p, in->size_bytes, TAI_PREDICT_WEIGHT);
+        return;
+    }
+    tai_predictor_add(p, growth, TAI_PREDICT_WEIGHT);
+    p->mean_bytes = tai_mean_toward(p->mean_bytes, in->size_bytes, p->count);
+    if (in->use_count > 1) {
+        p->step_bytes = tai_mean_toward(p->step_bytes, growth / (in->use_count - 1), p->count);
+    }
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_predictive(const ta_predictive_config *config)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "predictive", sizeof(tai_predictor), tai_predictive_required,
+        tai_predictive_should_resize, tai_predictive_observe
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = config;
+    return strategy;
+}
+
+static size_t tai_exact_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    (void)config;
+    (void)state;
+    return in->size_bytes;
+}
+
+static int tai_exact_should_resize(const void *config, void *state, const ta_strategy_input *in)
+{
+    (void)config;
+    (void)state;
+    return in->size_bytes != in->capacity_bytes;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_exact(void)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "exact", 0, tai_exact_required, tai_exact_should_resize, NULL
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = NULL;
+    return strategy;
+}
+
+/* factor * size to the nearest, UINT64_MAX on overflow. Factors that are none (0, negative, not a number) are
+   if_invalid. Whole part and fraction (32 bits) are split exactly. */
+static uint64_t tai_factor_times(double factor, double if_invalid, uint64_t size)
+{
+    uint64_t whole, fraction, low;
+    factor = factor > 0.0 ? factor : if_invalid;
+    factor = factor < 65536.0 ? factor : 65536.0;
+    whole = (uint64_t)factor;
+    fraction = (uint64_t)((factor - (double)whole) * 4294967296.0);
+    if (size > UINT64_MAX / (whole + 2)) {
+        return UINT64_MAX;
+    }
+    low = (size & 0xFFFFFFFFu) * fraction;
+    return size * whole + (size >> 32) * fraction + (low >> 32) + (low >> 31 & 1);
+}
+
+static size_t tai_padding_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    double factor = config == NULL ? 1.2 : *(const double *)config;
+    (void)state;
+    if (in->capacity_bytes != 0 && in->size_bytes <= in->capacity_bytes) {
+        return in->capacity_bytes;
+    }
+    return tai_strategy_clamp(in, tai_factor_times(factor, 1.2, in->size_bytes));
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_padding(const double *factor)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "padding", 0, tai_padding_required, NULL, NULL
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = factor;
+    return strategy;
+}
+
+typedef struct tai_adaptive {
+    uint64_t mean_bytes; /* of the expected size and all that was observed, rounded down */
+    uint64_t rest;       /* mean * count + rest is their sum */
+    uint64_t count;      /* 0: nothing observed */
+    uint32_t low_count;  /* uses in a row below the threshold */
+} tai_adaptive;
+
+static const ta_adaptive_config *tai_adaptive_settings(const void *config)
+{
+    static const ta_adaptive_config defaults = {1.2, 1.5, 0.5, 8, 0};
+    return config == NULL ? &defaults : (const ta_adaptive_config *)config;
+}
+
+static uint32_t tai_adaptive_uses(const ta_adaptive_config *c)
+{
+    return c->shrink_uses == 0 ? 8 : c->shrink_uses;
+}
+
+static int tai_adaptive_is_low(const ta_adaptive_config *c, const ta_strategy_input *in)
+{
+    return in->size_bytes < tai_factor_times(c->shrink_threshold, 0.5, in->capacity_bytes);
+}
+
+/* The first capacity, and the one to shrink to. */
+static size_t tai_adaptive_padded(const ta_adaptive_config *c, const tai_adaptive *a, const ta_strategy_input *in)
+{
+    uint64_t expected = c->disable_learning || a->count == 0 ? in->expected_bytes : a->mean_bytes;
+    return tai_strategy_clamp(in, tai_factor_times(c->padding_factor, 1.2, expected));
+}
+
+static size_t tai_adaptive_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_adaptive_config *c = tai_adaptive_settings(config);
+    tai_adaptive *a = (tai_adaptive *)state;
+    a->low_count = 0;
+    if (in->capacity_bytes == 0 || in->size_bytes <= in->capacity_bytes) {
+        return tai_adaptive_padded(c, a, in);
+    }
+    return tai_strategy_clamp(in, tai_factor_times(c->growth_factor, 1.5, in->capacity_bytes));
+}
+
+/* This use would be the last of a low row, and there is something to win. */
+static int tai_adaptive_should_resize(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_adaptive_config *c = tai_adaptive_settings(config);
+    const tai_adaptive *a = (const tai_adaptive *)state;
+    return tai_adaptive_is_low(c, in) && a->low_count + 1 >= tai_adaptive_uses(c) &&
+           tai_adaptive_padded(c, a, in) < in->capacity_bytes;
+}
+
+static void tai_adaptive_observe(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_adaptive_config *c = tai_adaptive_settings(config);
+    tai_adaptive *a = (tai_adaptive *)state;
+    uint64_t size = in->size_bytes, less, down;
+    a->low_count = tai_adaptive_is_low(c, in) ? a->low_count + 1 : 0;
+    a->low_count = a->low_count >= tai_adaptive_uses(c) ? 0 : a->low_count;
+    if (a->count == 0) {
+        a->mean_bytes = in->expected_bytes != 0 ? in->expected_bytes : size;
+        a->count = 1;
+    }
+    a->count++;
+    if (size >= a->mean_bytes) {
+        a->rest += size - a->mean_bytes;
+        a->mean_bytes += a->rest / a->count;
+        a->rest %= a->count;
+    } else {
+        less = a->mean_bytes - size;
+        down = less <= a->rest ? 0 : (less - a->rest - 1) / a->count + 1;
+        a->mean_bytes -= down;
+        a->rest = a->rest + down * a->count - less;
+    }
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_adaptive(const ta_adaptive_config *config)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "adaptive", sizeof(tai_adaptive), tai_adaptive_required,
+        tai_adaptive_should_resize, tai_adaptive_observe
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = config;
+    return strategy;
+}
+
+/*---------------------------------------------------------------------------------------------------------
   [TA:DYNAMIC-IMPL] tensors with bounds: address ranges committed as needed, blocks that move, sites that learn.
   Uses: ARENA-IMPL (common part, records), HEAP (for addresses), POOL-IMPL, PREDICT.
 
@@ -9192,14 +10267,15 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
       addr           effective     capacity      committed                 addr + span_bytes
       | the shape    | headroom    | surplus     | addresses only          |
       '- in use -------------------'- cached ----'
-      accessible: how far the backend has committed; = committed, or the whole range where memory comes by touch
-      (backends with discard): then commit and decommit of a few pages need no change of mappings.
+      accessible: how far the backend has committed; = committed, or (by_touch) the whole range where memory comes at
+      the first touch (backends with discard): then commit and decommit of a few pages change no mappings.
 
   A tensor without: a block of the upstream; capacity is what was asked of it, held what it gave.
   A record is vacant; busy (being made, or its warm range being given back); live; or cached: a freed tensor whose range
   is kept warm, in a list by size and a list by age. generation goes up when the tensor is freed.
   Locks: the gate, left around every call of the backend, the upstream, a strategy, an event. Whoever changes a live
-  tensor claims it and its site first (busy = the thread); others wait, the thread itself gets TA_ERROR_BUSY.
+  tensor claims it and its site first (busy = the thread); others wait, the thread itself gets TA_ERROR_BUSY. Events are
+  told when nothing is claimed any more. Fields of live and cached records change inside the gate only.
   Invariants: live records are in the chain of their address if they have one; common.reserved = sum of committed;
   common.in_use = sum of held; capacity <= max(declared maximum, effective).
   -------------------------------------------------------------------------------------------------------*/
@@ -9225,9 +10301,14 @@ typedef struct tai_handle {
     uint32_t site;
     uint32_t flags;
     uint32_t size_prev, size_next, age_prev, age_next; /* cached */
+    size_t grown;      /* bytes that an event is still to tell of */
+    int by_touch;      /* the whole range is accessible; memory comes at the first touch */
+    int fresh;         /* a range that no stream has used */
     int all_streams;   /* used by other streams too */
     int flat;          /* a plain block: no bounds */
     int rank;
+    int has_symbols;   /* then sizes are asked for anew each time */
+    ta_bounds_sizes sizes; /* of the bounds */
     int64_t dims[TA_RANK_MAX];
     ta_shape_bounds bounds;
 } tai_handle;
@@ -9246,6 +10327,7 @@ struct ta_dynamic {
     uint32_t warm_by_size[TAI_BINS], warm_first, warm_last; /* by age: first is the oldest */
     size_t warm_bytes;     /* committed by cached records */
     size_t block_bytes;    /* held by blocks of the upstream */
+    size_t untold_bytes;   /* went back to the backend; the event follows when nothing is claimed */
     size_t effective, capacity, peak_capacity, peak_wasted;
     ta_dynamic_stats sum;  /* the cumulative part */
 };
@@ -9260,31 +10342,64 @@ static tai_site *tai_site_at(const ta_dynamic *d, uint32_t index)
     return (tai_site *)(void *)tai_record_at(&d->sites, index);
 }
 
-static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event_kind kind, ta_result result, const tai_handle *h,
-                                      size_t size, int hit)
+static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event *event, ta_event_kind kind, ta_result result,
+                                      size_t size)
 {
-    ta_event event;
-    memset(&event, 0, sizeof event);
-    event.kind = kind;
-    event.result = result;
-    event.size_bytes = size;
-    if (h != NULL) {
-        event.ptr = (void *)h->link.addr;
-        event.capacity_bytes = h->capacity;
-        event.stream = h->stream;
-        event.tag = h->tag;
-    }
-    event.name = d->common.name;
-    event.time_ns = TENSORALLOC_CLOCK_NS();
-    event.hit = hit;
-    d->desc.on_event(d->desc.on_event_user, &event);
+    event->kind = kind;
+    event->result = result;
+    event->size_bytes = size;
+    event->name = d->common.name;
+    event->time_ns = TENSORALLOC_CLOCK_NS();
+    d->desc.on_event(d->desc.on_event_user, event);
+    event->hit = 0;
 }
 
-static void tai_dynamic_event(ta_dynamic *d, ta_event_kind kind, ta_result result, const tai_handle *h, size_t size,
-                              int hit)
+/* What events tell of a tensor: taken while it is claimed, told afterwards. */
+typedef struct tai_news {
+    ta_event event;
+    size_t grown;
+} tai_news;
+
+static void tai_news_take(const ta_dynamic *d, tai_handle *h, tai_news *news)
 {
     if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
-        tai_dynamic_tell(d, kind, result, h, size, hit);
+        memset(news, 0, sizeof *news);
+        news->event.ptr = (void *)h->link.addr;
+        news->event.capacity_bytes = h->capacity;
+        news->event.stream = h->stream;
+        news->event.tag = h->tag;
+        news->grown = h->grown;
+        h->grown = 0;
+    }
+}
+
+/* Tells what went back to the backend since the last time. Outside the gate, with nothing claimed. */
+static TAI_COLD void tai_dynamic_tell_trimmed(ta_dynamic *d)
+{
+    ta_event event;
+    size_t bytes;
+    tai_gate_enter(&d->common.gate, NULL);
+    bytes = d->untold_bytes;
+    d->untold_bytes = 0;
+    tai_gate_leave(&d->common.gate, NULL);
+    if (bytes != 0) {
+        memset(&event, 0, sizeof event);
+        tai_dynamic_tell(d, &event, TA_EVENT_TRIM, TA_OK, bytes);
+    }
+}
+
+/* Outside the gate, with nothing claimed. kind: besides growth and trimming; TRIM: only those. */
+static void tai_news_tell(ta_dynamic *d, tai_news *news, ta_event_kind kind, ta_result result, size_t size)
+{
+    if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
+        tai_dynamic_tell_trimmed(d);
+        news->event.hit = kind == TA_EVENT_ALLOC && news->grown == 0;
+        if (news->grown != 0) {
+            tai_dynamic_tell(d, &news->event, TA_EVENT_GROW, TA_OK, news->grown);
+        }
+        if (kind != TA_EVENT_TRIM) {
+            tai_dynamic_tell(d, &news->event, kind, result, size);
+        }
     }
 }
 
@@ -9442,9 +10557,8 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
     const ta_backend_vtable *backend = d->common.backend.vtable;
     size_t from = tai_round_up(keep, d->common.info.granularity_bytes);
     size_t bytes = from < h->committed ? h->committed - from : 0;
-    int by_touch = h->accessible != h->committed;
     ta_result result = TA_OK;
-    if (by_touch && !whole) {
+    if (h->by_touch && !whole) {
         result = bytes == 0 ? TA_OK : backend->discard(d->common.backend.self, (void *)(h->link.addr + from), bytes);
     } else if (from < h->accessible) {
         result = backend->decommit(d->common.backend.self, (void *)(h->link.addr + from), h->accessible - from);
@@ -9453,17 +10567,16 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
         return 0;
     }
     tai_gate_enter(&d->common.gate, NULL);
-    h->accessible = by_touch && !whole ? h->accessible : from;
+    h->accessible = h->by_touch && !whole ? h->accessible : from;
+    h->by_touch = h->by_touch && !whole;
     h->committed -= bytes;
+    d->untold_bytes += d->desc.on_event != NULL ? bytes : 0;
     d->common.reserved -= bytes;
     d->common.trim_count += bytes != 0;
     d->common.trimmed_bytes += bytes;
     d->sum.decommitted_bytes += bytes;
     tai_gate_leave(&d->common.gate, NULL);
     tai_budget_refund(d->common.budget, bytes);
-    if (bytes != 0) {
-        tai_dynamic_event(d, TA_EVENT_TRIM, TA_OK, h, bytes, 0);
-    }
     return bytes;
 }
 
@@ -9473,36 +10586,53 @@ static TAI_COLD size_t tai_range_shrink(ta_dynamic *d, tai_handle *h, size_t kee
     return tai_handle_sync(d, h) == TA_OK ? tai_range_cut(d, h, keep, whole) : 0;
 }
 
-/* Gives warm ranges back, the oldest first, until warm_bytes <= keep or want bytes came (addresses: also those with
-   no memory). Returns the bytes. */
-static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want, int addresses)
+/* Gives warm ranges back, the oldest first, until warm_bytes <= keep or want bytes came; addresses: all of them, those
+   without memory too. Returns how many. */
+static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want, int addresses, size_t *bytes)
 {
-    size_t got = 0;
+    size_t count = 0, got = 0;
     for (;;) {
         uint32_t index;
-        size_t bytes;
+        tai_handle *h;
         tai_gate_enter(&d->common.gate, NULL);
-        index = (d->warm_bytes > keep || addresses) && got < want ? d->warm_first : 0;
+        index = addresses || (d->warm_bytes > keep && got < want) ? d->warm_first : 0;
         if (index != 0) {
             tai_warm_remove(d, index);
         }
         tai_gate_leave(&d->common.gate, NULL);
         if (index == 0) {
-            return got;
+            break;
         }
-        bytes = tai_range_shrink(d, tai_handle_at(d, index), 0, 1);
-        got += bytes;
-        if (tai_handle_at(d, index)->accessible != 0) { /* the backend refused */
+        h = tai_handle_at(d, index);
+        got += tai_range_shrink(d, h, 0, 1);
+        if (h->accessible != 0) { /* the backend refused */
             tai_gate_enter(&d->common.gate, NULL);
             tai_warm_add(d, index);
             tai_gate_leave(&d->common.gate, NULL);
-            return got;
+            break;
         }
-        tai_span_give(d, tai_handle_at(d, index)->span);
+        tai_span_give(d, h->span);
         tai_gate_enter(&d->common.gate, NULL);
         tai_record_drop(&d->handles, index);
         tai_gate_leave(&d->common.gate, NULL);
+        count++;
     }
+    if (bytes != NULL) {
+        *bytes += got;
+    }
+    return count;
+}
+
+/* A busy record; warm ranges make room. Outside the gate. */
+static TAI_COLD uint32_t tai_handle_record(ta_dynamic *d)
+{
+    uint32_t index;
+    do {
+        tai_gate_enter(&d->common.gate, NULL);
+        index = tai_record_new(&d->handles);
+        tai_gate_leave(&d->common.gate, NULL);
+    } while (index == 0 && tai_dynamic_cool(d, 0, 0, 1, NULL) != 0);
+    return index;
 }
 
 /* Claims a live tensor with a range that nobody works on; 0: not this one. Inside the gate. */
@@ -9524,9 +10654,10 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
         tai_gate_enter(&d->common.gate, NULL);
         if (index < d->handles.end) {
             h = tai_handle_at(d, index);
-            keep = headroom ? h->effective : h->held;
-            keep = tai_round_up(keep, d->common.info.granularity_bytes);
-            mine = tai_handle_idle(h) && h->committed > keep;
+            if (tai_handle_idle(h)) {
+                keep = tai_round_up(headroom ? h->effective : h->held, d->common.info.granularity_bytes);
+                mine = h->committed > keep;
+            }
             if (mine) {
                 h->busy = tai_thread_id();
             }
@@ -9552,13 +10683,15 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
     return got;
 }
 
-/* Gives back warm ranges, and what a pool of our own that siblings cannot reach holds free; with headroom also the
+/* Gives back warm ranges, and what a pool of our own holds free, this thread's cache too; with headroom also the
    headroom of other tensors. Returns the bytes. */
 static TAI_COLD size_t tai_dynamic_give_back(ta_dynamic *d, size_t want, int headroom)
 {
-    size_t got = tai_dynamic_cool(d, 0, want, 0), part = 0;
+    size_t got = 0, part = 0;
+    (void)tai_dynamic_cool(d, 0, want, 0, &got);
     got += got < want ? tai_dynamic_squeeze(d, want - got, headroom) : 0;
-    if (got < want && d->common.single_threaded && d->pool != NULL && ta_pool_trim(d->pool, 0, &part) == TA_OK) {
+    if (got < want && d->pool != NULL && ta_pool_thread_flush(d->pool) == TA_OK &&
+        ta_pool_trim(d->pool, 0, &part) == TA_OK) {
         got += part;
     }
     return got;
@@ -9580,12 +10713,20 @@ static TAI_COLD int tai_dynamic_charge(ta_dynamic *d, size_t bytes, uint32_t fla
            (tai_dynamic_give_back(d, bytes, 1) != 0 && tai_budget_charge(budget, bytes));
 }
 
+/* With an upstream of the program's: its blocks are part of what is reserved. Inside the gate. */
+static void tai_dynamic_note_peak(ta_dynamic *d)
+{
+    if (d->pool == NULL && d->common.reserved + d->block_bytes > d->common.peak_reserved) {
+        d->common.peak_reserved = d->common.reserved + d->block_bytes;
+    }
+}
+
 /* Puts memory behind the first want bytes of the range (at most span_bytes). */
 static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
 {
     size_t step = d->common.info.granularity_bytes, end, bytes, accessible = h->accessible;
     ta_result result = TA_OK;
-    if (h->accessible == h->committed) { /* each commit is a call: fewer of them, for at most a sixteenth more */
+    if (!h->by_touch) { /* each commit is a call: fewer of them, for at most a sixteenth more */
         while (step < ((size_t)64 << 20) && step * 32 <= want) {
             step *= 2;
         }
@@ -9618,11 +10759,11 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
     tai_gate_enter(&d->common.gate, NULL);
     h->accessible = accessible;
     h->committed = end;
+    h->grown += bytes;
     tai_common_count_reserved(&d->common, bytes);
-    d->common.miss_count++;
+    tai_dynamic_note_peak(d);
     d->sum.committed_bytes += bytes;
     tai_gate_leave(&d->common.gate, NULL);
-    tai_dynamic_event(d, TA_EVENT_GROW, TA_OK, h, bytes, 0);
     return TA_OK;
 }
 
@@ -9641,12 +10782,20 @@ static int tai_dynamic_claim(ta_dynamic *d, size_t old_capacity, size_t new_capa
     return ok;
 }
 
+static void tai_dynamic_unclaim(ta_dynamic *d, size_t bytes)
+{
+    tai_gate_enter(&d->common.gate, NULL);
+    d->capacity -= bytes;
+    tai_gate_leave(&d->common.gate, NULL);
+}
+
 /* What is in use. Inside the gate. */
 static void tai_handle_hold(ta_dynamic *d, tai_handle *h, size_t held)
 {
     d->common.in_use = d->common.in_use - h->held + held;
     if (h->span_bytes == 0) {
         d->block_bytes = d->block_bytes - h->held + held;
+        tai_dynamic_note_peak(d);
     }
     h->held = held;
     if (d->common.in_use > d->common.peak_in_use) {
@@ -9675,11 +10824,19 @@ static TAI_COLD size_t tai_handle_held(const ta_dynamic *d, const void *ptr, siz
     return d->upstream.vtable->describe(d->upstream.self, ptr, &info) == TA_OK ? info.capacity_bytes : capacity;
 }
 
-/* Copies the first bytes on the tensor's stream. */
-static TAI_COLD ta_result tai_handle_copy(const ta_dynamic *d, const tai_handle *h, void *dst, const void *src,
-                                          size_t bytes)
+/* Fills a new place on the tensor's stream: a copy of the first keep bytes, then zeros up to size if it asked for
+   them. */
+static TAI_COLD ta_result tai_handle_fill(const ta_dynamic *d, const tai_handle *h, void *dst, size_t keep,
+                                          size_t size)
 {
-    return bytes == 0 ? TA_OK : tai_backend_copy(d->common.backend, dst, src, bytes, h->stream);
+    ta_result result = TA_OK;
+    if (keep != 0) {
+        result = tai_backend_copy(d->common.backend, dst, (const void *)h->link.addr, keep, h->stream);
+    }
+    if (result == TA_OK && size > keep && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
+        result = tai_backend_zero(d->common.backend, (char *)dst + keep, size - keep, h->stream);
+    }
+    return result;
 }
 
 static TAI_COLD void *tai_block_take(ta_dynamic *d, const tai_handle *h, size_t capacity, uint32_t flags,
@@ -9723,47 +10880,52 @@ static TAI_COLD void tai_handle_place(ta_dynamic *d, tai_handle *h, uint32_t ind
     }
 }
 
-/* A block gets this capacity, which has been claimed: in place, or cheaply elsewhere, or with a copy of keep bytes. */
+/* A block gets this capacity, which has been claimed: in place, or cheaply elsewhere, or, if size does not fit into
+   what it has, with a copy of keep bytes. TA_ERROR_WOULD_MOVE: size fits, and it stays as it is. */
 static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uint32_t index, size_t capacity,
-                                               size_t keep)
+                                               size_t keep, size_t size)
 {
     ta_result result = TA_ERROR_WOULD_MOVE;
     void *ptr = (void *)h->link.addr, *moved = NULL;
-    if (ptr != NULL && capacity != 0) {
-        result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity);
-        if (result != TA_OK && (moved = d->upstream.vtable->remap(d->upstream.self, ptr, h->capacity, capacity,
-                                                                  &result)) != NULL) {
-            result = TA_OK;
+    size_t held;
+    uint32_t copied = 0;
+    tai_handle old;
+    if (ptr != NULL) { /* an empty tensor keeps its place: a byte */
+        result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity + (capacity == 0));
+        moved = result == TA_OK ? ptr : NULL;
+        if (result != TA_OK && size > h->capacity) {
+            moved = d->upstream.vtable->remap(d->upstream.self, ptr, h->capacity, capacity, &result);
         }
     }
-    moved = moved != NULL ? moved : ptr;
-    if (result != TA_OK && capacity != 0) {
+    if (moved == NULL && (capacity == 0 || (ptr != NULL && size <= h->capacity))) {
+        return TA_ERROR_WOULD_MOVE;
+    }
+    if (moved == NULL) {
         moved = tai_block_take(d, h, capacity, h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET, &result);
         if (moved == NULL) {
             return result;
         }
-        result = tai_handle_copy(d, h, moved, ptr, keep);
+        result = tai_handle_fill(d, h, moved, keep, size);
         if (result != TA_OK) {
             (void)d->upstream.vtable->free(d->upstream.self, moved, capacity, h->alignment, h->stream);
             return result;
         }
-        if (ptr != NULL) {
-            (void)tai_block_give(d, h);
-            tai_gate_enter(&d->common.gate, NULL);
-            d->sum.move_count++;
-            d->sum.moved_bytes += keep;
-            tai_gate_leave(&d->common.gate, NULL);
-        }
+        copied = ptr != NULL;
     }
-    {
-        size_t held = moved == NULL ? 0 : tai_handle_held(d, moved, capacity);
-        tai_gate_enter(&d->common.gate, NULL);
-        tai_handle_hold(d, h, held);
-        h->capacity = capacity;
-        if (moved != ptr) {
-            tai_handle_place(d, h, index, (uintptr_t)moved);
-        }
-        tai_gate_leave(&d->common.gate, NULL);
+    held = tai_handle_held(d, moved, capacity);
+    old = *h;
+    tai_gate_enter(&d->common.gate, NULL);
+    tai_handle_hold(d, h, held);
+    h->capacity = capacity;
+    if (moved != ptr) {
+        tai_handle_place(d, h, index, (uintptr_t)moved);
+        h->all_streams = 0;
+    }
+    d->sum.move_count += copied;
+    d->sum.moved_bytes += copied ? keep : 0;
+    tai_gate_leave(&d->common.gate, NULL);
+    if (copied) { /* when nobody finds it under its old address any more */
+        (void)tai_block_give(d, &old);
     }
     return TA_OK;
 }
@@ -9799,7 +10961,7 @@ static TAI_COLD uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t leas
     }
     for (; span == 0; bytes = tai_round_up(bytes / 4, d->span_granule)) {
         span = tai_span_take(d, bytes, alignment, result);
-        if (span == 0 && tai_dynamic_cool(d, 0, TA_UNLIMITED, 1) != 0) {
+        if (span == 0 && tai_dynamic_cool(d, 0, 0, 1, NULL) != 0) {
             span = tai_span_take(d, bytes, alignment, result);
         }
         if (span != 0 || bytes / 4 < least || bytes <= d->span_granule) {
@@ -9809,23 +10971,22 @@ static TAI_COLD uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t leas
     if (span == 0) {
         return 0;
     }
-    tai_gate_enter(&d->common.gate, NULL);
-    index = tai_record_new(&d->handles);
-    tai_gate_leave(&d->common.gate, NULL);
+    index = tai_handle_record(d);
     if (index == 0) {
         tai_span_give(d, span);
         *result = TA_ERROR_RECORDS;
         return 0;
     }
     h = tai_handle_at(d, index);
+    memset((char *)h + sizeof(tai_link), 0, sizeof *h - sizeof(tai_link));
+    h->fresh = 1;
     h->link.addr = d->spans.blocks.at[span].addr;
     h->span = span;
     h->span_bytes = d->spans.blocks.at[span].size;
-    h->committed = h->accessible = 0;
-    h->all_streams = 0;
     if (d->common.backend.vtable->discard != NULL &&
         d->common.backend.vtable->commit(d->common.backend.self, (void *)h->link.addr, h->span_bytes) == TA_OK) {
-        h->accessible = h->span_bytes; /* from now on memory comes by touch */
+        h->accessible = h->span_bytes;
+        h->by_touch = 1;
     }
     return index;
 }
@@ -9837,37 +10998,47 @@ static TAI_COLD void tai_range_give(ta_dynamic *d, uint32_t index)
     tai_warm_add(d, index);
     tai_gate_leave(&d->common.gate, NULL);
     if (d->desc.cached_bytes_max != TA_UNLIMITED) {
-        (void)tai_dynamic_cool(d, d->desc.cached_bytes_max, TA_UNLIMITED, 0);
+        (void)tai_dynamic_cool(d, d->desc.cached_bytes_max, TA_UNLIMITED, 0, NULL);
     }
 }
 
-/* Work on stream may use a range from now on that another stream used before. */
-static TAI_COLD ta_result tai_range_order(ta_dynamic *d, const tai_handle *was, ta_stream stream)
+/* Later work on stream waits for all work on from. */
+static TAI_COLD ta_result tai_dynamic_wait(ta_dynamic *d, ta_stream stream, ta_stream from)
 {
     const ta_backend_vtable *backend = d->common.backend.vtable;
-    uint32_t i = 0, count;
-    ta_result result = TA_OK;
-    if ((d->common.info.caps & TA_CAP_ORDERED) == 0 || (was->stream == stream && !was->all_streams)) {
+    uint64_t ticket = 0;
+    ta_result result;
+    if (from == stream) {
         return TA_OK;
     }
+    result = backend->mark(d->common.backend.self, from, &ticket);
+    if (result == TA_OK) {
+        result = backend->wait(d->common.backend.self, stream, ticket);
+        if (backend->drop != NULL) {
+            backend->drop(d->common.backend.self, ticket);
+        }
+    }
+    return result;
+}
+
+/* Work on stream may use a range from now on that other streams used before. */
+static TAI_COLD ta_result tai_range_order(ta_dynamic *d, const tai_handle *was, ta_stream stream)
+{
+    uint32_t i = 0, count = 0;
+    ta_result result;
+    if ((d->common.info.caps & TA_CAP_ORDERED) == 0 || was->fresh) {
+        return TA_OK;
+    }
+    result = tai_dynamic_wait(d, stream, was->stream);
     do {
-        ta_stream from = was->stream;
-        uint64_t ticket = 0;
+        ta_stream from = stream;
         tai_gate_enter(&d->common.gate, NULL);
-        count = was->all_streams ? d->common.stream_count : 1;
-        if (was->all_streams && i < count) {
+        count = was->all_streams ? d->common.stream_count : 0;
+        if (i < count) {
             from = d->common.streams[i];
         }
         tai_gate_leave(&d->common.gate, NULL);
-        if (from != stream && i < count) {
-            result = backend->mark(d->common.backend.self, from, &ticket);
-            if (result == TA_OK) {
-                result = backend->wait(d->common.backend.self, stream, ticket);
-                if (backend->drop != NULL) {
-                    backend->drop(d->common.backend.self, ticket);
-                }
-            }
-        }
+        result = result == TA_OK && from != was->stream ? tai_dynamic_wait(d, stream, from) : result;
     } while (++i < count && result == TA_OK);
     return result;
 }
@@ -9881,6 +11052,9 @@ static TAI_COLD void tai_range_swap(tai_handle *a, tai_handle *b)
     a->span_bytes = b->span_bytes;
     a->committed = b->committed;
     a->accessible = b->accessible;
+    a->by_touch = b->by_touch;
+    b->by_touch = was.by_touch;
+    b->fresh = was.fresh;
     b->link.addr = was.link.addr;
     b->span = was.span;
     b->span_bytes = was.span_bytes;
@@ -9908,9 +11082,7 @@ static TAI_COLD uint32_t tai_place_new(ta_dynamic *d, const tai_handle *h, size_
         }
         return index;
     }
-    tai_gate_enter(&d->common.gate, NULL);
-    index = tai_record_new(&d->handles);
-    tai_gate_leave(&d->common.gate, NULL);
+    index = tai_handle_record(d);
     *result = TA_ERROR_RECORDS;
     if (index != 0) {
         tai_handle *to = tai_handle_at(d, index);
@@ -9927,9 +11099,18 @@ static TAI_COLD uint32_t tai_place_new(ta_dynamic *d, const tai_handle *h, size_
     return index;
 }
 
+/* A shrink that was put off is forgotten. */
+static TAI_COLD void tai_handle_forget_shrink(ta_dynamic *d, tai_handle *h)
+{
+    if (h->keep != TA_UNLIMITED && d->common.backend.vtable->drop != NULL) {
+        d->common.backend.vtable->drop(d->common.backend.self, h->ticket);
+    }
+    h->keep = TA_UNLIMITED;
+}
+
 /* The tensor outgrows its range for good: another place, with a copy of keep bytes. capacity has been claimed. */
 static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t index, size_t max_bytes,
-                                          size_t capacity, size_t keep)
+                                          size_t capacity, size_t keep, size_t size)
 {
     ta_result result = TA_OK;
     uint32_t other = tai_place_new(d, h, max_bytes, capacity, &result);
@@ -9938,9 +11119,11 @@ static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t
     if (other == 0) {
         return result;
     }
-    result = tai_handle_copy(d, h, (void *)to->link.addr, (const void *)h->link.addr, keep);
+    result = tai_handle_fill(d, h, (void *)to->link.addr, keep, size);
     if (result != TA_OK) {
-        if (to->span_bytes != 0) {
+        if (to->span_bytes != 0) { /* our stream has waited for its former users, and may be at work on it */
+            to->fresh = to->all_streams = 0;
+            to->stream = h->stream;
             tai_range_give(d, other);
         } else {
             (void)d->upstream.vtable->free(d->upstream.self, (void *)to->link.addr, capacity, h->alignment, h->stream);
@@ -9958,7 +11141,8 @@ static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t
         tai_record_unlink(&d->handles, index);
     }
     tai_range_swap(h, to);
-    h->all_streams = 0;
+    h->all_streams = h->fresh = 0;
+    h->grown += to->grown;
     if (h->link.state == TAI_LIVE) {
         tai_record_link(&d->handles, index);
     }
@@ -9967,33 +11151,34 @@ static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t
     d->sum.move_count++;
     d->sum.moved_bytes += keep;
     tai_gate_leave(&d->common.gate, NULL);
+    tai_handle_forget_shrink(d, h);
     tai_range_give(d, other);
     return TA_OK;
 }
 
 /* ---- shapes */
 /* A tensor whose shrink was put off until its stream had passed a ticket. */
-static void tai_handle_settle(ta_dynamic *d, tai_handle *h)
+static TAI_COLD void tai_handle_settle(ta_dynamic *d, tai_handle *h)
 {
-    const ta_backend_vtable *backend = d->common.backend.vtable;
-    if (h->keep == TA_UNLIMITED || backend->is_done(d->common.backend.self, h->ticket) == TA_ERROR_NOT_READY) {
-        return;
+    ta_result result = d->common.backend.vtable->is_done(d->common.backend.self, h->ticket);
+    if (result == TA_OK) {
+        (void)tai_range_cut(d, h, h->keep, 0);
     }
-    if (backend->drop != NULL) {
-        backend->drop(d->common.backend.self, h->ticket);
+    if (result != TA_ERROR_NOT_READY) {
+        tai_handle_forget_shrink(d, h);
     }
-    (void)tai_range_cut(d, h, h->keep > h->held ? h->keep : h->held, 0);
-    h->keep = TA_UNLIMITED;
 }
 
 /* The memory above the capacity of a range goes back: at once, or when its stream has passed here. */
 static TAI_COLD void tai_handle_give_surplus(ta_dynamic *d, tai_handle *h)
 {
-    const ta_backend_vtable *backend = d->common.backend.vtable;
     if ((d->common.info.caps & TA_CAP_ORDERED) == 0) {
         (void)tai_range_cut(d, h, h->held, 0);
-    } else if (h->keep == TA_UNLIMITED && !h->all_streams &&
-               backend->mark(d->common.backend.self, h->stream, &h->ticket) == TA_OK) {
+        return;
+    }
+    tai_handle_forget_shrink(d, h); /* work since then may have used what was to go */
+    if (!h->all_streams &&
+        d->common.backend.vtable->mark(d->common.backend.self, h->stream, &h->ticket) == TA_OK) {
         h->keep = h->held;
     }
 }
@@ -10007,36 +11192,38 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
     int attempt;
     for (attempt = 0; attempt < 3; attempt++) {
         size_t capacity = attempt == 0 ? target : size;
-        if (attempt != 0 && result != TA_ERROR_LIMIT && target == size) {
+        if (attempt != 0 && result != TA_ERROR_LIMIT && (target == size || result == TA_ERROR_WOULD_MOVE)) {
             break;
         }
-        if (!tai_dynamic_claim(d, old, capacity)) {
+        if (capacity > old && !tai_dynamic_claim(d, old, capacity)) {
             if (attempt == 1 && ((h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET) != 0 ||
                                  tai_dynamic_squeeze(d, TA_UNLIMITED, 1) == 0)) {
                 break;
             }
             continue;
         }
-        result = h->span_bytes == 0            ? tai_handle_set_block(d, h, index, capacity, keep)
-                 : capacity <= h->span_bytes   ? tai_handle_set_range(d, h, capacity)
-                                               : tai_handle_move(d, h, index, max_bytes, capacity, keep);
-        if (result == TA_OK) {
-            if (h->span_bytes != 0 && capacity < old) {
+        result = h->span_bytes == 0          ? tai_handle_set_block(d, h, index, capacity, keep, size)
+                 : capacity <= h->span_bytes ? tai_handle_set_range(d, h, capacity)
+                                             : tai_handle_move(d, h, index, max_bytes, capacity, keep, size);
+        if (result == TA_OK && capacity < old) {
+            tai_dynamic_unclaim(d, old - capacity);
+            if (h->span_bytes != 0) {
                 tai_handle_give_surplus(d, h);
             }
-            tai_gate_enter(&d->common.gate, NULL);
-            d->sum.allocated_bytes += capacity > old ? capacity - old : 0;
-            tai_gate_leave(&d->common.gate, NULL);
             return TA_OK;
         }
-        tai_gate_enter(&d->common.gate, NULL);
-        d->capacity = d->capacity - capacity + old;
-        tai_gate_leave(&d->common.gate, NULL);
+        if (result == TA_OK) {
+            if (h->held > h->keep) {
+                tai_handle_forget_shrink(d, h);
+            }
+            return TA_OK;
+        }
+        tai_dynamic_unclaim(d, capacity > old ? capacity - old : 0);
         if (attempt == 1) {
             break;
         }
     }
-    return result;
+    return result == TA_ERROR_WOULD_MOVE && size <= old ? TA_OK : result; /* it stays as it is */
 }
 
 static void tai_handle_input(const tai_handle *h, const ta_bounds_sizes *sizes, size_t size, ta_strategy_input *in)
@@ -10047,6 +11234,7 @@ static void tai_handle_input(const tai_handle *h, const ta_bounds_sizes *sizes, 
     in->min_bytes = sizes->min_bytes;
     in->expected_bytes = sizes->expected_bytes;
     in->max_bytes = sizes->max_bytes;
+    in->use_count = h->use_count;
     in->in_range = h->span_bytes != 0;
     in->growing = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0;
 }
@@ -10072,10 +11260,13 @@ static size_t tai_handle_target(const ta_dynamic *d, const tai_handle *h, const 
         }
         target = strategy->required_size(d->desc.strategy.config, state, &in);
     }
-    target = target < size ? size : target;
+    target = target < size ? size : target > most ? most : target;
+    if (target > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        target = size;
+    }
     if (h->span_bytes != 0) {
         target = target > h->span_bytes && size <= h->span_bytes ? h->span_bytes : target;
-        target = target > (size_t)PTRDIFF_MAX ? size : tai_round_up(target, d->common.info.granularity_bytes);
+        target = tai_round_up(target, d->common.info.granularity_bytes);
     }
     return target > most ? most : target;
 }
@@ -10113,20 +11304,58 @@ static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, siz
     }
 }
 
-/* A new size for a claimed or new tensor. */
-static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index, const ta_bounds_sizes *sizes,
-                                   size_t size)
+/* The new part of a tensor that stayed where it is could not be zeroed: its capacity is as before. */
+static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capacity)
 {
-    size_t old = h->capacity, target, from = h->effective;
+    size_t held = tai_round_up(capacity, d->common.info.granularity_bytes);
+    if (capacity >= h->capacity) {
+        return; /* it has shrunk: nothing that others might have wanted was taken */
+    }
+    if (h->span_bytes == 0) {
+        if (capacity == 0 || d->upstream.vtable->resize_in_place(d->upstream.self, (void *)h->link.addr, h->capacity,
+                                                                 capacity) != TA_OK) {
+            return;
+        }
+        held = tai_handle_held(d, (const void *)h->link.addr, capacity);
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    d->capacity = d->capacity - h->capacity + capacity;
+    tai_handle_hold(d, h, held);
+    h->capacity = capacity;
+    tai_gate_leave(&d->common.gate, NULL);
+}
+
+/* Inside the gate. */
+static void tai_handle_unclaim(const ta_dynamic *d, tai_handle *h)
+{
+    h->busy = 0;
+    if (h->site != 0) {
+        tai_site_at(d, h->site)->busy = 0;
+    }
+}
+
+/* A new size for a claimed or new tensor; dims become its shape. On success a claimed one is released. */
+static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index, const ta_bounds_sizes *sizes,
+                                   size_t size, const int64_t *dims, tai_news *news)
+{
+    size_t old = h->capacity, target, from = h->effective, committed = h->committed;
+    uintptr_t addr = h->link.addr;
     int first = h->use_count == 0;
     ta_result result = TA_OK;
-    tai_handle_settle(d, h);
+    if (TAI_UNLIKELY(h->keep != TA_UNLIMITED)) {
+        tai_handle_settle(d, h);
+    }
     target = tai_handle_target(d, h, sizes, size);
     if (target != old || size > old) {
-        result = tai_handle_fit(d, h, index, sizes->max_bytes, target, size);
+        result = tai_common_use_stream(&d->common, h->stream)
+                     ? tai_handle_fit(d, h, index, sizes->max_bytes, target, size)
+                     : TA_ERROR_RECORDS;
     }
-    if (result == TA_OK && size > from && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
-        result = tai_backend_zero(d->common.backend, (void *)(h->link.addr + from), size - from, h->stream);
+    if (result == TA_OK && size > from && h->link.addr == addr && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
+        result = tai_backend_zero(d->common.backend, (void *)(addr + from), size - from, h->stream);
+        if (result != TA_OK) {
+            tai_handle_undo(d, h, old);
+        }
     }
     if (result != TA_OK) {
         return result;
@@ -10134,21 +11363,31 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0) {
         tai_handle_observe(d, h, sizes, size);
     }
+    tai_news_take(d, h, news);
     tai_gate_enter(&d->common.gate, NULL);
     if (first) {
         d->common.count.allocation_count++;
         d->common.count.allocated_bytes += size;
+        d->common.miss_count += h->committed > committed;
         d->sum.allocation_count++;
     } else {
         d->common.resize_count++;
         d->common.requested_adjust += (int64_t)size - (int64_t)from;
     }
+    d->sum.allocated_bytes += h->capacity > old ? h->capacity - old : 0;
     tai_dynamic_count_use(d, h, size, old, first);
+    if (h->rank != 0) {
+        memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
+    }
+    if (!first) {
+        tai_handle_unclaim(d, h);
+    }
     tai_gate_leave(&d->common.gate, NULL);
     return TA_OK;
 }
 
-static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, const tai_handle *h, size_t size)
+/* With nothing claimed. */
+static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size)
 {
     tai_gate_enter(&d->common.gate, NULL);
     d->sum.failure_count++;
@@ -10157,10 +11396,14 @@ static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, const t
     d->common.failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
     tai_gate_leave(&d->common.gate, NULL);
     TENSORALLOC_LOG(why, d->common.name);
-    if (why == TA_ERROR_LIMIT) {
-        tai_dynamic_event(d, TA_EVENT_LIMIT, TA_OK, h, size, 0);
+    if (d->desc.on_event != NULL) {
+        tai_news news;
+        memset(&news, 0, sizeof news);
+        if (why == TA_ERROR_LIMIT) {
+            tai_news_tell(d, &news, TA_EVENT_LIMIT, TA_OK, size);
+        }
+        tai_news_tell(d, &news, TA_EVENT_FAILURE, why, size);
     }
-    tai_dynamic_event(d, TA_EVENT_FAILURE, why, h, size, 0);
     return why;
 }
 
@@ -10217,10 +11460,7 @@ static ta_result tai_handle_claim(ta_dynamic *d, ta_handle handle, tai_handle **
 static void tai_handle_release(ta_dynamic *d, tai_handle *h)
 {
     tai_gate_enter(&d->common.gate, NULL);
-    h->busy = 0;
-    if (h->site != 0) {
-        tai_site_at(d, h->site)->busy = 0;
-    }
+    tai_handle_unclaim(d, h);
     tai_gate_leave(&d->common.gate, NULL);
 }
 
@@ -10233,6 +11473,9 @@ static TAI_COLD uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, ta_resu
         tai_gate_enter(&d->common.gate, NULL);
         index = number != 0 ? tai_record_find(&d->sites, number) : 0;
         busy = index != 0 ? tai_site_at(d, index)->busy : 0;
+        if (index == 0 && d->sites.count >= d->desc.handle_count_max) {
+            number = 0; /* no room to remember it: this handle learns alone */
+        }
         if (index == 0 && (index = tai_record_new(&d->sites)) != 0) {
             memset(tai_site_at(d, index)->state, 0, sizeof tai_site_at(d, index)->state);
             tai_site_at(d, index)->link.addr = number;
@@ -10284,9 +11527,7 @@ static TAI_COLD uint32_t tai_handle_new(ta_dynamic *d, size_t span_bytes, size_t
             return 0;
         }
     } else {
-        tai_gate_enter(&d->common.gate, NULL);
-        index = tai_record_new(&d->handles);
-        tai_gate_leave(&d->common.gate, NULL);
+        index = tai_handle_record(d);
         *result = TA_ERROR_RECORDS;
         if (index == 0) {
             return 0;
@@ -10298,6 +11539,7 @@ static TAI_COLD uint32_t tai_handle_new(ta_dynamic *d, size_t span_bytes, size_t
     h->span_bytes = place.span_bytes;
     h->committed = place.committed;
     h->accessible = place.accessible;
+    h->by_touch = place.by_touch;
     h->keep = TA_UNLIMITED;
     h->stream = stream;
     h->alignment = alignment;
@@ -10315,6 +11557,7 @@ static TAI_COLD void tai_handle_drop(ta_dynamic *d, uint32_t index)
     d->capacity -= h->capacity;
     tai_handle_hold(d, h, 0);
     tai_gate_leave(&d->common.gate, NULL);
+    tai_handle_forget_shrink(d, h);
     if (h->span_bytes != 0) {
         tai_range_give(d, index);
         return;
@@ -10377,14 +11620,18 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
 {
     ta_bounds_sizes sizes;
     int64_t dims[TA_RANK_MAX];
-    size_t size = 0, alignment, committed, span;
+    size_t size = 0, alignment, span;
     uint32_t index = 0, site = 0;
+    int i;
     tai_handle *h;
+    tai_news news;
     ta_result result = tai_dynamic_usable(d);
+    if (out != NULL) {
+        memset(out, 0, sizeof *out);
+    }
     if (out == NULL || request == NULL) {
         return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    memset(out, 0, sizeof *out);
     result = result == TA_OK ? tai_dynamic_plan(d, request, &sizes, dims, &size) : result;
     if (result != TA_OK) {
         return result;
@@ -10400,24 +11647,26 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
         result = TA_ERROR_RECORDS;
     }
     if (index == 0) {
-        return tai_dynamic_fail(d, result, NULL, size);
+        return tai_dynamic_fail(d, result, size);
     }
     h = tai_handle_at(d, index);
     h->bounds = *request->bounds;
     h->rank = h->bounds.rank;
-    memcpy(h->dims, dims, sizeof dims);
+    h->sizes = sizes;
+    for (i = 0; i < h->rank; i++) {
+        h->has_symbols |= h->bounds.symbols[i] != NULL;
+    }
     h->tag = request->tag;
     h->flags = request->flags;
     h->start = size;
     h->site = site;
-    committed = h->committed;
-    result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size) : result;
+    result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size, dims, &news) : result;
     if (result != TA_OK) {
         tai_handle_drop(d, index);
-        return tai_dynamic_fail(d, result, NULL, size);
+        return tai_dynamic_fail(d, result, size);
     }
     tai_handle_publish(d, index, out);
-    tai_dynamic_event(d, TA_EVENT_ALLOC, TA_OK, h, size, h->committed == committed);
+    tai_news_tell(d, &news, TA_EVENT_ALLOC, TA_OK, size);
     return TA_OK;
 }
 
@@ -10429,6 +11678,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc(ta_dynamic *d, const ta_shap
     return ta_dynamic_alloc_request(d, &request, out);
 }
 
+/* Sizes of the bounds of a claimed tensor. */
+static ta_result tai_handle_sizes(const tai_handle *h, ta_bounds_sizes *sizes)
+{
+    *sizes = h->sizes;
+    return h->has_symbols ? ta_shape_bounds_get_sizes(&h->bounds, sizes) : TA_OK;
+}
+
 /* Sizes of the bounds and of a shape, for a claimed tensor. */
 static ta_result tai_handle_measure(const ta_dynamic *d, const tai_handle *h, const int64_t *dims, int rank,
                                     ta_bounds_sizes *sizes, size_t *out_size)
@@ -10438,7 +11694,7 @@ static ta_result tai_handle_measure(const ta_dynamic *d, const tai_handle *h, co
         result = TA_ERROR_SHAPE;
     }
     if (result == TA_OK) {
-        result = ta_shape_bounds_get_sizes(&h->bounds, sizes);
+        result = tai_handle_sizes(h, sizes);
     }
     return result == TA_OK && d->desc.strict ? ta_shape_bounds_contains(&h->bounds, dims, rank) : result;
 }
@@ -10448,6 +11704,7 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
     ta_bounds_sizes sizes;
     size_t size = 0;
     tai_handle *h = NULL;
+    tai_news news;
     ta_result result = tai_dynamic_usable(d);
     if (result == TA_OK) {
         result = tai_handle_claim(d, handle, &h);
@@ -10456,16 +11713,19 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
         return result;
     }
     result = h->flat ? TA_ERROR_UNSUPPORTED : tai_handle_measure(d, h, dims, rank, &sizes, &size);
-    if (result == TA_OK) {
-        result = tai_handle_resize(d, h, handle.index, &sizes, size);
-        if (result == TA_OK) {
-            memcpy(h->dims, dims, (size_t)rank * sizeof *dims);
-            tai_dynamic_event(d, TA_EVENT_RESIZE, TA_OK, h, size, 0);
-        } else {
-            (void)tai_dynamic_fail(d, result, h, size);
-        }
+    if (result != TA_OK) {
+        tai_handle_release(d, h);
+        return result;
     }
-    tai_handle_release(d, h);
+    result = tai_handle_resize(d, h, handle.index, &sizes, size, dims, &news);
+    if (result == TA_OK) {
+        tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
+    } else {
+        tai_news_take(d, h, &news);
+        tai_handle_release(d, h);
+        tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0); /* what came before it failed */
+        (void)tai_dynamic_fail(d, result, size);
+    }
     return result;
 }
 
@@ -10488,26 +11748,33 @@ TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, co
     return result;
 }
 
-/* Frees a claimed tensor. */
+/* Frees a claimed tensor. On failure it is still claimed. */
 static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t index)
 {
-    const ta_backend_vtable *backend = d->common.backend.vtable;
     ta_bounds_sizes sizes;
     ta_result result = TA_OK;
+    tai_news news;
+    size_t size = h->effective;
     int in_range = h->span_bytes != 0;
-    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && ta_shape_bounds_get_sizes(&h->bounds, &sizes) == TA_OK) {
+    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && tai_handle_sizes(h, &sizes) == TA_OK) {
         tai_handle_observe(d, h, &sizes, h->effective);
     }
+    tai_gate_enter(&d->common.gate, NULL);
+    if (h->link.addr != 0) { /* first of all: others may get this address next */
+        tai_record_unlink(&d->handles, index);
+    }
+    tai_gate_leave(&d->common.gate, NULL);
     if (!in_range && h->link.addr != 0) {
         result = tai_block_give(d, h);
         if (result != TA_OK) {
+            tai_gate_enter(&d->common.gate, NULL);
+            tai_record_link(&d->handles, index);
+            tai_gate_leave(&d->common.gate, NULL);
             return result;
         }
     }
-    tai_dynamic_event(d, TA_EVENT_FREE, TA_OK, h, h->effective, 0);
-    if (h->keep != TA_UNLIMITED && backend->drop != NULL) {
-        backend->drop(d->common.backend.self, h->ticket);
-    }
+    tai_handle_forget_shrink(d, h);
+    tai_news_take(d, h, &news);
     tai_gate_enter(&d->common.gate, NULL);
     d->common.count.deallocation_count++;
     d->common.count.freed_bytes += h->effective;
@@ -10515,9 +11782,6 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     d->capacity -= h->capacity;
     d->effective -= h->effective;
     tai_handle_hold(d, h, 0);
-    if (h->link.addr != 0) {
-        tai_record_unlink(&d->handles, index);
-    }
     h->link.generation++;
     h->link.state = TAI_BUSY;
     tai_site_leave(d, h->site);
@@ -10529,6 +11793,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     if (in_range) {
         tai_range_give(d, index);
     }
+    tai_news_tell(d, &news, TA_EVENT_FREE, TA_OK, size);
     return TA_OK;
 }
 
@@ -10628,6 +11893,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_record_use(ta_dynamic *d, ta_handl
         } else if (h->span_bytes == 0 && h->link.addr != 0 && d->pool != NULL) {
             result = ta_pool_record_use(d->pool, (void *)h->link.addr, stream);
         } else {
+            tai_handle_forget_shrink(d, h);
             h->all_streams = 1;
         }
     }
@@ -10730,10 +11996,11 @@ static TAI_COLD uint32_t tai_dynamic_find(const ta_dynamic *d, const void *ptr, 
         *result = TA_ERROR_FOREIGN;
         for (i = 1; i < d->handles.end && *result != TA_ERROR_INTERIOR; i++) {
             const tai_handle *h = tai_handle_at(d, i);
-            size_t bytes = h->span_bytes != 0 ? h->span_bytes : h->capacity;
-            if (h->link.state == TAI_LIVE && (uintptr_t)ptr - h->link.addr < bytes) {
+            if (h->link.state == TAI_LIVE &&
+                (uintptr_t)ptr - h->link.addr < (h->span_bytes != 0 ? h->span_bytes : h->capacity)) {
                 *result = TA_ERROR_INTERIOR;
-            } else if (h->link.state != TAI_LIVE && h->link.addr == (uintptr_t)ptr) {
+            } else if ((h->link.state == TAI_CACHED || h->link.state == TAI_VACANT) &&
+                       h->link.addr == (uintptr_t)ptr) {
                 *result = TA_ERROR_STALE;
             }
         }
@@ -10767,6 +12034,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     tai_handle *h;
     void *ptr = NULL;
     ta_handle handle;
+    tai_news news;
     ta_result why = tai_dynamic_usable(d);
     if (why == TA_OK) {
         why = tai_common_plan(&d->common, request, &alignment);
@@ -10774,8 +12042,8 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     if (why != TA_OK) {
         return tai_fail_null(why, result);
     }
-    why = TA_ERROR_LIMIT;
-    if (tai_common_use_stream(&d->common, request->stream) && tai_dynamic_claim(d, 0, request->size_bytes)) {
+    why = tai_common_use_stream(&d->common, request->stream) ? TA_ERROR_LIMIT : TA_ERROR_RECORDS;
+    if (why != TA_ERROR_RECORDS && tai_dynamic_claim(d, 0, request->size_bytes)) {
         ptr = d->upstream.vtable->alloc(d->upstream.self, request, &why);
         if (ptr != NULL) { /* no addresses: it has its place */
             index = tai_handle_new(d, 0, 0, alignment, request->stream, &why);
@@ -10791,7 +12059,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
         }
     }
     if (index == 0) {
-        return tai_fail_null(tai_dynamic_fail(d, why, NULL, request->size_bytes), result);
+        return tai_fail_null(tai_dynamic_fail(d, why, request->size_bytes), result);
     }
     held = tai_handle_held(d, ptr, request->size_bytes);
     h = tai_handle_at(d, index);
@@ -10807,8 +12075,9 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     d->sum.allocated_bytes += request->size_bytes;
     tai_dynamic_count_use(d, h, request->size_bytes, 0, 1);
     tai_gate_leave(&d->common.gate, NULL);
+    tai_news_take(d, h, &news);
     tai_handle_publish(d, index, &handle);
-    tai_dynamic_event(d, TA_EVENT_ALLOC, TA_OK, h, request->size_bytes, 0);
+    tai_news_tell(d, &news, TA_EVENT_ALLOC, TA_OK, request->size_bytes);
     if (result != NULL) {
         *result = TA_OK;
     }
@@ -10931,13 +12200,16 @@ static TAI_COLD ta_result tai_dynamic_v_trim(void *self, size_t keep_bytes, size
     cached = d->common.reserved + d->block_bytes - d->common.in_use;
     tai_gate_leave(&d->common.gate, NULL);
     if (cached > keep_bytes) {
-        part = tai_dynamic_cool(d, 0, cached - keep_bytes, keep_bytes == 0);
+        (void)tai_dynamic_cool(d, 0, cached - keep_bytes, keep_bytes == 0, &part);
         part += part < cached - keep_bytes ? tai_dynamic_squeeze(d, cached - keep_bytes - part, 0) : 0;
     } else if (keep_bytes == 0) {
-        (void)tai_dynamic_cool(d, 0, 1, 1); /* addresses */
+        (void)tai_dynamic_cool(d, 0, 0, 1, &part); /* addresses */
     }
     if (out_released_bytes != NULL) {
         *out_released_bytes = released + part;
+    }
+    if (d->desc.on_event != NULL) {
+        tai_dynamic_tell_trimmed(d);
     }
     return TA_OK;
 }
@@ -10950,11 +12222,11 @@ static TAI_COLD ta_result tai_dynamic_v_empty_cache(void *self)
 static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
 {
     ta_dynamic *d = (ta_dynamic *)self;
-    size_t got;
+    size_t got = 0;
     if (d->common.single_threaded || tai_common_usable(&d->common) != TA_OK) {
         return 0;
     }
-    got = tai_dynamic_cool(d, 0, want_bytes, 0);
+    (void)tai_dynamic_cool(d, 0, want_bytes, 0, &got);
     got += got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, 0) : 0;
     return got + (got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, 1) : 0);
 }
@@ -10977,8 +12249,6 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
     out->address_range_bytes += d->use_ranges && !d->common.disposed ? d->spans.address_range_bytes : 0;
     if (d->pool == NULL) {
         out->reserved_bytes += d->block_bytes;
-        out->peak_reserved_bytes = out->peak_reserved_bytes < out->reserved_bytes ? out->reserved_bytes
-                                                                                 : out->peak_reserved_bytes;
     } else {
         ta_stats pool;
         result = ta_pool_get_stats(d->pool, &pool);
@@ -10994,13 +12264,17 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
         out->steal_count = pool.steal_count;
         out->trim_count += pool.trim_count;
         out->trimmed_bytes += pool.trimmed_bytes;
-        if (d->common.budget_owned) {
+        if (d->common.budget_owned || out->peak_reserved_bytes > TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak)) {
             out->peak_reserved_bytes = TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak);
         }
     }
     out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
+    out->miss_recommit_count = out->miss_recommit_count < out->allocation_count ? out->miss_recommit_count
+                                                                               : out->allocation_count;
+    out->hit_count = out->allocation_count - out->miss_recommit_count; /* a pool of ours counts moves as well */
+    out->miss_grow_count = out->miss_grow_count < out->hit_count ? out->miss_grow_count : out->hit_count;
+    out->hit_count -= out->miss_grow_count;
     out->miss_count = out->miss_grow_count + out->miss_recommit_count;
-    out->hit_count = out->allocation_count > out->miss_count ? out->allocation_count - out->miss_count : 0;
     return result;
 }
 
@@ -11024,9 +12298,12 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
     }
     (void)tai_common_sync_all(&d->common);
     for (i = 1; i < d->handles.end; i++) {
-        const tai_handle *h = tai_handle_at(d, i);
-        if (h->link.state == TAI_LIVE && h->span_bytes == 0 && h->link.addr != 0 && d->pool == NULL) {
-            (void)tai_block_give(d, h);
+        tai_handle *h = tai_handle_at(d, i);
+        if (h->link.state == TAI_LIVE) {
+            tai_handle_forget_shrink(d, h);
+            if (h->span_bytes == 0 && h->link.addr != 0 && d->pool == NULL) {
+                (void)tai_block_give(d, h);
+            }
         }
     }
     tai_budget_leave(d->common.budget, &d->common.member);
@@ -11222,8 +12499,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
     }
     tai_dynamic_resolve(d, desc);
     result = tai_dynamic_open_upstream(d);
-    if (result == TA_OK && (!tai_records_init(&d->handles, sizeof(tai_handle), d->desc.handle_count_max) ||
-                            !tai_records_init(&d->sites, sizeof(tai_site), d->desc.handle_count_max))) {
+    if (result == TA_OK && (!tai_records_init(&d->handles, sizeof(tai_handle), d->desc.handle_count_max + 2) ||
+                            !tai_records_init(&d->sites, sizeof(tai_site), 2 * d->desc.handle_count_max + 2))) {
         tai_records_free(&d->handles);
         result = TA_ERROR_RECORDS;
     }
@@ -11375,11 +12652,14 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_BAD
 #undef TAI_BINS
 #undef TAI_BLOCK_COUNT_DEFAULT
-#undef TAI_BUMP
+#undef TAI_BUMP32
+#undef TAI_BUMP64
+#undef TAI_BUMP_IN_PLACE
 #undef TAI_CHECKED
 #undef TAI_CLASS_MAX
 #undef TAI_COLD
 #undef TAI_COMMON_STREAMS
+#undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
@@ -11396,10 +12676,12 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_LOCK_RELEASE
 #undef TAI_MAP_ANONYMOUS
 #undef TAI_MAP_NORESERVE
+#undef TAI_NO_SLOTS
 #undef TAI_NOINLINE
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX
 #undef TAI_OS_WINDOWS
+#undef TAI_PASSING_BATCHES
 #undef TAI_PAUSE
 #undef TAI_RANGE_BITS
 #undef TAI_ROOM_BITS
@@ -11410,6 +12692,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_SUBS
 #undef TAI_THREAD_EXIT_CALL
 #undef TAI_THREAD_INDEX
+#undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
 #undef TAI_TINY_BYTES
 #undef TAI_UNITS_MAX
@@ -11427,7 +12710,9 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      Requests up to thread_cache_block_bytes (64 KiB) are rounded to size classes (8 per doubling) and served
      from the calling thread's cache: a stack of records per class. A hit takes no lock and no atomic
      read-modify-write. What a cache holds is bounded by thread_cache_bytes (2 MiB) per thread, counts as
-     cached, and goes back when the thread exits or calls ta_pool_thread_flush. Larger requests, and what caches
+     cached, and goes back when the thread exits or calls ta_pool_thread_flush. Where one thread frees what
+     another allocates, blocks pass from cache to cache in batches; up to half of thread_cache_bytes may be on
+     the way, and goes back when any thread exits, flushes or trims. Larger requests, and what caches
      do not have, go to a heap: best fit, lowest address among equals, free neighbours merged at once, and the
      end of the range taken only if nothing else fits. So placement is a function of the set of live blocks
      alone: a training step that repeats comes back to the same addresses, and reserved stays within a few
@@ -11496,7 +12781,27 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      Two threads that free one block at the very same moment are told apart for certain with
      TENSORALLOC_CHECKED; without it the block may end up in two caches.
 
-  9. Where the specified names live
+  9. Tensors that grow
+     ta_dynamic_alloc takes bounds: min, expected and max of each dimension; the maximum may be unbounded. A tensor
+     whose maximum reaches range_bytes_min gets addresses for its maximum (for an unbounded one as many as the
+     machine has memory), carved out of one large reservation, and memory for what it needs: resizing it within
+     them never moves and never copies, so pointers to it, in CUDA graphs too, stay good. On systems where memory
+     comes at the first touch (POSIX) growth is not even a system call. Smaller ones are blocks of a pool at full
+     size; with disable_ranges, backends without ranges or an upstream of yours they are blocks that move with a
+     copy when they outgrow their capacity: ta_handle_info.in_place_bytes and ta_dynamic_will_fit_in_place tell.
+     A resize preserves the first min(old, new) bytes: with row-major tensors whole elements, at the same indices
+     only if nothing but the first dimension changed. To grow the second dimension and keep the indices, make it
+     the first one.
+     How much capacity a tensor has is its strategy's affair. The default one learns the sizes that occur, in under
+     200 bytes for each tensor or each site (a number that you give to the places in your program that make
+     tensors): a range gives memory back that fewer than one use in eight needs; a block is as large as pays; a
+     tensor that grows until it is freed (TA_DYNAMIC_GROWING, a cache of tokens) grows in the steps that its
+     predecessors needed. Nothing exceeds the declared maximum. Freed ranges stay warm: the next tensor with
+     similar bounds takes one over with its pages. They count as cached and go back when a limit is reached, and
+     by ta_allocator_empty_cache. When a limit is reached the headroom of other tensors goes as well.
+     Bounds may name symbols (ta_symbol): numbers that several bounds share, held once.
+
+  10. Where the specified names live
      IMemoryAllocator: Allocate, Free, CacheSize, AllocatedSize, EmptyCache, Device, Dispose
                           ta_allocator_alloc_buffer, _free_buffer, ta_stats.cached_bytes, .reserved_bytes,
                           _empty_cache, _get_device, _dispose
@@ -11513,9 +12818,23 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
                           ta_arena_create, _destroy, _allocator, TA_ARENA_NEW, _reset, and _get_mark, _rewind
      computeStrides, tensor layout, alignment by type
                           ta_strides_row_major, ta_tensor, ta_dtype_alignment
+     ShapeBounds: MinShape, MaxShape, ExpectedShape, CalculateMaxElements, CalculateExpectedElements, Contains
+                          ta_shape_bounds, ta_shape_bounds_get_sizes, ta_shape_bounds_contains
+     PredictiveAllocator, IDynamicMemoryAllocator: Allocate, Resize, Free, GetAllocationStats, UpdateExpectations,
+     PaddingFactor, MaxCapacity
+                          ta_dynamic_alloc, _resize, _free, _get_stats, _observe, ta_strategy_padding and
+                          ta_adaptive_config, ta_dynamic_desc.capacity_bytes_max
+     MemoryHandle: Pointer, CapacityBytes, CurrentShape, ShapeBounds, AllocationTime, Resize, GetEffectiveSize,
+     GetUtilization       ta_handle; ta_dynamic_get_data, ta_handle_info, ta_dynamic_resize
+     IPaddingStrategy: CalculateRequiredSize, ShouldResize; AdaptivePaddingStrategy: GrowthFactor, ShrinkThreshold
+                          ta_strategy_vtable; ta_strategy_adaptive, ta_adaptive_config
+     AllocationStats: TotalAllocations, TotalResizes, TotalBytesAllocated, TotalBytesWasted, AverageUtilization,
+     ToReport
+                          ta_dynamic_stats: allocation_count, resize_count, allocated_bytes, wasted_bytes,
+                          average_utilization; ta_dynamic_report
 
-  10. Versions (semantic versioning at source level; the last ten)
-     0.1.0  the core: backends, budgets, pool, arena, direct, tensors, statistics
+  11. Versions (semantic versioning at source level; the last ten)
+     0.1.0  backends, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
 
   tensoralloc.h is available under either of the two licences below; choose the one you prefer.
 
