@@ -1,5 +1,6 @@
 /* test_dynamic.c - tensors with bounds: what [TA:DYNAMIC] says, sentence by sentence; random programs against a
-   model; limits; handles, callbacks and threads; mappings; order between streams. Failing calls: test_dynamic_faults.c. */
+   model; limits; handles, callbacks and threads; mappings; order between streams. Failing calls:
+   test_dynamic_faults.c. */
 #if !defined(_WIN32)
     #include <pthread.h>
     #include <sched.h>
