@@ -11281,8 +11281,9 @@ static void tai_handle_observe(const ta_dynamic *d, const tai_handle *h, const t
     }
 }
 
-/* One use with this size: figures. Inside the gate. */
-static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, size_t old_capacity, int first)
+/* One use with this size, after one of from bytes: figures. Inside the gate. */
+static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, size_t from, size_t old_capacity,
+                                  int first)
 {
     d->sum.use_count++;
     d->sum.used_bytes += size;
@@ -11291,7 +11292,7 @@ static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, siz
         d->sum.resize_count++;
         d->sum.capacity_change_count += h->capacity != old_capacity;
         d->sum.under_prediction_count += size > old_capacity;
-        d->sum.avoided_change_count += size != h->effective && h->capacity == old_capacity;
+        d->sum.avoided_change_count += size != from && h->capacity == old_capacity;
     }
     d->effective = d->effective - h->effective + size;
     h->effective = size;
@@ -11302,6 +11303,24 @@ static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, siz
     if (d->capacity - d->effective > d->peak_wasted) {
         d->peak_wasted = d->capacity - d->effective;
     }
+}
+
+/* Another shape, in the books. Inside the gate. */
+static void tai_handle_set_shape(ta_dynamic *d, tai_handle *h, size_t size, const int64_t *dims)
+{
+    d->effective = d->effective - h->effective + size;
+    h->effective = size;
+    if (h->rank != 0) {
+        memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
+    }
+}
+
+/* Another shape before the capacity follows it: it is never less than the shape needs. */
+static TAI_COLD void tai_handle_shape_first(ta_dynamic *d, tai_handle *h, size_t size, const int64_t *dims)
+{
+    tai_gate_enter(&d->common.gate, NULL);
+    tai_handle_set_shape(d, h, size, dims);
+    tai_gate_leave(&d->common.gate, NULL);
 }
 
 /* The new part of a tensor that stayed where it is could not be zeroed: its capacity is as before. */
@@ -11340,12 +11359,17 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
 {
     size_t old = h->capacity, target, from = h->effective, committed = h->committed;
     uintptr_t addr = h->link.addr;
+    int64_t was[TA_RANK_MAX];
     int first = h->use_count == 0;
     ta_result result = TA_OK;
     if (TAI_UNLIKELY(h->keep != TA_UNLIMITED)) {
         tai_handle_settle(d, h);
     }
     target = tai_handle_target(d, h, sizes, size);
+    if (target < old && size < from) {
+        memcpy(was, h->dims, sizeof was);
+        tai_handle_shape_first(d, h, size, dims);
+    }
     if (target != old || size > old) {
         result = tai_common_use_stream(&d->common, h->stream)
                      ? tai_handle_fit(d, h, index, sizes->max_bytes, target, size)
@@ -11358,6 +11382,9 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         }
     }
     if (result != TA_OK) {
+        if (h->effective != from) {
+            tai_handle_shape_first(d, h, from, was);
+        }
         return result;
     }
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0) {
@@ -11375,10 +11402,8 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         d->common.requested_adjust += (int64_t)size - (int64_t)from;
     }
     d->sum.allocated_bytes += h->capacity > old ? h->capacity - old : 0;
-    tai_dynamic_count_use(d, h, size, old, first);
-    if (h->rank != 0) {
-        memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
-    }
+    tai_dynamic_count_use(d, h, size, from, old, first);
+    tai_handle_set_shape(d, h, size, dims);
     if (!first) {
         tai_handle_unclaim(d, h);
     }
@@ -12073,7 +12098,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     d->common.count.allocated_bytes += request->size_bytes;
     d->sum.allocation_count++;
     d->sum.allocated_bytes += request->size_bytes;
-    tai_dynamic_count_use(d, h, request->size_bytes, 0, 1);
+    tai_dynamic_count_use(d, h, request->size_bytes, 0, 0, 1);
     tai_gate_leave(&d->common.gate, NULL);
     tai_news_take(d, h, &news);
     tai_handle_publish(d, index, &handle);
@@ -12143,7 +12168,7 @@ static TAI_COLD ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old
         result = TA_ERROR_SIZE_MISMATCH;
     } else if (!h->flat) {
         result = TA_ERROR_UNSUPPORTED;
-    } else if (!tai_dynamic_claim(d, old, new_bytes)) {
+    } else if (new_bytes > old && !tai_dynamic_claim(d, old, new_bytes)) {
         result = TA_ERROR_WOULD_MOVE;
     } else {
         result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, old, new_bytes);
@@ -12151,14 +12176,15 @@ static TAI_COLD ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old
             size_t held = tai_handle_held(d, ptr, new_bytes);
             tai_gate_enter(&d->common.gate, NULL);
             tai_handle_hold(d, h, held);
+            d->capacity -= new_bytes < old ? old - new_bytes : 0;
             d->common.resize_count++;
             d->common.requested_adjust += (int64_t)new_bytes - (int64_t)h->effective;
             d->sum.allocated_bytes += new_bytes > old ? new_bytes - old : 0;
             h->capacity = new_bytes;
-            tai_dynamic_count_use(d, h, new_bytes, old, 0);
+            tai_dynamic_count_use(d, h, new_bytes, h->effective, old, 0);
         } else {
             tai_gate_enter(&d->common.gate, NULL);
-            d->capacity = d->capacity - new_bytes + old;
+            d->capacity -= new_bytes > old ? new_bytes - old : 0;
         }
         tai_gate_leave(&d->common.gate, NULL);
     }
