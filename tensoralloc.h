@@ -1087,7 +1087,7 @@ struct ta_stats {
     size_t address_range_bytes;  /* reserved addresses; no memory */
     size_t record_bytes;         /* bookkeeping: records, maps, thread caches, objects; outside reserved */
     /* peaks since creation or ta_pool_reset_peaks */
-    size_t peak_reserved_bytes;  /* exact */
+    size_t peak_reserved_bytes;  /* exact; of ta_dynamic over a budget that others share: an upper bound */
     size_t peak_in_use_upper_bytes; /* exact for single-threaded allocators; else thread caches count as in use */
     /* cumulative; bytes are requested bytes */
     uint64_t allocation_count;
@@ -1242,7 +1242,7 @@ static size_t tai_page_bytes(void)
 #ifdef TAI_OS_WINDOWS
     SYSTEM_INFO info;
     GetSystemInfo(&info);
-    return (size_t)info.dwAllocationGranularity;
+    return (size_t)info.dwPageSize; /* of commits; reservations begin at multiples of 64 KiB */
 #else
     long bytes = sysconf(_SC_PAGESIZE);
     return bytes > 0 ? (size_t)bytes : 4096;
@@ -1272,8 +1272,9 @@ static TAI_COLD int tai_vm_commit(void *ptr, size_t size)
 static TAI_COLD int tai_vm_release(void *ptr, size_t size)
 {
 #ifdef TAI_OS_WINDOWS
+    MEMORY_BASIC_INFORMATION info; /* reservations go whole, and ptr may be an aligned place within one */
     (void)size;
-    return VirtualFree(ptr, 0, MEM_RELEASE) != 0;
+    return VirtualQuery(ptr, &info, sizeof info) != 0 && VirtualFree(info.AllocationBase, 0, MEM_RELEASE) != 0;
 #else
     return munmap(ptr, size) == 0;
 #endif
@@ -1343,23 +1344,8 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
     return TA_UNLIMITED;
 }
 
-/* Whether 16 x size addresses could be had: who takes a large size only then leaves some to the rest of the
-   process. */
-static int tai_vm_has_room(size_t size)
-{
-    void *ptr;
-    if (size <= ((size_t)1 << 20)) {
-        return 1;
-    }
-    size = size > SIZE_MAX / 16 ? SIZE_MAX / 2 : size * 16;
-    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? 32 : 0)) {
-        size = (size_t)1 << (sizeof(size_t) > 4 ? 32 : 0); /* or the pools would share out the rest to the last */
-    }
-    ptr = tai_vm_reserve(size);
-    return ptr != NULL && tai_vm_release(ptr, size);
-}
-
-/* ThreadSanitizer has little room for the addresses of a program. */
+/* ThreadSanitizer has little room for the addresses of a program; emulators that go through them page by page are given
+   less from the command line. */
 #if defined(__SANITIZE_THREAD__)
     #define TAI_RANGE_BITS 30
 #elif defined(__has_feature)
@@ -1370,8 +1356,27 @@ static int tai_vm_has_room(size_t size)
 #ifndef TAI_RANGE_BITS
     #define TAI_RANGE_BITS 36
 #endif
+#define TAI_ROOM_BITS (TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
 
-#define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
+/* Whether 16 x size addresses could be had: who takes a large size only then leaves some to the rest of the
+   process. */
+static int tai_vm_has_room(size_t size)
+{
+    void *ptr;
+    if (size <= ((size_t)1 << 20)) {
+        return 1;
+    }
+    size = size > SIZE_MAX / 16 ? SIZE_MAX / 2 : size * 16;
+    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0)) {
+        size = (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0); /* or the pools share out the rest to the last */
+    }
+    ptr = tai_vm_reserve(size);
+    return ptr != NULL && tai_vm_release(ptr, size);
+}
+
+#ifndef TAI_BLOCK_COUNT_DEFAULT
+    #define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
+#endif
 #else /* no address ranges: a table is a piece of memory that is whole from the beginning */
 #define TAI_RANGE_BITS 30
 #define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
@@ -1482,7 +1487,17 @@ static TAI_COLD int tai_thread_key_set(tai_key key, void *value)
 
 static TAI_COLD void tai_thread_key_delete(tai_key key)
 {
-    FlsFree(key);
+    FlsFree(key); /* and calls the function, here, for every thread that has set the key */
+}
+
+/* The process ends: the other threads have been stopped wherever they were, with locks that nobody will release. */
+static TAI_COLD int tai_process_is_ending(void)
+{
+    BOOLEAN(NTAPI * ask)(void) = NULL;
+    HMODULE ntdll = GetModuleHandleA("ntdll.dll");
+    FARPROC found = ntdll != NULL ? GetProcAddress(ntdll, "RtlDllShutdownInProgress") : NULL;
+    memcpy(&ask, &found, sizeof ask);
+    return ask != NULL && ask() != 0;
 }
 
 static TAI_COLD void tai_on_fork_child(void (*fn)(void))
@@ -1508,6 +1523,11 @@ static TAI_COLD void tai_thread_key_delete(tai_key key)
     pthread_key_delete(key);
 }
 
+static TAI_COLD int tai_process_is_ending(void)
+{
+    return 0; /* keys have no functions then */
+}
+
 static TAI_COLD void tai_on_fork_child(void (*fn)(void))
 {
     (void)pthread_atfork(NULL, NULL, fn);
@@ -1517,8 +1537,9 @@ static TAI_COLD void tai_on_fork_child(void (*fn)(void))
 /* A barrier on all threads of the process, asked for by one of them: what makes a biased lock possible. */
 static TAI_COLD int tai_barrier_prepare(void)
 {
-#if defined(TAI_OS_WINDOWS)
-    return 1;
+#if defined(TAI_OS_WINDOWS) /* Wine has had a FlushProcessWriteBuffers that does nothing */
+    HMODULE ntdll = GetModuleHandleA("ntdll.dll");
+    return ntdll != NULL && GetProcAddress(ntdll, "wine_get_version") == NULL;
 #elif defined(__linux__) && defined(SYS_membarrier)
     return syscall(SYS_membarrier, 16 /* REGISTER_PRIVATE_EXPEDITED */, 0, 0) == 0;
 #else
@@ -1535,7 +1556,9 @@ static TAI_COLD void tai_barrier_all_threads(void)
 #endif
 }
 
-#if defined(__i386__) || defined(__x86_64__)
+#if defined(TAI_OS_WINDOWS)
+    #define TAI_PAUSE() YieldProcessor()
+#elif defined(__i386__) || defined(__x86_64__)
     #define TAI_PAUSE() __builtin_ia32_pause()
 #elif defined(__aarch64__)
     #define TAI_PAUSE() __asm__ volatile("yield")
@@ -1543,6 +1566,10 @@ static TAI_COLD void tai_barrier_all_threads(void)
     #define TAI_PAUSE() ((void)0)
 #endif
 
+/* gcc for Windows emulates __thread with memory that may be gone before the functions of keys run. */
+#if defined(TAI_OS_WINDOWS) && defined(__GNUC__) && !defined(__clang__) && !defined(TENSORALLOC_THREAD_LOCAL)
+    #define TAI_THREAD_INDEX 1
+#endif
 #ifndef TENSORALLOC_THREAD_LOCAL
     #if defined(_MSC_VER) && !defined(__clang__)
         #define TENSORALLOC_THREAD_LOCAL __declspec(thread)
@@ -1710,11 +1737,16 @@ static TAI_NOINLINE void tai_lock_wait(tai_lock *lock)
     #define TAI_WAIT_A_MOMENT() tai_yield()
 #endif
 
-/* Tells threads apart: an address, never 0. */
+/* Tells threads apart; never 0. */
 #ifdef TENSORALLOC_NO_THREADS
 static uintptr_t tai_thread_id(void)
 {
     return 1;
+}
+#elif defined(TAI_THREAD_INDEX)
+static uintptr_t tai_thread_id(void)
+{
+    return (uintptr_t)GetCurrentThreadId();
 }
 #else
 static uintptr_t tai_thread_id(void)
@@ -2013,27 +2045,18 @@ static TAI_COLD ta_result tai_host_reserve(void *self, size_t size, size_t align
     if (ptr == NULL) {
         return TA_ERROR_OUT_OF_MEMORY;
     }
-#ifdef TAI_OS_WINDOWS /* a reservation can only be released whole: find an aligned place and ask for just that */
-    if (((uintptr_t)ptr & (alignment - 1)) != 0 || total != size) {
-        char *aligned = (char *)tai_round_up((size_t)(uintptr_t)ptr, alignment);
-        tai_vm_release(ptr, total);
-        ptr = (char *)VirtualAlloc(aligned, size, MEM_RESERVE, PAGE_NOACCESS);
-        if (ptr == NULL) {
-            return TA_ERROR_OUT_OF_MEMORY;
-        }
-    }
-#else
     if (total != size) {
         size_t front = (size_t)(0 - (uintptr_t)ptr) & (alignment - 1);
+#ifndef TAI_OS_WINDOWS /* there what is too much stays: it costs addresses only */
         if (front != 0) {
             (void)tai_vm_release(ptr, front);
         }
         if (total - front != size) {
             (void)tai_vm_release(ptr + front + size, total - front - size);
         }
+#endif
         ptr += front;
     }
-#endif
     if ((flags & TA_RANGE_HUGE_PAGES) != 0) {
         tai_vm_want_huge_pages(ptr, size);
     }
@@ -3588,12 +3611,14 @@ static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t w
     return TA_OK;
 }
 
-/* How far to commit for target: a little more, at most a sixteenth or 2 MiB (whole huge pages from 32 MiB on). */
+/* How far to commit for target: a little more, at most a sixteenth; from 8 MiB on whole huge pages, where there may be
+   any: the system has none for a page of which a part is not committed, and small ones cost four times as much. */
 static TAI_COLD uintptr_t tai_growth_end(const tai_space *space, const tai_region *region, uintptr_t target)
 {
     size_t bytes = (size_t)(target - region->base), step = (size_t)128 << 10;
+    int huge = (space->heaps[region->heap].flags & TA_RANGE_HUGE_PAGES) != 0 && bytes > 4 * TAI_HUGE_PAGE_BYTES;
     uintptr_t end;
-    while (step < TAI_HUGE_PAGE_BYTES && step * 16 <= bytes) {
+    while (step < TAI_HUGE_PAGE_BYTES && (huge || step * 16 <= bytes)) {
         step *= 2;
     }
     step = step < space->granularity ? space->granularity : step;
@@ -4719,10 +4744,64 @@ static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
 static tai_slot tai_no_slot; /* of no pool; never written */
-static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS] = { /* last used, by hint */
-    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot,
-    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot};
+#define TAI_NO_SLOTS { \
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, \
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot}
+#ifdef TAI_THREAD_INDEX
+typedef struct tai_thread { tai_slot *slots[TAI_THREAD_SLOTS], *list; } tai_thread;
+static tai_thread tai_no_thread = {TAI_NO_SLOTS, NULL}; /* of threads without one; stays empty */
+static uint32_t tai_thread_index = TLS_OUT_OF_INDEXES;
+
+static tai_thread *tai_thread_here(void)
+{
+    tai_thread *thread = (tai_thread *)TlsGetValue(TENSORALLOC_LOAD_RELAXED(&tai_thread_index));
+    return thread != NULL ? thread : &tai_no_thread;
+}
+
+static TAI_COLD int tai_thread_make(void)
+{
+    tai_thread *thread = tai_thread_here();
+    if (thread == &tai_no_thread) {
+        thread = (tai_thread *)TENSORALLOC_MALLOC(sizeof *thread);
+        if (thread == NULL || !TlsSetValue(tai_thread_index, thread)) {
+            TENSORALLOC_FREE(thread);
+            return 0;
+        }
+        *thread = tai_no_thread;
+    }
+    return 1;
+}
+
+static TAI_COLD void tai_thread_unmake(void)
+{
+    tai_thread *thread = tai_thread_here();
+    if (thread != &tai_no_thread) {
+        (void)TlsSetValue(tai_thread_index, NULL);
+        TENSORALLOC_FREE(thread);
+    }
+}
+
+static TAI_COLD int tai_thread_index_make(void)
+{
+    TENSORALLOC_STORE_RELAXED(&tai_thread_index, (uint32_t)TlsAlloc());
+    return tai_thread_index != TLS_OUT_OF_INDEXES;
+}
+
+static TAI_COLD void tai_thread_index_delete(void)
+{
+    (void)TlsFree(tai_thread_index);
+    TENSORALLOC_STORE_RELAXED(&tai_thread_index, (uint32_t)TLS_OUT_OF_INDEXES);
+}
+    #define tai_thread_slots (tai_thread_here()->slots) /* last used, by hint */
+    #define tai_thread_list (tai_thread_here()->list)   /* all */
+#else
+static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS] = TAI_NO_SLOTS; /* last used, by hint */
 static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /* all */
+    #define tai_thread_make() 1
+    #define tai_thread_unmake() ((void)0)
+    #define tai_thread_index_make() 1
+    #define tai_thread_index_delete() ((void)0)
+#endif
 static tai_key tai_thread_key;
 static uint32_t tai_thread_key_state; /* 0 none, 1 being made, 2 ready, 3 not to be had */
 static uint32_t tai_process;          /* id of this process as of the last fork we know of */
@@ -4772,9 +4851,13 @@ static void TAI_THREAD_EXIT_CALL tai_thread_key_exit(void *value)
 {
     tai_slot *list = tai_thread_list;
     (void)value;
+    if (tai_process_is_ending()) {
+        return;
+    }
     tai_thread_list = NULL;
     tai_thread_forget_slots(NULL);
     tai_thread_exit(list);
+    tai_thread_unmake();
 }
 
 TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
@@ -4795,7 +4878,7 @@ static void tai_process_init(void)
     if (TENSORALLOC_CAS32(&tai_thread_key_state, &expected, 1u)) {
         int ok;
         TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
-        ok = tai_thread_key_make(&tai_thread_key, tai_thread_key_exit);
+        ok = tai_thread_index_make() && tai_thread_key_make(&tai_thread_key, tai_thread_key_exit);
         tai_on_fork_child(ta_after_fork_child);
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, ok ? 2u : 3u);
     }
@@ -4808,7 +4891,7 @@ static void tai_process_init(void)
 static TAI_COLD int tai_thread_watch(void)
 {
     tai_process_init();
-    if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) != 2) {
+    if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) != 2 || !tai_thread_make()) {
         return 0;
     }
     return tai_thread_key_set(tai_thread_key, tai_thread_slots);
@@ -4821,6 +4904,8 @@ TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
         tai_thread_list = NULL;
         tai_thread_forget_slots(NULL);
         tai_thread_key_delete(tai_thread_key);
+        tai_thread_unmake();
+        tai_thread_index_delete();
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, 0u);
         tai_thread_exit(list);
     }
@@ -9532,8 +9617,8 @@ static size_t tai_strategy_clamp(const ta_strategy_input *in, uint64_t bytes)
    shift 5: 32 bins to a doubling; shift 8: 4 to a doubling, 8 doublings in all. Bins get wider when sizes spread and
    narrower when they come together. What lies below 8 doublings under the largest is counted in bin 0.
 
-   Valid for sizes: weights, tops, target, mean (blocks), change_rate (blocks). For growth (of growing blocks: what they
-   had when freed less what they had when made): weights, tops, next, mean, step. */
+   Valid for sizes: weights, tops; of blocks target, mean, change_rate, creep_count. For growth (of growing blocks: what
+   they had when freed less what they had when made): weights, tops, next, mean, step. */
 enum {
     TAI_PREDICT_BINS = 32,
     TAI_PREDICT_WEIGHT = 16,
@@ -9546,13 +9631,14 @@ enum {
     TAI_PREDICT_LAZY = 32,             /* observations until a plan is made anew */
     TAI_PREDICT_UNKNOWN = 255,         /* the plan is for other bins */
     TAI_PREDICT_MEAN_USES = 512,
+    TAI_PREDICT_RECENT = 64,
     TAI_RATE_ONE_BITS = 24,
     TAI_RATE_USES_BITS = 10,           /* the rate is that of the last 1024 uses or so */
     TAI_RATE_LOW = 1761607,            /* 105 and 140 changes in 1000 uses; between them the price of one rises */
     TAI_RATE_HIGH = 2348810,
     TAI_PRICE_LOW = 60,                /* in sixteenths of the mean size */
     TAI_PRICE_HIGH = 120,
-    TAI_RANGE_USES = 110               /* in sixteenths */
+    TAI_RANGE_USES = 109               /* in sixteenths */
 };
 
 typedef struct tai_predictor {
@@ -9563,8 +9649,11 @@ typedef struct tai_predictor {
     uint32_t change_rate;   /* changes of capacity per 2^24 uses */
     uint16_t count;         /* observations, at most TAI_PREDICT_MEAN_USES */
     uint16_t base;          /* position of bin 0, a multiple of 2^shift */
+    uint16_t recent_top;    /* the largest of the last recent_count observations */
+    uint8_t recent_count;
     uint8_t shift;
     uint8_t unplanned;      /* observations that target_bytes or next do not know yet; or TAI_PREDICT_UNKNOWN */
+    uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
     uint8_t growing;        /* what the state is used for; another use begins anew */
     uint8_t tops[TAI_PREDICT_BINS];
     uint8_t next[TAI_PREDICT_BINS + 1]; /* when bin i - 1 is outgrown (0: when made): grow to the top of this bin */
@@ -9656,9 +9745,9 @@ static TAI_COLD void tai_predictor_fade(tai_predictor *p)
     }
 }
 
-static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
+static void tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weight)
 {
-    uint32_t position = tai_size_position(size), i, top;
+    uint32_t i, top;
     if (p->weight_total == 0 || position - p->base >= (uint32_t)TAI_PREDICT_BINS << p->shift) {
         tai_predictor_fit(p, position, p->weight_total == 0 ? (uint32_t)TAI_PREDICT_SHIFT_MIN : p->shift);
         position = position < p->base ? p->base : position;
@@ -9670,6 +9759,38 @@ static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
     }
     p->weights[i] = (uint16_t)(p->weights[i] + weight);
     p->weight_total += weight;
+}
+
+/* Sizes may have fallen for good: what is above all of the last 64, and was a quarter of the weight, is forgotten. */
+static TAI_COLD void tai_predictor_review(tai_predictor *p)
+{
+    uint32_t i, above = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        if (tai_bin_top(p, i) > p->recent_top) {
+            above += p->weights[i];
+        }
+    }
+    if (above > p->weight_total / 4) {
+        for (i = 0; i < TAI_PREDICT_BINS; i++) {
+            p->weights[i] = tai_bin_top(p, i) > p->recent_top ? (uint16_t)0 : p->weights[i];
+        }
+        p->weight_total -= above;
+        tai_predictor_fit(p, p->recent_top, TAI_PREDICT_SHIFT_MIN);
+        tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
+    }
+    p->recent_count = 0;
+    p->recent_top = 0;
+}
+
+static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
+{
+    uint32_t position = tai_size_position(size);
+    if (p->recent_count == TAI_PREDICT_RECENT && !p->growing) { /* of those the short come first */
+        tai_predictor_review(p);
+    }
+    p->recent_count = (uint8_t)(p->recent_count + (p->recent_count < TAI_PREDICT_RECENT));
+    p->recent_top = p->recent_top > position ? p->recent_top : (uint16_t)position;
+    tai_predictor_put(p, position, weight);
     p->unplanned = (uint8_t)(p->unplanned + (p->unplanned < TAI_PREDICT_UNKNOWN));
     if (p->weight_total > (p->growing ? (uint32_t)TAI_PREDICT_TOTAL_GROWING : (uint32_t)TAI_PREDICT_TOTAL)) {
         tai_predictor_fade(p);
@@ -9724,7 +9845,8 @@ static uint32_t tai_predictor_price(const tai_predictor *p, const ta_predictive_
     if (c != NULL && c->block_price != 0) {
         return 16 * tai_setting(c->block_price);
     }
-    rate = rate < TAI_RATE_LOW ? TAI_RATE_LOW : rate > TAI_RATE_HIGH ? TAI_RATE_HIGH : rate;
+    rate = rate < (uint32_t)TAI_RATE_LOW ? (uint32_t)TAI_RATE_LOW : rate;
+    rate = rate > (uint32_t)TAI_RATE_HIGH ? (uint32_t)TAI_RATE_HIGH : rate;
     return TAI_PRICE_LOW + (TAI_PRICE_HIGH - TAI_PRICE_LOW) * (rate - TAI_RATE_LOW) / (TAI_RATE_HIGH - TAI_RATE_LOW);
 }
 
@@ -9890,6 +10012,17 @@ static uint64_t tai_predictor_grow(const tai_predictor *p, const ta_strategy_inp
     return start > UINT64_MAX - target ? UINT64_MAX : start + target;
 }
 
+/* Block: its next capacity; counts the change. Sizes that creep up, beyond what was planned for, are not drawn from
+   any distribution: a little headroom then saves a change at each of them. */
+static uint64_t tai_predictor_change(tai_predictor *p, const ta_strategy_input *in)
+{
+    size_t size = in->size_bytes, capacity = in->capacity_bytes;
+    int creeps = size > capacity && size - capacity <= capacity / 16;
+    p->change_rate += 1u << (TAI_RATE_ONE_BITS - TAI_RATE_USES_BITS);
+    p->creep_count = (uint8_t)(creeps ? p->creep_count + (p->creep_count < 8) : p->creep_count / 2);
+    return creeps && p->creep_count >= 3 && p->target_bytes < size ? (uint64_t)size + size / 8 : p->target_bytes;
+}
+
 static size_t tai_predictive_required(const void *config, void *state, const ta_strategy_input *in)
 {
     const ta_predictive_config *c = (const ta_predictive_config *)config;
@@ -9911,13 +10044,10 @@ static size_t tai_predictive_required(const void *config, void *state, const ta_
     if (in->in_range) {
         return tai_strategy_clamp(in, tai_predictor_quantile(p, c));
     }
-    if (in->capacity_bytes != 0) {
-        p->change_rate += 1u << (TAI_RATE_ONE_BITS - TAI_RATE_USES_BITS);
-    }
     if (!fits && p->unplanned != 0) {
         tai_predictor_plan_block(p, tai_predictor_price(p, c));
     }
-    return tai_strategy_clamp(in, p->target_bytes);
+    return tai_strategy_clamp(in, in->capacity_bytes != 0 ? tai_predictor_change(p, in) : p->target_bytes);
 }
 
 static int tai_predictive_should_resize(const void *config, void *state, const ta_strategy_input *in)
@@ -9942,7 +10072,8 @@ static int tai_predictive_should_resize(const void *config, void *state, const t
         tai_predictor_plan_block(p, price);
     }
     target = tai_strategy_clamp(in, p->target_bytes);
-    return target < in->capacity_bytes && tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
+    return target < in->capacity_bytes && in->capacity_bytes - target > in->size_bytes / 7 &&
+           tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
 }
 
 static void tai_predictive_observe(const void *config, void *state, const ta_strategy_input *in)
@@ -10170,7 +10301,7 @@ typedef struct tai_handle {
     uint32_t site;
     uint32_t flags;
     uint32_t size_prev, size_next, age_prev, age_next; /* cached */
-    size_t grown, cut; /* bytes that events are still to tell of */
+    size_t grown;      /* bytes that an event is still to tell of */
     int by_touch;      /* the whole range is accessible; memory comes at the first touch */
     int fresh;         /* a range that no stream has used */
     int all_streams;   /* used by other streams too */
@@ -10196,6 +10327,7 @@ struct ta_dynamic {
     uint32_t warm_by_size[TAI_BINS], warm_first, warm_last; /* by age: first is the oldest */
     size_t warm_bytes;     /* committed by cached records */
     size_t block_bytes;    /* held by blocks of the upstream */
+    size_t untold_bytes;   /* went back to the backend; the event follows when nothing is claimed */
     size_t effective, capacity, peak_capacity, peak_wasted;
     ta_dynamic_stats sum;  /* the cumulative part */
 };
@@ -10225,7 +10357,7 @@ static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event *event, ta_event_k
 /* What events tell of a tensor: taken while it is claimed, told afterwards. */
 typedef struct tai_news {
     ta_event event;
-    size_t grown, cut;
+    size_t grown;
 } tai_news;
 
 static void tai_news_take(const ta_dynamic *d, tai_handle *h, tai_news *news)
@@ -10237,21 +10369,33 @@ static void tai_news_take(const ta_dynamic *d, tai_handle *h, tai_news *news)
         news->event.stream = h->stream;
         news->event.tag = h->tag;
         news->grown = h->grown;
-        news->cut = h->cut;
-        h->grown = h->cut = 0;
+        h->grown = 0;
     }
 }
 
-/* Outside the gate, with nothing claimed. kind: besides growth and trimming. */
+/* Tells what went back to the backend since the last time. Outside the gate, with nothing claimed. */
+static TAI_COLD void tai_dynamic_tell_trimmed(ta_dynamic *d)
+{
+    ta_event event;
+    size_t bytes;
+    tai_gate_enter(&d->common.gate, NULL);
+    bytes = d->untold_bytes;
+    d->untold_bytes = 0;
+    tai_gate_leave(&d->common.gate, NULL);
+    if (bytes != 0) {
+        memset(&event, 0, sizeof event);
+        tai_dynamic_tell(d, &event, TA_EVENT_TRIM, TA_OK, bytes);
+    }
+}
+
+/* Outside the gate, with nothing claimed. kind: besides growth and trimming; TRIM: only those. */
 static void tai_news_tell(ta_dynamic *d, tai_news *news, ta_event_kind kind, ta_result result, size_t size)
 {
     if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
+        tai_dynamic_tell_trimmed(d);
         news->event.hit = kind == TA_EVENT_ALLOC && news->grown == 0;
         if (news->grown != 0) {
             tai_dynamic_tell(d, &news->event, TA_EVENT_GROW, TA_OK, news->grown);
-        }
-        if (news->cut != 0) {
-            tai_dynamic_tell(d, &news->event, TA_EVENT_TRIM, TA_OK, news->cut);
         }
         if (kind != TA_EVENT_TRIM) {
             tai_dynamic_tell(d, &news->event, kind, result, size);
@@ -10426,7 +10570,7 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
     h->accessible = h->by_touch && !whole ? h->accessible : from;
     h->by_touch = h->by_touch && !whole;
     h->committed -= bytes;
-    h->cut += bytes;
+    d->untold_bytes += d->desc.on_event != NULL ? bytes : 0;
     d->common.reserved -= bytes;
     d->common.trim_count += bytes != 0;
     d->common.trimmed_bytes += bytes;
@@ -10450,7 +10594,6 @@ static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want,
     for (;;) {
         uint32_t index;
         tai_handle *h;
-        tai_news news;
         tai_gate_enter(&d->common.gate, NULL);
         index = addresses || (d->warm_bytes > keep && got < want) ? d->warm_first : 0;
         if (index != 0) {
@@ -10462,7 +10605,6 @@ static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want,
         }
         h = tai_handle_at(d, index);
         got += tai_range_shrink(d, h, 0, 1);
-        tai_news_take(d, h, &news);
         if (h->accessible != 0) { /* the backend refused */
             tai_gate_enter(&d->common.gate, NULL);
             tai_warm_add(d, index);
@@ -10473,7 +10615,6 @@ static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want,
         tai_gate_enter(&d->common.gate, NULL);
         tai_record_drop(&d->handles, index);
         tai_gate_leave(&d->common.gate, NULL);
-        tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0);
         count++;
     }
     if (bytes != NULL) {
@@ -10510,7 +10651,6 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
         tai_handle *h = NULL;
         size_t keep = 0;
         int mine = 0;
-        tai_news news;
         tai_gate_enter(&d->common.gate, NULL);
         if (index < d->handles.end) {
             h = tai_handle_at(d, index);
@@ -10536,10 +10676,8 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
                 h->held = h->committed;
                 h->capacity = capacity;
             }
-            tai_news_take(d, h, &news);
             h->busy = 0;
             tai_gate_leave(&d->common.gate, NULL);
-            tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0);
         }
     }
     return got;
@@ -10573,6 +10711,14 @@ static TAI_COLD int tai_dynamic_charge(ta_dynamic *d, size_t bytes, uint32_t fla
     return (tai_dynamic_give_back(d, bytes, 0) != 0 && tai_budget_charge(budget, bytes)) ||
            (tai_budget_reclaim(budget, &d->common.member, bytes) != 0 && tai_budget_charge(budget, bytes)) ||
            (tai_dynamic_give_back(d, bytes, 1) != 0 && tai_budget_charge(budget, bytes));
+}
+
+/* With an upstream of the program's: its blocks are part of what is reserved. Inside the gate. */
+static void tai_dynamic_note_peak(ta_dynamic *d)
+{
+    if (d->pool == NULL && d->common.reserved + d->block_bytes > d->common.peak_reserved) {
+        d->common.peak_reserved = d->common.reserved + d->block_bytes;
+    }
 }
 
 /* Puts memory behind the first want bytes of the range (at most span_bytes). */
@@ -10615,6 +10761,7 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
     h->committed = end;
     h->grown += bytes;
     tai_common_count_reserved(&d->common, bytes);
+    tai_dynamic_note_peak(d);
     d->sum.committed_bytes += bytes;
     tai_gate_leave(&d->common.gate, NULL);
     return TA_OK;
@@ -10635,12 +10782,20 @@ static int tai_dynamic_claim(ta_dynamic *d, size_t old_capacity, size_t new_capa
     return ok;
 }
 
+static void tai_dynamic_unclaim(ta_dynamic *d, size_t bytes)
+{
+    tai_gate_enter(&d->common.gate, NULL);
+    d->capacity -= bytes;
+    tai_gate_leave(&d->common.gate, NULL);
+}
+
 /* What is in use. Inside the gate. */
 static void tai_handle_hold(ta_dynamic *d, tai_handle *h, size_t held)
 {
     d->common.in_use = d->common.in_use - h->held + held;
     if (h->span_bytes == 0) {
         d->block_bytes = d->block_bytes - h->held + held;
+        tai_dynamic_note_peak(d);
     }
     h->held = held;
     if (d->common.in_use > d->common.peak_in_use) {
@@ -10733,6 +10888,8 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
     ta_result result = TA_ERROR_WOULD_MOVE;
     void *ptr = (void *)h->link.addr, *moved = NULL;
     size_t held;
+    uint32_t copied = 0;
+    tai_handle old;
     if (ptr != NULL) { /* an empty tensor keeps its place: a byte */
         result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity + (capacity == 0));
         moved = result == TA_OK ? ptr : NULL;
@@ -10753,15 +10910,10 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
             (void)d->upstream.vtable->free(d->upstream.self, moved, capacity, h->alignment, h->stream);
             return result;
         }
-        if (ptr != NULL) {
-            (void)tai_block_give(d, h);
-            tai_gate_enter(&d->common.gate, NULL);
-            d->sum.move_count++;
-            d->sum.moved_bytes += keep;
-            tai_gate_leave(&d->common.gate, NULL);
-        }
+        copied = ptr != NULL;
     }
     held = tai_handle_held(d, moved, capacity);
+    old = *h;
     tai_gate_enter(&d->common.gate, NULL);
     tai_handle_hold(d, h, held);
     h->capacity = capacity;
@@ -10769,7 +10921,12 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
         tai_handle_place(d, h, index, (uintptr_t)moved);
         h->all_streams = 0;
     }
+    d->sum.move_count += copied;
+    d->sum.moved_bytes += copied ? keep : 0;
     tai_gate_leave(&d->common.gate, NULL);
+    if (copied) { /* when nobody finds it under its old address any more */
+        (void)tai_block_give(d, &old);
+    }
     return TA_OK;
 }
 
@@ -10964,7 +11121,9 @@ static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t
     }
     result = tai_handle_fill(d, h, (void *)to->link.addr, keep, size);
     if (result != TA_OK) {
-        if (to->span_bytes != 0) {
+        if (to->span_bytes != 0) { /* our stream has waited for its former users, and may be at work on it */
+            to->fresh = to->all_streams = 0;
+            to->stream = h->stream;
             tai_range_give(d, other);
         } else {
             (void)d->upstream.vtable->free(d->upstream.self, (void *)to->link.addr, capacity, h->alignment, h->stream);
@@ -11036,7 +11195,7 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
         if (attempt != 0 && result != TA_ERROR_LIMIT && (target == size || result == TA_ERROR_WOULD_MOVE)) {
             break;
         }
-        if (!tai_dynamic_claim(d, old, capacity)) {
+        if (capacity > old && !tai_dynamic_claim(d, old, capacity)) {
             if (attempt == 1 && ((h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET) != 0 ||
                                  tai_dynamic_squeeze(d, TA_UNLIMITED, 1) == 0)) {
                 break;
@@ -11046,17 +11205,20 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
         result = h->span_bytes == 0          ? tai_handle_set_block(d, h, index, capacity, keep, size)
                  : capacity <= h->span_bytes ? tai_handle_set_range(d, h, capacity)
                                              : tai_handle_move(d, h, index, max_bytes, capacity, keep, size);
-        if (result == TA_OK) {
-            if (h->span_bytes != 0 && capacity < old) {
+        if (result == TA_OK && capacity < old) {
+            tai_dynamic_unclaim(d, old - capacity);
+            if (h->span_bytes != 0) {
                 tai_handle_give_surplus(d, h);
-            } else if (h->held > h->keep) {
+            }
+            return TA_OK;
+        }
+        if (result == TA_OK) {
+            if (h->held > h->keep) {
                 tai_handle_forget_shrink(d, h);
             }
             return TA_OK;
         }
-        tai_gate_enter(&d->common.gate, NULL);
-        d->capacity = d->capacity - capacity + old;
-        tai_gate_leave(&d->common.gate, NULL);
+        tai_dynamic_unclaim(d, capacity > old ? capacity - old : 0);
         if (attempt == 1) {
             break;
         }
@@ -11146,6 +11308,9 @@ static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, siz
 static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capacity)
 {
     size_t held = tai_round_up(capacity, d->common.info.granularity_bytes);
+    if (capacity >= h->capacity) {
+        return; /* it has shrunk: nothing that others might have wanted was taken */
+    }
     if (h->span_bytes == 0) {
         if (capacity == 0 || d->upstream.vtable->resize_in_place(d->upstream.self, (void *)h->link.addr, h->capacity,
                                                                  capacity) != TA_OK) {
@@ -11211,7 +11376,9 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     }
     d->sum.allocated_bytes += h->capacity > old ? h->capacity - old : 0;
     tai_dynamic_count_use(d, h, size, old, first);
-    memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
+    if (h->rank != 0) {
+        memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
+    }
     if (!first) {
         tai_handle_unclaim(d, h);
     }
@@ -11592,9 +11759,17 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && tai_handle_sizes(h, &sizes) == TA_OK) {
         tai_handle_observe(d, h, &sizes, h->effective);
     }
+    tai_gate_enter(&d->common.gate, NULL);
+    if (h->link.addr != 0) { /* first of all: others may get this address next */
+        tai_record_unlink(&d->handles, index);
+    }
+    tai_gate_leave(&d->common.gate, NULL);
     if (!in_range && h->link.addr != 0) {
         result = tai_block_give(d, h);
         if (result != TA_OK) {
+            tai_gate_enter(&d->common.gate, NULL);
+            tai_record_link(&d->handles, index);
+            tai_gate_leave(&d->common.gate, NULL);
             return result;
         }
     }
@@ -11607,9 +11782,6 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     d->capacity -= h->capacity;
     d->effective -= h->effective;
     tai_handle_hold(d, h, 0);
-    if (h->link.addr != 0) {
-        tai_record_unlink(&d->handles, index);
-    }
     h->link.generation++;
     h->link.state = TAI_BUSY;
     tai_site_leave(d, h->site);
@@ -12036,6 +12208,9 @@ static TAI_COLD ta_result tai_dynamic_v_trim(void *self, size_t keep_bytes, size
     if (out_released_bytes != NULL) {
         *out_released_bytes = released + part;
     }
+    if (d->desc.on_event != NULL) {
+        tai_dynamic_tell_trimmed(d);
+    }
     return TA_OK;
 }
 
@@ -12074,8 +12249,6 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
     out->address_range_bytes += d->use_ranges && !d->common.disposed ? d->spans.address_range_bytes : 0;
     if (d->pool == NULL) {
         out->reserved_bytes += d->block_bytes;
-        out->peak_reserved_bytes = out->peak_reserved_bytes < out->reserved_bytes ? out->reserved_bytes
-                                                                                 : out->peak_reserved_bytes;
     } else {
         ta_stats pool;
         result = ta_pool_get_stats(d->pool, &pool);
@@ -12091,7 +12264,7 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
         out->steal_count = pool.steal_count;
         out->trim_count += pool.trim_count;
         out->trimmed_bytes += pool.trimmed_bytes;
-        if (d->common.budget_owned) {
+        if (d->common.budget_owned || out->peak_reserved_bytes > TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak)) {
             out->peak_reserved_bytes = TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak);
         }
     }
@@ -12503,6 +12676,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_LOCK_RELEASE
 #undef TAI_MAP_ANONYMOUS
 #undef TAI_MAP_NORESERVE
+#undef TAI_NO_SLOTS
 #undef TAI_NOINLINE
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX
@@ -12510,12 +12684,14 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_PASSING_BATCHES
 #undef TAI_PAUSE
 #undef TAI_RANGE_BITS
+#undef TAI_ROOM_BITS
 #undef TAI_REFILL_BYTES
 #undef TAI_RESULT_TEXT
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_SUBS
 #undef TAI_THREAD_EXIT_CALL
+#undef TAI_THREAD_INDEX
 #undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
 #undef TAI_TINY_BYTES

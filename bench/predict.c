@@ -25,7 +25,8 @@
    Columns
        waste_percent               sum of capacity - used over sum of used, over uses (W2: over tokens)
        resizes_per_1000            changes of capacity in 1000 uses (W2: requests); of ranges only those downwards
-       copied_per_used             bytes copied over bytes used (W2: over bytes at the end of each request)
+       copied_per_used             bytes copied over bytes used (W2: over bytes at the end of each request). One tensor
+                                   alone grows in place in its pool, so that nothing is copied in W1, W3 and W4
        recommit_per_used           ranges: bytes committed over bytes used, less the first time that each was needed
        peak_capacity_over_peak_used
        declared_max_exceeded       uses with more capacity than the declared maximum
@@ -144,6 +145,7 @@ static ta_backend ledger_backend(ledger *l)
     vtable.release = ledger_nothing;
     vtable.commit = ledger_nothing;
     vtable.decommit = ledger_nothing;
+    vtable.discard = ledger_nothing; /* memory by touch, as on the host */
     vtable.zero = ledger_zero;
     vtable.copy = ledger_copy;
     l->next = (uintptr_t)1 << 24;
@@ -179,7 +181,6 @@ static int pow2_should_resize(const void *config, void *state, const ta_strategy
     return pow2_required(config, state, in) != in->capacity_bytes;
 }
 
-/* The next power of two for a cache that grows; it does not shrink. */
 static const ta_strategy_vtable max_vtable = {sizeof(ta_strategy_vtable), "max", 0, max_required, NULL, NULL};
 static const ta_strategy_vtable pow2_vtable = {sizeof(ta_strategy_vtable), "pow2", 0, pow2_required,
                                                pow2_should_resize, NULL};
@@ -219,29 +220,29 @@ static void list_policies(policy *p)
   Streams
   -------------------------------------------------------------------------------------------------------*/
 
-typedef struct request {
+typedef struct arrival {
     double time_s;
     size_t index; /* for a stable order */
     int64_t context, generated;
-} request;
+} arrival;
 
 typedef struct stream {
     char name[128];
     int has_columns;
     size_t count;
-    request *requests;
+    arrival *requests;
 } stream;
 
-static request *add_request(stream *s, size_t *room)
+static arrival *add_request(stream *s, size_t *room)
 {
     if (s->count == *room) {
         *room = *room < 1024 ? 1024 : *room * 2;
-        s->requests = realloc(s->requests, *room * sizeof(request));
+        s->requests = realloc(s->requests, *room * sizeof(arrival));
         if (s->requests == NULL) {
             fail("no memory", s->name);
         }
     }
-    memset(&s->requests[s->count], 0, sizeof(request));
+    memset(&s->requests[s->count], 0, sizeof(arrival));
     s->requests[s->count].index = s->count;
     return &s->requests[s->count++];
 }
@@ -255,7 +256,7 @@ static int64_t days_of(int64_t year, int64_t month, int64_t day)
 
 static int compare_requests(const void *a, const void *b)
 {
-    const request *x = a, *y = b;
+    const arrival *x = a, *y = b;
     return x->time_s != y->time_s ? (x->time_s > y->time_s) - (x->time_s < y->time_s)
                                   : (x->index > y->index) - (x->index < y->index);
 }
@@ -294,7 +295,7 @@ static void read_stream(stream *s, const char *path)
                    &context, &generated) == 8 ||
             sscanf(line, "%d-%d-%d%*[ T]%d:%d:%lf,%lld,%lld", &year, &month, &day, &hour, &minute, &second, &context,
                    &generated) == 8) {
-            request *r = add_request(s, &room);
+            arrival *r = add_request(s, &room);
             r->time_s = (double)days_of(year, month, day) * 86400.0 + hour * 3600.0 + minute * 60.0 + second;
             r->context = context < 0 ? 0 : context;
             r->generated = generated < 1 ? 1 : generated;
@@ -310,7 +311,7 @@ static void read_stream(stream *s, const char *path)
     if (s->count == 0) {
         fail("no sizes", path);
     }
-    qsort(s->requests, s->count, sizeof(request), compare_requests);
+    qsort(s->requests, s->count, sizeof(arrival), compare_requests);
 }
 
 static uint64_t next_random(uint64_t *state)
@@ -343,7 +344,7 @@ static void make_stream(stream *s, int kind, size_t count)
     (void)snprintf(s->name, sizeof s->name, "%s", names[kind]);
     s->has_columns = kind < 2;
     for (i = 0; i < count; ++i) {
-        request *r = add_request(s, &room);
+        arrival *r = add_request(s, &room);
         int long_one = next_random(&state) % 3 == 0;
         time_s += (double)(next_random(&state) % 1000) * 0.0004;
         r->time_s = time_s;
@@ -359,7 +360,7 @@ static size_t sizes_of(const stream *s, int workload, int64_t *out)
 {
     size_t count = 0, i = 0;
     while (i < s->count) {
-        const request *first = &s->requests[i];
+        const arrival *first = &s->requests[i];
         int64_t longest = 0, requests = 0;
         int64_t window = (int64_t)((first->time_s - s->requests[0].time_s) / WINDOW_S);
         do {

@@ -12,7 +12,7 @@
 /*---------------------------------------------------------------------------------------------------------
   Fixtures: an allocator of some kind over memory of some kind, and a book of what is live in it.
   -------------------------------------------------------------------------------------------------------*/
-typedef enum allocator_kind { KIND_POOL, KIND_ARENA, KIND_DIRECT } allocator_kind;
+typedef enum allocator_kind { KIND_POOL, KIND_ARENA, KIND_DIRECT, KIND_DYNAMIC } allocator_kind;
 
 typedef enum memory_source {
     SOURCE_HOST,           /* as most programs use it */
@@ -23,7 +23,10 @@ typedef enum memory_source {
     SOURCE_CLOCK_SEGMENTS,
     SOURCE_OVER_POOL,      /* another allocator as upstream */
     SOURCE_OVER_ARENA,
-    SOURCE_OVER_DIRECT
+    SOURCE_OVER_DIRECT,
+    SOURCE_OVER_DYNAMIC,
+    SOURCE_UPSTREAM_POOL,  /* the blocks of a dynamic are those of another allocator, */
+    SOURCE_UPSTREAM_ARENA  /* without a backend between them */
 } memory_source;
 
 enum { SINGLE = 1, NO_CACHES = 2, SPEC = 4, NO_RANGES = 8, NO_STEALING = 16 };
@@ -62,7 +65,22 @@ static const variant variants[] = {
     {"direct, host", KIND_DIRECT, SOURCE_HOST, 0},
     {"direct, counting", KIND_DIRECT, SOURCE_COUNTING, 0},
     {"direct, clock", KIND_DIRECT, SOURCE_CLOCK_SEGMENTS, 0},
-    {"direct over a pool", KIND_DIRECT, SOURCE_OVER_POOL, 0}
+    {"direct over a pool", KIND_DIRECT, SOURCE_OVER_POOL, 0},
+    {"dynamic, host", KIND_DYNAMIC, SOURCE_HOST, 0},
+    {"dynamic, host, single-threaded, no ranges", KIND_DYNAMIC, SOURCE_HOST, SINGLE | NO_RANGES},
+    {"dynamic, counting", KIND_DYNAMIC, SOURCE_COUNTING, 0},
+    {"dynamic, counting, single-threaded", KIND_DYNAMIC, SOURCE_COUNTING, SINGLE},
+    {"dynamic, counting, segments", KIND_DYNAMIC, SOURCE_SEGMENTS, 0},
+    {"dynamic, fixed buffer", KIND_DYNAMIC, SOURCE_FIXED, 0},
+    {"dynamic, clock, ranges", KIND_DYNAMIC, SOURCE_CLOCK_RANGES, 0},
+    {"dynamic, clock, segments", KIND_DYNAMIC, SOURCE_CLOCK_SEGMENTS, 0},
+    {"dynamic over a pool", KIND_DYNAMIC, SOURCE_OVER_POOL, 0},
+    {"dynamic over an arena", KIND_DYNAMIC, SOURCE_OVER_ARENA, 0},
+    {"dynamic, upstream pool", KIND_DYNAMIC, SOURCE_UPSTREAM_POOL, 0},
+    {"dynamic, upstream arena", KIND_DYNAMIC, SOURCE_UPSTREAM_ARENA, 0},
+    {"pool over a dynamic", KIND_POOL, SOURCE_OVER_DYNAMIC, 0},
+    {"arena over a dynamic", KIND_ARENA, SOURCE_OVER_DYNAMIC, 0},
+    {"direct over a dynamic", KIND_DIRECT, SOURCE_OVER_DYNAMIC, 0}
 };
 #define VARIANT_COUNT (sizeof variants / sizeof variants[0])
 
@@ -128,6 +146,7 @@ static ta_backend open_below(fixture *f)
     ta_pool *pool = NULL;
     ta_arena *arena = NULL;
     ta_direct *direct = NULL;
+    ta_dynamic *dynamic = NULL;
     switch ((int)f->v->source) {
     case SOURCE_OVER_POOL:
         CHECK_OK(ta_pool_create(NULL, &pool));
@@ -136,6 +155,10 @@ static ta_backend open_below(fixture *f)
     case SOURCE_OVER_ARENA:
         CHECK_OK(ta_arena_create(NULL, &arena));
         f->below = ta_arena_allocator(arena);
+        break;
+    case SOURCE_OVER_DYNAMIC:
+        CHECK_OK(ta_dynamic_create(NULL, &dynamic));
+        f->below = ta_dynamic_allocator(dynamic);
         break;
     default:
         CHECK_OK(ta_direct_create(NULL, &direct));
@@ -150,9 +173,11 @@ static ta_backend open_backend(fixture *f)
 {
     ta_backend backend = ta_backend_host();
     f->below = no_allocator();
-    f->counted = f->v->source != SOURCE_HOST;
+    f->counted = f->v->source != SOURCE_HOST && f->v->source < SOURCE_UPSTREAM_POOL;
     switch ((int)f->v->source) {
     case SOURCE_HOST:
+    case SOURCE_UPSTREAM_POOL:
+    case SOURCE_UPSTREAM_ARENA:
         return backend;
     case SOURCE_COUNTING:
         return tb_counting_init(&f->counting, backend, 0);
@@ -224,6 +249,37 @@ static ta_result open_direct(fixture *f, ta_backend backend)
     return result;
 }
 
+static ta_result open_dynamic(fixture *f, ta_backend backend)
+{
+    ta_dynamic_desc desc;
+    ta_pool_desc pool_desc;
+    ta_arena_desc arena_desc;
+    ta_pool *pool = NULL;
+    ta_arena *arena = NULL;
+    ta_dynamic *dynamic = NULL;
+    ta_result result;
+    memset(&desc, 0, sizeof desc);
+    memset(&pool_desc, 0, sizeof pool_desc);
+    memset(&arena_desc, 0, sizeof arena_desc);
+    pool_desc.limit_bytes = arena_desc.limit_bytes = f->limit;
+    desc.budget = f->budget;
+    desc.single_threaded = (f->v->options & SINGLE) != 0;
+    desc.disable_ranges = (f->v->options & NO_RANGES) != 0;
+    if (f->v->source == SOURCE_UPSTREAM_POOL) {
+        CHECK_OK(ta_pool_create(&pool_desc, &pool));
+        f->below = desc.upstream = ta_pool_allocator(pool);
+    } else if (f->v->source == SOURCE_UPSTREAM_ARENA) {
+        CHECK_OK(ta_arena_create(&arena_desc, &arena));
+        f->below = desc.upstream = ta_arena_allocator(arena);
+    } else {
+        desc.backend = backend;
+        desc.limit_bytes = f->limit;
+    }
+    result = ta_dynamic_create(&desc, &dynamic);
+    f->a = ta_dynamic_allocator(dynamic);
+    return result;
+}
+
 /* fail_at: the number of the first call of the backend that fails, 0 for none. */
 static ta_result fixture_open(fixture *f, const variant *v, size_t limit, uint64_t fail_at, int fail_on)
 {
@@ -247,8 +303,9 @@ static ta_result fixture_open(fixture *f, const variant *v, size_t limit, uint64
     if (fail_at != 0) {
         tb_counting_fail(&f->counting, TB_ANY, fail_at, fail_on);
     }
-    result = v->kind == KIND_POOL ? open_pool(f, backend)
-           : v->kind == KIND_ARENA ? open_arena(f, backend) : open_direct(f, backend);
+    result = v->kind == KIND_POOL    ? open_pool(f, backend)
+             : v->kind == KIND_ARENA ? open_arena(f, backend)
+             : v->kind == KIND_DIRECT ? open_direct(f, backend) : open_dynamic(f, backend);
     if (result != TA_OK) {
         CHECK(f->a.self == NULL);
         f->a = no_allocator();
@@ -524,7 +581,9 @@ static void reuse(fixture *f)
         } else {
             CHECK_EQ(after.hit_count, before.hit_count + 1);
             CHECK_EQ(f->counting.calls[TB_ALLOC] + f->counting.calls[TB_COMMIT], calls);
-            CHECK_EQ(after.reserved_bytes, before.reserved_bytes);
+            if (f->v->source < SOURCE_UPSTREAM_POOL) { /* there the upstream keeps what is free */
+                CHECK_EQ(after.reserved_bytes, before.reserved_bytes);
+            }
         }
         CHECK_OK(book_free(f, 0));
     }

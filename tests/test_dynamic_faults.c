@@ -760,7 +760,7 @@ static void work_in_little_space(void)
     ta_dynamic *d = NULL;
     ta_shape_bounds bounds = bounds_of(TA_UNLIMITED);
     ta_result result = TA_OK;
-    size_t i, count = 0, size = 1000, ranges = 0;
+    size_t i, count = 0, size = 1000;
     arm(0, 0, 0);
     CHECK_OK(ta_dynamic_create(NULL, &d));
     for (; size < (size_t)1 << 40 && result == TA_OK && count < 100; size *= 2, count++) {
@@ -793,7 +793,6 @@ static void work_in_little_space(void)
             break;
         }
         CHECK_OK(ta_dynamic_get_handle(d, h[count], &info));
-        ranges += (size_t)info.in_range;
         memset(info.data, 2, 3000);
     }
     CHECK_GE(count, 250);

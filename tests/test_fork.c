@@ -231,14 +231,56 @@ typedef struct family {
     ta_pool *pool, *segments, *single;
     ta_arena *arena, *single_arena;
     ta_direct *direct;
+    ta_dynamic *dynamic, *single_dynamic;
+    ta_handle handle, of_single_dynamic;
+    void *of_dynamic;
     unsigned char *small, *large, *of_segments, *of_single, *of_arena, *of_single_arena, *of_direct;
 } family;
+
+static ta_shape_bounds bounds_of_the_family(void)
+{
+    ta_shape_bounds bounds;
+    memset(&bounds, 0, sizeof bounds);
+    bounds.dtype = TA_U8;
+    bounds.rank = 1;
+    bounds.expected[0] = 1000;
+    bounds.max[0] = 1 << 20;
+    return bounds;
+}
+
+/* Every call on a dynamic of the parent. */
+static void check_dynamic_is_forked(ta_dynamic *d, ta_handle handle)
+{
+    const ta_shape_bounds bounds = bounds_of_the_family();
+    const int64_t dims = 2000;
+    ta_handle h;
+    ta_handle_info info;
+    ta_dynamic_stats figures;
+    ta_fit fit;
+    memset(&h, 1, sizeof h);
+    CHECK_RESULT(ta_dynamic_alloc(d, &bounds, &h), TA_ERROR_FORKED);
+    CHECK_EQ(h.owner + h.index + h.generation, 0);
+    CHECK_RESULT(ta_dynamic_resize(d, handle, &dims, 1), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_dynamic_observe(d, handle, &dims, 1), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_dynamic_will_fit_in_place(d, handle, &dims, 1), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_dynamic_record_use(d, handle, 1), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_dynamic_get_handle(d, handle, &info), TA_ERROR_FORKED);
+    CHECK(ta_dynamic_get_data(d, handle) == NULL);
+    CHECK_RESULT(ta_dynamic_free(d, handle), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_dynamic_would_fit(d, &bounds, 1, &fit), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_dynamic_get_stats(d, &figures), TA_ERROR_FORKED);
+    CHECK_EQ(ta_dynamic_report(d, NULL, 0), 0);
+    CHECK_RESULT(ta_dynamic_destroy(d), TA_ERROR_FORKED);
+}
 
 static void family_start(family *f)
 {
     ta_pool_desc desc;
     ta_arena_desc arena_desc;
+    ta_dynamic_desc dynamic_desc;
+    const ta_shape_bounds bounds = bounds_of_the_family();
     ta_request request;
+    memset(&dynamic_desc, 0, sizeof dynamic_desc);
     memset(f, 0, sizeof *f);
     memset(&desc, 0, sizeof desc);
     memset(&arena_desc, 0, sizeof arena_desc);
@@ -253,6 +295,13 @@ static void family_start(family *f)
     arena_desc.single_threaded = 1;
     CHECK_OK(ta_arena_create(&arena_desc, &f->single_arena));
     CHECK_OK(ta_direct_create(NULL, &f->direct));
+    CHECK_OK(ta_dynamic_create(NULL, &f->dynamic));
+    dynamic_desc.single_threaded = 1;
+    CHECK_OK(ta_dynamic_create(&dynamic_desc, &f->single_dynamic));
+    CHECK_OK(ta_dynamic_alloc(f->dynamic, &bounds, &f->handle));
+    f->of_dynamic = ta_dynamic_get_data(f->dynamic, f->handle);
+    CHECK_OK(ta_dynamic_alloc(f->single_dynamic, &bounds, &f->of_single_dynamic));
+    memset(ta_dynamic_get_data(f->single_dynamic, f->of_single_dynamic), 14, 1000);
     f->small = (unsigned char *)ta_pool_alloc(f->pool, 1000, NULL);
     f->large = (unsigned char *)ta_pool_alloc(f->pool, 100000, NULL);
     f->of_segments = (unsigned char *)ta_pool_alloc(f->segments, 1000, NULL);
@@ -288,12 +337,16 @@ static void family_end(family *f)
     CHECK_OK(ta_arena_destroy(f->arena));
     CHECK_OK(ta_arena_destroy(f->single_arena));
     CHECK_OK(ta_direct_destroy(f->direct));
+    CHECK_OK(ta_dynamic_free(f->dynamic, f->handle));
+    CHECK_OK(ta_dynamic_destroy(f->dynamic));
+    CHECK_OK(ta_dynamic_destroy(f->single_dynamic));
 }
 
 /* In the child: single-threaded allocators of the parent are copies to go on with. */
 static void check_single_threaded_goes_on(family *f)
 {
     ta_stats stats;
+    const int64_t dims = 300000;
     unsigned char *more = (unsigned char *)ta_pool_alloc(f->single, 200000, NULL);
     CHECK(more != NULL);
     CHECK_OK(ta_pool_free(f->single, more));
@@ -307,6 +360,10 @@ static void check_single_threaded_goes_on(family *f)
     CHECK_OK(ta_allocator_free(ta_arena_allocator(f->single_arena), f->of_single_arena, 1000, 0, 0));
     CHECK_OK(ta_arena_reset(f->single_arena, 0));
     CHECK_OK(ta_arena_destroy(f->single_arena));
+    CHECK_OK(ta_dynamic_resize(f->single_dynamic, f->of_single_dynamic, &dims, 1));
+    CHECK_EQ(((unsigned char *)ta_dynamic_get_data(f->single_dynamic, f->of_single_dynamic))[999], 14);
+    CHECK_OK(ta_dynamic_free(f->single_dynamic, f->of_single_dynamic));
+    CHECK_OK(ta_dynamic_destroy(f->single_dynamic));
 }
 
 static void work_of_the_child(void *argument)
@@ -321,6 +378,8 @@ static void work_of_the_child(void *argument)
     check_allocator_is_forked(ta_pool_allocator(f->pool), f->small);
     check_allocator_is_forked(ta_arena_allocator(f->arena), f->of_arena);
     check_allocator_is_forked(ta_direct_allocator(f->direct), f->of_direct);
+    check_allocator_is_forked(ta_dynamic_allocator(f->dynamic), f->of_dynamic);
+    check_dynamic_is_forked(f->dynamic, f->handle);
     CHECK_RESULT(ta_arena_reset(f->arena, 0), TA_ERROR_FORKED);
     mark = ta_arena_get_mark(f->arena);
     CHECK_RESULT(ta_arena_rewind(f->arena, mark), TA_ERROR_FORKED);
