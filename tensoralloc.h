@@ -1087,7 +1087,7 @@ struct ta_stats {
     size_t address_range_bytes;  /* reserved addresses; no memory */
     size_t record_bytes;         /* bookkeeping: records, maps, thread caches, objects; outside reserved */
     /* peaks since creation or ta_pool_reset_peaks */
-    size_t peak_reserved_bytes;  /* exact */
+    size_t peak_reserved_bytes;  /* exact; of ta_dynamic over a budget that others share: an upper bound */
     size_t peak_in_use_upper_bytes; /* exact for single-threaded allocators; else thread caches count as in use */
     /* cumulative; bytes are requested bytes */
     uint64_t allocation_count;
@@ -10305,7 +10305,7 @@ typedef struct tai_handle {
     uint32_t site;
     uint32_t flags;
     uint32_t size_prev, size_next, age_prev, age_next; /* cached */
-    size_t grown, cut; /* bytes that events are still to tell of */
+    size_t grown;      /* bytes that an event is still to tell of */
     int by_touch;      /* the whole range is accessible; memory comes at the first touch */
     int fresh;         /* a range that no stream has used */
     int all_streams;   /* used by other streams too */
@@ -10331,6 +10331,7 @@ struct ta_dynamic {
     uint32_t warm_by_size[TAI_BINS], warm_first, warm_last; /* by age: first is the oldest */
     size_t warm_bytes;     /* committed by cached records */
     size_t block_bytes;    /* held by blocks of the upstream */
+    size_t untold_bytes;   /* went back to the backend; the event follows when nothing is claimed */
     size_t effective, capacity, peak_capacity, peak_wasted;
     ta_dynamic_stats sum;  /* the cumulative part */
 };
@@ -10360,7 +10361,7 @@ static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event *event, ta_event_k
 /* What events tell of a tensor: taken while it is claimed, told afterwards. */
 typedef struct tai_news {
     ta_event event;
-    size_t grown, cut;
+    size_t grown;
 } tai_news;
 
 static void tai_news_take(const ta_dynamic *d, tai_handle *h, tai_news *news)
@@ -10372,21 +10373,33 @@ static void tai_news_take(const ta_dynamic *d, tai_handle *h, tai_news *news)
         news->event.stream = h->stream;
         news->event.tag = h->tag;
         news->grown = h->grown;
-        news->cut = h->cut;
-        h->grown = h->cut = 0;
+        h->grown = 0;
     }
 }
 
-/* Outside the gate, with nothing claimed. kind: besides growth and trimming. */
+/* Tells what went back to the backend since the last time. Outside the gate, with nothing claimed. */
+static TAI_COLD void tai_dynamic_tell_trimmed(ta_dynamic *d)
+{
+    ta_event event;
+    size_t bytes;
+    tai_gate_enter(&d->common.gate, NULL);
+    bytes = d->untold_bytes;
+    d->untold_bytes = 0;
+    tai_gate_leave(&d->common.gate, NULL);
+    if (bytes != 0) {
+        memset(&event, 0, sizeof event);
+        tai_dynamic_tell(d, &event, TA_EVENT_TRIM, TA_OK, bytes);
+    }
+}
+
+/* Outside the gate, with nothing claimed. kind: besides growth and trimming; TRIM: only those. */
 static void tai_news_tell(ta_dynamic *d, tai_news *news, ta_event_kind kind, ta_result result, size_t size)
 {
     if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
+        tai_dynamic_tell_trimmed(d);
         news->event.hit = kind == TA_EVENT_ALLOC && news->grown == 0;
         if (news->grown != 0) {
             tai_dynamic_tell(d, &news->event, TA_EVENT_GROW, TA_OK, news->grown);
-        }
-        if (news->cut != 0) {
-            tai_dynamic_tell(d, &news->event, TA_EVENT_TRIM, TA_OK, news->cut);
         }
         if (kind != TA_EVENT_TRIM) {
             tai_dynamic_tell(d, &news->event, kind, result, size);
@@ -10561,7 +10574,7 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
     h->accessible = h->by_touch && !whole ? h->accessible : from;
     h->by_touch = h->by_touch && !whole;
     h->committed -= bytes;
-    h->cut += bytes;
+    d->untold_bytes += d->desc.on_event != NULL ? bytes : 0;
     d->common.reserved -= bytes;
     d->common.trim_count += bytes != 0;
     d->common.trimmed_bytes += bytes;
@@ -10585,7 +10598,6 @@ static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want,
     for (;;) {
         uint32_t index;
         tai_handle *h;
-        tai_news news;
         tai_gate_enter(&d->common.gate, NULL);
         index = addresses || (d->warm_bytes > keep && got < want) ? d->warm_first : 0;
         if (index != 0) {
@@ -10597,7 +10609,6 @@ static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want,
         }
         h = tai_handle_at(d, index);
         got += tai_range_shrink(d, h, 0, 1);
-        tai_news_take(d, h, &news);
         if (h->accessible != 0) { /* the backend refused */
             tai_gate_enter(&d->common.gate, NULL);
             tai_warm_add(d, index);
@@ -10608,7 +10619,6 @@ static TAI_COLD size_t tai_dynamic_cool(ta_dynamic *d, size_t keep, size_t want,
         tai_gate_enter(&d->common.gate, NULL);
         tai_record_drop(&d->handles, index);
         tai_gate_leave(&d->common.gate, NULL);
-        tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0);
         count++;
     }
     if (bytes != NULL) {
@@ -10645,7 +10655,6 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
         tai_handle *h = NULL;
         size_t keep = 0;
         int mine = 0;
-        tai_news news;
         tai_gate_enter(&d->common.gate, NULL);
         if (index < d->handles.end) {
             h = tai_handle_at(d, index);
@@ -10671,10 +10680,8 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
                 h->held = h->committed;
                 h->capacity = capacity;
             }
-            tai_news_take(d, h, &news);
             h->busy = 0;
             tai_gate_leave(&d->common.gate, NULL);
-            tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0);
         }
     }
     return got;
@@ -10708,6 +10715,14 @@ static TAI_COLD int tai_dynamic_charge(ta_dynamic *d, size_t bytes, uint32_t fla
     return (tai_dynamic_give_back(d, bytes, 0) != 0 && tai_budget_charge(budget, bytes)) ||
            (tai_budget_reclaim(budget, &d->common.member, bytes) != 0 && tai_budget_charge(budget, bytes)) ||
            (tai_dynamic_give_back(d, bytes, 1) != 0 && tai_budget_charge(budget, bytes));
+}
+
+/* With an upstream of the program's: its blocks are part of what is reserved. Inside the gate. */
+static void tai_dynamic_note_peak(ta_dynamic *d)
+{
+    if (d->pool == NULL && d->common.reserved + d->block_bytes > d->common.peak_reserved) {
+        d->common.peak_reserved = d->common.reserved + d->block_bytes;
+    }
 }
 
 /* Puts memory behind the first want bytes of the range (at most span_bytes). */
@@ -10750,6 +10765,7 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
     h->committed = end;
     h->grown += bytes;
     tai_common_count_reserved(&d->common, bytes);
+    tai_dynamic_note_peak(d);
     d->sum.committed_bytes += bytes;
     tai_gate_leave(&d->common.gate, NULL);
     return TA_OK;
@@ -10770,12 +10786,20 @@ static int tai_dynamic_claim(ta_dynamic *d, size_t old_capacity, size_t new_capa
     return ok;
 }
 
+static void tai_dynamic_unclaim(ta_dynamic *d, size_t bytes)
+{
+    tai_gate_enter(&d->common.gate, NULL);
+    d->capacity -= bytes;
+    tai_gate_leave(&d->common.gate, NULL);
+}
+
 /* What is in use. Inside the gate. */
 static void tai_handle_hold(ta_dynamic *d, tai_handle *h, size_t held)
 {
     d->common.in_use = d->common.in_use - h->held + held;
     if (h->span_bytes == 0) {
         d->block_bytes = d->block_bytes - h->held + held;
+        tai_dynamic_note_peak(d);
     }
     h->held = held;
     if (d->common.in_use > d->common.peak_in_use) {
@@ -10868,6 +10892,8 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
     ta_result result = TA_ERROR_WOULD_MOVE;
     void *ptr = (void *)h->link.addr, *moved = NULL;
     size_t held;
+    uint32_t copied = 0;
+    tai_handle old;
     if (ptr != NULL) { /* an empty tensor keeps its place: a byte */
         result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity + (capacity == 0));
         moved = result == TA_OK ? ptr : NULL;
@@ -10888,15 +10914,10 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
             (void)d->upstream.vtable->free(d->upstream.self, moved, capacity, h->alignment, h->stream);
             return result;
         }
-        if (ptr != NULL) {
-            (void)tai_block_give(d, h);
-            tai_gate_enter(&d->common.gate, NULL);
-            d->sum.move_count++;
-            d->sum.moved_bytes += keep;
-            tai_gate_leave(&d->common.gate, NULL);
-        }
+        copied = ptr != NULL;
     }
     held = tai_handle_held(d, moved, capacity);
+    old = *h;
     tai_gate_enter(&d->common.gate, NULL);
     tai_handle_hold(d, h, held);
     h->capacity = capacity;
@@ -10904,7 +10925,12 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
         tai_handle_place(d, h, index, (uintptr_t)moved);
         h->all_streams = 0;
     }
+    d->sum.move_count += copied;
+    d->sum.moved_bytes += copied ? keep : 0;
     tai_gate_leave(&d->common.gate, NULL);
+    if (copied) { /* when nobody finds it under its old address any more */
+        (void)tai_block_give(d, &old);
+    }
     return TA_OK;
 }
 
@@ -11099,7 +11125,9 @@ static TAI_COLD ta_result tai_handle_move(ta_dynamic *d, tai_handle *h, uint32_t
     }
     result = tai_handle_fill(d, h, (void *)to->link.addr, keep, size);
     if (result != TA_OK) {
-        if (to->span_bytes != 0) {
+        if (to->span_bytes != 0) { /* our stream has waited for its former users, and may be at work on it */
+            to->fresh = to->all_streams = 0;
+            to->stream = h->stream;
             tai_range_give(d, other);
         } else {
             (void)d->upstream.vtable->free(d->upstream.self, (void *)to->link.addr, capacity, h->alignment, h->stream);
@@ -11171,7 +11199,7 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
         if (attempt != 0 && result != TA_ERROR_LIMIT && (target == size || result == TA_ERROR_WOULD_MOVE)) {
             break;
         }
-        if (!tai_dynamic_claim(d, old, capacity)) {
+        if (capacity > old && !tai_dynamic_claim(d, old, capacity)) {
             if (attempt == 1 && ((h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET) != 0 ||
                                  tai_dynamic_squeeze(d, TA_UNLIMITED, 1) == 0)) {
                 break;
@@ -11181,17 +11209,20 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
         result = h->span_bytes == 0          ? tai_handle_set_block(d, h, index, capacity, keep, size)
                  : capacity <= h->span_bytes ? tai_handle_set_range(d, h, capacity)
                                              : tai_handle_move(d, h, index, max_bytes, capacity, keep, size);
-        if (result == TA_OK) {
-            if (h->span_bytes != 0 && capacity < old) {
+        if (result == TA_OK && capacity < old) {
+            tai_dynamic_unclaim(d, old - capacity);
+            if (h->span_bytes != 0) {
                 tai_handle_give_surplus(d, h);
-            } else if (h->held > h->keep) {
+            }
+            return TA_OK;
+        }
+        if (result == TA_OK) {
+            if (h->held > h->keep) {
                 tai_handle_forget_shrink(d, h);
             }
             return TA_OK;
         }
-        tai_gate_enter(&d->common.gate, NULL);
-        d->capacity = d->capacity - capacity + old;
-        tai_gate_leave(&d->common.gate, NULL);
+        tai_dynamic_unclaim(d, capacity > old ? capacity - old : 0);
         if (attempt == 1) {
             break;
         }
@@ -11281,6 +11312,9 @@ static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, siz
 static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capacity)
 {
     size_t held = tai_round_up(capacity, d->common.info.granularity_bytes);
+    if (capacity >= h->capacity) {
+        return; /* it has shrunk: nothing that others might have wanted was taken */
+    }
     if (h->span_bytes == 0) {
         if (capacity == 0 || d->upstream.vtable->resize_in_place(d->upstream.self, (void *)h->link.addr, h->capacity,
                                                                  capacity) != TA_OK) {
@@ -11346,7 +11380,9 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     }
     d->sum.allocated_bytes += h->capacity > old ? h->capacity - old : 0;
     tai_dynamic_count_use(d, h, size, old, first);
-    memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
+    if (h->rank != 0) {
+        memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
+    }
     if (!first) {
         tai_handle_unclaim(d, h);
     }
@@ -11727,9 +11763,17 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && tai_handle_sizes(h, &sizes) == TA_OK) {
         tai_handle_observe(d, h, &sizes, h->effective);
     }
+    tai_gate_enter(&d->common.gate, NULL);
+    if (h->link.addr != 0) { /* first of all: others may get this address next */
+        tai_record_unlink(&d->handles, index);
+    }
+    tai_gate_leave(&d->common.gate, NULL);
     if (!in_range && h->link.addr != 0) {
         result = tai_block_give(d, h);
         if (result != TA_OK) {
+            tai_gate_enter(&d->common.gate, NULL);
+            tai_record_link(&d->handles, index);
+            tai_gate_leave(&d->common.gate, NULL);
             return result;
         }
     }
@@ -11742,9 +11786,6 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     d->capacity -= h->capacity;
     d->effective -= h->effective;
     tai_handle_hold(d, h, 0);
-    if (h->link.addr != 0) {
-        tai_record_unlink(&d->handles, index);
-    }
     h->link.generation++;
     h->link.state = TAI_BUSY;
     tai_site_leave(d, h->site);
@@ -12171,6 +12212,9 @@ static TAI_COLD ta_result tai_dynamic_v_trim(void *self, size_t keep_bytes, size
     if (out_released_bytes != NULL) {
         *out_released_bytes = released + part;
     }
+    if (d->desc.on_event != NULL) {
+        tai_dynamic_tell_trimmed(d);
+    }
     return TA_OK;
 }
 
@@ -12209,8 +12253,6 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
     out->address_range_bytes += d->use_ranges && !d->common.disposed ? d->spans.address_range_bytes : 0;
     if (d->pool == NULL) {
         out->reserved_bytes += d->block_bytes;
-        out->peak_reserved_bytes = out->peak_reserved_bytes < out->reserved_bytes ? out->reserved_bytes
-                                                                                 : out->peak_reserved_bytes;
     } else {
         ta_stats pool;
         result = ta_pool_get_stats(d->pool, &pool);
@@ -12226,7 +12268,7 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
         out->steal_count = pool.steal_count;
         out->trim_count += pool.trim_count;
         out->trimmed_bytes += pool.trimmed_bytes;
-        if (d->common.budget_owned) {
+        if (d->common.budget_owned || out->peak_reserved_bytes > TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak)) {
             out->peak_reserved_bytes = TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak);
         }
     }
