@@ -712,8 +712,8 @@ static void prices(void)
             }
             tensor_end(&t);
         }
-        test_context("price %u: %u changes, waste %.3f; block %u: %u, %.3f", (unsigned)price[k], t.changes, waste_of(&t),
-                     (unsigned)c.block_price, b.changes, waste_of(&b));
+        test_context("price %u: %u changes, waste %.3f; block %u: %u, %.3f", (unsigned)price[k], t.changes,
+                     waste_of(&t), (unsigned)c.block_price, b.changes, waste_of(&b));
         CHECK_LT(t.changes, before);
         CHECK(waste_of(&t) > waste_before);
         CHECK_LT(b.changes, before_block);
