@@ -703,7 +703,8 @@ typedef struct options {
 static void print_header(const options *o, int workload, const stream *s, const policy *p)
 {
     static const char *const titles[] = {"W1: one tensor, each request's context in turn",
-                                         "W2: caches that grow by tokens", "W3: one tensor, batches of 50 ms", "W4: one tensor, each line in turn"};
+                                         "W2: caches that grow by tokens", "W3: one tensor, batches of 50 ms",
+                                         "W4: one tensor, each line in turn"};
     if (!o->csv && p == NULL) {
         printf("\n%s - %s\n%-22s %10s %12s %12s %12s %12s %9s\n", titles[workload - 1], s->name, "policy", "waste %",
                "changes/1000", "copied/used", "recommitted", "peak", "over max");
