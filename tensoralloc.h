@@ -9761,7 +9761,8 @@ static void tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weig
     p->weight_total += weight;
 }
 
-/* Sizes may have fallen for good: what is above all of the last 64, and was a quarter of the weight, is forgotten. */
+/* Sizes may have fallen for good: when a quarter of the weight is above all of the last 64, that is forgotten, and the
+   rest counts less. */
 static TAI_COLD void tai_predictor_review(tai_predictor *p)
 {
     uint32_t i, above = 0;
@@ -9771,10 +9772,11 @@ static TAI_COLD void tai_predictor_review(tai_predictor *p)
         }
     }
     if (above > p->weight_total / 4) {
+        p->weight_total = 0;
         for (i = 0; i < TAI_PREDICT_BINS; i++) {
-            p->weights[i] = tai_bin_top(p, i) > p->recent_top ? (uint16_t)0 : p->weights[i];
+            p->weights[i] = tai_bin_top(p, i) > p->recent_top ? (uint16_t)0 : (uint16_t)(p->weights[i] / 4);
+            p->weight_total += p->weights[i];
         }
-        p->weight_total -= above;
         tai_predictor_fit(p, p->recent_top, TAI_PREDICT_SHIFT_MIN);
         tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
     }
@@ -10072,8 +10074,10 @@ static int tai_predictive_should_resize(const void *config, void *state, const t
         tai_predictor_plan_block(p, price);
     }
     target = tai_strategy_clamp(in, p->target_bytes);
-    return target < in->capacity_bytes && in->capacity_bytes - target > in->size_bytes / 7 &&
-           tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
+    if (p->target_bytes < in->size_bytes && in->capacity_bytes - in->size_bytes <= in->size_bytes / 7) {
+        return 0; /* the headroom of a size that creeps up */
+    }
+    return target < in->capacity_bytes && tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
 }
 
 static void tai_predictive_observe(const void *config, void *state, const ta_strategy_input *in)
@@ -10156,7 +10160,7 @@ static size_t tai_padding_required(const void *config, void *state, const ta_str
     double factor = config == NULL ? 1.2 : *(const double *)config;
     (void)state;
     if (in->capacity_bytes != 0 && in->size_bytes <= in->capacity_bytes) {
-        return in->capacity_bytes;
+        return tai_strategy_clamp(in, in->capacity_bytes);
     }
     return tai_strategy_clamp(in, tai_factor_times(factor, 1.2, in->size_bytes));
 }
