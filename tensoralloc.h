@@ -1198,7 +1198,13 @@ extern int clock_gettime(int clock, struct timespec *out);
         #define CLOCK_MONOTONIC 1
     #endif
     #if defined(__linux__)
-        #include <sys/syscall.h>
+        #if defined(__has_include) /* some installations lack what it includes for -m32 */
+            #if __has_include(<asm/unistd.h>)
+                #include <sys/syscall.h>
+            #endif
+        #else
+            #include <sys/syscall.h>
+        #endif
         #if !defined(__cplusplus)
 extern long syscall(long number, ...);
         #endif
@@ -1379,7 +1385,9 @@ static int tai_vm_has_room(size_t size)
 #endif
 #else /* no address ranges: a table is a piece of memory that is whole from the beginning */
 #define TAI_RANGE_BITS 30
-#define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
+#ifndef TAI_BLOCK_COUNT_DEFAULT
+    #define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
+#endif
 
 static size_t tai_page_bytes(void)
 {
