@@ -3,6 +3,7 @@
 #if !defined(_WIN32)
     #include <pthread.h>
     #include <sched.h>
+    #include <time.h>
 #endif
 #include <stddef.h>
 #include <stdint.h>
@@ -1534,6 +1535,130 @@ static void a_fit_is_asked_before(void)
     close_dynamic(d);
 }
 
+/* A strategy takes capacity away while the shape grows, and the new part cannot be zeroed: as before, and no more
+   than there is memory for. */
+static void a_failed_zeroing_takes_nothing_that_is_gone(void)
+{
+    tb_counting counting;
+    ta_dynamic_desc desc = spy_desc();
+    const ta_shape_bounds bounds = bounds_of(0, 100000, 4 * MIB);
+    const ta_dynamic_request request = request_of(&bounds, TA_REQUEST_ZEROED);
+    ta_dynamic *d;
+    ta_handle h;
+    ta_stats s;
+    desc.backend = tb_counting_init(&counting, ta_backend_host(), 0);
+    d = open_dynamic(&desc);
+    the_spy.answer = 2 * MIB;
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    fill(ta_dynamic_get_data(d, h), 5, 0, 100000);
+    the_spy.answer = 200000;
+    the_spy.resize = 1;
+    tb_counting_fail(&counting, TB_ZERO, 1, 0);
+    CHECK_RESULT(resize(d, h, 200000), TA_ERROR_BACKEND);
+    tb_counting_fail(&counting, TB_ANY, 0, 0);
+    s = stats_of(d);
+    CHECK_LE(s.in_use_bytes, s.reserved_bytes);
+    CHECK_EQ(info_of(d, h).effective_bytes, 100000);
+    CHECK_EQ(tb_counting_held(&counting), s.reserved_bytes);
+    the_spy.resize = 0;
+    the_spy.answer = 0;
+    REQUIRE(info_of(d, h).capacity_bytes <= s.reserved_bytes);
+    CHECK_OK(resize(d, h, 1900000));
+    CHECK(is_zero((char *)ta_dynamic_get_data(d, h) + 100000, 1800000));
+    CHECK_EQ(wrong_bytes(ta_dynamic_get_data(d, h), 5, 0, 100000), 0);
+    CHECK_OK(ta_dynamic_free(d, h));
+    close_dynamic(d);
+    tb_counting_check(&counting, 1);
+    tb_counting_end(&counting);
+}
+
+/* An upstream that refuses to make a block smaller; meanwhile, as another thread might, somebody takes what seems to
+   be free. */
+typedef struct stubborn {
+    ta_allocator pool;
+    ta_dynamic *d;
+    ta_handle taken;
+    int refused;
+} stubborn;
+
+static stubborn the_stubborn;
+
+static ta_result stubborn_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    const ta_shape_bounds bounds = bounds_of(0, 800000, 900000);
+    (void)self;
+    (void)ptr;
+    if (new_bytes < old_bytes && the_stubborn.d != NULL && !the_stubborn.refused++) {
+        (void)ta_dynamic_alloc(the_stubborn.d, &bounds, &the_stubborn.taken);
+    }
+    return TA_ERROR_WOULD_MOVE;
+}
+
+static void capacity_binds_when_a_shrink_is_refused(void)
+{
+    ta_dynamic_desc desc = exact_desc();
+    ta_allocator_vtable table;
+    ta_pool *pool;
+    ta_dynamic *d;
+    ta_handle h;
+    ta_fit fit;
+    const ta_shape_bounds bounds = bounds_of(0, 10, 10);
+    CHECK_OK(ta_pool_create(NULL, &pool));
+    memset(&the_stubborn, 0, sizeof the_stubborn);
+    the_stubborn.pool = ta_pool_allocator(pool);
+    table = *the_stubborn.pool.vtable;
+    table.resize_in_place = stubborn_resize;
+    desc.upstream.vtable = &table;
+    desc.upstream.self = the_stubborn.pool.self;
+    desc.capacity_bytes_max = 1000000;
+    d = open_dynamic(&desc);
+    h = make(d, 0, 900000, 1000000);
+    the_stubborn.d = d;
+    CHECK_OK(resize(d, h, 1000));
+    the_stubborn.d = NULL;
+    CHECK_EQ(the_stubborn.refused, 1);
+    CHECK_LE(figures_of(d).capacity_bytes, 1000000);
+    CHECK_LE(figures_of(d).peak_capacity_bytes, 1000000);
+    CHECK_OK(ta_dynamic_would_fit(d, &bounds, 1, &fit));
+    CHECK_LE(fit.available_bytes, 1000000);
+    CHECK_OK(ta_dynamic_free(d, the_stubborn.taken));
+    CHECK_OK(ta_dynamic_free(d, h));
+    close_dynamic(d);
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
+/* The peak of what was reserved at one time, not a sum of peaks. */
+static void the_peak_is_that_of_a_moment(void)
+{
+    ta_budget_desc budget_desc;
+    ta_budget *budget;
+    ta_dynamic_desc desc = exact_desc();
+    ta_dynamic *d;
+    ta_handle h;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    budget_desc.limit_bytes = 4 * MIB;
+    CHECK_OK(ta_budget_create(&budget_desc, &budget));
+    desc.budget = budget;
+    d = open_dynamic(&desc);
+    h = make(d, 0, 3 * MIB, 3 * MIB);
+    CHECK_OK(ta_dynamic_free(d, h));
+    CHECK_OK(ta_allocator_empty_cache(ta_dynamic_allocator(d)));
+    CHECK_EQ(stats_of(d).reserved_bytes, 0);
+    {
+        ta_request request;
+        void *ptr;
+        memset(&request, 0, sizeof request);
+        request.size_bytes = 3 * MIB;
+        ptr = ta_allocator_alloc(ta_dynamic_allocator(d), &request, NULL);
+        CHECK(ptr != NULL);
+        CHECK_OK(ta_allocator_free(ta_dynamic_allocator(d), ptr, 0, 0, 0));
+    }
+    CHECK_GE(stats_of(d).peak_reserved_bytes, 3 * MIB);
+    CHECK_LE(stats_of(d).peak_reserved_bytes, 4 * MIB);
+    close_dynamic(d);
+    CHECK_OK(ta_budget_destroy(budget));
+}
+
 /*---------------------------------------------------------------------------------------------------------
   Handles, events, callbacks.
   -------------------------------------------------------------------------------------------------------*/
@@ -1819,6 +1944,54 @@ static void events_may_call_back(void)
     }
     CHECK_OK(ta_dynamic_free(d, c.other));
     close_dynamic(d);
+}
+
+typedef struct taken {
+    ta_dynamic *d;
+    ta_handle h;
+    int count, busy;
+} taken;
+
+static void touch_on_trim(void *user, const ta_event *event)
+{
+    taken *t = (taken *)user;
+    const int64_t dims = 1000;
+    if (event->kind == TA_EVENT_TRIM && t->d != NULL) {
+        t->count++;
+        t->busy += ta_dynamic_will_fit_in_place(t->d, t->h, &dims, 1) == TA_ERROR_BUSY;
+    }
+}
+
+/* Headroom is taken from one tensor for another: the event is told when that one can be used, too. */
+static void events_come_with_nothing_claimed(void)
+{
+    ta_dynamic_desc desc = spy_desc();
+    static taken t;
+    ta_dynamic *d;
+    ta_handle h;
+    int by_limit;
+    for (by_limit = 0; by_limit < 2; by_limit++) {
+        memset(&t, 0, sizeof t);
+        desc.limit_bytes = by_limit ? 2 * MIB : 0;
+        desc.capacity_bytes_max = by_limit ? 0 : 2 * MIB;
+        desc.on_event = touch_on_trim;
+        desc.on_event_user = &t;
+        d = open_dynamic(&desc);
+        the_spy.answer = 3 * MIB / 2;
+        h = make(d, 0, 1000, 3 * MIB / 2);
+        the_spy.answer = 0;
+        t.h = make(d, 0, 1000, 3 * MIB / 2);
+        t.d = d;
+        CHECK_OK(resize(d, t.h, MIB));
+        if (info_of(d, h).in_range) {
+            CHECK_GE(t.count, 1);
+        }
+        CHECK_EQ(t.busy, 0);
+        CHECK_OK(ta_dynamic_free(d, h));
+        CHECK_OK(ta_dynamic_free(d, t.h));
+        close_dynamic(d);
+        t.d = NULL;
+    }
 }
 
 static void the_report_tells_the_figures(void)
@@ -2485,13 +2658,12 @@ static void random_programs_keep_contents_and_figures(void)
 
 typedef struct worker {
     ta_dynamic *d;
-    ta_handle h;
+    ta_handle h, idle;
     uint64_t seed, wrong;
     ta_result bad; /* the first result that ought not to be */
     int number, rounds;
     int limited;   /* TA_ERROR_LIMIT is no fault */
     size_t limit;
-    int *stop;
 } worker;
 
 static void work_note(worker *w, ta_result result)
@@ -2799,7 +2971,6 @@ typedef struct crossing {
     ta_dynamic *d;
     ta_handle h[2];
     int inside[2];
-    uint64_t rounds;
 } crossing;
 
 static __thread int crossing_me = -1;
@@ -2809,7 +2980,7 @@ static void cross(void *user, const ta_event *event)
     crossing *x = (crossing *)user;
     const int me = crossing_me;
     const int64_t dims = 2000;
-    if (me < 0 || event->kind != TA_EVENT_RESIZE || x->inside[me]) {
+    if (me < 0 || event->kind == TA_EVENT_FREE || x->inside[me]) {
         return;
     }
     x->inside[me] = 1;
@@ -2825,8 +2996,30 @@ static void *work_cross(void *user)
     int i;
     crossing_me = w->number;
     for (i = 0; i < w->rounds; i++) {
-        const int64_t dims = (int64_t)(100 + i % 7);
+        const int64_t dims = (int64_t)(w->limited ? 100 + (size_t)(i % 7) * 90000 : 100 + (size_t)(i % 7));
+        const int64_t other = i % 2 == 0 ? 100 : 60000; /* with headroom, that can be taken */
+        if (w->limited) {
+            work_note(w, ta_dynamic_resize(w->d, w->idle, &other, 1));
+        }
         work_note(w, ta_dynamic_resize(w->d, w->h, &dims, 1));
+    }
+    return NULL;
+}
+
+/* One that hangs is a failure, and the end. */
+static void *watch_crossing(void *user)
+{
+    const int *done = (const int *)user;
+    int tenths;
+    for (tenths = 0; tenths < 300 && LOAD(done) == 0; tenths++) {
+        struct timespec tenth;
+        tenth.tv_sec = 0;
+        tenth.tv_nsec = 100000000;
+        (void)nanosleep(&tenth, NULL);
+    }
+    if (LOAD(done) == 0) {
+        fprintf(stderr, "events_that_cross_do_not_deadlock: they do\n");
+        abort();
     }
     return NULL;
 }
@@ -2834,21 +3027,39 @@ static void *work_cross(void *user)
 static void events_that_cross_do_not_deadlock(void)
 {
     static crossing x;
-    worker workers[2];
-    ta_dynamic_desc desc = exact_desc();
-    memset(&x, 0, sizeof x);
-    memset(workers, 0, sizeof workers);
-    desc.on_event = cross;
-    desc.on_event_user = &x;
-    x.d = open_dynamic(&desc);
-    workers[0].d = workers[1].d = x.d;
-    workers[0].h = x.h[0] = make(x.d, 0, 100, MIB);
-    workers[1].h = x.h[1] = make(x.d, 0, 100, MIB);
-    workers[0].rounds = workers[1].rounds = 2000 / (SLOWER > 4 ? 4 : 1);
-    run_workers(workers, 2, work_cross);
-    CHECK_OK(ta_dynamic_free(x.d, x.h[0]));
-    CHECK_OK(ta_dynamic_free(x.d, x.h[1]));
-    close_dynamic(x.d);
+    int limited;
+    for (limited = 0; limited < 2; limited++) {
+        worker workers[2];
+        const double factor = 4.0;
+        ta_dynamic_desc desc = zero_desc();
+        int done = 0;
+        pthread_t watch;
+        memset(&x, 0, sizeof x);
+        memset(workers, 0, sizeof workers);
+        desc.strategy = ta_strategy_padding(&factor); /* there is headroom to take from the other */
+        desc.on_event = cross;
+        desc.on_event_user = &x;
+        desc.limit_bytes = limited ? 900000 : 0;
+        x.d = open_dynamic(&desc);
+        workers[0].d = workers[1].d = x.d;
+        workers[0].h = x.h[0] = make(x.d, 0, 100, MIB);
+        workers[1].h = x.h[1] = make(x.d, 0, 100, MIB);
+        workers[0].idle = make(x.d, 0, 100, MIB);
+        workers[1].idle = make(x.d, 0, 100, MIB);
+        workers[0].rounds = workers[1].rounds = 2000 / (SLOWER > 4 ? 4 : 1);
+        workers[0].limited = workers[1].limited = limited;
+        if (pthread_create(&watch, NULL, watch_crossing, &done) != 0) {
+            abort();
+        }
+        run_workers(workers, 2, work_cross);
+        STORE(&done, 1);
+        (void)pthread_join(watch, NULL);
+        CHECK_OK(ta_dynamic_free(x.d, x.h[0]));
+        CHECK_OK(ta_dynamic_free(x.d, x.h[1]));
+        CHECK_OK(ta_dynamic_free(x.d, workers[0].idle));
+        CHECK_OK(ta_dynamic_free(x.d, workers[1].idle));
+        close_dynamic(x.d);
+    }
 }
 #endif
 
@@ -3145,6 +3356,32 @@ static void a_failing_poll_is_not_done(void)
     close_ordered(&o);
 }
 
+/* A move whose copy is in flight, but that failed: nobody else gets the place before the copy is done. */
+static void a_failed_move_is_ordered(void)
+{
+    static ordered o;
+    ta_dynamic_desc desc = exact_desc();
+    const ta_shape_bounds bounds = bounds_of(0, MIB, 2 * MIB);
+    ta_dynamic_request request = request_of(&bounds, TA_REQUEST_ZEROED);
+    ta_handle h, g;
+    open_ordered(&o, &desc, (uint32_t)TA_CAP_RANGES | (uint32_t)TA_CAP_SEGMENTS);
+    request.stream = A;
+    CHECK_OK(ta_dynamic_alloc_request(o.d, &request, &h));
+    use(&o, h, A);
+    tb_counting_fail(&o.counting, TB_ZERO, 1, 0);
+    CHECK_RESULT(resize(o.d, h, 5 * MIB), TA_ERROR_BACKEND);
+    tb_counting_fail(&o.counting, TB_ANY, 0, 0);
+    CHECK_EQ(info_of(o.d, h).effective_bytes, MIB);
+    g = make_on(o.d, 4 * MIB, 5 * MIB, B);
+    CHECK(tb_clock_is_ordered(&o.clock, B, ta_dynamic_get_data(o.d, g), 4 * MIB));
+    use(&o, g, B);
+    CHECK_OK(resize(o.d, h, 6 * MIB));
+    CHECK_OK(ta_dynamic_free(o.d, g));
+    CHECK_OK(ta_dynamic_free(o.d, h));
+    CHECK_EQ(o.clock.violations.count, 0);
+    close_ordered(&o);
+}
+
 #define ORDERED_TENSORS 12
 #define ORDERED_STREAMS 4
 
@@ -3272,9 +3509,11 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(more_sites_than_handles), TEST_CASE(padding_strategies_of_the_specification),
           TEST_CASE(capacity_binds_over_all_handles), TEST_CASE(headroom_is_given_up),
           TEST_CASE(the_limit_is_never_exceeded), TEST_CASE(siblings_share_a_budget), TEST_CASE(warm_ranges),
-          TEST_CASE(a_fit_is_asked_before), TEST_CASE(handles_go_stale), TEST_CASE(a_disposed_one_answers_so),
-          TEST_CASE(plain_blocks_are_handles), TEST_CASE(events_are_told), TEST_CASE(strategies_may_call_back),
-          TEST_CASE(events_may_call_back), TEST_CASE(the_report_tells_the_figures),
+          TEST_CASE(a_fit_is_asked_before), TEST_CASE(a_failed_zeroing_takes_nothing_that_is_gone),
+          TEST_CASE(capacity_binds_when_a_shrink_is_refused), TEST_CASE(the_peak_is_that_of_a_moment),
+          TEST_CASE(handles_go_stale), TEST_CASE(a_disposed_one_answers_so), TEST_CASE(plain_blocks_are_handles),
+          TEST_CASE(events_are_told), TEST_CASE(strategies_may_call_back), TEST_CASE(events_may_call_back),
+          TEST_CASE(events_come_with_nothing_claimed), TEST_CASE(the_report_tells_the_figures),
           TEST_CASE(over_an_arena_the_last_block_grows_in_place), TEST_CASE(nothing_stays_in_the_upstream),
           TEST_CASE(handle_count_max_is_for_live_handles), TEST_CASE(random_programs_keep_contents_and_figures),
           TEST_CASE(threads_with_tensors_of_their_own), TEST_CASE(threads_resize_one_tensor),
@@ -3283,4 +3522,4 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(many_tensors_need_few_mappings), TEST_CASE(a_freed_range_waits_for_its_stream),
           TEST_CASE(a_shrink_waits_for_its_stream), TEST_CASE(a_move_is_ordered),
           TEST_CASE(streams_of_empty_tensors_are_not_forgotten), TEST_CASE(a_failing_poll_is_not_done),
-          TEST_CASE(nothing_is_reused_before_its_work_is_done))
+          TEST_CASE(a_failed_move_is_ordered), TEST_CASE(nothing_is_reused_before_its_work_is_done))

@@ -581,7 +581,7 @@ static void first_decisions(void)
     tensor t = tensor_of(ta_strategy_predictive(NULL), 100000, 120000);
     int i;
     CHECK(tensor_use(&t, 50) >= 100000); /* what is expected, or a little more */
-    t = tensor_of(ta_strategy_predictive(NULL), 100000, (size_t)1 << 40); /* a maximum by way of precaution */
+    t = tensor_of(ta_strategy_predictive(NULL), 100000, (size_t)1 << 30); /* a maximum by way of precaution */
     CHECK(tensor_use(&t, 50) < 110000);
     for (i = 0; i < 100; i++) {
         (void)tensor_use(&t, 1000 + (size_t)(i % 7) * 100);
