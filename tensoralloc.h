@@ -40,7 +40,8 @@
                                           file that includes the header; each gets its own copy
      TENSORALLOC_API               all    linkage of the public functions, e.g. __declspec(dllexport); default extern
      TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
-     TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches (chosen by itself where there are none)
+     TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches; siblings of a budget give each other
+                                          nothing (chosen by itself where there are no threads)
      TENSORALLOC_DEBUG             impl   0..3: 1 asserts on bad arguments, 2 and invariants, 3 and a full check of
                                           single-threaded pools after each call that goes to the heap; default 0
      TENSORALLOC_CHECKED           impl   misuse detection that costs something (two threads freeing one block)

@@ -170,8 +170,8 @@ on_wasm() {
     # There is no pthread.h; the tests' backends have locks.
     cat >"$here/wasi/pthread.h" <<'EOF'
 typedef int pthread_mutex_t, pthread_t;
-#define pthread_create(thread, attributes, body, argument) (*(thread) = 0, (void)(argument), 1)
-#define pthread_join(thread, out) ((void)(thread), 1)
+#define pthread_create(thread, attributes, body, argument) (*(thread) = 0, (void)(body)(argument), 0) /* at once */
+#define pthread_join(thread, out) ((void)(thread), 0)
 #define PTHREAD_MUTEX_INITIALIZER 0
 #define pthread_mutex_init(lock, attributes) (*(lock) = 0)
 #define pthread_mutex_lock(lock) ((void)(lock))
@@ -182,7 +182,7 @@ EOF
 const { WASI } = require('wasi');
 const wasi = new WASI({ version: 'preview1', args: process.argv.slice(2), returnOnExit: true });
 WebAssembly.instantiate(require('fs').readFileSync(process.argv[2]), { wasi_snapshot_preview1: wasi.wasiImport })
-    .then(made => process.exit(wasi.start(made.instance)));
+    .then(made => { process.exitCode = wasi.start(made.instance); });
 EOF
     CC='clang --target=wasm32-wasi' LIBS='' EXT=.wasm RUN="node --no-warnings --experimental-wasi-unstable-preview1 $here/wasi/run.js"
     FLAGS="$FLAGS -isystem $here/wasi -DTAI_BLOCK_COUNT_DEFAULT=131072" SMOKE=-DTENSORALLOC_NO_THREADS

@@ -720,16 +720,16 @@ static void few_records_are_enough(void)
 
 static void siblings_wait_before_they_give(void)
 {
+#ifdef TENSORALLOC_NO_THREADS
+    TEST_SKIP("siblings give nothing without threads");
+    return;
+#endif
     ta_budget_desc budget_desc;
     ta_budget *budget = NULL;
     ta_pool_desc desc = zero_desc();
     ta_pool *other = NULL;
     ta_stats s;
     fixture f;
-#ifdef TENSORALLOC_NO_THREADS
-    TEST_SKIP("siblings give nothing without threads");
-    return;
-#endif
     memset(&budget_desc, 0, sizeof budget_desc);
     budget_desc.backend = open_clock(&f, TA_CAP_RANGES);
     budget_desc.limit_bytes = 4 * MIB;
