@@ -40,7 +40,8 @@
                                           file that includes the header; each gets its own copy
      TENSORALLOC_API               all    linkage of the public functions, e.g. __declspec(dllexport); default extern
      TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
-     TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches (chosen by itself where there are none)
+     TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches; siblings of a budget give each other
+                                          nothing (chosen by itself where there are no threads)
      TENSORALLOC_DEBUG             impl   0..3: 1 asserts on bad arguments, 2 and invariants, 3 and a full check of
                                           single-threaded pools after each call that goes to the heap; default 0
      TENSORALLOC_CHECKED           impl   misuse detection that costs something (two threads freeing one block)
@@ -1198,7 +1199,13 @@ extern int clock_gettime(int clock, struct timespec *out);
         #define CLOCK_MONOTONIC 1
     #endif
     #if defined(__linux__)
-        #include <sys/syscall.h>
+        #if defined(__has_include) /* some installations lack what it includes for -m32 */
+            #if __has_include(<asm/unistd.h>)
+                #include <sys/syscall.h>
+            #endif
+        #else
+            #include <sys/syscall.h>
+        #endif
         #if !defined(__cplusplus)
 extern long syscall(long number, ...);
         #endif
@@ -1379,7 +1386,9 @@ static int tai_vm_has_room(size_t size)
 #endif
 #else /* no address ranges: a table is a piece of memory that is whole from the beginning */
 #define TAI_RANGE_BITS 30
-#define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
+#ifndef TAI_BLOCK_COUNT_DEFAULT
+    #define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
+#endif
 
 static size_t tai_page_bytes(void)
 {
