@@ -1000,6 +1000,10 @@ static void out_of_memory_callback_from_two_threads(void)
 
 static void shared_budget_reclaims_from_siblings(void)
 {
+#ifdef TENSORALLOC_NO_THREADS
+    TEST_SKIP("siblings give nothing without threads");
+    return;
+#endif
     ta_budget_desc budget_desc;
     ta_budget *budget = NULL;
     ta_budget_stats b;
@@ -1050,6 +1054,10 @@ static void shared_budget_reclaims_from_siblings(void)
 /* An aligned block may need more than its size to be laid out: that much is asked of the others. */
 static void siblings_give_enough_for_alignments(void)
 {
+#ifdef TENSORALLOC_NO_THREADS
+    TEST_SKIP("siblings give nothing without threads");
+    return;
+#endif
     int segments;
     for (segments = 0; segments < 2; segments++) {
         tb_counting counting;
