@@ -1477,6 +1477,34 @@ static void warm_ranges(void)
     close_dynamic(d);
 }
 
+static void huge_pages_are_committed_whole(void)
+{
+    tb_counting counting;
+    ta_dynamic_desc desc = exact_desc();
+    ta_dynamic *d;
+    ta_handle h;
+    size_t size;
+    desc.backend = tb_counting_init(&counting, ta_backend_host(), 0);
+    desc.huge_pages = TA_HUGE_PAGES_ON;
+    desc.limit_bytes = 16 * MIB + 300000; /* where a whole one does not fit, less will do */
+    d = open_dynamic(&desc);
+    h = make(d, 0, 100000, 32 * MIB);
+    if (info_of(d, h).in_range) {
+        CHECK_EQ(counting.range_flags, TA_RANGE_HUGE_PAGES);
+        for (size = 100000; size <= 16 * MIB; size += 900000) {
+            CHECK_OK(resize(d, h, size));
+            CHECK_EQ(tb_counting_held(&counting) % (2 * MIB), 0);
+            CHECK_GE(info_of(d, h).capacity_bytes, size);
+        }
+        CHECK_OK(resize(d, h, 16 * MIB + 200000));
+        CHECK_LE(tb_counting_held(&counting), 16 * MIB + 300000);
+    }
+    CHECK_OK(ta_dynamic_free(d, h));
+    close_dynamic(d);
+    tb_counting_check(&counting, 1);
+    tb_counting_end(&counting);
+}
+
 static void a_fit_is_asked_before(void)
 {
     ta_dynamic_desc desc = exact_desc();
@@ -3517,17 +3545,18 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(more_sites_than_handles), TEST_CASE(padding_strategies_of_the_specification),
           TEST_CASE(capacity_binds_over_all_handles), TEST_CASE(headroom_is_given_up),
           TEST_CASE(the_limit_is_never_exceeded), TEST_CASE(siblings_share_a_budget), TEST_CASE(warm_ranges),
-          TEST_CASE(a_fit_is_asked_before), TEST_CASE(a_failed_zeroing_takes_nothing_that_is_gone),
-          TEST_CASE(capacity_binds_when_a_shrink_is_refused), TEST_CASE(the_peak_is_that_of_a_moment),
-          TEST_CASE(handles_go_stale), TEST_CASE(a_disposed_one_answers_so), TEST_CASE(plain_blocks_are_handles),
-          TEST_CASE(events_are_told), TEST_CASE(strategies_may_call_back), TEST_CASE(events_may_call_back),
-          TEST_CASE(events_come_with_nothing_claimed), TEST_CASE(the_report_tells_the_figures),
-          TEST_CASE(over_an_arena_the_last_block_grows_in_place), TEST_CASE(nothing_stays_in_the_upstream),
-          TEST_CASE(handle_count_max_is_for_live_handles), TEST_CASE(random_programs_keep_contents_and_figures),
-          TEST_CASE(threads_with_tensors_of_their_own), TEST_CASE(threads_resize_one_tensor),
-          TEST_CASE(a_tensor_is_freed_under_the_others), TEST_CASE(capacity_binds_while_threads_grow),
-          TEST_CASE(threads_reclaim_from_each_other), TEST_CASE(events_that_cross_do_not_deadlock),
-          TEST_CASE(many_tensors_need_few_mappings), TEST_CASE(a_freed_range_waits_for_its_stream),
-          TEST_CASE(a_shrink_waits_for_its_stream), TEST_CASE(a_move_is_ordered),
-          TEST_CASE(streams_of_empty_tensors_are_not_forgotten), TEST_CASE(a_failing_poll_is_not_done),
-          TEST_CASE(a_failed_move_is_ordered), TEST_CASE(nothing_is_reused_before_its_work_is_done))
+          TEST_CASE(huge_pages_are_committed_whole), TEST_CASE(a_fit_is_asked_before),
+          TEST_CASE(a_failed_zeroing_takes_nothing_that_is_gone), TEST_CASE(capacity_binds_when_a_shrink_is_refused),
+          TEST_CASE(the_peak_is_that_of_a_moment), TEST_CASE(handles_go_stale), TEST_CASE(a_disposed_one_answers_so),
+          TEST_CASE(plain_blocks_are_handles), TEST_CASE(events_are_told), TEST_CASE(strategies_may_call_back),
+          TEST_CASE(events_may_call_back), TEST_CASE(events_come_with_nothing_claimed),
+          TEST_CASE(the_report_tells_the_figures), TEST_CASE(over_an_arena_the_last_block_grows_in_place),
+          TEST_CASE(nothing_stays_in_the_upstream), TEST_CASE(handle_count_max_is_for_live_handles),
+          TEST_CASE(random_programs_keep_contents_and_figures), TEST_CASE(threads_with_tensors_of_their_own),
+          TEST_CASE(threads_resize_one_tensor), TEST_CASE(a_tensor_is_freed_under_the_others),
+          TEST_CASE(capacity_binds_while_threads_grow), TEST_CASE(threads_reclaim_from_each_other),
+          TEST_CASE(events_that_cross_do_not_deadlock), TEST_CASE(many_tensors_need_few_mappings),
+          TEST_CASE(a_freed_range_waits_for_its_stream), TEST_CASE(a_shrink_waits_for_its_stream),
+          TEST_CASE(a_move_is_ordered), TEST_CASE(streams_of_empty_tensors_are_not_forgotten),
+          TEST_CASE(a_failing_poll_is_not_done), TEST_CASE(a_failed_move_is_ordered),
+          TEST_CASE(nothing_is_reused_before_its_work_is_done))
