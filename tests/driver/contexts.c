@@ -24,7 +24,8 @@ struct thread *thread_now(void)
 struct context *context_now(void)
 {
     struct thread *thread = thread_now();
-    return thread->depth == 0 ? NULL : object_find(thread->stack[thread->depth - 1], OBJECT_CONTEXT);
+    struct context *context = thread->depth == 0 ? NULL : object_find(thread->stack[thread->depth - 1], OBJECT_CONTEXT);
+    return context != NULL && context->references != 0 ? context : NULL; /* a released primary one is not there */
 }
 
 CUresult cuInit(unsigned int flags)

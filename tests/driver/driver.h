@@ -34,7 +34,7 @@ struct object *object_next(struct object *object);
 uint64_t object_count(enum object_kind kind);
 
 /* ---- vector clocks (order.c) */
-struct clock { uint64_t *at; uint32_t count; };
+struct clock { uint64_t *at; uint32_t count, capacity; };
 
 void clock_free(struct clock *clock);
 void clock_join(struct clock *into, const struct clock *from);
@@ -161,6 +161,7 @@ struct work {
     uint64_t to, from;
     size_t bytes;
     uint32_t value, element_bytes;
+    int to_pageable, from_pageable; /* host memory that the driver did not know when this was enqueued */
     void *staging; /* a copy of pageable memory, owned */
     const struct kernel *kernel;
     uint64_t arguments[KERNEL_ARGUMENTS_MAX];

@@ -639,7 +639,7 @@ static void launch_end(struct exec *exec, struct stream *stream, struct op **ops
 static CUresult launch(CUgraphExec handle, CUstream stream_handle)
 {
     struct exec *exec = exec_get(handle);
-    struct clock start = {NULL, 0};
+    struct clock start = {NULL, 0, 0};
     struct stream *stream;
     struct clock *clocks;
     struct op **ops;

@@ -168,18 +168,12 @@ const struct kernel *kernel_find(const char *name)
 }
 
 /* ---- running */
-static char *copy_side(uint64_t address, size_t bytes, int device, int write)
-{
-    if (!memory_in_window(address, 1) && region_find(address) == NULL) {
-        return (char *)(uintptr_t)address; /* pageable */
-    }
-    return memory_access(device, address, bytes, write);
-}
-
 static CUresult run_copy(const struct work *work, int device)
 {
-    char *to = copy_side(work->to, work->bytes, device, 1);
-    const char *from = work->staging != NULL ? work->staging : copy_side(work->from, work->bytes, device, 0);
+    char *to = work->to_pageable ? (char *)(uintptr_t)work->to : memory_access(device, work->to, work->bytes, 1);
+    const char *from = work->staging != NULL ? work->staging
+                       : work->from_pageable ? (const char *)(uintptr_t)work->from
+                                             : memory_access(device, work->from, work->bytes, 0);
     if (to == NULL || from == NULL) {
         return CUDA_ERROR_ILLEGAL_ADDRESS;
     }

@@ -42,16 +42,18 @@ void clock_free(struct clock *clock)
 {
     free(clock->at);
     clock->at = NULL;
-    clock->count = 0;
+    clock->count = clock->capacity = 0;
 }
 
 static void clock_reach(struct clock *clock, uint32_t count)
 {
+    if (count > clock->capacity) {
+        clock->capacity = clock->capacity * 2 > count ? clock->capacity * 2 : count + 4;
+        clock->at = need(realloc(clock->at, clock->capacity * sizeof *clock->at));
+    }
     if (count > clock->count) {
-        uint32_t size = clock->count * 2 > count ? clock->count * 2 : count + 4;
-        clock->at = need(realloc(clock->at, size * sizeof *clock->at));
-        memset(clock->at + clock->count, 0, (size - clock->count) * sizeof *clock->at);
-        clock->count = size;
+        memset(clock->at + clock->count, 0, (count - clock->count) * sizeof *clock->at);
+        clock->count = count;
     }
 }
 

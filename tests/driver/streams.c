@@ -260,7 +260,7 @@ void work_check(const struct work *work, const struct clock *clock, uint32_t age
     uint32_t i;
     (void)snprintf(label, sizeof label, "%s on agent %u", work->label, agent);
     for (i = 0; i < count; i++) {
-        if (work->kind != WORK_COPY || !is_pageable(ranges[i].address)) {
+        if (!(ranges[i].write ? work->to_pageable : work->from_pageable)) {
             enum access_kind kind = work->kind == WORK_POOL_FREE ? ACCESS_FREE : ranges[i].write ? ACCESS_WRITE : ACCESS_READ;
             order_access(clock, agent, kind, label, ranges[i].address, ranges[i].bytes);
         }
@@ -270,7 +270,7 @@ void work_check(const struct work *work, const struct clock *clock, uint32_t age
 /* ---- waiting */
 void stream_wait(struct stream *stream)
 {
-    struct clock clock = {NULL, 0};
+    struct clock clock = {NULL, 0, 0};
     struct op *tail;
     if (is_legacy(stream)) { /* an operation of its own, which waits for all blocking streams */
         struct work nothing;
@@ -290,7 +290,7 @@ void stream_wait(struct stream *stream)
 
 void context_wait(struct context *context)
 {
-    struct clock clock = {NULL, 0};
+    struct clock clock = {NULL, 0, 0};
     struct op **ops = NULL;
     uint32_t count = 0, capacity = 0, i, k;
     struct stream *stream;
@@ -592,7 +592,7 @@ static CUresult event_synchronize(CUevent handle)
 {
     struct event *event;
     struct context *context;
-    struct clock clock = {NULL, 0};
+    struct clock clock = {NULL, 0, 0};
     struct op *op;
     CUresult result = event_start(handle, &event);
     if (result != CUDA_SUCCESS) {
@@ -689,16 +689,18 @@ static CUresult copy(uint64_t to, uint64_t from, size_t bytes, CUstream handle, 
     work.to = to;
     work.from = from;
     work.bytes = bytes;
+    work.to_pageable = is_pageable(to);
+    work.from_pageable = is_pageable(from);
     work_label(&work, "memcpy");
     result = stream_start(handle, &stream);
     if (result != CUDA_SUCCESS || bytes == 0) {
         return result;
     }
-    if (is_pageable(from) && stream->capture == NULL) {
+    if (work.from_pageable && stream->capture == NULL) {
         work.staging = need(malloc(bytes));
         memcpy(work.staging, (const void *)(uintptr_t)from, bytes);
     }
-    host_waits |= is_pageable(to);
+    host_waits |= work.to_pageable;
     result = stream_submit(handle, &work);
     if (result == CUDA_SUCCESS && host_waits && stream->capture == NULL) {
         stream_wait(stream);

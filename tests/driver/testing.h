@@ -7,7 +7,7 @@
 #include "kernels.h"
 #include "test.h"
 
-static struct testing { CUcontext context; CUmodule module; CUfunction fill32, add32, copy32, check32, sum32, spin; } on;
+static struct testing { CUcontext context; CUmodule module; CUfunction fill32, add32, copy32, axpy, mul, check32, sum32, spin; } on;
 
 __attribute__((unused)) static const char *cu_text(CUresult result)
 {
@@ -36,6 +36,8 @@ __attribute__((unused)) static int device_open(void)
         OK(cu.cuModuleGetFunction(&on.fill32, on.module, "fill32"));
         OK(cu.cuModuleGetFunction(&on.add32, on.module, "add32"));
         OK(cu.cuModuleGetFunction(&on.copy32, on.module, "copy32"));
+        OK(cu.cuModuleGetFunction(&on.axpy, on.module, "axpy"));
+        OK(cu.cuModuleGetFunction(&on.mul, on.module, "mul"));
         OK(cu.cuModuleGetFunction(&on.check32, on.module, "check32"));
         OK(cu.cuModuleGetFunction(&on.sum32, on.module, "sum32"));
         OK(cu.cuModuleGetFunction(&on.spin, on.module, "spin"));
