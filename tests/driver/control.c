@@ -77,10 +77,10 @@ static size_t known_size, known_count;
 static const size_t object_bytes[OBJECT_KINDS] = {
     [OBJECT_CONTEXT] = sizeof(struct context), [OBJECT_STREAM] = sizeof(struct stream),
     [OBJECT_EVENT] = sizeof(struct event),     [OBJECT_NODE] = sizeof(struct node),
-    [OBJECT_MODULE] = 256,                     [OBJECT_FUNCTION] = 256,
-    [OBJECT_POOL] = 512,                       [OBJECT_PHYSICAL] = 256,
-    [OBJECT_GRAPH] = 256,                      [OBJECT_EXEC] = 256,
-    [OBJECT_USER_OBJECT] = 256,
+    [OBJECT_MODULE] = OBJECT_BYTES,            [OBJECT_FUNCTION] = OBJECT_BYTES,
+    [OBJECT_POOL] = OBJECT_BYTES,              [OBJECT_PHYSICAL] = OBJECT_BYTES,
+    [OBJECT_GRAPH] = OBJECT_BYTES,             [OBJECT_EXEC] = OBJECT_BYTES,
+    [OBJECT_USER_OBJECT] = OBJECT_BYTES,
 };
 
 static size_t known_place(const void *object)

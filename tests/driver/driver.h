@@ -12,6 +12,8 @@
 #include "cuda_abi.h"
 #include "tafake.h"
 
+/* OBJECT_BYTES: room for a handle's object of a type that only one file knows. */
+enum { OBJECT_BYTES = 384 };
 enum { DEVICES_MAX = 4, CONTEXT_STACK_MAX = 16, LABEL_BYTES = 40, KERNEL_ARGUMENTS_MAX = 6, RANGES_MAX = 4 };
 
 /* ---- handles (control.c): objects are never given back to the system, so a stale handle is recognised, not followed */

@@ -14,6 +14,7 @@ struct user_object {
     CUhostFn destroy;
     uint64_t references; /* of the program, of graphs and of executable graphs */
 };
+typedef char user_object_fits[sizeof(struct user_object) <= OBJECT_BYTES ? 1 : -1];
 struct held { struct user_object *object; uint64_t count; };
 struct graph_allocation {
     uint64_t address;
@@ -38,6 +39,7 @@ struct graph {
     struct arena *arena; /* null: no alloc nodes */
     int instantiated, device;
 };
+typedef char graph_fits[sizeof(struct graph) <= OBJECT_BYTES ? 1 : -1];
 struct exec_node {
     struct work work;
     uint32_t lane, dep_count, *deps, has_dependents;
@@ -55,6 +57,7 @@ struct exec {
     struct clock clock; /* of the last launch's end */
     int destroyed, frees_on_launch, device;
 };
+typedef char exec_fits[sizeof(struct exec) <= OBJECT_BYTES ? 1 : -1];
 
 static struct arena *arenas;
 static int destructors_running;

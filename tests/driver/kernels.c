@@ -10,11 +10,13 @@ struct module {
     struct context *context;
     char *text;
 };
+typedef char module_fits[sizeof(struct module) <= OBJECT_BYTES ? 1 : -1];
 struct function {
     struct object object;
     struct module *module;
     const struct kernel *kernel;
 };
+typedef char function_fits[sizeof(struct function) <= OBJECT_BYTES ? 1 : -1];
 
 /* ---- the kernels: which memory their arguments mean, and what they do to it */
 static uint32_t put_range(struct range *ranges, uint32_t count, uint64_t address, uint64_t words, int write)

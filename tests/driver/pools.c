@@ -35,6 +35,7 @@ struct pool {
     struct segment *segments;
     uint8_t access[DEVICES_MAX];
 };
+typedef char pool_fits[sizeof(struct pool) <= OBJECT_BYTES ? 1 : -1];
 
 static struct pool *pool_new(int device, int is_internal)
 {

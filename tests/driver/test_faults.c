@@ -45,14 +45,7 @@ static void nothing(void *data)
     (void)data;
 }
 
-/* One call of each, with arguments that are legal in form; results in the order of the list. */
-static void call_each(CUresult *results, struct everything *e)
-{
-    void *parameters[8] = {&e->address, &e->number, &e->number, &e->number};
-    CUpointer_attribute attribute = CU_POINTER_ATTRIBUTE_MAPPED;
-    void *data[1] = {e->bytes};
-    uint32_t i = 0;
-#define TRY(name, version, parameters_) results[i++] = cu.name ARGUMENTS_##name;
+/* Arguments that are legal in form, for each. */
 #define ARGUMENTS_cuInit (0)
 #define ARGUMENTS_cuDriverGetVersion (&e->number)
 #define ARGUMENTS_cuGetErrorName (CUDA_SUCCESS, &e->text)
@@ -163,6 +156,15 @@ static void call_each(CUresult *results, struct everything *e)
 #define ARGUMENTS_cuDeviceGraphMemTrim (0)
 #define ARGUMENTS_cuDeviceGetGraphMemAttribute (0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &e->wide)
 #define ARGUMENTS_cuDeviceSetGraphMemAttribute (0, CU_GRAPH_MEM_ATTR_USED_MEM_HIGH, &e->wide)
+
+/* One call of each, whatever it answers; results in the order of the list. */
+static void call_each(CUresult *results, struct everything *e)
+{
+    void *parameters[8] = {&e->address, &e->number, &e->number, &e->number};
+    CUpointer_attribute attribute = CU_POINTER_ATTRIBUTE_MAPPED;
+    void *data[1] = {e->bytes};
+    uint32_t i = 0;
+#define TRY(name, version, parameters_) results[i++] = cu.name ARGUMENTS_##name;
     CUDA_FUNCTIONS(TRY)
 #undef TRY
 }

@@ -16,6 +16,7 @@ struct physical { /* a CUmemGenericAllocationHandle */
     uint64_t id;
     CUmemAllocationProp prop;
 };
+typedef char physical_fits[sizeof(struct physical) <= OBJECT_BYTES ? 1 : -1];
 struct reservation { uint64_t address; size_t bytes; };
 
 static struct reservation *reservations;
