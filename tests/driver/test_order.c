@@ -564,4 +564,86 @@ static void random_programs(void)
     CHECK_EQ(fake.tafake_reset(NULL), 0);
 }
 
-TEST_MAIN(TEST_CASE(right_and_wrong_order), TEST_CASE(a_report_tells_who_and_where), TEST_CASE(random_programs))
+/* ---- random programs over the driver's own allocator: what it hands from stream to stream is ordered by it */
+enum { SLOTS = 8 };
+
+static void random_pool_step(uint64_t *seed, CUstream *streams, CUdeviceptr *errors, CUdeviceptr *slots,
+                             uint32_t *values, uint32_t *homes)
+{
+    const uint32_t slot = test_below(seed, SLOTS), stream = test_below(seed, STREAMS);
+    if (slots[slot] == 0) {
+        const size_t bytes = BYTES << test_below(seed, 11);
+        homes[slot] = stream;
+        values[slot] = (uint32_t)test_random(seed);
+        OK(cu.cuMemAllocAsync(&slots[slot], bytes, streams[stream]));
+        OK(fill(slots[slot], values[slot], WORDS, streams[stream]));
+    } else if (test_below(seed, 2) == 0) {
+        if (stream != homes[slot]) {
+            order(streams[homes[slot]], streams[stream]);
+        }
+        OK(check(errors[stream], slots[slot], values[slot], WORDS, streams[stream]));
+        homes[slot] = stream; /* which has seen all before it */
+    } else {
+        OK(check(errors[homes[slot]], slots[slot], values[slot], WORDS, streams[homes[slot]]));
+        OK(cu.cuMemFreeAsync(slots[slot], streams[homes[slot]]));
+        slots[slot] = 0;
+    }
+    if (test_below(seed, 12) == 0) {
+        OK(cu.cuStreamSynchronize(streams[stream]));
+    }
+}
+
+static void random_pools(void)
+{
+    static const char *const schedulers[] = {"lazy", "eager", "random", "threads"};
+    uint64_t number;
+    for (number = 1; number <= SEEDS / 4; number++) {
+        CUdeviceptr slots[SLOTS] = {0}, errors[STREAMS];
+        uint32_t values[SLOTS] = {0}, homes[SLOTS] = {0}, i;
+        uint64_t seed = number, threshold = number % 3 == 0 ? UINT64_MAX : 0;
+        CUstream streams[STREAMS];
+        CUmemoryPool pool = NULL;
+        tafake_live live;
+        char config[64];
+        (void)snprintf(config, sizeof config, "sched=%s:%llu;fill=4096;cap=256M",
+                       schedulers[number % 16 == 0 ? 3 : number % 3], (unsigned long long)number);
+        test_context("seed %llu, %s", (unsigned long long)number, config);
+        if (!fake_open(config)) { return; }
+        OK(cu.cuDeviceGetDefaultMemPool(&pool, 0));
+        OK(cu.cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold));
+        for (i = 1; i <= 3; i++) { /* the ways of reuse */
+            int on_or_off = (int)test_below(&seed, 2);
+            OK(cu.cuMemPoolSetAttribute(pool, (CUmemPool_attribute)i, &on_or_off));
+        }
+        for (i = 0; i < STREAMS; i++) {
+            streams[i] = stream_new();
+            errors[i] = alloc(4);
+            OK(fill(errors[i], 0, 1, streams[i]));
+        }
+        for (i = 0; i < 60; i++) {
+            random_pool_step(&seed, streams, errors, slots, values, homes);
+        }
+        for (i = 0; i < SLOTS; i++) {
+            if (slots[i] != 0) {
+                OK(cu.cuMemFreeAsync(slots[i], streams[homes[i]]));
+            }
+        }
+        OK(cu.cuCtxSynchronize());
+        for (i = 0; i < STREAMS; i++) {
+            CHECK_EQ(read32(errors[i]), 0);
+            OK(cu.cuMemFree_v2(errors[i]));
+        }
+        OK(cu.cuMemPoolTrimTo(pool, 0));
+        fake.tafake_count_live(&live);
+        CHECK_EQ(live.used_bytes + live.allocations, 0);
+        CHECK_EQ(fake.tafake_race_count(), 0);
+        if (fake.tafake_race_count() != 0) {
+            printf("\n%s\n", fake.tafake_race_text(0));
+        }
+    }
+    test_context("%s", "");
+    CHECK_EQ(fake.tafake_reset(NULL), 0);
+}
+
+TEST_MAIN(TEST_CASE(right_and_wrong_order), TEST_CASE(a_report_tells_who_and_where), TEST_CASE(random_programs),
+          TEST_CASE(random_pools))
