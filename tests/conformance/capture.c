@@ -221,8 +221,8 @@ static CUresult ask(int question, struct prepared *p)
     }
 }
 
-/* P3 to P7: what each call answers in a global capture, with and without stepping aside, and whether the capture lives.
-   What the calls made is not given back: the context goes with it. */
+/* P3 to P7: what each call answers in a global capture, with and without stepping aside, and whether the capture
+   lives. What the calls made is not given back: the context goes with it. */
 static void calls_in_capture(void)
 {
     int question, relaxed;

@@ -340,8 +340,9 @@ static int config_parse(struct config *config, const char *text)
         }
         text += length + (text[length] == ';');
     }
-    return config->devices >= 0 && config->devices <= DEVICES_MAX && config->granularity >= 65536 && config->granularity <= (1u << 26) &&
-           (config->granularity & (config->granularity - 1)) == 0 && config->capacity >= config->granularity;
+    return config->devices >= 0 && config->devices <= DEVICES_MAX && config->granularity >= 65536 &&
+           config->granularity <= (1u << 26) && (config->granularity & (config->granularity - 1)) == 0 &&
+           config->capacity >= config->granularity;
 }
 
 static void after_fork(void)
@@ -411,10 +412,11 @@ int tafake_reset(const char *config)
 {
     int ok;
     pthread_mutex_lock(&driver.lock);
+    driver.in_reset = 1;
     if (driver.started) {
         stop();
     }
-    driver.started = 0;
+    driver.in_reset = driver.started = 0;
     ok = start(config);
     pthread_mutex_unlock(&driver.lock);
     return ok ? 0 : -1;

@@ -1,7 +1,8 @@
-/* driver.h - private declarations of the software driver. README.md has the picture; each .c file says what it is about.
+/* driver.h - private declarations of the software driver. README.md has the picture; each .c file says what it is
+   about.
 
-   Everything here is guarded by one lock, taken by driver_enter and released by driver_leave; only host callbacks, delays of
-   workers and destructors of user objects run outside it. */
+   Everything here is guarded by one lock, taken by driver_enter and released by driver_leave; only host callbacks,
+   delays of workers and destructors of user objects run outside it. */
 #ifndef DRIVER_H
 #define DRIVER_H
 
@@ -16,7 +17,8 @@
 enum { OBJECT_BYTES = 384 };
 enum { DEVICES_MAX = 4, CONTEXT_STACK_MAX = 16, LABEL_BYTES = 40, KERNEL_ARGUMENTS_MAX = 6, RANGES_MAX = 4 };
 
-/* ---- handles (control.c): objects are never given back to the system, so a stale handle is recognised, not followed */
+/* ---- handles (control.c): objects are never given back to the system, so a stale handle is recognised, not
+   followed */
 enum object_kind {
     OBJECT_CONTEXT, OBJECT_STREAM, OBJECT_EVENT, OBJECT_MODULE, OBJECT_FUNCTION, OBJECT_POOL, OBJECT_PHYSICAL,
     OBJECT_GRAPH, OBJECT_NODE, OBJECT_EXEC, OBJECT_USER_OBJECT, OBJECT_KINDS
@@ -77,8 +79,8 @@ struct page {
     uint8_t access[DEVICES_MAX];
 };
 enum region_kind { REGION_ALLOC, REGION_POOL, REGION_MAPPING, REGION_HOST, REGION_REGISTERED, REGION_MANAGED };
-/* What the program knows by one base address. Device kinds lie in the device window, at their mirror; host kinds where
-   the host sees them. A write-combined host allocation has a second region, for its device address. */
+/* What the program knows by one base address. Device kinds lie in the device window, at their mirror; host kinds
+   where the host sees them. A write-combined host allocation has a second region, for its device address. */
 struct region {
     uint64_t address;
     size_t bytes;
@@ -135,7 +137,7 @@ struct context {
     CUresult lost; /* not 0: every call fails with it */
     struct stream *legacy;
     struct stream *streams; /* all, also the default ones */
-    struct retired { struct clock clock; struct op **ops; uint32_t count, capacity; } retired[2]; /* destroyed streams */
+    struct retired { struct clock clock; struct op **ops; uint32_t count, capacity; } retired[2]; /* gone streams */
 };
 struct thread {
     uint64_t generation;

@@ -1,8 +1,8 @@
 /* graphs.c - graphs, executable graphs and their launches, memory that belongs to graphs, user objects.
 
-   A launch becomes operations of its own, which depend on each other as the nodes do and lie between two operations of the
-   stream; launches of one executable graph come one after the other. For the checker each captured stream of each executable
-   graph is an agent. */
+   A launch becomes operations of its own, which depend on each other as the nodes do and lie between two operations
+   of the stream; launches of one executable graph come one after the other. For the checker each captured stream of
+   each executable graph is an agent. */
 #include "driver.h"
 
 #include <stdlib.h>
@@ -487,7 +487,8 @@ static CUresult instantiate(CUgraphExec *handle, CUgraph graph_handle, unsigned 
     struct graph *graph = graph_get(graph_handle);
     struct exec *exec;
     uint32_t i;
-    if (handle == NULL || graph == NULL || is_captured(graph) || flags > CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH) {
+    if (handle == NULL || graph == NULL || is_captured(graph) ||
+        flags > CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     if (graph->arena != NULL && graph->instantiated) {
@@ -605,8 +606,8 @@ static void launch_node(struct exec *exec, uint32_t index, struct stream *stream
     }
     clock_tick(&clocks[index], agent); /* nodes of one captured stream are a chain, through all launches */
     if (node->owners != owners_of(&node->work)) {
-        order_report("replaced: a replay of %s (call %llu) touches memory that was freed or mapped anew since the graph was "
-                     "made", node->work.label, (unsigned long long)driver.sequence);
+        order_report("replaced: a replay of %s (call %llu) touches memory that was freed or mapped anew since the "
+                     "graph was made", node->work.label, (unsigned long long)driver.sequence);
     }
     work_check(&node->work, &clocks[index], agent);
     op_keep(ops[index]);

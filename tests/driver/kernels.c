@@ -221,9 +221,11 @@ CUresult work_run(const struct work *work, int device)
     case WORK_KERNEL:
         count = work_ranges(work, ranges);
         for (i = 0; i < count; i++) {
-            memory[i] = ranges[i].bytes == 0 ? NULL
-                                             : memory_access(device, ranges[i].address, ranges[i].bytes, ranges[i].write);
-            if (memory[i] == NULL && ranges[i].bytes != 0) {
+            if (ranges[i].bytes == 0) {
+                continue;
+            }
+            memory[i] = memory_access(device, ranges[i].address, ranges[i].bytes, ranges[i].write);
+            if (memory[i] == NULL) {
                 return CUDA_ERROR_ILLEGAL_ADDRESS;
             }
         }

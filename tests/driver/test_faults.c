@@ -270,6 +270,7 @@ static void illegal_access_is_sticky(void)
         CHECK_CU(cu.cuMemFree_v2(a), CUDA_ERROR_ILLEGAL_ADDRESS);
         CHECK_CU(cu.cuStreamQuery(s), CUDA_ERROR_ILLEGAL_ADDRESS);
         CHECK_CU(fill(a, 1, 1, s), CUDA_ERROR_ILLEGAL_ADDRESS);
+        CHECK_CU(cu.cuStreamDestroy_v2(s), CUDA_ERROR_ILLEGAL_ADDRESS);
         OK(cu.cuCtxGetCurrent(&context)); /* what asks for no work goes on */
         OK(cu.cuDeviceGetCount(&count));
         CHECK_NE(fake.tafake_race_count(), 0); /* and the checker has told of it */

@@ -1,5 +1,5 @@
-/* test_order.c - the happens-before checker: each way to get order wrong is reported, and its mended version is not, under
-   every scheduler; random programs that are right, and the same with one wait left out. */
+/* test_order.c - the happens-before checker: each way to get order wrong is reported, and its mended version is
+   not, under every scheduler; random programs that are right, and the same with one wait left out. */
 #include "testing.h"
 
 enum { WORDS = 1024, BYTES = WORDS * 4 };
@@ -344,9 +344,11 @@ static const struct { const char *name; void (*run)(int ordered); } scenarios[] 
     SCENARIO(recorded_before_the_last_use), SCENARIO(polled), SCENARIO(query_of_a_stream), SCENARIO(freed_in_use),
     SCENARIO(freed_after_the_wrong_wait), SCENARIO(unmapped_in_use), SCENARIO(aliased),
     SCENARIO(freed_async_on_the_wrong_stream), SCENARIO(allocated_async_used_elsewhere), SCENARIO(pinned_overwritten),
-    SCENARIO(pinned_read_too_early), SCENARIO(pinned_freed_in_use), SCENARIO(unregistered_in_use), SCENARIO(legacy_stream),
+    SCENARIO(pinned_read_too_early), SCENARIO(pinned_freed_in_use), SCENARIO(unregistered_in_use),
+    SCENARIO(legacy_stream),
     SCENARIO(per_thread_stream), SCENARIO(destroyed_stream), SCENARIO(readers_and_a_writer),
-    SCENARIO(write_seen_by_one_reader), SCENARIO(neighbours), SCENARIO(used_after_free), SCENARIO(graphs_sharing_memory),
+    SCENARIO(write_seen_by_one_reader), SCENARIO(neighbours), SCENARIO(used_after_free),
+    SCENARIO(graphs_sharing_memory),
     SCENARIO(graph_and_eager_work), SCENARIO(reuse_in_a_fork), SCENARIO(replay_of_replaced_memory),
     SCENARIO(graph_output_freed),
 #undef SCENARIO
@@ -513,7 +515,8 @@ static uint32_t random_program(uint64_t seed, uint32_t left_out, uint32_t *races
             model.blocks[block].value = step_number + 1;
             step(fill(blocks[block], step_number + 1, WORDS, streams[stream]));
         } else {
-            model_order(&model, streams, model.blocks[block].written_by, model.blocks[block].written_at, stream, left_out);
+            model_order(&model, streams, model.blocks[block].written_by, model.blocks[block].written_at, stream,
+                        left_out);
             model.races += (uint32_t)model_unordered(&model, block, stream, 0);
             now = ++model.clock[stream][stream];
             model.blocks[block].read_at[stream] = now;
