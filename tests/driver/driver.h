@@ -247,7 +247,8 @@ CUresult stream_start(CUstream handle, struct stream **stream); /* legality of a
 void stream_wait(struct stream *stream); /* the host waits for all of it */
 void context_wait(struct context *context);
 uint32_t work_ranges(const struct work *work, struct range ranges[RANGES_MAX]);
-void work_check(const struct work *work, const struct clock *clock, uint32_t agent);
+/* Tells the checker of it; stream_id 0: a node of a graph. */
+void work_check(const struct work *work, const struct clock *clock, uint32_t agent, uint64_t stream_id);
 void work_label(struct work *work, const char *name);
 
 /* ---- kernels (kernels.c) */

@@ -609,7 +609,7 @@ static void launch_node(struct exec *exec, uint32_t index, struct stream *stream
         order_report("replaced: a replay of %s (call %llu) touches memory that was freed or mapped anew since the "
                      "graph was made", node->work.label, (unsigned long long)driver.sequence);
     }
-    work_check(&node->work, &clocks[index], agent);
+    work_check(&node->work, &clocks[index], agent, 0);
     op_keep(ops[index]);
     op_submit(ops[index]);
 }

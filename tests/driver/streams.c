@@ -188,7 +188,7 @@ struct op *stream_enqueue_after(struct stream *stream, const struct work *work, 
     }
     depend_on_legacy(op, stream);
     clock_tick(&stream->clock, stream->agent);
-    work_check(work, &stream->clock, stream->agent);
+    work_check(work, &stream->clock, stream->agent, stream->id);
     op_drop(stream->tail);
     stream->tail = op_keep(op);
     op_submit(op);
@@ -253,13 +253,17 @@ static int is_pageable(uint64_t address)
     return !memory_in_window(address, 1) && region_find(address) == NULL;
 }
 
-void work_check(const struct work *work, const struct clock *clock, uint32_t agent)
+void work_check(const struct work *work, const struct clock *clock, uint32_t agent, uint64_t stream_id)
 {
     struct range ranges[RANGES_MAX];
     const uint32_t count = work_ranges(work, ranges);
     char label[LABEL_BYTES + 32];
     uint32_t i;
-    (void)snprintf(label, sizeof label, "%s on agent %u", work->label, agent);
+    if (stream_id != 0) {
+        (void)snprintf(label, sizeof label, "%s on stream %llu", work->label, (unsigned long long)stream_id);
+    } else {
+        (void)snprintf(label, sizeof label, "%s in a replay", work->label);
+    }
     for (i = 0; i < count; i++) {
         if (!(ranges[i].write ? work->to_pageable : work->from_pageable)) {
             enum access_kind kind = work->kind == WORK_POOL_FREE ? ACCESS_FREE

@@ -575,7 +575,7 @@ static void random_pool_step(uint64_t *seed, CUstream *streams, CUdeviceptr *err
 {
     const uint32_t slot = test_below(seed, SLOTS), stream = test_below(seed, STREAMS);
     if (slots[slot] == 0) {
-        const size_t bytes = BYTES << test_below(seed, 11);
+        const size_t bytes = (size_t)BYTES << test_below(seed, 11);
         homes[slot] = stream;
         values[slot] = (uint32_t)test_random(seed);
         OK(cu.cuMemAllocAsync(&slots[slot], bytes, streams[stream]));
