@@ -358,7 +358,7 @@ struct config {
     uint64_t seed;
     enum { ADDRESSES_LIFO, ADDRESSES_QUARANTINE, ADDRESSES_SCRAMBLE } addresses;
     uint64_t address_seed;
-    int contiguous, free_waits;
+    int contiguous, free_waits, report;
     int attribute_count;
     struct { int attribute, value; } attributes[16];
 };
