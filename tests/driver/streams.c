@@ -705,6 +705,9 @@ static CUresult copy(uint64_t to, uint64_t from, size_t bytes, CUstream handle, 
     work.from_pageable = is_pageable(from);
     work_label(&work, "memcpy");
     result = stream_start(handle, &stream);
+    if (result == CUDA_SUCCESS && host_waits) { /* a call that waits: as unsafe as waiting for a stream */
+        result = capture_guard(thread_now());
+    }
     if (result != CUDA_SUCCESS || bytes == 0) {
         return result;
     }
