@@ -700,12 +700,12 @@ typedef struct options {
     int csv, smoke;
 } options;
 
-static void print_header(const options *o, int workload, const stream *s, const policy *p)
+static void print_header(const options *o, int workload, const stream *s)
 {
     static const char *const titles[] = {"W1: one tensor, each request's context in turn",
                                          "W2: caches that grow by tokens", "W3: one tensor, batches of 50 ms",
                                          "W4: one tensor, each line in turn"};
-    if (!o->csv && p == NULL) {
+    if (!o->csv) {
         printf("\n%s - %s\n%-22s %10s %12s %12s %12s %12s %9s\n", titles[workload - 1], s->name, "policy", "waste %",
                "changes/1000", "copied/used", "recommitted", "peak", "over max");
     }
@@ -753,7 +753,7 @@ static void run_stream(const options *o, const stream *s, const policy *policies
         if (count == 0 && workload != 2) {
             continue;
         }
-        print_header(o, workload, s, NULL);
+        print_header(o, workload, s);
         for (i = 0; i < POLICY_COUNT; ++i) {
             const policy *p = &policies[i];
             if (workload == 2 || !p->only_w2) {
