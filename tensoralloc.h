@@ -30,6 +30,19 @@
      ta_pool_free(pool, x);                                       // stays in the pool, ready for reuse
      ta_pool_destroy(pool);
 
+     // a cache of tokens that grows in place up to its bounds: the pointer stays, nothing is copied
+     int64_t now[2] = {512, 1024}, least[2] = {1, 1024}, most[2] = {32768, 1024};
+     ta_shape_bounds bounds;
+     ta_dynamic *dynamic;
+     ta_handle cache;
+     ta_shape_bounds_init(&bounds, TA_F16, 2, least, now, most);
+     ta_dynamic_create(NULL, &dynamic);
+     ta_dynamic_alloc(dynamic, &bounds, &cache);
+     void *tokens = ta_dynamic_get_data(dynamic, cache);
+     now[0] = 513;
+     ta_dynamic_resize(dynamic, cache, now, 2);
+     ta_dynamic_destroy(dynamic);                                 // tensors too
+
    TO GO ON
    Link with -pthread, nothing else. Ignore streams and pass 0: only device backends look at them. Read ta_pool_desc in
    [TA:POOL] (limits first), ta_tensor_create in [TA:TENSOR], and the manual.
@@ -820,7 +833,8 @@ typedef struct ta_symbol {
 } ta_symbol;
 
 /* Sets the numbers; all bounds that use the symbol mean the new ones from now on, those of live handles too: a handle
-   is held to them at its next call. 0 <= min <= expected <= max, or max = TA_DIM_UNBOUNDED; else TA_ERROR_BOUNDS.
+   is held to them at its next call. 0 <= min <= expected <= max, max >= 1 or TA_DIM_UNBOUNDED; else TA_ERROR_BOUNDS.
+   The name is left as it is: begin with a zeroed struct.
    Threads: no other thread may be in a call that uses the symbol. Pure otherwise. */
 TENSORALLOC_DEF ta_result ta_symbol_set(ta_symbol *symbol, int64_t min, int64_t expected, int64_t max);
 
@@ -840,7 +854,8 @@ typedef struct ta_bounds_sizes {
     size_t min_bytes, expected_bytes, max_bytes;
 } ta_bounds_sizes;
 
-/* Fills *out, without symbols, and checks it as ta_shape_bounds_get_sizes does; on error *out is all-zero.
+/* Fills *out, without symbols (where one is to count give 1, 1, 1 and set symbols[i] afterwards), and checks it as
+   ta_shape_bounds_get_sizes does; on error *out is all-zero.
    min, expected, max: [rank]. Pure. */
 TENSORALLOC_DEF ta_result ta_shape_bounds_init(ta_shape_bounds *out, ta_dtype dtype, int rank, const int64_t *min,
                                                const int64_t *expected, const int64_t *max);
@@ -858,6 +873,7 @@ typedef struct ta_strategy_input {
     size_t capacity_bytes; /* what the handle has; 0 when it is made */
     size_t start_bytes;    /* effective size when the handle was made */
     size_t min_bytes, expected_bytes, max_bytes; /* of the bounds; max TA_UNLIMITED: unbounded */
+    uint32_t *own;         /* a word of the handle's own, zero at first, whoever shares the state; NULL: none */
     uint64_t use_count;    /* of the handle so far: 1 when it was made, 1 for each resize; not the one asked about */
     int in_range;          /* growth moves nothing and costs no more than the pages: an address range */
     int growing;           /* the handle was declared with TA_DYNAMIC_GROWING */
@@ -910,7 +926,8 @@ typedef struct ta_adaptive_config {
 TENSORALLOC_DEF ta_strategy ta_strategy_predictive(const ta_predictive_config *config);
 /* Exactly what is needed, at every resize. */
 TENSORALLOC_DEF ta_strategy ta_strategy_exact(void);
-/* factor x what is needed, when it grows; never shrinks. factor: pointer to a double >= 1; NULL: 1.2. */
+/* factor x what is needed, when it grows; never shrinks. factor: pointer to a double (what is not above 1 counts as
+   1); NULL: 1.2. */
 TENSORALLOC_DEF ta_strategy ta_strategy_padding(const double *factor);
 /* AdaptivePaddingStrategy of the specification. config may be NULL. */
 TENSORALLOC_DEF ta_strategy ta_strategy_adaptive(const ta_adaptive_config *config);
@@ -929,7 +946,8 @@ typedef struct ta_dynamic_desc {
     size_t limit_bytes;          /* of the private budget: hard limit on reserved bytes; 0: unlimited */
     size_t capacity_bytes_max;   /* sum of the capacities of all handles (MaxCapacity); 0: unlimited */
     ta_allocator upstream;       /* where tensors without a range come from; zero: a pool of its own over the budget.
-                                    Given without budget and backend, everything comes from it. Must outlive this */
+                                    Given without budget and backend, everything comes from it. Must outlive this,
+                                    and must not be cleared, reset or disposed while tensors live */
     size_t range_bytes_min;      /* least maximum that gets a range; 0: 64 KiB on the host, 8 MiB elsewhere */
     size_t range_bytes;          /* addresses reserved first, more are chained; 0: as ta_pool_desc */
     size_t unbounded_bytes;      /* addresses for an unbounded maximum; 0: physical memory rounded up to a power of
@@ -969,7 +987,7 @@ typedef struct ta_handle_info {
     void *data;                  /* NULL only while an empty tensor has never had memory */
     size_t effective_bytes;      /* of the current shape: these are yours, and what a resize preserves */
     size_t capacity_bytes;       /* usable without a change of capacity; never above the declared maximum */
-    size_t in_place_bytes;       /* grows to this without moving, if memory is to be had */
+    size_t in_place_bytes;       /* grows at least to this without moving, if memory is to be had */
     double utilization;          /* effective / capacity; 1 without capacity */
     int rank;
     int in_range;                /* has addresses of its own */
@@ -989,7 +1007,7 @@ TENSORALLOC_DEF ta_result ta_dynamic_destroy(ta_dynamic *dynamic);
 /* As an allocator: trim and empty_cache give back what freed ranges keep warm; dispose; and plain blocks, which are
    handles too (their id is the handle). */
 TENSORALLOC_DEF ta_allocator ta_dynamic_allocator(ta_dynamic *dynamic);
-/* The options in force: a 0 that stands for another value is replaced by it. */
+/* The options in force: a 0 that stands for another value is replaced by it. name points into the object. */
 TENSORALLOC_DEF ta_result ta_dynamic_get_desc(ta_dynamic *dynamic, ta_dynamic_desc *out);
 
 /* Makes a tensor of the expected shape. On error *out is all-zero. Errors: those of ta_shape_bounds_get_sizes,
@@ -1003,8 +1021,9 @@ TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *dynamic, const ta
    tensor those are whole elements in order, the same indices as before only if no dimension but the first changed.
    Within in_place_bytes nothing moves and nothing is copied; else the bytes are copied on the home stream. Errors,
    nothing has changed then: TA_ERROR_SHAPE (rank; outside the bounds when strict), _INVALID_ARGUMENT (negative),
-   _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _STALE, _FOREIGN, _BUSY (called from a strategy of this very handle or
-   site). Threads: any; two threads that resize one handle do so one after the other. May block in the backend. */
+   _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _BOUNDS (a symbol has changed), _STALE, _FOREIGN, _BUSY (called from a strategy
+   of this very handle or site). Threads: any; two threads that resize one handle do so one after the other. May block
+   in the backend. */
 TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
 /* Frees the tensor; a zero handle is TA_OK. Its memory stays warm for tensors with similar bounds. Errors:
    TA_ERROR_STALE, _FOREIGN, _BUSY. Work on the home stream need not be finished, other streams are announced with
@@ -1026,8 +1045,11 @@ TENSORALLOC_DEF ta_result ta_dynamic_record_use(ta_dynamic *dynamic, ta_handle h
 
 /* Whether tensors with these bounds would fit beside what is there. */
 typedef struct ta_fit {
-    size_t min_bytes, expected_bytes, max_bytes; /* together, rounded as they would be; TA_UNLIMITED: unbounded */
-    size_t available_bytes;                      /* by limit, capacity_bytes_max, what is cached, and the backend */
+    size_t min_bytes, expected_bytes, max_bytes; /* together, rounded as they would be (small tensors have their
+                                                    maximum at once); TA_UNLIMITED: unbounded */
+    size_t available_bytes;                      /* by limit, capacity_bytes_max and backend, with what is cached and
+                                                    the headroom of other tensors; TA_UNLIMITED where nobody knows:
+                                                    ask an upstream of your own yourself */
     int fits_min, fits_expected, fits_max;
 } ta_fit;
 /* Asks before allocating. bounds[count]. Errors as ta_shape_bounds_get_sizes of the first that is wrong. Takes
@@ -1061,7 +1083,8 @@ typedef struct ta_dynamic_stats {
     uint64_t use_count;
     uint64_t used_bytes;             /* effective */
     uint64_t over_allocated_bytes;   /* capacity - effective */
-    uint64_t under_prediction_count; /* uses whose size did not fit into the capacity before */
+    uint64_t under_prediction_count; /* uses whose size did not fit into the capacity before; growing tensors in ranges
+                                        need no prediction and do not count */
     uint64_t avoided_change_count;   /* uses with a new size that exact fit would have changed capacity for */
     double regret;                   /* over_allocated / used: what holding exactly the size would have saved */
 } ta_dynamic_stats;
@@ -9485,7 +9508,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_symbol_set(ta_symbol *symbol, int64_t min,
     if (symbol == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    if (min < 0 || min > expected || (expected > max && max != TA_DIM_UNBOUNDED)) {
+    if (min < 0 || min > expected || max == 0 || (expected > max && max != TA_DIM_UNBOUNDED)) {
         return TA_ERROR_BOUNDS;
     }
     symbol->min = min;
@@ -10203,6 +10226,12 @@ static uint32_t tai_adaptive_uses(const ta_adaptive_config *c)
     return c->shrink_uses == 0 ? 8 : c->shrink_uses;
 }
 
+/* Uses in a row below the threshold: of the handle, not of its site. */
+static uint32_t *tai_adaptive_low(tai_adaptive *a, const ta_strategy_input *in)
+{
+    return in->own != NULL ? in->own : &a->low_count;
+}
+
 static int tai_adaptive_is_low(const ta_adaptive_config *c, const ta_strategy_input *in)
 {
     return in->size_bytes < tai_factor_times(c->shrink_threshold, 0.5, in->capacity_bytes);
@@ -10219,7 +10248,7 @@ static size_t tai_adaptive_required(const void *config, void *state, const ta_st
 {
     const ta_adaptive_config *c = tai_adaptive_settings(config);
     tai_adaptive *a = (tai_adaptive *)state;
-    a->low_count = 0;
+    *tai_adaptive_low(a, in) = 0;
     if (in->capacity_bytes == 0 || in->size_bytes <= in->capacity_bytes) {
         return tai_adaptive_padded(c, a, in);
     }
@@ -10230,8 +10259,8 @@ static size_t tai_adaptive_required(const void *config, void *state, const ta_st
 static int tai_adaptive_should_resize(const void *config, void *state, const ta_strategy_input *in)
 {
     const ta_adaptive_config *c = tai_adaptive_settings(config);
-    const tai_adaptive *a = (const tai_adaptive *)state;
-    return tai_adaptive_is_low(c, in) && a->low_count + 1 >= tai_adaptive_uses(c) &&
+    tai_adaptive *a = (tai_adaptive *)state;
+    return tai_adaptive_is_low(c, in) && *tai_adaptive_low(a, in) + 1 >= tai_adaptive_uses(c) &&
            tai_adaptive_padded(c, a, in) < in->capacity_bytes;
 }
 
@@ -10240,8 +10269,9 @@ static void tai_adaptive_observe(const void *config, void *state, const ta_strat
     const ta_adaptive_config *c = tai_adaptive_settings(config);
     tai_adaptive *a = (tai_adaptive *)state;
     uint64_t size = in->size_bytes, less, down;
-    a->low_count = tai_adaptive_is_low(c, in) ? a->low_count + 1 : 0;
-    a->low_count = a->low_count >= tai_adaptive_uses(c) ? 0 : a->low_count;
+    uint32_t *low = tai_adaptive_low(a, in);
+    *low = tai_adaptive_is_low(c, in) ? *low + 1 : 0;
+    *low = *low >= tai_adaptive_uses(c) ? 0 : *low;
     if (a->count == 0) {
         a->mean_bytes = in->expected_bytes != 0 ? in->expected_bytes : size;
         a->count = 1;
@@ -10319,6 +10349,7 @@ typedef struct tai_handle {
     int fresh;         /* a range that no stream has used */
     int all_streams;   /* used by other streams too */
     int flat;          /* a plain block: no bounds */
+    uint32_t strategy_word;
     int rank;
     int has_symbols;   /* then sizes are asked for anew each time */
     ta_bounds_sizes sizes; /* of the bounds */
@@ -10333,13 +10364,14 @@ struct ta_dynamic {
     ta_backend addresses;  /* what spans sees: ours, but commit and decommit do nothing */
     size_t span_granule;
     int use_ranges;
-    int full_size;         /* the default strategy: small tensors get their maximum at once */
+    int full_size;         /* the predictive strategy: small tensors get their maximum at once */
     ta_allocator upstream;
     ta_pool *pool;         /* the upstream if it is ours */
     ta_dynamic_desc desc;
     uint32_t warm_by_size[TAI_BINS], warm_first, warm_last; /* by age: first is the oldest */
     size_t warm_bytes;     /* committed by cached records */
     size_t block_bytes;    /* held by blocks of the upstream */
+    uint32_t squeezed;     /* the tensor that gave last */
     size_t untold_bytes;   /* went back to the backend; the event follows when nothing is claimed */
     size_t effective, capacity, peak_capacity, peak_wasted;
     ta_dynamic_stats sum;  /* the cumulative part */
@@ -10648,61 +10680,87 @@ static TAI_COLD uint32_t tai_handle_record(ta_dynamic *d)
     return index;
 }
 
-/* Claims a live tensor with a range that nobody works on; 0: not this one. Inside the gate. */
-static int tai_handle_idle(const tai_handle *h)
+static TAI_COLD size_t tai_handle_held(const ta_dynamic *d, const void *ptr, size_t capacity)
 {
-    return h->link.state == TAI_LIVE && h->busy == 0 && h->span_bytes != 0;
+    ta_block_info info;
+    memset(&info, 0, sizeof info);
+    return d->upstream.vtable->describe(d->upstream.self, ptr, &info) == TA_OK ? info.capacity_bytes : capacity;
 }
 
-/* Takes what live tensors do not need: what is committed above their capacity, and with headroom also the capacity
-   above their shapes. Returns the bytes. */
-static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headroom)
+/* What squeeze takes, and by what it counts. */
+enum { TAI_SURPLUS = 0, TAI_HEADROOM = 1, TAI_CAPACITY = 2 };
+
+/* Cuts a claimed tensor down to what it needs; returns what became free: memory, or capacity. */
+static TAI_COLD size_t tai_handle_squeeze(ta_dynamic *d, tai_handle *h, int what)
+{
+    size_t held = h->held, capacity = h->capacity, memory = 0, keep = what == TAI_SURPLUS ? h->held : h->effective;
+    if (h->span_bytes != 0) {
+        memory = tai_range_shrink(d, h, keep, 0);
+        held = h->committed < held ? h->committed : held;
+        capacity = h->committed < capacity ? h->committed : capacity;
+    } else if (d->upstream.vtable->resize_in_place(d->upstream.self, (void *)h->link.addr, capacity,
+                                                   keep + (keep == 0)) == TA_OK) {
+        capacity = keep;
+        held = tai_handle_held(d, (const void *)h->link.addr, keep);
+        memory = held < h->held ? h->held - held : 0;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    d->common.in_use -= h->held - held;
+    d->block_bytes -= h->span_bytes == 0 ? h->held - held : 0;
+    d->capacity -= h->capacity - capacity;
+    keep = h->capacity - capacity;
+    h->held = held;
+    h->capacity = capacity;
+    tai_gate_leave(&d->common.gate, NULL);
+    return what == TAI_CAPACITY ? keep : memory;
+}
+
+/* Takes what live tensors do not need: what is committed above their capacity, or also the capacity above their
+   shapes if that suffices, from one tensor after the other, beginning where it ended the last time. Returns what
+   became free. */
+static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int what)
 {
     size_t got = 0;
-    uint32_t index;
-    for (index = 1; got < want; index++) {
+    uint32_t count, seen = 0;
+    do {
         tai_handle *h = NULL;
-        size_t keep = 0;
         int mine = 0;
         tai_gate_enter(&d->common.gate, NULL);
-        if (index < d->handles.end) {
-            h = tai_handle_at(d, index);
-            if (tai_handle_idle(h)) {
-                keep = tai_round_up(headroom ? h->effective : h->held, d->common.info.granularity_bytes);
-                mine = h->committed > keep;
+        count = d->handles.end;
+        if (what != TAI_SURPLUS && want - got > d->capacity - d->effective) {
+            count = 0; /* it would not suffice */
+        }
+        if (seen < count) {
+            d->squeezed = d->squeezed + 1 < count ? d->squeezed + 1 : 1;
+            h = tai_handle_at(d, d->squeezed);
+            if (count > 1 && h->link.state == TAI_LIVE && h->busy == 0) {
+                mine = h->span_bytes != 0 ? h->committed > tai_round_up(what == TAI_SURPLUS ? h->held : h->effective,
+                                                                       d->common.info.granularity_bytes)
+                                          : what != TAI_SURPLUS && !h->flat && h->link.addr != 0 &&
+                                                h->capacity - h->effective > (what == TAI_CAPACITY ? 0u : 65536u);
             }
             if (mine) {
                 h->busy = tai_thread_id();
             }
         }
         tai_gate_leave(&d->common.gate, NULL);
-        if (h == NULL) {
-            return got;
-        }
         if (mine) {
-            got += tai_range_shrink(d, h, keep, 0);
+            got += tai_handle_squeeze(d, h, what);
             tai_gate_enter(&d->common.gate, NULL);
-            if (h->committed < h->held) {
-                size_t capacity = h->committed < h->capacity ? h->committed : h->capacity;
-                d->common.in_use -= h->held - h->committed;
-                d->capacity -= h->capacity - capacity;
-                h->held = h->committed;
-                h->capacity = capacity;
-            }
             h->busy = 0;
             tai_gate_leave(&d->common.gate, NULL);
         }
-    }
+    } while (++seen < count && got < want);
     return got;
 }
 
 /* Gives back warm ranges, and what a pool of our own holds free, this thread's cache too; with headroom also the
    headroom of other tensors. Returns the bytes. */
-static TAI_COLD size_t tai_dynamic_give_back(ta_dynamic *d, size_t want, int headroom)
+static TAI_COLD size_t tai_dynamic_give_back(ta_dynamic *d, size_t want, int what)
 {
     size_t got = 0, part = 0;
     (void)tai_dynamic_cool(d, 0, want, 0, &got);
-    got += got < want ? tai_dynamic_squeeze(d, want - got, headroom) : 0;
+    got += got < want ? tai_dynamic_squeeze(d, want - got, what) : 0;
     if (got < want && d->pool != NULL && ta_pool_thread_flush(d->pool) == TA_OK &&
         ta_pool_trim(d->pool, 0, &part) == TA_OK) {
         got += part;
@@ -10721,9 +10779,9 @@ static TAI_COLD int tai_dynamic_charge(ta_dynamic *d, size_t bytes, uint32_t fla
     if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0) {
         return 0;
     }
-    return (tai_dynamic_give_back(d, bytes, 0) != 0 && tai_budget_charge(budget, bytes)) ||
+    return (tai_dynamic_give_back(d, bytes, TAI_SURPLUS) != 0 && tai_budget_charge(budget, bytes)) ||
            (tai_budget_reclaim(budget, &d->common.member, bytes) != 0 && tai_budget_charge(budget, bytes)) ||
-           (tai_dynamic_give_back(d, bytes, 1) != 0 && tai_budget_charge(budget, bytes));
+           (tai_dynamic_give_back(d, bytes, TAI_HEADROOM) != 0 && tai_budget_charge(budget, bytes));
 }
 
 /* With an upstream of the program's: its blocks are part of what is reserved. Inside the gate. */
@@ -10795,6 +10853,17 @@ static int tai_dynamic_claim(ta_dynamic *d, size_t old_capacity, size_t new_capa
     return ok;
 }
 
+/* By how much a claim fails. */
+static TAI_COLD size_t tai_dynamic_missing(ta_dynamic *d, size_t old_capacity, size_t new_capacity)
+{
+    size_t others, room;
+    tai_gate_enter(&d->common.gate, NULL);
+    others = d->capacity - old_capacity;
+    room = d->desc.capacity_bytes_max > others ? d->desc.capacity_bytes_max - others : 0;
+    tai_gate_leave(&d->common.gate, NULL);
+    return new_capacity > room ? new_capacity - room : 0;
+}
+
 static void tai_dynamic_unclaim(ta_dynamic *d, size_t bytes)
 {
     tai_gate_enter(&d->common.gate, NULL);
@@ -10830,13 +10899,6 @@ static ta_result tai_handle_set_range(ta_dynamic *d, tai_handle *h, size_t capac
     return result;
 }
 
-static TAI_COLD size_t tai_handle_held(const ta_dynamic *d, const void *ptr, size_t capacity)
-{
-    ta_block_info info;
-    memset(&info, 0, sizeof info);
-    return d->upstream.vtable->describe(d->upstream.self, ptr, &info) == TA_OK ? info.capacity_bytes : capacity;
-}
-
 /* Fills a new place on the tensor's stream: a copy of the first keep bytes, then zeros up to size if it asked for
    them. */
 static TAI_COLD ta_result tai_handle_fill(const ta_dynamic *d, const tai_handle *h, void *dst, size_t keep,
@@ -10865,7 +10927,7 @@ static TAI_COLD void *tai_block_take(ta_dynamic *d, const tai_handle *h, size_t 
     request.flags = flags;
     ptr = d->upstream.vtable->alloc(d->upstream.self, &request, result);
     if (ptr == NULL && flags == 0 && d->pool != NULL && d->common.single_threaded &&
-        tai_dynamic_give_back(d, capacity, 1) != 0) { /* nobody else asks us */
+        tai_dynamic_give_back(d, capacity, TAI_HEADROOM) != 0) { /* nobody else asks us */
         ptr = d->upstream.vtable->alloc(d->upstream.self, &request, result);
     }
     return ptr;
@@ -11202,6 +11264,7 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
 {
     size_t old = h->capacity, keep = h->effective < size ? h->effective : size;
     ta_result result = TA_ERROR_LIMIT;
+    uint32_t flags = h->flags;
     int attempt;
     for (attempt = 0; attempt < 3; attempt++) {
         size_t capacity = attempt == 0 ? target : size;
@@ -11210,14 +11273,18 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
         }
         if (capacity > old && !tai_dynamic_claim(d, old, capacity)) {
             if (attempt == 1 && ((h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET) != 0 ||
-                                 tai_dynamic_squeeze(d, TA_UNLIMITED, 1) == 0)) {
+                                 tai_dynamic_squeeze(d, tai_dynamic_missing(d, old, capacity), TAI_CAPACITY) == 0)) {
                 break;
             }
             continue;
         }
+        if (capacity > size) { /* headroom is not worth others' memory */
+            h->flags |= (uint32_t)TA_REQUEST_WITHIN_BUDGET;
+        }
         result = h->span_bytes == 0          ? tai_handle_set_block(d, h, index, capacity, keep, size)
                  : capacity <= h->span_bytes ? tai_handle_set_range(d, h, capacity)
                                              : tai_handle_move(d, h, index, max_bytes, capacity, keep, size);
+        h->flags = flags;
         if (result == TA_OK && capacity < old) {
             tai_dynamic_unclaim(d, old - capacity);
             if (h->span_bytes != 0) {
@@ -11239,7 +11306,7 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
     return result == TA_ERROR_WOULD_MOVE && size <= old ? TA_OK : result; /* it stays as it is */
 }
 
-static void tai_handle_input(const tai_handle *h, const ta_bounds_sizes *sizes, size_t size, ta_strategy_input *in)
+static void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t size, ta_strategy_input *in)
 {
     in->size_bytes = size;
     in->capacity_bytes = h->capacity;
@@ -11247,13 +11314,14 @@ static void tai_handle_input(const tai_handle *h, const ta_bounds_sizes *sizes, 
     in->min_bytes = sizes->min_bytes;
     in->expected_bytes = sizes->expected_bytes;
     in->max_bytes = sizes->max_bytes;
+    in->own = &h->strategy_word;
     in->use_count = h->use_count;
     in->in_range = h->span_bytes != 0;
     in->growing = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0;
 }
 
 /* The capacity that a tensor of this size is to have. */
-static size_t tai_handle_target(const ta_dynamic *d, const tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
+static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
 {
     const ta_strategy_vtable *strategy = d->desc.strategy.vtable;
     size_t most = sizes->max_bytes < size ? size : sizes->max_bytes, target = size;
@@ -11284,7 +11352,7 @@ static size_t tai_handle_target(const ta_dynamic *d, const tai_handle *h, const 
     return target > most ? most : target;
 }
 
-static void tai_handle_observe(const ta_dynamic *d, const tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
+static void tai_handle_observe(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
 {
     const ta_strategy_vtable *strategy = d->desc.strategy.vtable;
     ta_strategy_input in;
@@ -11304,7 +11372,8 @@ static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, siz
     if (!first) {
         d->sum.resize_count++;
         d->sum.capacity_change_count += h->capacity != old_capacity;
-        d->sum.under_prediction_count += size > old_capacity;
+        d->sum.under_prediction_count +=
+            size > old_capacity && !(h->span_bytes != 0 && (h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0);
         d->sum.avoided_change_count += size != from && h->capacity == old_capacity;
     }
     d->effective = d->effective - h->effective + size;
@@ -11944,10 +12013,12 @@ static size_t tai_add_saturated(size_t a, size_t b)
     return a > TA_UNLIMITED - b ? TA_UNLIMITED : a + b;
 }
 
-/* What a tensor of these bytes takes from the backend. */
+/* What a tensor of these bytes takes from the backend; small ones get their maximum at once. */
 static TAI_COLD size_t tai_dynamic_rounded(const ta_dynamic *d, size_t max_bytes, size_t size)
 {
-    size_t to = tai_span_bytes(d, max_bytes, size, d->common.info.alignment_bytes) != 0
+    size_t to;
+    size = max_bytes < d->desc.range_bytes_min && d->full_size ? max_bytes : size;
+    to = tai_span_bytes(d, max_bytes, size, d->common.info.alignment_bytes) != 0
                     ? d->common.info.granularity_bytes : d->common.info.alignment_bytes;
     return size > TA_UNLIMITED - to ? TA_UNLIMITED : tai_round_up(size, to);
 }
@@ -11984,14 +12055,18 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_would_fit(ta_dynamic *d, const ta_
     out->available_bytes = budget.limit_bytes == TA_UNLIMITED       ? TA_UNLIMITED
                            : budget.limit_bytes > budget.reserved_bytes ? budget.limit_bytes - budget.reserved_bytes
                                                                         : 0;
-    if (d->common.backend.vtable->memory_info != NULL &&
-        d->common.backend.vtable->memory_info(d->common.backend.self, &given, &total) == TA_OK &&
-        given < out->available_bytes) {
-        out->available_bytes = given;
+    if (d->pool == NULL && !d->use_ranges) {
+        given = TA_UNLIMITED; /* only the program's upstream knows */
+    } else if (d->common.info.range_bytes_max != 0) {
+        given = d->common.info.range_bytes_max - budget.reserved_bytes;
+    } else if (d->common.backend.vtable->memory_info == NULL ||
+               d->common.backend.vtable->memory_info(d->common.backend.self, &given, &total) != TA_OK) {
+        given = TA_UNLIMITED;
     }
-    out->available_bytes = tai_add_saturated(out->available_bytes, stats.cached_bytes);
-    tai_gate_enter(&d->common.gate, NULL);
-    room = d->desc.capacity_bytes_max == TA_UNLIMITED ? TA_UNLIMITED : d->desc.capacity_bytes_max - d->capacity;
+    out->available_bytes = given < out->available_bytes ? given : out->available_bytes;
+    tai_gate_enter(&d->common.gate, NULL); /* when it comes to it, others lose their headroom */
+    out->available_bytes = tai_add_saturated(out->available_bytes, stats.cached_bytes + d->capacity - d->effective);
+    room = d->desc.capacity_bytes_max == TA_UNLIMITED ? TA_UNLIMITED : d->desc.capacity_bytes_max - d->effective;
     tai_gate_leave(&d->common.gate, NULL);
     out->available_bytes = room < out->available_bytes ? room : out->available_bytes;
     out->fits_min = out->min_bytes <= out->available_bytes;
@@ -12240,7 +12315,7 @@ static TAI_COLD ta_result tai_dynamic_v_trim(void *self, size_t keep_bytes, size
     tai_gate_leave(&d->common.gate, NULL);
     if (cached > keep_bytes) {
         (void)tai_dynamic_cool(d, 0, cached - keep_bytes, keep_bytes == 0, &part);
-        part += part < cached - keep_bytes ? tai_dynamic_squeeze(d, cached - keep_bytes - part, 0) : 0;
+        part += part < cached - keep_bytes ? tai_dynamic_squeeze(d, cached - keep_bytes - part, TAI_SURPLUS) : 0;
     } else if (keep_bytes == 0) {
         (void)tai_dynamic_cool(d, 0, 0, 1, &part); /* addresses */
     }
@@ -12266,8 +12341,8 @@ static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
         return 0;
     }
     (void)tai_dynamic_cool(d, 0, want_bytes, 0, &got);
-    got += got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, 0) : 0;
-    return got + (got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, 1) : 0);
+    got += got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, TAI_SURPLUS) : 0;
+    return got + (got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, TAI_HEADROOM) : 0);
 }
 
 static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
@@ -12440,10 +12515,10 @@ static TAI_COLD void tai_dynamic_resolve(ta_dynamic *d, const ta_dynamic_desc *d
     d->desc.unbounded_bytes = desc->unbounded_bytes != 0 ? desc->unbounded_bytes : tai_range_default();
     d->desc.handle_count_max = desc->handle_count_max != 0 ? desc->handle_count_max : count > 256 ? count : 256;
     d->desc.huge_pages = desc->huge_pages == TA_HUGE_PAGES_ON ? TA_HUGE_PAGES_ON : TA_HUGE_PAGES_OFF;
-    d->full_size = desc->strategy.vtable == NULL;
-    if (d->full_size) {
+    if (desc->strategy.vtable == NULL) {
         d->desc.strategy = ta_strategy_predictive(NULL);
     }
+    d->full_size = d->desc.strategy.vtable == ta_strategy_predictive(NULL).vtable;
 }
 
 /* Addresses for ranges, where the backend has ranges that cost only addresses. */
@@ -12835,9 +12910,12 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      200 bytes for each tensor or each site (a number that you give to the places in your program that make
      tensors): a range gives memory back that fewer than one use in eight needs; a block is as large as pays; a
      tensor that grows until it is freed (TA_DYNAMIC_GROWING, a cache of tokens) grows in the steps that its
-     predecessors needed. Nothing exceeds the declared maximum. Freed ranges stay warm: the next tensor with
-     similar bounds takes one over with its pages. They count as cached and go back when a limit is reached, and
-     by ta_allocator_empty_cache. When a limit is reached the headroom of other tensors goes as well.
+     predecessors needed. What is predicted never exceeds the declared maximum. Freed ranges stay warm: the next
+     tensor with similar bounds takes one over with its pages. They count as cached and go back when a limit is
+     reached, and by ta_allocator_empty_cache. When a limit is reached the headroom of other tensors goes as well, as
+     far as it is needed. A site is for one kind of tensor: sizes of one order, growing or not. A growing tensor in a
+     range takes what each step needs; growing matters for blocks. Unless strict, a shape beyond the declared maximum
+     is granted as a size of its own: limits bind then.
      Bounds may name symbols (ta_symbol): numbers that several bounds share, held once.
 
   10. Where the specified names live

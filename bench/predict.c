@@ -46,7 +46,7 @@ enum {
     TOKEN_BYTES = 8192,
     WORD_BYTES = 3072,
     EXPECTED_COUNT = 100, /* the expected size is the mean of the first ones */
-    RANGE_BYTES_MIN = 65536,
+    RANGE_BYTES_MIN = 1,
     GRANULARITY_BYTES = 4096,
     COPIES = 64           /* states that one decision is timed on */
 };

@@ -190,7 +190,8 @@ static void symbols(void)
     CHECK_RESULT(ta_symbol_set(NULL, 0, 0, 1), TA_ERROR_INVALID_ARGUMENT);
     CHECK_EQ(tokens.min, 3); /* as it was */
     CHECK_EQ(tokens.max, (uint64_t)TA_DIM_UNBOUNDED);
-    CHECK_OK(ta_symbol_set(&tokens, 0, 0, 0)); /* legal, but a maximum of nothing */
+    CHECK_RESULT(ta_symbol_set(&tokens, 0, 0, 0), TA_ERROR_BOUNDS); /* a maximum of nothing */
+    tokens.min = tokens.expected = tokens.max = 0; /* by hand */
     CHECK_RESULT(ta_shape_bounds_get_sizes(&b, &s), TA_ERROR_BOUNDS);
     tokens.min = -3; /* by hand */
     CHECK_RESULT(ta_shape_bounds_get_sizes(&b, &s), TA_ERROR_INVALID_ARGUMENT);
