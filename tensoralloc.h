@@ -9770,7 +9770,8 @@ static void tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weig
     p->weight_total += weight;
 }
 
-/* Sizes may have fallen for good: what is above all of the last 64, and was a quarter of the weight, is forgotten. */
+/* Sizes may have fallen for good: when a quarter of the weight is above all of the last 64, that is forgotten, and the
+   rest counts less. */
 static TAI_COLD void tai_predictor_review(tai_predictor *p)
 {
     uint32_t i, above = 0;
@@ -9780,10 +9781,11 @@ static TAI_COLD void tai_predictor_review(tai_predictor *p)
         }
     }
     if (above > p->weight_total / 4) {
+        p->weight_total = 0;
         for (i = 0; i < TAI_PREDICT_BINS; i++) {
-            p->weights[i] = tai_bin_top(p, i) > p->recent_top ? (uint16_t)0 : p->weights[i];
+            p->weights[i] = tai_bin_top(p, i) > p->recent_top ? (uint16_t)0 : (uint16_t)(p->weights[i] / 4);
+            p->weight_total += p->weights[i];
         }
-        p->weight_total -= above;
         tai_predictor_fit(p, p->recent_top, TAI_PREDICT_SHIFT_MIN);
         tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
     }
@@ -10081,8 +10083,10 @@ static int tai_predictive_should_resize(const void *config, void *state, const t
         tai_predictor_plan_block(p, price);
     }
     target = tai_strategy_clamp(in, p->target_bytes);
-    return target < in->capacity_bytes && in->capacity_bytes - target > in->size_bytes / 7 &&
-           tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
+    if (p->target_bytes < in->size_bytes && in->capacity_bytes - in->size_bytes <= in->size_bytes / 7) {
+        return 0; /* the headroom of a size that creeps up */
+    }
+    return target < in->capacity_bytes && tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
 }
 
 static void tai_predictive_observe(const void *config, void *state, const ta_strategy_input *in)
@@ -10165,7 +10169,7 @@ static size_t tai_padding_required(const void *config, void *state, const ta_str
     double factor = config == NULL ? 1.2 : *(const double *)config;
     (void)state;
     if (in->capacity_bytes != 0 && in->size_bytes <= in->capacity_bytes) {
-        return in->capacity_bytes;
+        return tai_strategy_clamp(in, in->capacity_bytes);
     }
     return tai_strategy_clamp(in, tai_factor_times(factor, 1.2, in->size_bytes));
 }
@@ -11290,8 +11294,9 @@ static void tai_handle_observe(const ta_dynamic *d, const tai_handle *h, const t
     }
 }
 
-/* One use with this size: figures. Inside the gate. */
-static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, size_t old_capacity, int first)
+/* One use with this size, after one of from bytes: figures. Inside the gate. */
+static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, size_t from, size_t old_capacity,
+                                  int first)
 {
     d->sum.use_count++;
     d->sum.used_bytes += size;
@@ -11300,7 +11305,7 @@ static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, siz
         d->sum.resize_count++;
         d->sum.capacity_change_count += h->capacity != old_capacity;
         d->sum.under_prediction_count += size > old_capacity;
-        d->sum.avoided_change_count += size != h->effective && h->capacity == old_capacity;
+        d->sum.avoided_change_count += size != from && h->capacity == old_capacity;
     }
     d->effective = d->effective - h->effective + size;
     h->effective = size;
@@ -11311,6 +11316,24 @@ static void tai_dynamic_count_use(ta_dynamic *d, tai_handle *h, size_t size, siz
     if (d->capacity - d->effective > d->peak_wasted) {
         d->peak_wasted = d->capacity - d->effective;
     }
+}
+
+/* Another shape, in the books. Inside the gate. */
+static void tai_handle_set_shape(ta_dynamic *d, tai_handle *h, size_t size, const int64_t *dims)
+{
+    d->effective = d->effective - h->effective + size;
+    h->effective = size;
+    if (h->rank != 0) {
+        memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
+    }
+}
+
+/* Another shape before the capacity follows it: it is never less than the shape needs. */
+static TAI_COLD void tai_handle_shape_first(ta_dynamic *d, tai_handle *h, size_t size, const int64_t *dims)
+{
+    tai_gate_enter(&d->common.gate, NULL);
+    tai_handle_set_shape(d, h, size, dims);
+    tai_gate_leave(&d->common.gate, NULL);
 }
 
 /* The new part of a tensor that stayed where it is could not be zeroed: its capacity is as before. */
@@ -11349,12 +11372,17 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
 {
     size_t old = h->capacity, target, from = h->effective, committed = h->committed;
     uintptr_t addr = h->link.addr;
+    int64_t was[TA_RANK_MAX];
     int first = h->use_count == 0;
     ta_result result = TA_OK;
     if (TAI_UNLIKELY(h->keep != TA_UNLIMITED)) {
         tai_handle_settle(d, h);
     }
     target = tai_handle_target(d, h, sizes, size);
+    if (target < old && size < from) {
+        memcpy(was, h->dims, sizeof was);
+        tai_handle_shape_first(d, h, size, dims);
+    }
     if (target != old || size > old) {
         result = tai_common_use_stream(&d->common, h->stream)
                      ? tai_handle_fit(d, h, index, sizes->max_bytes, target, size)
@@ -11367,6 +11395,9 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         }
     }
     if (result != TA_OK) {
+        if (h->effective != from) {
+            tai_handle_shape_first(d, h, from, was);
+        }
         return result;
     }
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0) {
@@ -11384,10 +11415,8 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         d->common.requested_adjust += (int64_t)size - (int64_t)from;
     }
     d->sum.allocated_bytes += h->capacity > old ? h->capacity - old : 0;
-    tai_dynamic_count_use(d, h, size, old, first);
-    if (h->rank != 0) {
-        memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
-    }
+    tai_dynamic_count_use(d, h, size, from, old, first);
+    tai_handle_set_shape(d, h, size, dims);
     if (!first) {
         tai_handle_unclaim(d, h);
     }
@@ -12082,7 +12111,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     d->common.count.allocated_bytes += request->size_bytes;
     d->sum.allocation_count++;
     d->sum.allocated_bytes += request->size_bytes;
-    tai_dynamic_count_use(d, h, request->size_bytes, 0, 1);
+    tai_dynamic_count_use(d, h, request->size_bytes, 0, 0, 1);
     tai_gate_leave(&d->common.gate, NULL);
     tai_news_take(d, h, &news);
     tai_handle_publish(d, index, &handle);
@@ -12152,7 +12181,7 @@ static TAI_COLD ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old
         result = TA_ERROR_SIZE_MISMATCH;
     } else if (!h->flat) {
         result = TA_ERROR_UNSUPPORTED;
-    } else if (!tai_dynamic_claim(d, old, new_bytes)) {
+    } else if (new_bytes > old && !tai_dynamic_claim(d, old, new_bytes)) {
         result = TA_ERROR_WOULD_MOVE;
     } else {
         result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, old, new_bytes);
@@ -12160,14 +12189,15 @@ static TAI_COLD ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old
             size_t held = tai_handle_held(d, ptr, new_bytes);
             tai_gate_enter(&d->common.gate, NULL);
             tai_handle_hold(d, h, held);
+            d->capacity -= new_bytes < old ? old - new_bytes : 0;
             d->common.resize_count++;
             d->common.requested_adjust += (int64_t)new_bytes - (int64_t)h->effective;
             d->sum.allocated_bytes += new_bytes > old ? new_bytes - old : 0;
             h->capacity = new_bytes;
-            tai_dynamic_count_use(d, h, new_bytes, old, 0);
+            tai_dynamic_count_use(d, h, new_bytes, h->effective, old, 0);
         } else {
             tai_gate_enter(&d->common.gate, NULL);
-            d->capacity = d->capacity - new_bytes + old;
+            d->capacity -= new_bytes > old ? new_bytes - old : 0;
         }
         tai_gate_leave(&d->common.gate, NULL);
     }

@@ -20,8 +20,8 @@
        spec_learned       the same; expected is the mean of what was seen
        predictive_heap    the default strategy on a block that moves when its capacity changes
        predictive_range   the default strategy on an address range: grows in place
-       predictive_growth_l1, _l16, _l64   W2: the default strategy told TA_DYNAMIC_GROWING, on blocks, at three prices of
-                          a change (l16 is the default)
+       predictive_growth_l1, _l16, _l64   W2: the default strategy on blocks, told TA_DYNAMIC_GROWING (which the heap
+                          row is not), at three prices of a change; l16 is the default
    Columns
        waste_percent               sum of capacity - used over sum of used, over uses (W2: over tokens)
        resizes_per_1000            changes of capacity in 1000 uses (W2: requests); of ranges only those downwards
@@ -700,11 +700,12 @@ typedef struct options {
     int csv, smoke;
 } options;
 
-static void print_header(const options *o, int workload, const stream *s, const policy *p)
+static void print_header(const options *o, int workload, const stream *s)
 {
-    static const char *const titles[] = {"W1: one tensor, each request's context in turn", "W2: caches that grow by tokens",
-                                         "W3: one tensor, batches of 50 ms", "W4: one tensor, each line in turn"};
-    if (!o->csv && p == NULL) {
+    static const char *const titles[] = {"W1: one tensor, each request's context in turn",
+                                         "W2: caches that grow by tokens", "W3: one tensor, batches of 50 ms",
+                                         "W4: one tensor, each line in turn"};
+    if (!o->csv) {
         printf("\n%s - %s\n%-22s %10s %12s %12s %12s %12s %9s\n", titles[workload - 1], s->name, "policy", "waste %",
                "changes/1000", "copied/used", "recommitted", "peak", "over max");
     }
@@ -752,7 +753,7 @@ static void run_stream(const options *o, const stream *s, const policy *policies
         if (count == 0 && workload != 2) {
             continue;
         }
-        print_header(o, workload, s, NULL);
+        print_header(o, workload, s);
         for (i = 0; i < POLICY_COUNT; ++i) {
             const policy *p = &policies[i];
             if (workload == 2 || !p->only_w2) {
