@@ -154,9 +154,9 @@ on_musl() {
 emulated() { # STAGE TRIPLE QEMU PACKAGE PACKAGE
     want "$4" "$5" qemu-user || { skip "$1" "no $4, $5 or qemu-user" && return; }
     plain
-    # The emulator goes through address ranges page by page.
+    # The emulator goes through address ranges page by page, and gives programs of 32 bits less than 3 GiB in pieces.
     CC=$2-gcc RUN=qemu-$3 OPS=1000 CONTRACT=$short_contract
-    FLAGS="$FLAGS -static -DSLOWER=32 -DTAI_RANGE_BITS=26 -DTAI_BLOCK_COUNT_DEFAULT=131072"
+    FLAGS="$FLAGS -static -DSLOWER=32 -DTAI_RANGE_BITS=26 -DTAI_ROOM_TIMES=2 -DTAI_BLOCK_COUNT_DEFAULT=131072"
     # shellcheck disable=SC2086 # a list
     tests "$1" $threaded
 }
