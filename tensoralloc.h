@@ -1388,7 +1388,10 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
 #endif
 #define TAI_ROOM_BITS (TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
 
-/* Whether 16 x size addresses could be had: who takes a large size only then leaves some to the rest of the
+#ifndef TAI_ROOM_TIMES
+    #define TAI_ROOM_TIMES 16
+#endif
+/* Whether TAI_ROOM_TIMES x size addresses could be had: who takes a large size only then leaves some to the rest of the
    process. */
 static int tai_vm_has_room(size_t size)
 {
@@ -1396,7 +1399,7 @@ static int tai_vm_has_room(size_t size)
     if (size <= ((size_t)1 << 20)) {
         return 1;
     }
-    size = size > SIZE_MAX / 16 ? SIZE_MAX / 2 : size * 16;
+    size = size > SIZE_MAX / TAI_ROOM_TIMES ? SIZE_MAX / 2 : size * TAI_ROOM_TIMES;
     if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0)) {
         size = (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0); /* or the pools share out the rest to the last */
     }
@@ -12799,6 +12802,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_PAUSE
 #undef TAI_RANGE_BITS
 #undef TAI_ROOM_BITS
+#undef TAI_ROOM_TIMES
 #undef TAI_REFILL_BYTES
 #undef TAI_RESULT_TEXT
 #undef TAI_STREAK_FIRST
