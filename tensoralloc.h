@@ -14,8 +14,8 @@
      [TA:CUDA]         device and pinned memory through the driver
      [TA:STATS]        counters, buckets, reports
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS]
-     [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:DYNAMIC-IMPL]
-     [TA:REPORT]
+     [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL]
+     [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:REPORT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -886,6 +886,7 @@ typedef struct ta_strategy_input {
     size_t capacity_bytes; /* what the handle has; 0 when it is made */
     size_t start_bytes;    /* effective size when the handle was made */
     size_t min_bytes, expected_bytes, max_bytes; /* of the bounds; max TA_UNLIMITED: unbounded */
+    uint64_t use_count;    /* of the handle so far: 1 when it was made, 1 for each resize; not the one asked about */
     int in_range;          /* growth moves nothing and costs no more than the pages: an address range */
     int growing;           /* the handle was declared with TA_DYNAMIC_GROWING */
 } ta_strategy_input;
@@ -904,7 +905,8 @@ typedef struct ta_strategy_vtable {
     size_t (*required_size)(const void *config, void *state, const ta_strategy_input *in);
     /* Nonzero: change the capacity although the size fits into it. NULL: never. */
     int (*should_resize)(const void *config, void *state, const ta_strategy_input *in);
-    /* in->size_bytes was used: after each resize, ta_dynamic_observe and, for growing handles, free. NULL: nothing. */
+    /* in->size_bytes was used: after each resize and ta_dynamic_observe; of growing handles instead when they are
+       freed (and after ta_dynamic_observe). NULL: nothing. */
     void (*observe)(const void *config, void *state, const ta_strategy_input *in);
 } ta_strategy_vtable;
 
@@ -917,9 +919,10 @@ typedef struct ta_strategy {
 /* Settings of the predictive strategy; zero: the defaults. They say how many bytes held idle for one use a change of
    capacity is worth. */
 typedef struct ta_predictive_config {
-    uint32_t block_price;   /* of a block, in means of the sizes seen; 0: 5 */
+    uint32_t block_price;   /* of a block, in means of the sizes seen; 0: about 4, more (to 7.5) while more than
+                               one use in ten changes the capacity */
     uint32_t growing_price; /* of a growing block, in means of its sizes; 0: 16 */
-    uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: 8 */
+    uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: about 7 */
 } ta_predictive_config;
 
 /* Settings of the specification's strategy; zero: its defaults. */
@@ -1688,6 +1691,16 @@ static void *tai_fail_null(ta_result why, ta_result *result)
   Uses: PLATFORM.
   Invariants: no other atomic operation exists in this file.
   -------------------------------------------------------------------------------------------------------*/
+#if defined(__SANITIZE_THREAD__)
+    #define TAI_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+    #if __has_feature(thread_sanitizer)
+        #define TAI_THREAD_SANITIZER 1
+    #endif
+#endif
+#ifndef TAI_THREAD_SANITIZER
+    #define TAI_THREAD_SANITIZER 0 /* it does not look into assembly */
+#endif
 #ifndef TENSORALLOC_LOAD_RELAXED
     #if defined(TENSORALLOC_NO_THREADS)
         #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
@@ -1704,6 +1717,9 @@ static void *tai_fail_null(ta_result why, ta_result *result)
             __atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
         #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired) /* size_t */
         #define TENSORALLOC_COMPILER_BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+        #if defined(__x86_64__) && !defined(__ILP32__) && !TAI_THREAD_SANITIZER
+            #define TAI_BUMP_IN_PLACE 1
+        #endif
     #elif defined(_MSC_VER) /* volatile accesses order as acquire and release on x86 and x64 */
         #include <intrin.h>
         #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
@@ -1727,8 +1743,17 @@ static void *tai_fail_null(ta_result why, ta_result *result)
     #endif
 #endif
 
-/* Counters with one writer and any reader. */
-#define TAI_BUMP(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) + (by))
+/* Counters with one writer and any reader. Compilers make three instructions of a relaxed load and a relaxed store;
+   one is enough where an aligned store is seen whole and nobody else writes. */
+#if defined(TAI_BUMP_IN_PLACE)
+    #define TAI_BUMP64(field, by) __asm__("{addq\t%1, %0|add\t%0, %1}" : "+m"(field) : "er"((uint64_t)(by)))
+    #define TAI_DROP64(field, by) __asm__("{subq\t%1, %0|sub\t%0, %1}" : "+m"(field) : "er"((uint64_t)(by)))
+    #define TAI_BUMP32(field, by) __asm__("{addl\t%1, %0|add\t%0, %1}" : "+m"(field) : "ir"((uint32_t)(by)))
+#else
+    #define TAI_BUMP64(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) + (by))
+    #define TAI_DROP64(field, by) TENSORALLOC_STORE_RELAXED(&(field), TENSORALLOC_LOAD_RELAXED(&(field)) - (by))
+    #define TAI_BUMP32(field, by) TAI_BUMP64(field, by)
+#endif
 
 #if defined(TENSORALLOC_NO_THREADS)
 typedef struct tai_lock { int unused; } tai_lock;
@@ -2566,7 +2591,7 @@ static TAI_COLD ta_result tai_budget_resolve(ta_budget *shared, ta_backend backe
   Invariants: a record is in exactly one state; its generation changes when its block is freed.
 
      live      addr size requested tag | prev next | left = recorded uses | class, stream, region
-     cached    addr size               | prev next | left = next in the cache list
+     cached    addr size               | prev next | right = next in the cache list; left = 0
      free      addr size requested=bin | prev next | left, right = tree in that bin
      pending   addr size               | prev next | right = uses to wait for
      busy      addr size               | prev next | (in no list; one thread works on it)
@@ -4026,6 +4051,14 @@ typedef struct tai_bins {
     uint32_t roots[TAI_BINS];
 } tai_bins;
 
+/* What a free outside the gate reads of a region: apart from what the gate's holder writes there. */
+typedef struct tai_window {
+    uintptr_t base;
+    size_t mapped;
+    const uint32_t *map;
+    size_t map_shift;
+} tai_window;
+
 typedef struct tai_region {
     uintptr_t base;
     size_t size;
@@ -4033,10 +4066,12 @@ typedef struct tai_region {
     uintptr_t commit_end;
     uintptr_t touched_end; /* never handed out from here on: still as the backend gave it */
     uint32_t first, last;  /* blocks by address */
+    uint32_t index;        /* in the space's table */
     uint32_t heap;
     uint32_t map_shift;
     size_t mapped;         /* bytes from base that the map covers; read outside the gate */
     uint32_t *map;
+    tai_window *window;    /* kept as mapped is; or NULL */
     tai_table map_table;
     tai_table hole_table;  /* bit per granularity_bytes; empty until the first trim */
     size_t hole_bytes;     /* uncommitted inside [base, commit_end) */
@@ -4603,20 +4638,32 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
     return index;
 }
 
-/* As take, for the common case: the granule's alignment, no order, committed memory out of a bin. 0: take the long
-   way. */
-TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, tai_bins *bins, size_t size)
+/* As take, for large blocks in the common case: the granule's alignment, no order, committed memory out of a bin or at
+   the end of the first range. 0: take the long way. */
+TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size)
 {
+    tai_bins *bins = space->bins[TAI_LARGE];
+    tai_region *region;
     uint32_t index;
     if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 1))) {
         return 0;
     }
     index = tai_bins_find(space, bins, size);
-    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+    if (TAI_LIKELY(index != 0)) {
+        if (TAI_UNLIKELY(space->blocks.at[index].place.flags != 0)) {
+            return 0;
+        }
+        index = tai_heap_take_front(space, bins, index, size);
+        space->used[TAI_LARGE] += space->blocks.at[index].size;
+        return index;
+    }
+    region = space->primary[TAI_LARGE];
+    if (region == NULL || region->hole_bytes != 0 || size > (size_t)(region->commit_end - region->top)) {
         return 0;
     }
-    index = tai_heap_take_front(space, bins, index, size);
-    space->used[space->blocks.at[index].place.heap] += space->blocks.at[index].size;
+    index = tai_heap_add(space, region, region->index, region->top, size, region->last, 0);
+    region->top += size;
+    space->used[TAI_LARGE] += size;
     return index;
 }
 
@@ -4873,6 +4920,7 @@ static TAI_COLD int tai_space_add_region(tai_space *space, tai_region *region, u
     }
     space->regions[slot] = region;
     space->object_bytes += sizeof *region;
+    region->index = slot;
     *out = slot;
     return 1;
 }
@@ -4886,6 +4934,9 @@ static TAI_COLD int tai_region_map(tai_region *region, uintptr_t end)
             return 0;
         }
         TENSORALLOC_STORE_RELEASE(&region->mapped, bytes);
+        if (region->window != NULL) {
+            TENSORALLOC_STORE_RELEASE(&region->window->mapped, bytes);
+        }
     }
     return 1;
 }
@@ -5845,14 +5896,17 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   looks at a pool that is gone) and the pool's (for statistics and for dispose). Whoever lets go first tells the other
   through state:   attached --thread exits--> leaving --flushed, out of the pool's list--> freed
                    attached --pool goes-----> detached; the thread frees it when it exits or attaches again
+  Blocks that one thread frees and another allocates pass from cache to cache: a full cache hands a batch of a class
+  over if another thread was the last to miss that class, and who misses it next takes the batch whole.
   Invariants: heads[] and counters are written by the owner only; in use = used_bytes of the space - sum of
-  cached_bytes; a cached block is in state TAI_CACHED.
+  cached_bytes - passing_bytes; a cached block is in state TAI_CACHED.
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_CLASS_MAX 80
 #define TAI_UNITS_MAX 1024
 #define TAI_THREAD_SLOTS 16
 #define TAI_FLUSH_COUNT 32u
 #define TAI_REFILL_BYTES ((size_t)8192)
+#define TAI_PASSING_BATCHES 4u
 enum { TAI_SLOT_ATTACHED = 0, TAI_SLOT_LEAVING = 1, TAI_SLOT_DETACHED = 2 };
 
 typedef struct tai_counters {
@@ -5862,31 +5916,36 @@ typedef struct tai_counters {
 
 typedef struct tai_slot {
     tai_holder holder;
+    ta_pool *quick;        /* the pool, where the shortest paths will do: no order, no room[], several threads */
+    size_t cached_bytes;
+    size_t bytes_max;
+    tai_counters count;
     ta_pool *pool;         /* NULL when detached */
     ta_stream stream_id;
     uint32_t stream;       /* index of the stream whose blocks it holds */
     uint32_t state;        /* TAI_SLOT_* */
-    size_t cached_bytes;
     size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
-    size_t bytes_max;
-    tai_counters count;
     struct tai_slot *pool_next;   /* guarded by the gate */
     struct tai_slot *thread_next; /* the thread's own */
     uint32_t victim;       /* class to flush next */
     uint32_t padding;
     uint32_t heads[TAI_CLASS_MAX];
-    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added */
+    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added; only with a limit on them */
 } tai_slot;
+
+/* Batches of one class on their way from cache to cache. A batch is linked by right; its first block has the next
+   batch in left and the number of blocks in requested. */
+typedef struct tai_passing {
+    uintptr_t missed_by; /* the slot that missed this class last; 0: none since the list was full */
+    uint32_t first;
+    uint32_t batches;
+} tai_passing;
 
 struct ta_pool {
     tai_space space; /* first: its gate and tables are the hottest */
-    tai_region no_region;        /* covers nothing */
-    const tai_region *fast[2];   /* where blocks of thread caches lie: primary ranges, or no_region */
     tai_slot *single_slot;       /* single-threaded pools: &slot0 */
-    size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
-    size_t hot_bytes;            /* the same for the path that asks nothing; 0 where captures must be looked for */
-    uint32_t slot_hint;
     uint32_t class_count;
+    int limited;                 /* blocks per class are: room[] counts */
     int plain;                   /* large blocks need nothing special: not observed, not zeroed, not disposed */
     int disposed;
     uint32_t process_id;
@@ -5904,9 +5963,18 @@ struct ta_pool {
     int observed;
     ta_failure failure;
     tai_slot slot0;
-    size_t class_bytes[TAI_CLASS_MAX];
-    uint8_t class_of[TAI_UNITS_MAX + 1]; /* by granules, rounded up */
+    tai_passing passing[TAI_CLASS_MAX];
+    size_t passing_bytes;
     char name[32];
+    size_t class_bytes[TAI_CLASS_MAX];
+    /* What the shortest paths read, away from what anybody writes. */
+    tai_block *at;               /* the records; they never move */
+    size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
+    size_t hot_bytes;            /* the same for the path that asks nothing; 0 where captures must be looked for */
+    tai_window windows[3];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
+                                    nothing special (as plain, and no cap on cached bytes). Or nothing */
+    uint32_t slot_hint;
+    uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
 };
 
 TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
@@ -5932,6 +6000,7 @@ static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id,
     uint32_t c;
     memset(slot, 0, sizeof *slot);
     slot->pool = pool;
+    slot->quick = pool->space.ordered || pool->limited || pool->single_slot != NULL ? NULL : pool;
     slot->stream_id = id;
     slot->stream = stream;
     /* With a cap on cached bytes a slot gets its share when it first frees. */
@@ -5951,8 +6020,8 @@ TAI_INLINE uint32_t tai_slot_pop(ta_pool *pool, tai_slot *slot, uint32_t c)
     if (TAI_LIKELY(index != 0)) {
         const tai_block *block = &pool->space.blocks.at[index];
         size_t cached = slot->cached_bytes - block->size;
-        slot->heads[c] = block->left;
-        slot->room[c]++;
+        slot->heads[c] = block->right;
+        slot->room[c] += (uint32_t)pool->limited;
         TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
         if (cached < slot->cached_low) {
             slot->cached_low = cached;
@@ -5966,9 +6035,9 @@ TAI_INLINE void tai_slot_push(ta_pool *pool, tai_slot *slot, uint32_t index)
 {
     tai_block *block = &pool->space.blocks.at[index];
     uint32_t c = block->place.class_index;
-    block->left = slot->heads[c];
+    block->right = slot->heads[c];
     slot->heads[c] = index;
-    slot->room[c]--;
+    slot->room[c] -= (uint32_t)pool->limited;
     TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, slot->cached_bytes + block->size);
 }
 
@@ -6000,6 +6069,92 @@ static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count, si
     return flushed;
 }
 
+/* Takes the next batch out of a list; 0 if there is none. Inside the gate. */
+static uint32_t tai_passing_take(ta_pool *pool, uint32_t c, size_t *bytes)
+{
+    tai_passing *passing = &pool->passing[c];
+    uint32_t first = passing->first;
+    if (first != 0) {
+        tai_block *block = &pool->at[first];
+        *bytes = block->requested * pool->class_bytes[c];
+        passing->first = block->left;
+        passing->batches--;
+        block->left = 0;
+        pool->passing_bytes -= *bytes;
+    }
+    return first;
+}
+
+/* Puts the next batch into the cache of a thread that has missed the class, if it may hold that much. Inside the
+   gate. */
+static int tai_passing_receive(ta_pool *pool, tai_slot *slot, uint32_t c)
+{
+    size_t bytes = pool->at[pool->passing[c].first].requested * pool->class_bytes[c];
+    if (slot->cached_bytes > slot->bytes_max || bytes > slot->bytes_max - slot->cached_bytes) {
+        return 0;
+    }
+    slot->heads[c] = tai_passing_take(pool, c, &bytes);
+    TAI_BUMP64(slot->cached_bytes, bytes);
+    return 1;
+}
+
+/* All batches go to the heap, one in each visit to the gate. Returns how many. Outside the gate. */
+static TAI_COLD uint32_t tai_passing_flush(ta_pool *pool, tai_holder *me)
+{
+    uint32_t c = 1, index, next, count = 0;
+    size_t ignored;
+    while (c < pool->class_count) {
+        tai_gate_enter(&pool->space.gate, me);
+        while (c < pool->class_count && pool->passing[c].first == 0) {
+            c++;
+        }
+        index = c < pool->class_count ? tai_passing_take(pool, c, &ignored) : 0;
+        for (count += index != 0; index != 0; index = next) {
+            next = pool->at[index].right;
+            TENSORALLOC_STORE_RELAXED(&pool->at[index].state, (uint32_t)TAI_BUSY);
+            tai_heap_put(&pool->space, index);
+        }
+        tai_gate_leave(&pool->space.gate, me);
+    }
+    return count;
+}
+
+/* The cache is full: hands up to a quarter of it, at most 32 blocks of class c, over to others, if one of them was the
+   last to miss that class. Returns whether. Owner only, outside the gate. */
+static TAI_NOINLINE int tai_passing_give(ta_pool *pool, tai_slot *slot, uint32_t c)
+{
+    tai_passing *passing = &pool->passing[c];
+    uintptr_t missed_by = TENSORALLOC_LOAD_RELAXED(&passing->missed_by);
+    uint32_t first = slot->heads[c], last = first, count = 1;
+    size_t bytes = pool->class_bytes[c];
+    int fits;
+    if (missed_by == 0 || missed_by == (uintptr_t)slot || first == 0 || slot->quick == NULL ||
+        pool->desc.cached_bytes_max != TA_UNLIMITED) {
+        return 0;
+    }
+    while (count < TAI_FLUSH_COUNT && pool->at[last].right != 0 && bytes * (count + 1) <= slot->bytes_max / 4) {
+        last = pool->at[last].right;
+        count++;
+    }
+    bytes *= count;
+    tai_gate_enter(&pool->space.gate, &slot->holder);
+    fits = passing->batches < TAI_PASSING_BATCHES && pool->passing_bytes + bytes <= pool->desc.thread_cache_bytes / 2;
+    if (fits) {
+        slot->heads[c] = pool->at[last].right;
+        pool->at[last].right = 0;
+        pool->at[first].left = passing->first;
+        TENSORALLOC_STORE_RELAXED(&pool->at[first].requested, (size_t)count);
+        passing->first = first;
+        passing->batches++;
+        pool->passing_bytes += bytes;
+        TAI_DROP64(slot->cached_bytes, bytes);
+    } else {
+        TENSORALLOC_STORE_RELAXED(&passing->missed_by, (uintptr_t)0);
+    }
+    tai_gate_leave(&pool->space.gate, &slot->holder);
+    return fits;
+}
+
 #ifndef TENSORALLOC_NO_THREADS
 /* Adds the counters of a slot that goes away. Inside the gate. */
 static TAI_COLD void tai_slot_fold(ta_pool *pool, tai_slot *slot)
@@ -6024,11 +6179,24 @@ static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 }
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
-static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS]; /* last used, by hint */
+static tai_slot tai_no_slot; /* of no pool; never written */
+static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS] = { /* last used, by hint */
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot,
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot};
 static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /* all */
 static tai_key tai_thread_key;
 static uint32_t tai_thread_key_state; /* 0 none, 1 being made, 2 ready, 3 not to be had */
 static uint32_t tai_process;          /* id of this process as of the last fork we know of */
+
+static TAI_COLD void tai_thread_forget_slots(const tai_slot *slot)
+{
+    uint32_t i;
+    for (i = 0; i < TAI_THREAD_SLOTS; i++) {
+        if (slot == NULL || tai_thread_slots[i] == slot) {
+            tai_thread_slots[i] = &tai_no_slot;
+        }
+    }
+}
 
 /* A thread exits: what it holds goes back to the pools that still exist. */
 static TAI_COLD void tai_thread_exit(tai_slot *list)
@@ -6042,6 +6210,7 @@ static TAI_COLD void tai_thread_exit(tai_slot *list)
             tai_gate_enter(&pool->space.gate, NULL);
             (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
             tai_gate_leave(&pool->space.gate, NULL);
+            (void)tai_passing_flush(pool, NULL);
             if (pool->desc.cached_bytes_max != TA_UNLIMITED && tai_turn_take(&pool->space, NULL)) {
                 (void)tai_space_trim(&pool->space, TAI_ALL_HEAPS, pool->desc.cached_bytes_max, NULL);
                 tai_turn_end(&pool->space, NULL);
@@ -6065,14 +6234,14 @@ static void TAI_THREAD_EXIT_CALL tai_thread_key_exit(void *value)
     tai_slot *list = tai_thread_list;
     (void)value;
     tai_thread_list = NULL;
-    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_forget_slots(NULL);
     tai_thread_exit(list);
 }
 
 TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
 {
     /* The thread's slots belong to pools of the parent: they are left alone, memory and all. */
-    memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+    tai_thread_forget_slots(NULL);
     tai_thread_list = NULL;
     TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
 }
@@ -6111,7 +6280,7 @@ TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
     if (TENSORALLOC_LOAD_ACQUIRE(&tai_thread_key_state) == 2) {
         tai_slot *list = tai_thread_list;
         tai_thread_list = NULL;
-        memset(tai_thread_slots, 0, sizeof tai_thread_slots);
+        tai_thread_forget_slots(NULL);
         tai_thread_key_delete(tai_thread_key);
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, 0u);
         tai_thread_exit(list);
@@ -6125,12 +6294,7 @@ static TAI_COLD void tai_thread_sweep(void)
     while (*link != NULL) {
         tai_slot *slot = *link;
         if (TENSORALLOC_LOAD_ACQUIRE(&slot->state) == TAI_SLOT_DETACHED) {
-            uint32_t i;
-            for (i = 0; i < TAI_THREAD_SLOTS; i++) {
-                if (tai_thread_slots[i] == slot) {
-                    tai_thread_slots[i] = NULL;
-                }
-            }
+            tai_thread_forget_slots(slot);
             *link = slot->thread_next;
             TENSORALLOC_FREE(slot);
         } else {
@@ -6180,11 +6344,17 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     tai_slot *slot = pool->single_slot;
     if (slot == NULL) {
         slot = tai_thread_slots[pool->slot_hint];
-        if (TAI_UNLIKELY(slot == NULL || TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool)) {
+        if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool)) {
             return NULL;
         }
     }
     return slot;
+}
+
+/* A slot that is this thread's of the pool if its quick is the pool. */
+TAI_INLINE tai_slot *tai_slot_quick(ta_pool *pool)
+{
+    return tai_thread_slots[pool->slot_hint];
 }
 
 /* Where a look through all slots of this thread begins. */
@@ -6218,6 +6388,7 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
             tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
             TENSORALLOC_STORE_RELAXED(&slot->pool, (ta_pool *)NULL);
+            TENSORALLOC_STORE_RELAXED(&slot->quick, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELEASE(&slot->state, (uint32_t)TAI_SLOT_DETACHED);
         }
         tai_gate_leave(&pool->space.gate, NULL);
@@ -6251,6 +6422,11 @@ TAI_INLINE tai_slot *tai_slot_last(const ta_pool *pool)
     return pool->single_slot;
 }
 
+TAI_INLINE tai_slot *tai_slot_quick(ta_pool *pool)
+{
+    return &pool->slot0;
+}
+
 static tai_slot *tai_slot_first(const ta_pool *pool)
 {
     return pool->single_slot;
@@ -6272,8 +6448,9 @@ static int tai_pool_forked(const ta_pool *pool)
    gate. */
 static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 {
-    uint32_t flushed = 0;
-    tai_slot *slot = tai_slot_first(pool);
+    tai_slot *slot = tai_slot_last(pool);
+    uint32_t flushed = tai_passing_flush(pool, slot != NULL ? &slot->holder : NULL);
+    slot = tai_slot_first(pool);
     for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
         if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->cached_bytes != 0) {
             tai_gate_enter(&pool->space.gate, &slot->holder);
@@ -6341,7 +6518,7 @@ static ta_result tai_pool_usable(const ta_pool *pool)
 static size_t tai_pool_thread_cached(const ta_pool *pool)
 {
     const tai_slot *slot;
-    size_t bytes = pool->slot0.cached_bytes;
+    size_t bytes = pool->slot0.cached_bytes + pool->passing_bytes;
     for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
         bytes += TENSORALLOC_LOAD_RELAXED(&slot->cached_bytes);
     }
@@ -6531,7 +6708,7 @@ static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, t
     if (size <= pool->desc.thread_cache_block_bytes) {
         plan->heap = tai_space_heap_of(space, size);
         if (size <= pool->cacheable_bytes && plan->alignment == space->granule) {
-            plan->class_index = pool->class_of[plan->size >> space->granule_shift];
+            plan->class_index = pool->class_of[(size - 1) / 64];
             plan->size = pool->class_bytes[plan->class_index];
         }
     }
@@ -6797,6 +6974,7 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
     if (pool->space.ordered) {
         (void)tai_space_synchronize(&pool->space, NULL);
     }
+    (void)tai_passing_flush(pool, NULL);
     tai_gate_enter(&pool->space.gate, NULL);
     cached = tai_space_cached(&pool->space);
     tai_gate_leave(&pool->space.gate, NULL);
@@ -6912,10 +7090,9 @@ TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t 
     block = &pool->space.blocks.at[index];
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, tag);
-    block->left = 0;
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
-    TAI_BUMP(slot->count.allocation_count, 1);
-    TAI_BUMP(slot->count.allocated_bytes, size);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
     return (void *)block->addr;
 }
 
@@ -7064,7 +7241,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
     }
-    index = tai_heap_take_quick(space, space->bins[TAI_LARGE], rounded);
+    index = tai_heap_take_quick(space, rounded);
     if (TAI_UNLIKELY(index == 0)) {
         index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
         if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
@@ -7089,13 +7266,14 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
 
 /* A block for the size classes that the cache does not have: out of a bin, in one visit to the gate, and a few
    more for the cache; or the long way. */
-static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32_t c, ta_result *result)
+static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
     tai_plan plan;
-    uint32_t index = 0;
+    uint32_t index = 0, c = pool->class_of[(size - 1) / 64];
     void *ptr;
+    ta_result why;
     if (TAI_UNLIKELY(slot == NULL || !pool->plain)) {
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
@@ -7105,11 +7283,22 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32
     plan.class_index = c;
     plan.flags = 0;
     tai_gate_enter_hot(&space->gate, &slot->holder);
+    TENSORALLOC_STORE_RELAXED(&pool->passing[c].missed_by, (uintptr_t)slot);
+    if (pool->passing[c].first != 0 && tai_passing_receive(pool, slot, c)) {
+        tai_gate_leave_hot(&space->gate, &slot->holder);
+        if (result != NULL) {
+            *result = TA_OK;
+        }
+        return tai_pool_hit(pool, slot, c, size, NULL);
+    }
     tai_pool_note_peak(pool);
     if (space->slack == 0) {
-        index = tai_heap_take_quick(space, space->bins[plan.heap], plan.size);
+        index = tai_heap_take(space, plan.heap, plan.size, plan.alignment, 0, &why);
     }
-    if (TAI_UNLIKELY(index == 0)) {
+    if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
+        if (index != 0) {
+            tai_heap_put(space, index);
+        }
         tai_gate_leave_hot(&space->gate, &slot->holder);
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
@@ -7129,22 +7318,49 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, uint32
     return ptr;
 }
 
-/* A block for the size classes: from this thread's cache, or the long way. */
-TAI_INLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *result)
+/* A block for the size classes, in pools and on streams where the shortest path is not enough. */
+static TAI_NOINLINE void *tai_pool_alloc_small(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_slot *slot = tai_slot_last(pool);
     if (TAI_LIKELY(slot != NULL && slot->stream_id == 0)) {
-        uint32_t c = pool->class_of[((size - 1) >> pool->space.granule_shift) + 1];
-        void *ptr = tai_pool_hit(pool, slot, c, size, NULL);
+        void *ptr = tai_pool_hit(pool, slot, pool->class_of[(size - 1) / 64], size, NULL);
         if (TAI_LIKELY(ptr != NULL)) {
             if (result != NULL) {
                 *result = TA_OK;
             }
             return ptr;
         }
-        return tai_pool_alloc_miss(pool, size, c, result);
+        return tai_pool_alloc_miss(pool, size, result);
     }
     return tai_pool_alloc_simple(pool, size, 0, 0, result);
+}
+
+/* A block for the size classes: from this thread's cache, or a longer way. Every instruction here counts. */
+TAI_INLINE void *tai_pool_alloc_quick(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_slot *slot = tai_slot_quick(pool);
+    tai_block *block;
+    uint32_t *head, index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool)) {
+        return tai_pool_alloc_small(pool, size, result);
+    }
+    head = &slot->heads[pool->class_of[(size - 1) / 64]];
+    index = *head;
+    if (TAI_UNLIKELY(index == 0)) {
+        return tai_pool_alloc_miss(pool, size, result);
+    }
+    block = &pool->at[index];
+    *head = block->right;
+    TAI_DROP64(slot->cached_bytes, block->size);
+    TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
+    TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return (void *)block->addr;
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result)
@@ -7152,8 +7368,8 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_UNLIKELY(pool == NULL)) {
         return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
     }
-    if (size_bytes - 1 < pool->hot_bytes) { /* not 0 either */
-        return tai_pool_alloc_small(pool, size_bytes, result);
+    if (TAI_LIKELY(size_bytes - 1 < pool->hot_bytes)) { /* not 0 either */
+        return tai_pool_alloc_quick(pool, size_bytes, result);
     }
     if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
@@ -7342,16 +7558,16 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
-    const tai_region *region = space->primary[TAI_LARGE];
+    const tai_window *window = &pool->windows[2];
+    size_t offset = (size_t)((uintptr_t)ptr - window->base);
     tai_block *block;
     uint32_t index;
-    if (TAI_LIKELY(slot != NULL && pool->plain && region != NULL &&
-                   pool->desc.cached_bytes_max == TA_UNLIMITED)) {
+    if (TAI_LIKELY(slot != NULL && offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
         tai_gate_enter_hot(&space->gate, &slot->holder);
-        index = tai_region_find(space, region, (uintptr_t)ptr);
-        block = &space->blocks.at[index];
-        if (TAI_LIKELY(index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->left == 0 &&
-                       block->place.class_index == 0 && (size == 0 || size == block->requested))) {
+        index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+        block = &pool->at[index];
+        if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
+                       (size == 0 || size == block->requested))) {
             if (TAI_UNLIKELY(pool->single_slot != NULL)) {
                 tai_pool_note_peak(pool);
             }
@@ -7359,7 +7575,8 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
             pool->count.freed_bytes += block->requested;
-            tai_heap_put(space, index);
+            space->used[TAI_LARGE] -= block->size;
+            (void)tai_heap_give(space, index);
             tai_gate_leave_hot(&space->gate, &slot->holder);
             return TA_OK;
         }
@@ -7368,44 +7585,64 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
-/* A small block into this thread's cache, without the gate; or the long way. */
-static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, const tai_region *region)
+/* A small block into this thread's cache, without the gate, where the shortest path is not enough; or the long way. */
+static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
 {
-    size_t offset = (size_t)((uintptr_t)ptr - region->base);
-    tai_slot *slot;
-    tai_block *block;
-    uint32_t index;
-    index = TENSORALLOC_LOAD_RELAXED(&region->map[offset >> region->map_shift]);
-    block = &pool->space.blocks.at[index];
-    slot = tai_slot_last(pool);
+    tai_block *block = &pool->at[index];
+    tai_slot *slot = tai_slot_last(pool);
+    uint32_t c = block->place.class_index;
     if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
-                   slot != NULL && slot->stream == block->place.stream && block->place.class_index != 0 &&
-                   slot->cached_bytes + block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0 &&
-                   (size == 0 || size == block->requested))) {
+                   slot != NULL && slot->stream == block->place.stream && c != 0 && slot->room[c] != 0 &&
+                   (size == 0 || size == block->requested) &&
+                   (slot->cached_bytes + block->size <= slot->bytes_max || tai_passing_give(pool, slot, c)))) {
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
-        TAI_BUMP(slot->count.deallocation_count, 1);
-        TAI_BUMP(slot->count.freed_bytes, block->requested);
+        TAI_BUMP64(slot->count.deallocation_count, 1);
+        TAI_BUMP64(slot->count.freed_bytes, block->requested);
         tai_slot_push(pool, slot, index);
         return TA_OK;
     }
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
+/* Every instruction here counts. */
 TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
 {
-    const tai_region *region = pool->fast[0];
+    const tai_window *window = &pool->windows[0];
+    tai_slot *slot;
+    tai_block *block;
+    uint32_t index;
+    size_t c, offset, capacity, requested;
     if (TAI_CHECKED) { /* one free after the other, so that of two for one block exactly one is right */
         return tai_pool_free_slow(pool, ptr, size, NULL);
     }
-    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_small(pool, ptr, size, region);
+    offset = (size_t)((uintptr_t)ptr - window->base);
+    if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+        window = &pool->windows[1];
+        offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            return tai_pool_free_large(pool, ptr, size);
+        }
     }
-    region = pool->fast[1];
-    if ((size_t)((uintptr_t)ptr - region->base) < TENSORALLOC_LOAD_ACQUIRE(&region->mapped)) {
-        return tai_pool_free_small(pool, ptr, size, region);
+    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+    block = &pool->at[index];
+    slot = tai_slot_quick(pool);
+    capacity = block->size;
+    requested = block->requested;
+    c = block->place.class_index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool || block->addr != (uintptr_t)ptr ||
+                     TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE || c == 0 ||
+                     capacity + slot->cached_bytes > slot->bytes_max || (size != 0 && size != requested))) {
+        return tai_pool_free_small(pool, ptr, size, index);
     }
-    return tai_pool_free_large(pool, ptr, size);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+    TAI_BUMP32(block->generation, 1);
+    TAI_BUMP64(slot->count.deallocation_count, 1);
+    TAI_BUMP64(slot->count.freed_bytes, requested);
+    TAI_BUMP64(slot->cached_bytes, capacity);
+    block->right = slot->heads[c];
+    slot->heads[c] = index;
+    return TA_OK;
 }
 
 TENSORALLOC_DEF ta_result ta_pool_free(ta_pool *pool, void *ptr)
@@ -8196,7 +8433,8 @@ static TAI_COLD void tai_pool_make_classes(ta_pool *pool)
         if (c == 0 || pool->class_bytes[c] != bytes) {
             pool->class_bytes[++c] = bytes;
         }
-        pool->class_of[units] = (uint8_t)c;
+        memset(&pool->class_of[((size_t)(units - 1) << pool->space.granule_shift) / 64], (int)c,
+               pool->space.granule / 64);
     }
     pool->class_count = c + 1;
     pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed
@@ -8235,11 +8473,16 @@ static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
     return result;
 }
 
-/* The regions that free looks at without the gate. */
-static TAI_COLD void tai_pool_set_fast(ta_pool *pool, const tai_region *first, const tai_region *second)
+/* A region that free looks at without the gate. */
+static TAI_COLD void tai_pool_open_window(tai_window *window, tai_region *region)
 {
-    pool->fast[0] = first != NULL ? first : &pool->no_region;
-    pool->fast[1] = second != NULL ? second : &pool->no_region;
+    if (region != NULL) {
+        window->base = region->base;
+        window->map = region->map;
+        window->map_shift = region->map_shift;
+        window->mapped = region->mapped;
+        region->window = window;
+    }
 }
 
 static TAI_COLD void tai_pool_free_object(ta_pool *pool)
@@ -8301,9 +8544,15 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
     pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
     tai_pool_make_classes(pool);
-    tai_pool_set_fast(pool, pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY],
-                      pool->space.primary[TAI_MIDDLE]);
+    pool->at = pool->space.blocks.at;
+    tai_pool_open_window(&pool->windows[0], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
+    tai_pool_open_window(&pool->windows[1], pool->space.primary[TAI_MIDDLE]);
+    if (pool->plain && resolved.cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
+        tai_pool_open_window(&pool->windows[2], pool->space.primary[TAI_LARGE]);
+    }
+    pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
     tai_slot_reset(&pool->slot0, pool, 0, 0);
+    pool->slot0.quick = NULL;
 #ifdef TENSORALLOC_NO_THREADS
     pool->single_slot = &pool->slot0;
 #else
@@ -8368,6 +8617,7 @@ static TAI_COLD void tai_pool_drain(ta_pool *pool)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
 {
+    int w;
     if (pool == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
@@ -8378,13 +8628,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
         return TA_ERROR_FORKED;
     }
     tai_pool_detach_slots(pool);
+    (void)tai_passing_flush(pool, NULL);
     tai_budget_leave(pool->space.budget, &pool->member);
     tai_pool_note_peak(pool);
     tai_pool_drain(pool);
     pool->disposed = 1;
     pool->plain = 0;
     pool->cacheable_bytes = pool->hot_bytes = 0;
-    tai_pool_set_fast(pool, NULL, NULL);
+    for (w = 0; w < 3; w++) {
+        TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
+    }
     tai_space_release(&pool->space);
     tai_pool_forget_blocks(pool);
     return TA_OK;
@@ -8433,7 +8686,10 @@ static ta_result tai_pool_v_free(void *self, void *ptr, size_t size, size_t alig
 {
     ta_pool *pool = (ta_pool *)self;
     (void)alignment;
-    return pool->space.ordered ? tai_pool_free_slow(pool, ptr, size, &stream) : tai_pool_free_any(pool, ptr, size);
+    if (pool->space.ordered) {
+        return tai_pool_free_slow(pool, ptr, size, &stream);
+    }
+    return size != 0 ? ta_pool_free_sized(pool, ptr, size) : ta_pool_free(pool, ptr);
 }
 
 static ta_result tai_pool_v_empty_cache(void *self)
@@ -10640,6 +10896,773 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
 }
 
 /*---------------------------------------------------------------------------------------------------------
+  [TA:PREDICT] bounds of shapes, and the strategies: how much capacity a tensor gets.
+  The predictive one keeps a histogram of sizes on a logarithmic scale; old observations fade. One histogram answers
+  three questions: which capacity is cheapest for a block, how much of a range is worth keeping, and how far a growing
+  block should grow next, having come this far.
+  Uses: MATH, TENSOR-IMPL.
+  Invariants: pure: no memory but the state, no clock, no lock. Integers only (factors of settings are taken apart
+  exactly): the same decisions on every machine. A capacity is never below the need and never above the declared
+  maximum. weight_total is the sum of the weights; tops[i] < 2^shift.
+  -------------------------------------------------------------------------------------------------------*/
+
+static int64_t tai_bounds_max(const ta_shape_bounds *bounds, int i)
+{
+    return bounds->symbols[i] != NULL ? bounds->symbols[i]->max : bounds->max[i];
+}
+
+static int64_t tai_bounds_expected(const ta_shape_bounds *bounds, int i)
+{
+    return bounds->symbols[i] != NULL ? bounds->symbols[i]->expected : bounds->expected[i];
+}
+
+static int64_t tai_bounds_min(const ta_shape_bounds *bounds, int i)
+{
+    return bounds->symbols[i] != NULL ? bounds->symbols[i]->min : bounds->min[i];
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_symbol_set(ta_symbol *symbol, int64_t min, int64_t expected, int64_t max)
+{
+    if (symbol == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (min < 0 || min > expected || (expected > max && max != TA_DIM_UNBOUNDED)) {
+        return TA_ERROR_BOUNDS;
+    }
+    symbol->min = min;
+    symbol->expected = expected;
+    symbol->max = max;
+    return TA_OK;
+}
+
+/* All of get_sizes but the sizes. *unbounded: some maximum is. */
+static ta_result tai_bounds_check(const ta_shape_bounds *bounds, int *unbounded)
+{
+    ta_result result = TA_OK;
+    int i;
+    *unbounded = 0;
+    if (bounds == NULL || bounds->rank < 0 || bounds->rank > TA_RANK_MAX || ta_dtype_size(bounds->dtype) == 0) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    for (i = 0; i < bounds->rank; i++) {
+        int64_t min = tai_bounds_min(bounds, i), expected = tai_bounds_expected(bounds, i);
+        int64_t max = tai_bounds_max(bounds, i);
+        if (min < 0 || expected < 0 || (max < 0 && max != TA_DIM_UNBOUNDED)) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        *unbounded |= max == TA_DIM_UNBOUNDED;
+        if (min > expected || (max != TA_DIM_UNBOUNDED && (expected > max || max == 0))) {
+            result = TA_ERROR_BOUNDS;
+        }
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_shape_bounds_get_sizes(const ta_shape_bounds *bounds, ta_bounds_sizes *out)
+{
+    int64_t dims[3][TA_RANK_MAX];
+    ta_bounds_sizes sizes;
+    int i, unbounded;
+    ta_result result = tai_bounds_check(bounds, &unbounded);
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    for (i = 0; i < bounds->rank; i++) {
+        dims[0][i] = tai_bounds_min(bounds, i);
+        dims[1][i] = tai_bounds_expected(bounds, i);
+        dims[2][i] = tai_bounds_max(bounds, i);
+    }
+    sizes.max_elements = INT64_MAX;
+    sizes.max_bytes = TA_UNLIMITED;
+    result = ta_shape_bytes(dims[0], bounds->rank, bounds->dtype, &sizes.min_bytes);
+    if (result == TA_OK) {
+        result = ta_shape_bytes(dims[1], bounds->rank, bounds->dtype, &sizes.expected_bytes);
+    }
+    if (result == TA_OK && !unbounded) {
+        result = ta_shape_bytes(dims[2], bounds->rank, bounds->dtype, &sizes.max_bytes);
+        sizes.max_elements = (int64_t)(sizes.max_bytes / ta_dtype_size(bounds->dtype));
+    }
+    if (result == TA_OK) {
+        sizes.min_elements = (int64_t)(sizes.min_bytes / ta_dtype_size(bounds->dtype));
+        sizes.expected_elements = (int64_t)(sizes.expected_bytes / ta_dtype_size(bounds->dtype));
+        *out = sizes;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_shape_bounds_init(ta_shape_bounds *out, ta_dtype dtype, int rank,
+                                                        const int64_t *min, const int64_t *expected,
+                                                        const int64_t *max)
+{
+    ta_shape_bounds bounds;
+    ta_bounds_sizes sizes;
+    ta_result result;
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    if (rank < 0 || rank > TA_RANK_MAX || (rank != 0 && (min == NULL || expected == NULL || max == NULL))) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(&bounds, 0, sizeof bounds);
+    bounds.dtype = dtype;
+    bounds.rank = rank;
+    if (rank != 0) {
+        memcpy(bounds.min, min, (size_t)rank * sizeof *min);
+        memcpy(bounds.expected, expected, (size_t)rank * sizeof *expected);
+        memcpy(bounds.max, max, (size_t)rank * sizeof *max);
+    }
+    result = ta_shape_bounds_get_sizes(&bounds, &sizes);
+    if (result == TA_OK) {
+        *out = bounds;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF ta_result ta_shape_bounds_contains(const ta_shape_bounds *bounds, const int64_t *dims, int rank)
+{
+    ta_bounds_sizes sizes;
+    ta_result result = ta_shape_bounds_get_sizes(bounds, &sizes);
+    int i;
+    if (result != TA_OK) {
+        return result;
+    }
+    if (dims == NULL && rank > 0) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (rank != bounds->rank) {
+        return TA_ERROR_SHAPE;
+    }
+    for (i = 0; i < rank; i++) {
+        int64_t max = tai_bounds_max(bounds, i);
+        if (dims[i] < 0) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        if (dims[i] < tai_bounds_min(bounds, i) || (max != TA_DIM_UNBOUNDED && dims[i] > max)) {
+            result = TA_ERROR_SHAPE;
+        }
+    }
+    return result;
+}
+
+/* The capacity that a strategy wants, held to what is allowed. */
+static size_t tai_strategy_clamp(const ta_strategy_input *in, uint64_t bytes)
+{
+    if (bytes > in->max_bytes) {
+        bytes = in->max_bytes;
+    }
+    return bytes > in->size_bytes ? (size_t)bytes : in->size_bytes;
+}
+
+/* The histogram.
+
+      size                base                               base + (bins << shift)
+      1024 positions   ---|----|----|----|----|----|----|----|---
+      per doubling         w0   w1   w2  ...                   weight: 16 for each observation in the bin; all are
+                             t0    t1                          halved whenever together they pass a limit
+                                                               top: where in the bin its largest observation lies
+   shift 5: 32 bins to a doubling; shift 8: 4 to a doubling, 8 doublings in all. Bins get wider when sizes spread and
+   narrower when they come together. What lies below 8 doublings under the largest is counted in bin 0.
+
+   Valid for sizes: weights, tops, target, mean (blocks), change_rate (blocks). For growth (of growing blocks: what they
+   had when freed less what they had when made): weights, tops, next, mean, step. */
+enum {
+    TAI_PREDICT_BINS = 32,
+    TAI_PREDICT_WEIGHT = 16,
+    TAI_PREDICT_WEIGHT_EXPECTED = 32,  /* what the expected size of the bounds counts, at first */
+    TAI_PREDICT_WEIGHT_MAX = 8,        /* and the maximum */
+    TAI_PREDICT_TOTAL = 4096,          /* sizes: the last 128 to 256 count most */
+    TAI_PREDICT_TOTAL_GROWING = 14336,
+    TAI_PREDICT_SHIFT_MIN = 5,
+    TAI_PREDICT_SHIFT_MAX = 8,
+    TAI_PREDICT_LAZY = 32,             /* observations until a plan is made anew */
+    TAI_PREDICT_UNKNOWN = 255,         /* the plan is for other bins */
+    TAI_PREDICT_MEAN_USES = 512,
+    TAI_RATE_ONE_BITS = 24,
+    TAI_RATE_USES_BITS = 10,           /* the rate is that of the last 1024 uses or so */
+    TAI_RATE_LOW = 1761607,            /* 105 and 140 changes in 1000 uses; between them the price of one rises */
+    TAI_RATE_HIGH = 2348810,
+    TAI_PRICE_LOW = 60,                /* in sixteenths of the mean size */
+    TAI_PRICE_HIGH = 120,
+    TAI_RANGE_USES = 110               /* in sixteenths */
+};
+
+typedef struct tai_predictor {
+    uint64_t target_bytes;  /* the cheapest capacity of a block */
+    uint64_t mean_bytes;    /* of sizes; growing: at the end */
+    uint64_t step_bytes;    /* growth per use */
+    uint32_t weight_total;
+    uint32_t change_rate;   /* changes of capacity per 2^24 uses */
+    uint16_t count;         /* observations, at most TAI_PREDICT_MEAN_USES */
+    uint16_t base;          /* position of bin 0, a multiple of 2^shift */
+    uint8_t shift;
+    uint8_t unplanned;      /* observations that target_bytes or next do not know yet; or TAI_PREDICT_UNKNOWN */
+    uint8_t growing;        /* what the state is used for; another use begins anew */
+    uint8_t tops[TAI_PREDICT_BINS];
+    uint8_t next[TAI_PREDICT_BINS + 1]; /* when bin i - 1 is outgrown (0: when made): grow to the top of this bin */
+    uint16_t weights[TAI_PREDICT_BINS];
+} tai_predictor;
+
+/* Position of a size on the scale, rounded up: tai_position_size of it is at least size. */
+static uint32_t tai_size_position(uint64_t size)
+{
+    uint32_t bit;
+    if (size - 1 >= (uint64_t)1 << 62) {
+        size = size == 0 ? 1 : (uint64_t)1 << 62;
+    }
+    bit = tai_high_bit(size);
+    if (bit <= 10) {
+        return bit * 1024 + (uint32_t)(size << (10 - bit)) - 1024;
+    }
+    return bit * 1024 + (uint32_t)((size + ((uint64_t)1 << (bit - 10)) - 1) >> (bit - 10)) - 1024;
+}
+
+static uint64_t tai_position_size(uint32_t position)
+{
+    uint32_t bit = position >> 10;
+    uint64_t mantissa = 1024 + (position & 1023);
+    return bit >= 10 ? mantissa << (bit - 10) : (mantissa + (1u << (10 - bit)) - 1) >> (10 - bit);
+}
+
+static uint32_t tai_bin_top(const tai_predictor *p, uint32_t i)
+{
+    return p->base + (i << p->shift) + p->tops[i];
+}
+
+static uint64_t tai_bin_size(const tai_predictor *p, uint32_t i)
+{
+    return tai_position_size(tai_bin_top(p, i));
+}
+
+/* Lays the bins anew so that position and all that have weight are inside, as narrow as that goes from shift on. */
+static TAI_COLD void tai_predictor_fit(tai_predictor *p, uint32_t position, uint32_t shift)
+{
+    uint32_t tops[TAI_PREDICT_BINS];
+    uint16_t weights[TAI_PREDICT_BINS];
+    uint32_t i, low = position, high = position, base, spare;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        tops[i] = tai_bin_top(p, i);
+        weights[i] = p->weights[i];
+        if (weights[i] != 0) {
+            low = tops[i] < low ? tops[i] : low;
+            high = tops[i] > high ? tops[i] : high;
+        }
+    }
+    while (shift < TAI_PREDICT_SHIFT_MAX && (high >> shift) - (low >> shift) >= TAI_PREDICT_BINS) {
+        shift++;
+    }
+    spare = (high >> shift) - (low >> shift);
+    spare = spare < TAI_PREDICT_BINS ? (TAI_PREDICT_BINS - 1 - spare) / 2 : 0;
+    base = (high >> shift) + spare;
+    base = base < TAI_PREDICT_BINS ? 0 : (base - (TAI_PREDICT_BINS - 1)) << shift;
+    memset(p->weights, 0, sizeof p->weights);
+    memset(p->tops, 0, sizeof p->tops);
+    p->base = (uint16_t)base;
+    p->shift = (uint8_t)shift;
+    p->unplanned = TAI_PREDICT_UNKNOWN;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) { /* tops rise with i: the last one in a bin is its largest */
+        uint32_t top = tops[i] < base ? base : tops[i];
+        uint32_t k = (top - base) >> shift;
+        if (weights[i] != 0) {
+            p->weights[k] = (uint16_t)(p->weights[k] + weights[i]);
+            p->tops[k] = (uint8_t)(top - base - (k << shift));
+        }
+    }
+}
+
+/* Halves all weights. Bins get narrower when what is left lies close together. */
+static TAI_COLD void tai_predictor_fade(tai_predictor *p)
+{
+    uint32_t i, low = TAI_PREDICT_BINS, high = 0;
+    p->weight_total = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        p->weights[i] = (uint16_t)(p->weights[i] >> 1);
+        p->weight_total += p->weights[i];
+        if (p->weights[i] != 0) {
+            low = low < i ? low : i;
+            high = i;
+        }
+    }
+    if (high - low < TAI_PREDICT_BINS / 4 && p->shift > TAI_PREDICT_SHIFT_MIN) {
+        tai_predictor_fit(p, tai_bin_top(p, high), p->shift - 1u);
+    }
+}
+
+static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
+{
+    uint32_t position = tai_size_position(size), i, top;
+    if (p->weight_total == 0 || position - p->base >= (uint32_t)TAI_PREDICT_BINS << p->shift) {
+        tai_predictor_fit(p, position, p->weight_total == 0 ? (uint32_t)TAI_PREDICT_SHIFT_MIN : p->shift);
+        position = position < p->base ? p->base : position;
+    }
+    i = (position - p->base) >> p->shift;
+    top = (position - p->base) & ((1u << p->shift) - 1);
+    if (p->weights[i] == 0 || top > p->tops[i]) {
+        p->tops[i] = (uint8_t)top;
+    }
+    p->weights[i] = (uint16_t)(p->weights[i] + weight);
+    p->weight_total += weight;
+    p->unplanned = (uint8_t)(p->unplanned + (p->unplanned < TAI_PREDICT_UNKNOWN));
+    if (p->weight_total > (p->growing ? (uint32_t)TAI_PREDICT_TOTAL_GROWING : (uint32_t)TAI_PREDICT_TOTAL)) {
+        tai_predictor_fade(p);
+    }
+}
+
+/* A mean that follows; count includes size. */
+static uint64_t tai_mean_toward(uint64_t mean, uint64_t size, uint32_t count)
+{
+    return size > mean ? mean + (size - mean) / count : mean - (mean - size) / count;
+}
+
+/* A new state. What the bounds say counts as a few sizes, so that the first decisions are sensible ones; of growth they
+   say too little. */
+static TAI_COLD void tai_predictor_begin(tai_predictor *p, const ta_strategy_input *in)
+{
+    memset(p, 0, sizeof *p);
+    p->growing = (uint8_t)(in->growing != 0);
+    p->change_rate = (TAI_RATE_LOW + TAI_RATE_HIGH) / 2;
+    if (!in->growing && in->expected_bytes != 0) {
+        tai_predictor_add(p, in->expected_bytes, TAI_PREDICT_WEIGHT_EXPECTED);
+        if (in->max_bytes / 64 < in->expected_bytes) { /* else it is a mere precaution */
+            tai_predictor_add(p, in->max_bytes, TAI_PREDICT_WEIGHT_MAX);
+        }
+    }
+}
+
+static tai_predictor *tai_predictor_of(void *state, const ta_strategy_input *in)
+{
+    tai_predictor *p = (tai_predictor *)state;
+    if (p->weight_total == 0 || (p->growing != 0) != (in->growing != 0)) {
+        tai_predictor_begin(p, in);
+    }
+    return p;
+}
+
+/* Whether to plan anew. */
+static int tai_predictor_is_due(const tai_predictor *p)
+{
+    return p->unplanned >= TAI_PREDICT_LAZY || (p->unplanned != 0 && p->count < 64);
+}
+
+static uint32_t tai_setting(uint32_t value)
+{
+    return value > 4096 ? 4096 : value;
+}
+
+/* What a change of a block's capacity is worth, in sixteenths of the mean size held idle for one use. */
+static uint32_t tai_predictor_price(const tai_predictor *p, const ta_predictive_config *c)
+{
+    uint32_t rate = p->change_rate;
+    if (c != NULL && c->block_price != 0) {
+        return 16 * tai_setting(c->block_price);
+    }
+    rate = rate < TAI_RATE_LOW ? TAI_RATE_LOW : rate > TAI_RATE_HIGH ? TAI_RATE_HIGH : rate;
+    return TAI_PRICE_LOW + (TAI_PRICE_HIGH - TAI_PRICE_LOW) * (rate - TAI_RATE_LOW) / (TAI_RATE_HIGH - TAI_RATE_LOW);
+}
+
+/* Shift that leaves at most 29 bits of size, so that products with weights and prices fit. */
+static uint32_t tai_scale(uint64_t size)
+{
+    uint32_t bit = tai_high_bit(size | 1);
+    return bit > 28 ? bit - 28 : 0;
+}
+
+/* Block: the target is the bin top c with the least E[(c - x)+] + 2 price P(x > c): a size that does not fit costs a
+   change to grow and one to shrink again. */
+static TAI_COLD void tai_predictor_plan_block(tai_predictor *p, uint64_t price)
+{
+    uint64_t sizes[TAI_PREDICT_BINS], sum = 0, below = 0, best = UINT64_MAX;
+    uint32_t i, high = 0, weight = 0, scale;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        sizes[i] = tai_bin_size(p, i);
+        high = p->weights[i] == 0 ? high : i;
+    }
+    scale = tai_scale(sizes[high]);
+    for (i = 0; i <= high; i++) {
+        sum += p->weights[i] * (sizes[i] >> scale);
+    }
+    sum /= p->weight_total;
+    p->mean_bytes = sum << scale;
+    price = price * sum / 8;
+    for (i = 0; i <= high; i++) {
+        uint64_t size = sizes[i] >> scale, cost;
+        weight += p->weights[i];
+        below += p->weights[i] * size;
+        cost = size * weight - below + price * (p->weight_total - weight);
+        if (p->weights[i] != 0 && cost < best) {
+            best = cost;
+            p->target_bytes = sizes[i];
+        }
+    }
+    p->unplanned = 0;
+}
+
+/* Block: whether to shrink to target: what is then held idle, against what is held idle now. */
+static int tai_predictor_block_shrinks(const tai_predictor *p, uint64_t capacity, uint64_t target, uint64_t price)
+{
+    uint64_t saved = 0;
+    uint32_t i, within = 0, within_target = 0, scale = tai_scale(capacity);
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        uint64_t size = tai_bin_size(p, i);
+        if (size <= target) {
+            within_target += p->weights[i];
+        } else if (size <= capacity) {
+            within += p->weights[i];
+            saved += p->weights[i] * ((capacity - size) >> scale);
+        }
+    }
+    within += within_target;
+    saved += within_target * ((capacity - target) >> scale);
+    price = price * (p->mean_bytes >> scale) / 16;
+    return saved + price * (p->weight_total - within) > 2 * price * (p->weight_total - within_target);
+}
+
+/* Range: the size that one use in so many exceeds. */
+static uint64_t tai_predictor_quantile(const tai_predictor *p, const ta_predictive_config *c)
+{
+    uint32_t uses = c == NULL || c->range_uses == 0 ? (uint32_t)TAI_RANGE_USES : 16 * tai_setting(c->range_uses);
+    uint32_t i = TAI_PREDICT_BINS, above = 0, least = p->weight_total * 16 / uses;
+    while (i > 0 && above <= least) {
+        above += p->weights[--i];
+    }
+    return tai_bin_size(p, i);
+}
+
+/* a * b * c / 2^shift, at most 2^47; c < 2^17. */
+static TAI_COLD uint64_t tai_scaled_product(uint64_t a, uint64_t b, uint32_t c, uint32_t shift)
+{
+    uint64_t product;
+    uint32_t lost = 0;
+    for (; a >> 23 != 0; lost++) {
+        a >>= 1;
+    }
+    for (; b >> 23 != 0; lost++) {
+        b >>= 1;
+    }
+    product = a * b * c;
+    for (; lost < shift; lost++) {
+        product >>= 1;
+    }
+    for (; lost > shift && product >> 46 == 0 && product != 0; lost--) {
+        product <<= 1;
+    }
+    return lost > shift && product != 0 ? (uint64_t)1 << 47 : product >> 47 != 0 ? (uint64_t)1 << 47 : product;
+}
+
+/* Growing: for each bin that may be outgrown, the bin to grow to next. Growth is taken as even, so that what is held
+   idle is an area over growth. cost[i]: held idle by, and for changes of, all that outgrow level i, when the best is
+   done from there on; it is found from the last level backwards.
+
+      alive |-----__                   area[i]: integral of alive over growth up to level i
+            |       --__               moment[i]: integral of growth * alive
+            |           ---___         held idle from i to k: level[k] * (area[k] - area[i]) - (moment[k] - moment[i])
+            +--+----+-------+--> growth
+               1    2       3 (levels: the tops of the bins) */
+static TAI_COLD void tai_predictor_plan_growing(tai_predictor *p, uint32_t price)
+{
+    uint64_t level[TAI_PREDICT_BINS + 1], area[TAI_PREDICT_BINS + 1], moment[TAI_PREDICT_BINS + 1];
+    uint64_t cost[TAI_PREDICT_BINS + 1], change;
+    uint32_t alive[TAI_PREDICT_BINS + 1], bins[TAI_PREDICT_BINS + 1], i, k, count = 0, scale, high = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        high = p->weights[i] != 0 ? i : high;
+    }
+    scale = tai_high_bit(tai_bin_size(p, high));
+    scale = scale > 19 ? scale - 19 : 0;
+    change = tai_scaled_product(p->mean_bytes, p->step_bytes, price * 26, 2 * scale) / 25; /* calibrated on traces */
+    level[0] = area[0] = moment[0] = 0;
+    alive[0] = p->weight_total;
+    for (i = 0; i <= high; i++) {
+        uint64_t from = tai_position_size(p->base + (i << p->shift)) >> scale, to = tai_bin_size(p, i) >> scale;
+        uint64_t before = level[count], width, s = alive[count], w = p->weights[i];
+        if (w != 0) {
+            from = i == 0 || from < before ? before : from;
+            width = to - from; /* those of the bin end evenly between from and to */
+            area[count + 1] = area[count] + s * (to - before) - w * width / 2;
+            moment[count + 1] = moment[count] + s * (to * to - before * before) / 2 -
+                                w * (from * width / 2 + width * width / 3);
+            count++;
+            level[count] = to;
+            alive[count] = (uint32_t)(s - w);
+            bins[count] = i;
+        }
+    }
+    bins[0] = 0;
+    cost[count] = 0;
+    for (i = count; i-- > 0;) {
+        uint32_t best = count;
+        cost[i] = UINT64_MAX;
+        for (k = i + 1; k <= count; k++) {
+            uint64_t sum = level[k] * (area[k] - area[i]) - (moment[k] - moment[i]) + alive[k] * change + cost[k];
+            if (sum < cost[i]) {
+                cost[i] = sum;
+                best = k;
+            }
+        }
+        p->next[i == 0 ? 0 : bins[i] + 1] = (uint8_t)bins[best];
+    }
+    p->unplanned = 0;
+}
+
+/* Growing: the next capacity, by the plan. */
+static uint64_t tai_predictor_grow(const tai_predictor *p, const ta_strategy_input *in)
+{
+    uint64_t start = in->start_bytes, growth = in->size_bytes > start ? in->size_bytes - start : 0, target;
+    uint32_t i = TAI_PREDICT_BINS;
+    if (p->weight_total == 0) { /* nothing is known */
+        target = (start > in->expected_bytes ? start : in->expected_bytes) / 16;
+    } else {
+        while (i > 0 && (p->weights[i - 1] == 0 || tai_bin_size(p, i - 1) >= growth)) {
+            i--;
+        }
+        target = tai_bin_size(p, p->next[i]);
+    }
+    if (target < growth) { /* farther than any before */
+        target = growth + growth / 4;
+    }
+    return start > UINT64_MAX - target ? UINT64_MAX : start + target;
+}
+
+static size_t tai_predictive_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_predictive_config *c = (const ta_predictive_config *)config;
+    tai_predictor *p;
+    int fits = in->size_bytes <= in->capacity_bytes;
+    if (in->in_range && (in->growing || !fits)) {
+        return in->size_bytes;
+    }
+    p = tai_predictor_of(state, in);
+    if (in->growing) {
+        if (p->weight_total != 0 && (p->unplanned == TAI_PREDICT_UNKNOWN || tai_predictor_is_due(p))) {
+            tai_predictor_plan_growing(p, c == NULL || c->growing_price == 0 ? 16 : tai_setting(c->growing_price));
+        }
+        return tai_strategy_clamp(in, tai_predictor_grow(p, in));
+    }
+    if (p->weight_total == 0) {
+        return in->size_bytes;
+    }
+    if (in->in_range) {
+        return tai_strategy_clamp(in, tai_predictor_quantile(p, c));
+    }
+    if (in->capacity_bytes != 0) {
+        p->change_rate += 1u << (TAI_RATE_ONE_BITS - TAI_RATE_USES_BITS);
+    }
+    if (!fits && p->unplanned != 0) {
+        tai_predictor_plan_block(p, tai_predictor_price(p, c));
+    }
+    return tai_strategy_clamp(in, p->target_bytes);
+}
+
+static int tai_predictive_should_resize(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_predictive_config *c = (const ta_predictive_config *)config;
+    tai_predictor *p;
+    size_t target;
+    uint32_t price;
+    if (in->growing || in->size_bytes >= in->capacity_bytes) {
+        return 0;
+    }
+    p = tai_predictor_of(state, in);
+    if (p->count == 0) {
+        return 0;
+    }
+    if (in->in_range) {
+        target = tai_strategy_clamp(in, tai_predictor_quantile(p, c));
+        return target < in->capacity_bytes && in->capacity_bytes - target > in->size_bytes / 8;
+    }
+    price = tai_predictor_price(p, c);
+    if (tai_predictor_is_due(p)) {
+        tai_predictor_plan_block(p, price);
+    }
+    target = tai_strategy_clamp(in, p->target_bytes);
+    return target < in->capacity_bytes && tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
+}
+
+static void tai_predictive_observe(const void *config, void *state, const ta_strategy_input *in)
+{
+    tai_predictor *p;
+    uint64_t growth = in->size_bytes > in->start_bytes ? in->size_bytes - in->start_bytes : 0;
+    (void)config;
+    if (in->growing && in->in_range) {
+        return;
+    }
+    p = tai_predictor_of(state, in);
+    p->count = (uint16_t)(p->count + (p->count < TAI_PREDICT_MEAN_USES));
+    if (!in->growing) {
+        p->change_rate -= p->change_rate >> TAI_RATE_USES_BITS;
+        tai_predictor_add(p, in->size_bytes, TAI_PREDICT_WEIGHT);
+        return;
+    }
+    tai_predictor_add(p, growth, TAI_PREDICT_WEIGHT);
+    p->mean_bytes = tai_mean_toward(p->mean_bytes, in->size_bytes, p->count);
+    if (in->use_count > 1) {
+        p->step_bytes = tai_mean_toward(p->step_bytes, growth / (in->use_count - 1), p->count);
+    }
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_predictive(const ta_predictive_config *config)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "predictive", sizeof(tai_predictor), tai_predictive_required,
+        tai_predictive_should_resize, tai_predictive_observe
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = config;
+    return strategy;
+}
+
+static size_t tai_exact_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    (void)config;
+    (void)state;
+    return in->size_bytes;
+}
+
+static int tai_exact_should_resize(const void *config, void *state, const ta_strategy_input *in)
+{
+    (void)config;
+    (void)state;
+    return in->size_bytes != in->capacity_bytes;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_exact(void)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "exact", 0, tai_exact_required, tai_exact_should_resize, NULL
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = NULL;
+    return strategy;
+}
+
+/* factor * size to the nearest, UINT64_MAX on overflow. Factors that are none (0, negative, not a number) are
+   if_invalid. Whole part and fraction (32 bits) are split exactly. */
+static uint64_t tai_factor_times(double factor, double if_invalid, uint64_t size)
+{
+    uint64_t whole, fraction, low;
+    factor = factor > 0.0 ? factor : if_invalid;
+    factor = factor < 65536.0 ? factor : 65536.0;
+    whole = (uint64_t)factor;
+    fraction = (uint64_t)((factor - (double)whole) * 4294967296.0);
+    if (size > UINT64_MAX / (whole + 2)) {
+        return UINT64_MAX;
+    }
+    low = (size & 0xFFFFFFFFu) * fraction;
+    return size * whole + (size >> 32) * fraction + (low >> 32) + (low >> 31 & 1);
+}
+
+static size_t tai_padding_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    double factor = config == NULL ? 1.2 : *(const double *)config;
+    (void)state;
+    if (in->capacity_bytes != 0 && in->size_bytes <= in->capacity_bytes) {
+        return in->capacity_bytes;
+    }
+    return tai_strategy_clamp(in, tai_factor_times(factor, 1.2, in->size_bytes));
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_padding(const double *factor)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "padding", 0, tai_padding_required, NULL, NULL
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = factor;
+    return strategy;
+}
+
+typedef struct tai_adaptive {
+    uint64_t mean_bytes; /* of the expected size and all that was observed, rounded down */
+    uint64_t rest;       /* mean * count + rest is their sum */
+    uint64_t count;      /* 0: nothing observed */
+    uint32_t low_count;  /* uses in a row below the threshold */
+} tai_adaptive;
+
+static const ta_adaptive_config *tai_adaptive_settings(const void *config)
+{
+    static const ta_adaptive_config defaults = {1.2, 1.5, 0.5, 8, 0};
+    return config == NULL ? &defaults : (const ta_adaptive_config *)config;
+}
+
+static uint32_t tai_adaptive_uses(const ta_adaptive_config *c)
+{
+    return c->shrink_uses == 0 ? 8 : c->shrink_uses;
+}
+
+static int tai_adaptive_is_low(const ta_adaptive_config *c, const ta_strategy_input *in)
+{
+    return in->size_bytes < tai_factor_times(c->shrink_threshold, 0.5, in->capacity_bytes);
+}
+
+/* The first capacity, and the one to shrink to. */
+static size_t tai_adaptive_padded(const ta_adaptive_config *c, const tai_adaptive *a, const ta_strategy_input *in)
+{
+    uint64_t expected = c->disable_learning || a->count == 0 ? in->expected_bytes : a->mean_bytes;
+    return tai_strategy_clamp(in, tai_factor_times(c->padding_factor, 1.2, expected));
+}
+
+static size_t tai_adaptive_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_adaptive_config *c = tai_adaptive_settings(config);
+    tai_adaptive *a = (tai_adaptive *)state;
+    a->low_count = 0;
+    if (in->capacity_bytes == 0 || in->size_bytes <= in->capacity_bytes) {
+        return tai_adaptive_padded(c, a, in);
+    }
+    return tai_strategy_clamp(in, tai_factor_times(c->growth_factor, 1.5, in->capacity_bytes));
+}
+
+/* This use would be the last of a low row, and there is something to win. */
+static int tai_adaptive_should_resize(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_adaptive_config *c = tai_adaptive_settings(config);
+    const tai_adaptive *a = (const tai_adaptive *)state;
+    return tai_adaptive_is_low(c, in) && a->low_count + 1 >= tai_adaptive_uses(c) &&
+           tai_adaptive_padded(c, a, in) < in->capacity_bytes;
+}
+
+static void tai_adaptive_observe(const void *config, void *state, const ta_strategy_input *in)
+{
+    const ta_adaptive_config *c = tai_adaptive_settings(config);
+    tai_adaptive *a = (tai_adaptive *)state;
+    uint64_t size = in->size_bytes, less, down;
+    a->low_count = tai_adaptive_is_low(c, in) ? a->low_count + 1 : 0;
+    a->low_count = a->low_count >= tai_adaptive_uses(c) ? 0 : a->low_count;
+    if (a->count == 0) {
+        a->mean_bytes = in->expected_bytes != 0 ? in->expected_bytes : size;
+        a->count = 1;
+    }
+    a->count++;
+    if (size >= a->mean_bytes) {
+        a->rest += size - a->mean_bytes;
+        a->mean_bytes += a->rest / a->count;
+        a->rest %= a->count;
+    } else {
+        less = a->mean_bytes - size;
+        down = less <= a->rest ? 0 : (less - a->rest - 1) / a->count + 1;
+        a->mean_bytes -= down;
+        a->rest = a->rest + down * a->count - less;
+    }
+}
+
+TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_adaptive(const ta_adaptive_config *config)
+{
+    static const ta_strategy_vtable vtable = {
+        (uint32_t)sizeof(ta_strategy_vtable), "adaptive", sizeof(tai_adaptive), tai_adaptive_required,
+        tai_adaptive_should_resize, tai_adaptive_observe
+    };
+    ta_strategy strategy;
+    strategy.vtable = &vtable;
+    strategy.config = config;
+    return strategy;
+}
+
+/*---------------------------------------------------------------------------------------------------------
   [TA:DYNAMIC-IMPL] tensors with bounds: address ranges committed as needed, blocks that move, sites that learn.
   Uses: ARENA-IMPL (common part, records), HEAP (for addresses), POOL-IMPL, PREDICT.
 
@@ -11584,6 +12607,7 @@ static void tai_handle_input(const tai_handle *h, const ta_bounds_sizes *sizes, 
     in->min_bytes = sizes->min_bytes;
     in->expected_bytes = sizes->expected_bytes;
     in->max_bytes = sizes->max_bytes;
+    in->use_count = h->use_count;
     in->in_range = h->span_bytes != 0;
     in->growing = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0;
 }
@@ -12969,7 +13993,9 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_BAD
 #undef TAI_BINS
 #undef TAI_BLOCK_COUNT_DEFAULT
-#undef TAI_BUMP
+#undef TAI_BUMP32
+#undef TAI_BUMP64
+#undef TAI_BUMP_IN_PLACE
 #undef TAI_CHECKED
 #undef TAI_CLASS_MAX
 #undef TAI_COLD
@@ -12979,6 +14005,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_CU_LIST
 #undef TAI_CU_MEMBER
 #undef TAI_COMMON_STREAMS
+#undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
@@ -12999,6 +14026,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX
 #undef TAI_OS_WINDOWS
+#undef TAI_PASSING_BATCHES
 #undef TAI_PAUSE
 #undef TAI_RANGE_BITS
 #undef TAI_REFILL_BYTES
@@ -13008,6 +14036,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_STREAK_MAX
 #undef TAI_SUBS
 #undef TAI_THREAD_EXIT_CALL
+#undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
 #undef TAI_TINY_BYTES
 #undef TAI_UNITS_MAX
@@ -13025,7 +14054,9 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      Requests up to thread_cache_block_bytes (64 KiB) are rounded to size classes (8 per doubling) and served
      from the calling thread's cache: a stack of records per class. A hit takes no lock and no atomic
      read-modify-write. What a cache holds is bounded by thread_cache_bytes (2 MiB) per thread, counts as
-     cached, and goes back when the thread exits or calls ta_pool_thread_flush. Larger requests, and what caches
+     cached, and goes back when the thread exits or calls ta_pool_thread_flush. Where one thread frees what
+     another allocates, blocks pass from cache to cache in batches; up to half of thread_cache_bytes may be on
+     the way, and goes back when any thread exits, flushes or trims. Larger requests, and what caches
      do not have, go to a heap: best fit, lowest address among equals, free neighbours merged at once, and the
      end of the range taken only if nothing else fits. So placement is a function of the set of live blocks
      alone: a training step that repeats comes back to the same addresses, and reserved stays within a few

@@ -589,6 +589,80 @@ static void run_pipeline(size_t size_max, size_t cache_bytes, uint32_t blocks)
     meeting_end(&at_end);
 }
 
+typedef struct handover {
+    ta_pool *pool;
+    meeting *point;
+    void *blocks[64];
+    int wrong;
+} handover;
+
+static void *free_all_thread(void *arg)
+{
+    handover *h = (handover *)arg;
+    int i;
+    meet(h->point);
+    for (i = 0; i < 64; i++) {
+        h->wrong += ta_pool_free(h->pool, h->blocks[i]) != TA_OK;
+    }
+    meet(h->point);
+    meet(h->point);
+    return NULL;
+}
+
+/* A full cache hands over what another thread missed: counted as cached, used again, and given back. */
+static void blocks_pass_from_cache_to_cache(void)
+{
+    enum { CACHE = 131072, SIZE = 4096 };
+    ta_pool_desc desc = plain_desc();
+    pthread_t thread;
+    meeting point;
+    handover h;
+    ta_stats s, before;
+    int i;
+    desc.thread_cache_bytes = CACHE;
+    memset(&h, 0, sizeof h);
+    h.pool = new_pool(&desc);
+    h.point = &point;
+    meeting_init(&point, 2);
+    for (i = 0; i < 64; i++) {
+        h.blocks[i] = ta_pool_alloc(h.pool, SIZE, NULL);
+        h.wrong += h.blocks[i] == NULL;
+    }
+    CHECK_OK(ta_pool_thread_flush(h.pool));
+    start(&thread, free_all_thread, &h);
+    meet(&point);
+    meet(&point);
+    CHECK_OK(ta_pool_check(h.pool));
+    CHECK_OK(ta_pool_get_stats(h.pool, &before));
+    CHECK_EQ(before.live_count, 0);
+    CHECK_EQ(before.in_use_bytes, 0);
+    CHECK_LE(before.thread_cached_bytes, CACHE + CACHE / 2);
+    for (i = 0; i < 16; i++) {
+        h.blocks[i] = ta_pool_alloc(h.pool, SIZE, NULL);
+        h.wrong += h.blocks[i] == NULL;
+    }
+    CHECK_OK(ta_pool_check(h.pool));
+    CHECK_OK(ta_pool_get_stats(h.pool, &s));
+    CHECK_EQ(s.live_count, 16);
+    CHECK_LT(CACHE, before.thread_cached_bytes);
+    CHECK_EQ(s.thread_hit_count, before.thread_hit_count + 16);
+    CHECK_EQ(s.in_use_bytes, 16 * SIZE);
+    for (i = 0; i < 16; i++) {
+        CHECK_OK(ta_pool_free(h.pool, h.blocks[i]));
+    }
+    CHECK_OK(ta_pool_empty_cache(h.pool));
+    CHECK_OK(ta_pool_get_stats(h.pool, &s));
+    CHECK_LE(s.thread_cached_bytes, CACHE); /* the other thread's */
+    meet(&point);
+    join_all(&thread, 1);
+    CHECK_EQ(h.wrong, 0);
+    CHECK_OK(ta_pool_get_stats(h.pool, &s));
+    CHECK_EQ(s.thread_cached_bytes, 0);
+    CHECK_OK(ta_pool_check(h.pool));
+    CHECK_OK(ta_pool_destroy(h.pool));
+    meeting_end(&point);
+}
+
 static void producers_and_consumers(void)
 {
     run_pipeline(300, 16 * KIB, 60000);
@@ -1416,7 +1490,8 @@ static void favour_is_withdrawn_in_full_flight(void)
 
 TEST_MAIN(TEST_CASE(first_pools_of_many_threads), TEST_CASE(own_churn), TEST_CASE(own_churn_in_other_configurations),
           TEST_CASE(churn_in_an_arena_and_a_direct_allocator), TEST_CASE(churn_through_upstreams),
-          TEST_CASE(producers_and_consumers), TEST_CASE(thread_exit_hands_the_cache_back),
+          TEST_CASE(producers_and_consumers), TEST_CASE(blocks_pass_from_cache_to_cache),
+          TEST_CASE(thread_exit_hands_the_cache_back),
           TEST_CASE(threads_exit_while_the_pool_is_destroyed),
           TEST_CASE(stale_slots_do_not_match_a_new_pool_at_the_same_address), TEST_CASE(many_pools_and_many_threads),
           TEST_CASE(dispose_while_threads_remain), TEST_CASE(single_threaded_pool_moves_between_threads),
