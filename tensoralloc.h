@@ -2802,7 +2802,8 @@ enum { TAI_CU_CORE = 0, TAI_CU_OPTIONAL = 1, TAI_CU_RANGES = 2, TAI_CU_POOLS = 4
     X(host_unregister, "cuMemHostUnregister", CORE, (void *ptr)) \
     X(managed_alloc, "cuMemAllocManaged", CORE, (uint64_t *ptr, size_t bytes, unsigned flags)) \
     X(memset8, "cuMemsetD8Async", CORE, (uint64_t ptr, unsigned char value, size_t bytes, void *stream)) \
-    X(memcpy_async, "cuMemcpyAsync", CORE, (uint64_t dst, uint64_t src, size_t bytes, void *stream)) \
+    X(copy_any, "cuMemcpyAsync", OPTIONAL, (uint64_t dst, uint64_t src, size_t bytes, void *stream)) \
+    X(copy_device, "cuMemcpyDtoDAsync_v2", CORE, (uint64_t dst, uint64_t src, size_t bytes, void *stream)) \
     X(stream_create, "cuStreamCreate", CORE, (void **stream, unsigned flags)) \
     X(stream_destroy, "cuStreamDestroy_v2", CORE, (void *stream)) \
     X(stream_sync, "cuStreamSynchronize", CORE, (void *stream)) \
@@ -2842,7 +2843,7 @@ typedef struct tai_cu_driver {
 } tai_cu_driver;
 
 enum {
-    TAI_CU_OK = 0, TAI_CU_OUT_OF_MEMORY = 2, TAI_CU_DEINITIALIZED = 4, TAI_CU_NOT_READY = 600,
+    TAI_CU_OK = 0, TAI_CU_OUT_OF_MEMORY = 2, TAI_CU_DEINITIALIZED = 4, TAI_CU_INVALID_CONTEXT = 201, TAI_CU_NOT_READY = 600,
     TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_CONTEXT_DESTROYED = 709, TAI_CU_HOST_REGISTERED = 712,
     TAI_CU_HOST_NOT_REGISTERED = 713, TAI_CU_NOT_SUPPORTED = 801
 };
@@ -3541,6 +3542,15 @@ static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id
         return TA_ERROR_BACKEND;
     }
     code = c->cu.capture_info(tai_cu_stream(stream), &status, &id);
+    if (code == TAI_CU_INVALID_CONTEXT) { /* the default stream is that of the thread's context, and it has none */
+        tai_cu_scope scope;
+        ta_result result = tai_cu_enter(c, &scope);
+        if (result != TA_OK) {
+            return result;
+        }
+        code = c->cu.capture_info(tai_cu_stream(stream), &status, &id);
+        tai_cu_leave(c, &scope);
+    }
     if (TAI_LIKELY(code == TAI_CU_OK && status == 0)) {
         return TA_OK;
     }
@@ -3679,7 +3689,8 @@ static ta_result tai_cuda_copy(void *self, void *dst, const void *src, size_t si
     int code;
     ta_result result = tai_cu_enter(c, &scope);
     if (result == TA_OK) {
-        code = c->cu.memcpy_async((uint64_t)(uintptr_t)dst, (uint64_t)(uintptr_t)src, size, tai_cu_stream(stream));
+        code = (c->cu.copy_any != NULL ? c->cu.copy_any : c->cu.copy_device)(
+            (uint64_t)(uintptr_t)dst, (uint64_t)(uintptr_t)src, size, tai_cu_stream(stream));
         tai_cu_leave(c, &scope);
         result = tai_cu_result(c, code);
     }
