@@ -12092,14 +12092,15 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int headr
     return got;
 }
 
-/* Gives back warm ranges, and what a pool of our own that siblings cannot reach holds free; with headroom also the
+/* Gives back warm ranges, and what a pool of our own holds free, this thread's cache too; with headroom also the
    headroom of other tensors. Returns the bytes. */
 static TAI_COLD size_t tai_dynamic_give_back(ta_dynamic *d, size_t want, int headroom)
 {
     size_t got = 0, part = 0;
     (void)tai_dynamic_cool(d, 0, want, 0, &got);
     got += got < want ? tai_dynamic_squeeze(d, want - got, headroom) : 0;
-    if (got < want && d->common.single_threaded && d->pool != NULL && ta_pool_trim(d->pool, 0, &part) == TA_OK) {
+    if (got < want && d->pool != NULL && ta_pool_thread_flush(d->pool) == TA_OK &&
+        ta_pool_trim(d->pool, 0, &part) == TA_OK) {
         got += part;
     }
     return got;
@@ -12279,8 +12280,8 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
     ta_result result = TA_ERROR_WOULD_MOVE;
     void *ptr = (void *)h->link.addr, *moved = NULL;
     size_t held;
-    if (ptr != NULL && capacity != 0) {
-        result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity);
+    if (ptr != NULL) { /* an empty tensor keeps its place: a byte */
+        result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity + (capacity == 0));
         moved = result == TA_OK ? ptr : NULL;
         if (result != TA_OK && size > h->capacity) {
             moved = d->upstream.vtable->remap(d->upstream.self, ptr, h->capacity, capacity, &result);
