@@ -15,7 +15,7 @@
      [TA:STATS]        counters, buckets, reports
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS]
      [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL]
-     [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:REPORT]
+     [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:TORCH] [TA:REPORT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -41,6 +41,7 @@
                                           file that includes the header; each gets its own copy
      TENSORALLOC_API               all    linkage of the public functions, e.g. __declspec(dllexport); default extern
      TENSORALLOC_CUDA              impl   compiles the CUDA backends; the driver is loaded at run time
+     TENSORALLOC_TORCH             impl   with it: the functions of PyTorch's pluggable allocator
      TENSORALLOC_CUDA_LINK         impl   with it: the program is linked with the driver, nothing is loaded
      TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
      TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches (chosen by itself where there are none)
@@ -1157,6 +1158,13 @@ TENSORALLOC_DEF ta_result ta_cuda_trim(ta_cuda *cuda);
    it is freed, when no work uses it. Errors: TA_ERROR_BACKEND, _BUSY (registered already), _FOREIGN (is not). */
 TENSORALLOC_DEF ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, size_t size_bytes);
 TENSORALLOC_DEF ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr);
+
+/* With TENSORALLOC_TORCH: the two functions that torch.cuda.memory.CUDAPluggableAllocator asks for, over one pool for each
+   device that lives as long as the process. alloc answers NULL on failure; size 0 is NULL. Make the library with
+     cc -shared -fPIC -O2 -DTENSORALLOC_IMPLEMENTATION -DTENSORALLOC_CUDA -DTENSORALLOC_TORCH -x c tensoralloc.h -o libta.so
+   Threads: any. */
+TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, void *stream);
+TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream);
 
 /*=========================================================================================================
   [TA:STATS] counters, buckets, reports. Counters are exact when no call is in progress.
@@ -13883,6 +13891,74 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 }
 
 /*---------------------------------------------------------------------------------------------------------
+  [TA:TORCH] the pluggable allocator of PyTorch. The only place with a pool that nobody made.
+  Uses: CUDA-IMPL, POOL-IMPL.
+  Invariants: a pool, once there, stays.
+  -------------------------------------------------------------------------------------------------------*/
+#ifdef TENSORALLOC_TORCH
+#define TAI_TORCH_DEVICES 64
+
+static ta_pool *tai_torch_pools[TAI_TORCH_DEVICES];
+static tai_lock tai_torch_lock;
+
+/* The pool of a device, made at its first use; NULL without a driver or memory for it. */
+static TAI_COLD ta_pool *tai_torch_make(int device_index)
+{
+    ta_cuda_desc device;
+    ta_pool_desc desc;
+    ta_cuda *cuda = NULL;
+    ta_pool *pool = NULL, *mine;
+    memset(&device, 0, sizeof device);
+    device.device_index = device_index;
+    if (ta_cuda_create(&device, &cuda, NULL) != TA_OK) {
+        return NULL;
+    }
+    memset(&desc, 0, sizeof desc);
+    desc.backend = ta_cuda_backend(cuda);
+    desc.name = "torch";
+    if (ta_pool_create(&desc, &pool) != TA_OK) {
+        (void)ta_cuda_destroy(cuda);
+        return NULL;
+    }
+    TAI_LOCK_ACQUIRE(&tai_torch_lock);
+    mine = tai_torch_pools[device_index] != NULL ? tai_torch_pools[device_index] : pool;
+    TENSORALLOC_STORE_RELEASE(&tai_torch_pools[device_index], mine);
+    TAI_LOCK_RELEASE(&tai_torch_lock);
+    if (mine != pool) { /* another thread was first */
+        (void)ta_pool_destroy(pool);
+        (void)ta_cuda_destroy(cuda);
+    }
+    return mine;
+}
+
+static ta_pool *tai_torch_pool(int device_index)
+{
+    ta_pool *pool;
+    if (device_index < 0 || device_index >= TAI_TORCH_DEVICES) {
+        return NULL;
+    }
+    pool = TENSORALLOC_LOAD_ACQUIRE(&tai_torch_pools[device_index]);
+    return pool != NULL ? pool : tai_torch_make(device_index);
+}
+
+TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, void *stream)
+{
+    ta_pool *pool = size_bytes > 0 ? tai_torch_pool(device_index) : NULL;
+    return pool == NULL ? NULL
+                        : ta_pool_alloc_stream(pool, (size_t)size_bytes, (ta_stream)(uintptr_t)stream, NULL);
+}
+
+TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream)
+{
+    ta_pool *pool = ptr != NULL ? tai_torch_pool(device_index) : NULL;
+    (void)size_bytes;
+    if (pool != NULL) {
+        (void)ta_allocator_free(ta_pool_allocator(pool), ptr, 0, 0, (ta_stream)(uintptr_t)stream);
+    }
+}
+#endif /* TENSORALLOC_TORCH */
+
+/*---------------------------------------------------------------------------------------------------------
   [TA:REPORT] text for people.
   Uses: the public interface, snprintf.
   Invariants: no state, no allocation.
@@ -14043,14 +14119,15 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_RANGE_BITS
 #undef TAI_REFILL_BYTES
 #undef TAI_RESULT_TEXT
-#undef TAI_STREAM_EVENTS
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
+#undef TAI_STREAM_EVENTS
 #undef TAI_SUBS
 #undef TAI_THREAD_EXIT_CALL
 #undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
 #undef TAI_TINY_BYTES
+#undef TAI_TORCH_DEVICES
 #undef TAI_UNITS_MAX
 #undef TAI_UNLIKELY
 #undef TAI_WAIT_A_MOMENT
