@@ -627,7 +627,7 @@ CUresult memory_new(struct context *context, int device, size_t bytes, uint64_t 
     const uint64_t page = driver.config.granularity;
     const int small = bytes <= page / 2;
     struct region *region;
-    if (bytes > window_bytes) {
+    if (bytes > driver.config.capacity) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     *address = small ? new_small(device, bytes) : memory_new_pages(device, (uint32_t)(round_up(bytes, page) / page));

@@ -121,7 +121,7 @@ static struct block *segment_new(struct pool *pool, size_t bytes)
     const uint32_t count = (uint32_t)((bytes + page - 1) / page);
     struct segment *segment;
     uint64_t address;
-    if (pool->max_bytes != 0 && pool->reserved + count * page > pool->max_bytes) {
+    if (bytes > driver.config.capacity || (pool->max_bytes != 0 && pool->reserved + count * page > pool->max_bytes)) {
         return NULL;
     }
     address = memory_new_pages(pool->device, count);
