@@ -41,7 +41,7 @@
                                           file that includes the header; each gets its own copy
      TENSORALLOC_API               all    linkage of the public functions, e.g. __declspec(dllexport); default extern
      TENSORALLOC_CUDA              impl   compiles the CUDA backends; the driver is loaded at run time
-     TENSORALLOC_TORCH             impl   with it: the functions of PyTorch's pluggable allocator
+     TENSORALLOC_TORCH             impl   the functions of PyTorch's pluggable allocator; implies TENSORALLOC_CUDA
      TENSORALLOC_CUDA_LINK         impl   with it: the program is linked with the driver, nothing is loaded
      TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
      TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches (chosen by itself where there are none)
@@ -1101,7 +1101,7 @@ TENSORALLOC_DEF ta_result ta_dynamic_get_stats(ta_dynamic *dynamic, ta_dynamic_s
 TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t text_bytes);
 
 /*=========================================================================================================
-  [TA:CUDA] NVIDIA GPUs and pinned host memory through the driver, which is loaded at run time: no toolkit and no -lcuda.
+  [TA:CUDA] NVIDIA GPUs and pinned host memory through the driver, which is loaded at run time: no toolkit, no -lcuda.
   Compile the implementation with TENSORALLOC_CUDA. A stream is a CUstream cast to ta_stream; 0 and 1 are the legacy
   default stream, 2 the per-thread one.
   =======================================================================================================*/
@@ -1142,9 +1142,9 @@ typedef struct ta_cuda_info {
     int64_t last_code;          /* CUresult of the last failure; 0: none */
 } ta_cuda_info;
 
-/* Opens a device, with nothing allocated and no context made before memory is needed. desc may be NULL. On error *out is
-   NULL. Errors: TA_ERROR_UNAVAILABLE (no driver, a driver too old, no such device, compiled without TENSORALLOC_CUDA:
-   *why, optional, says it; a static string), _UNSUPPORTED (the kind), _RECORDS. Threads: any. */
+/* Opens a device, with nothing allocated and no context made before memory is needed. desc may be NULL. On error
+   *out is NULL. Errors: TA_ERROR_UNAVAILABLE (no driver, a driver too old, no such device, compiled without
+   TENSORALLOC_CUDA: *why, optional, says it; a static string), _UNSUPPORTED (the kind), _RECORDS. Threads: any. */
 TENSORALLOC_DEF ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_cuda **out, const char **why);
 /* Closes it; NULL is TA_OK. No allocator may be over it. Never call it at process exit: just leave. */
 TENSORALLOC_DEF ta_result ta_cuda_destroy(ta_cuda *cuda);
@@ -1154,14 +1154,15 @@ TENSORALLOC_DEF ta_backend ta_cuda_backend(ta_cuda *cuda);
 TENSORALLOC_DEF ta_result ta_cuda_get_info(ta_cuda *cuda, ta_cuda_info *out);
 /* Releases physical memory that is kept unmapped. */
 TENSORALLOC_DEF ta_result ta_cuda_trim(ta_cuda *cuda);
-/* Page-locks memory of the caller, [ptr, ptr + size_bytes), so that devices reach it; unregister with the same ptr before
-   it is freed, when no work uses it. Errors: TA_ERROR_BACKEND, _BUSY (registered already), _FOREIGN (is not). */
+/* Page-locks memory of the caller, [ptr, ptr + size_bytes), so that devices reach it; unregister with the same ptr
+   before it is freed, when no work uses it. Errors: TA_ERROR_BACKEND, _BUSY (registered already), _FOREIGN (is not). */
 TENSORALLOC_DEF ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, size_t size_bytes);
 TENSORALLOC_DEF ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr);
 
-/* With TENSORALLOC_TORCH: the two functions that torch.cuda.memory.CUDAPluggableAllocator asks for, over one pool for each
-   device that lives as long as the process. alloc answers NULL on failure; size 0 is NULL. Make the library with
-     cc -shared -fPIC -O2 -DTENSORALLOC_IMPLEMENTATION -DTENSORALLOC_CUDA -DTENSORALLOC_TORCH -x c tensoralloc.h -o libta.so
+/* With TENSORALLOC_TORCH, which implies TENSORALLOC_CUDA: the two functions that torch.cuda.memory's
+   CUDAPluggableAllocator asks for, over one pool for each device that lives as long as the process. alloc answers NULL
+   on failure; size 0 is NULL. Make the library with
+     cc -shared -fPIC -O2 -DTENSORALLOC_IMPLEMENTATION -DTENSORALLOC_TORCH -x c tensoralloc.h -o libta.so -pthread
    Threads: any. */
 TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, void *stream);
 TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream);
@@ -1245,6 +1246,10 @@ TENSORALLOC_DEF size_t ta_failure_report(const ta_failure *failure, char *text, 
 #ifdef TENSORALLOC_IMPLEMENTATION
 #ifndef TENSORALLOC_IMPLEMENTATION_ONCE
 #define TENSORALLOC_IMPLEMENTATION_ONCE
+
+#if defined(TENSORALLOC_TORCH) && !defined(TENSORALLOC_CUDA)
+    #define TENSORALLOC_CUDA
+#endif
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -2739,7 +2744,7 @@ static void tai_block_recycle(tai_blocks *blocks, uint32_t index)
 
       | chunk 0: 1 granule | chunk 1: 4 granules            | nothing | chunk 2 ...
         pages[0]             pages[1] first   [2] [3] [4] inside
-      pages[i].handle: the driver's handle, at the first granule; pages[i].count: granules of the chunk there, 0 elsewhere
+      pages[i].handle: the driver's handle, at the first granule; count: granules of the chunk there, 0 elsewhere
 
   A ticket is the address of an event. Events are made once, per context, and go round.
   Every call that is not a question about capture runs with the device's primary context current and this thread's
@@ -2851,8 +2856,8 @@ typedef struct tai_cu_driver {
 } tai_cu_driver;
 
 enum {
-    TAI_CU_OK = 0, TAI_CU_OUT_OF_MEMORY = 2, TAI_CU_DEINITIALIZED = 4, TAI_CU_INVALID_CONTEXT = 201, TAI_CU_NOT_READY = 600,
-    TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_CONTEXT_DESTROYED = 709, TAI_CU_HOST_REGISTERED = 712,
+    TAI_CU_OK = 0, TAI_CU_OUT_OF_MEMORY = 2, TAI_CU_DEINITIALIZED = 4, TAI_CU_INVALID_CONTEXT = 201,
+    TAI_CU_NOT_READY = 600, TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_CONTEXT_DESTROYED = 709, TAI_CU_HOST_REGISTERED = 712,
     TAI_CU_HOST_NOT_REGISTERED = 713, TAI_CU_NOT_SUPPORTED = 801
 };
 
@@ -2907,7 +2912,7 @@ struct ta_cuda {
 #define TAI_CU_CHUNK_MAX ((size_t)32 << 20)
 
 /* ---- the table */
-static void *tai_cu_symbol(void *library, const char *name)
+static TAI_COLD void *tai_cu_symbol(void *library, const char *name)
 {
 #if defined(TAI_OS_WINDOWS)
     FARPROC found = GetProcAddress((HMODULE)library, name);
@@ -3105,7 +3110,7 @@ static TAI_COLD void *tai_cu_own_pool(ta_cuda *c, int *code)
 }
 
 /* ---- whole segments */
-static ta_result tai_cuda_alloc(void *self, size_t size, void **out)
+static TAI_COLD ta_result tai_cuda_alloc(void *self, size_t size, void **out)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3142,7 +3147,7 @@ static ta_result tai_cuda_alloc(void *self, size_t size, void **out)
     return tai_cu_result(c, code);
 }
 
-static ta_result tai_cuda_free(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_cuda_free(void *self, void *ptr, size_t size)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3164,7 +3169,7 @@ static ta_result tai_cuda_free(void *self, void *ptr, size_t size)
 }
 
 /* ---- ranges */
-static void tai_cu_prop_of(const ta_cuda *c, tai_cu_prop *prop)
+static TAI_COLD void tai_cu_prop_of(const ta_cuda *c, tai_cu_prop *prop)
 {
     memset(prop, 0, sizeof *prop);
     prop->type = 1; /* pinned: device memory */
@@ -3174,7 +3179,7 @@ static void tai_cu_prop_of(const ta_cuda *c, tai_cu_prop *prop)
 }
 
 /* The reservation that holds addr. With the lock. */
-static tai_cu_range *tai_cu_range_of(ta_cuda *c, uintptr_t addr)
+static TAI_COLD tai_cu_range *tai_cu_range_of(ta_cuda *c, uintptr_t addr)
 {
     tai_cu_range *range = c->ranges;
     while (range != NULL && (size_t)(addr - range->base) >= range->size) {
@@ -3183,12 +3188,12 @@ static tai_cu_range *tai_cu_range_of(ta_cuda *c, uintptr_t addr)
     return range;
 }
 
-static tai_cu_page *tai_cu_page_of(const ta_cuda *c, const tai_cu_range *range, uintptr_t addr)
+static TAI_COLD tai_cu_page *tai_cu_page_of(const ta_cuda *c, const tai_cu_range *range, uintptr_t addr)
 {
     return (tai_cu_page *)(void *)range->pages.base + (addr - range->base) / c->info.granularity_bytes;
 }
 
-static ta_result tai_cuda_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
+static TAI_COLD ta_result tai_cuda_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_range *range = (tai_cu_range *)TENSORALLOC_MALLOC(sizeof *range);
@@ -3222,7 +3227,7 @@ static ta_result tai_cuda_reserve(void *self, size_t size, size_t alignment, uin
 }
 
 /* A kept chunk of exactly these bytes; 0 if there is none. */
-static uint64_t tai_cu_chunk_reuse(ta_cuda *c, size_t bytes)
+static TAI_COLD uint64_t tai_cu_chunk_reuse(ta_cuda *c, size_t bytes)
 {
     tai_cu_spare **link, *spare = NULL;
     uint64_t handle = 0;
@@ -3244,7 +3249,7 @@ static uint64_t tai_cu_chunk_reuse(ta_cuda *c, size_t bytes)
 }
 
 /* Keeps an unmapped chunk for later, or releases it. Inside a scope. */
-static void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes)
+static TAI_COLD void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes)
 {
     tai_cu_spare *spare = (tai_cu_spare *)TENSORALLOC_MALLOC(sizeof *spare);
     int keep = 0;
@@ -3267,7 +3272,7 @@ static void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes)
 }
 
 /* Releases all kept chunks. Inside a scope. Returns the bytes. */
-static size_t tai_cu_chunks_release(ta_cuda *c)
+static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c)
 {
     tai_cu_spare *spare, *next;
     size_t bytes = 0;
@@ -3286,7 +3291,7 @@ static size_t tai_cu_chunks_release(ta_cuda *c)
 }
 
 /* Takes the chunks of [from, to), all whole, away; the addresses stay. Inside a scope. */
-static int tai_cu_unmap(ta_cuda *c, tai_cu_range *range, uintptr_t from, uintptr_t to)
+static TAI_COLD int tai_cu_unmap(ta_cuda *c, tai_cu_range *range, uintptr_t from, uintptr_t to)
 {
     size_t granule = c->info.granularity_bytes;
     while (from < to) {
@@ -3309,7 +3314,7 @@ static int tai_cu_unmap(ta_cuda *c, tai_cu_range *range, uintptr_t from, uintptr
 }
 
 /* One chunk of bytes at addr. Inside a scope. */
-static int tai_cu_map(ta_cuda *c, tai_cu_range *range, uintptr_t addr, size_t bytes)
+static TAI_COLD int tai_cu_map(ta_cuda *c, tai_cu_range *range, uintptr_t addr, size_t bytes)
 {
     tai_cu_prop prop;
     tai_cu_page *page = tai_cu_page_of(c, range, addr);
@@ -3340,7 +3345,7 @@ static int tai_cu_map(ta_cuda *c, tai_cu_range *range, uintptr_t addr, size_t by
 }
 
 /* Several chunks, access for all of them at once. What was mapped is unmapped if one of them fails. */
-static ta_result tai_cuda_commit(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_cuda_commit(void *self, void *ptr, size_t size)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3381,7 +3386,7 @@ static ta_result tai_cuda_commit(void *self, void *ptr, size_t size)
     return tai_cu_result(c, code);
 }
 
-static ta_result tai_cuda_decommit(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_cuda_decommit(void *self, void *ptr, size_t size)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3402,7 +3407,7 @@ static ta_result tai_cuda_decommit(void *self, void *ptr, size_t size)
 }
 
 /* Whole chunks only. */
-static void tai_cuda_pieces(void *self, void **ptr, size_t *size)
+static TAI_COLD void tai_cuda_pieces(void *self, void **ptr, size_t *size)
 {
     ta_cuda *c = (ta_cuda *)self;
     size_t granule = c->info.granularity_bytes;
@@ -3425,7 +3430,7 @@ static void tai_cuda_pieces(void *self, void **ptr, size_t *size)
     *size = to > from ? (size_t)(to - from) : 0;
 }
 
-static ta_result tai_cuda_release(void *self, void *ptr, size_t size)
+static TAI_COLD ta_result tai_cuda_release(void *self, void *ptr, size_t size)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3466,7 +3471,7 @@ static ta_result tai_cuda_release(void *self, void *ptr, size_t size)
 }
 
 /* ---- order. A ticket is an event; marking takes one out of those that are free. */
-static tai_cu_spare *tai_cu_spare_pop(ta_cuda *c, tai_cu_spare **list)
+static TAI_COLD tai_cu_spare *tai_cu_spare_pop(ta_cuda *c, tai_cu_spare **list)
 {
     tai_cu_spare *spare;
     TAI_LOCK_ACQUIRE(&c->lock);
@@ -3478,7 +3483,7 @@ static tai_cu_spare *tai_cu_spare_pop(ta_cuda *c, tai_cu_spare **list)
     return spare;
 }
 
-static void tai_cuda_drop(void *self, uint64_t ticket)
+static TAI_COLD void tai_cuda_drop(void *self, uint64_t ticket)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_spare *spare = (tai_cu_spare *)(uintptr_t)ticket;
@@ -3489,7 +3494,7 @@ static void tai_cuda_drop(void *self, uint64_t ticket)
 }
 
 /* A free event. Inside a scope. */
-static tai_cu_spare *tai_cu_event(ta_cuda *c, int *code)
+static TAI_COLD tai_cu_spare *tai_cu_event(ta_cuda *c, int *code)
 {
     tai_cu_spare *spare = tai_cu_spare_pop(c, &c->events);
     void *event = NULL;
@@ -3512,7 +3517,7 @@ static void *tai_cu_event_of(uint64_t ticket)
 
 /* Whether the stream is another one under an old handle: the driver gives handles out again. Inside a scope; the
    stream is not being captured. */
-static int tai_cu_stream_changed(ta_cuda *c, ta_stream stream)
+static TAI_COLD int tai_cu_stream_changed(ta_cuda *c, ta_stream stream)
 {
     unsigned long long id = 0;
     tai_cu_seen *seen;
@@ -3566,7 +3571,7 @@ static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id
     return code == TAI_CU_OK && status == 1 ? TA_OK : TA_ERROR_CAPTURE; /* invalidated, or the legacy stream waits */
 }
 
-static ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *out_ticket)
+static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *out_ticket)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3597,13 +3602,13 @@ static ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *out_ticke
 }
 
 /* When the context is gone, so is its work. */
-static ta_result tai_cu_finished(ta_cuda *c, int code)
+static TAI_COLD ta_result tai_cu_finished(ta_cuda *c, int code)
 {
     ta_result result = tai_cu_result(c, code);
     return result != TA_OK && tai_cu_lost(c) ? TA_OK : result;
 }
 
-static ta_result tai_cuda_is_done(void *self, uint64_t ticket)
+static TAI_COLD ta_result tai_cuda_is_done(void *self, uint64_t ticket)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3616,7 +3621,7 @@ static ta_result tai_cuda_is_done(void *self, uint64_t ticket)
     return tai_cu_finished(c, code);
 }
 
-static ta_result tai_cuda_wait(void *self, ta_stream stream, uint64_t ticket)
+static TAI_COLD ta_result tai_cuda_wait(void *self, ta_stream stream, uint64_t ticket)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3635,7 +3640,7 @@ static ta_result tai_cuda_wait(void *self, ta_stream stream, uint64_t ticket)
     return tai_cu_result(c, code);
 }
 
-static ta_result tai_cuda_sync(void *self, uint64_t ticket)
+static TAI_COLD ta_result tai_cuda_sync(void *self, uint64_t ticket)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3649,7 +3654,7 @@ static ta_result tai_cuda_sync(void *self, uint64_t ticket)
 }
 
 /* A ticket for the caller's own event, which may be recorded anew or destroyed afterwards. */
-static ta_result tai_cuda_adopt(void *self, uint64_t event, uint64_t *out_ticket)
+static TAI_COLD ta_result tai_cuda_adopt(void *self, uint64_t event, uint64_t *out_ticket)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3676,7 +3681,7 @@ static ta_result tai_cuda_adopt(void *self, uint64_t event, uint64_t *out_ticket
 }
 
 /* Recorded into a capture if the stream is in one. */
-static ta_result tai_cuda_zero(void *self, void *ptr, size_t size, ta_stream stream)
+static TAI_COLD ta_result tai_cuda_zero(void *self, void *ptr, size_t size, ta_stream stream)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3690,7 +3695,7 @@ static ta_result tai_cuda_zero(void *self, void *ptr, size_t size, ta_stream str
     return result;
 }
 
-static ta_result tai_cuda_copy(void *self, void *dst, const void *src, size_t size, ta_stream stream)
+static TAI_COLD ta_result tai_cuda_copy(void *self, void *dst, const void *src, size_t size, ta_stream stream)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3705,12 +3710,12 @@ static ta_result tai_cuda_copy(void *self, void *dst, const void *src, size_t si
     return result;
 }
 
-static void tai_cuda_info_entry(void *self, ta_backend_info *out)
+static TAI_COLD void tai_cuda_info_entry(void *self, ta_backend_info *out)
 {
     *out = ((const ta_cuda *)self)->info;
 }
 
-static ta_result tai_cuda_memory_info(void *self, size_t *out_free, size_t *out_total)
+static TAI_COLD ta_result tai_cuda_memory_info(void *self, size_t *out_free, size_t *out_total)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
@@ -3730,7 +3735,7 @@ static ta_result tai_cuda_memory_info(void *self, size_t *out_free, size_t *out_
     return result;
 }
 
-static void tai_cuda_last_error(void *self, ta_backend_error *out)
+static TAI_COLD void tai_cuda_last_error(void *self, ta_backend_error *out)
 {
     const ta_cuda *c = (const ta_cuda *)self;
     const char *text = NULL;
@@ -3757,7 +3762,8 @@ static TAI_COLD const char *tai_cuda_probe(ta_cuda *c)
         return code == 34 ? "the CUDA library is a stub without a driver"
                : code == 100 ? "there is no CUDA device" : "the NVIDIA driver cannot be initialised";
     }
-    if (c->cu.driver_version(&c->driver_version) != TAI_CU_OK || c->cu.device_count(&count) != TAI_CU_OK || count == 0) {
+    if (c->cu.driver_version(&c->driver_version) != TAI_CU_OK || c->cu.device_count(&count) != TAI_CU_OK ||
+        count == 0) {
         return "there is no CUDA device";
     }
     if (c->desc.device_index < 0 || c->desc.device_index >= count ||
@@ -3892,7 +3898,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_destroy(ta_cuda *cuda)
             (void)cuda->cu.stream_destroy(cuda->stream);
         }
         tai_cu_leave(cuda, &scope);
-        (void)(cuda->cu.context_release != NULL ? cuda->cu.context_release : cuda->cu.context_release_old)(cuda->device);
+        (void)(cuda->cu.context_release != NULL ? cuda->cu.context_release
+                                                : cuda->cu.context_release_old)(cuda->device);
     }
     while ((spare = tai_cu_spare_pop(cuda, &cuda->chunks)) != NULL) {
         TENSORALLOC_FREE(spare);
@@ -5673,7 +5680,8 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
         return 0;
     }
     for (s = 1; s < space->stream_count; s++) {
-        index = s == stream || space->streams[s].retired ? 0 : tai_bins_find(space, space->bins[TAI_HEAPS * s + (uint32_t)heap], need);
+        index = s == stream || space->streams[s].retired
+                    ? 0 : tai_bins_find(space, space->bins[TAI_HEAPS * s + (uint32_t)heap], need);
         if (index != 0 && (best == 0 || tai_block_before(&space->blocks.at[index], &space->blocks.at[best]))) {
             best = index;
             donor = s;
