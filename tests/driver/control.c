@@ -340,17 +340,8 @@ static int config_parse(struct config *config, const char *text)
         }
         text += length + (text[length] == ';');
     }
-    return config->devices >= 0 && config->devices <= DEVICES_MAX && config->granularity >= 65536 &&
+    return config->devices >= 0 && config->devices <= DEVICES_MAX && config->granularity >= 65536 && config->granularity <= (1u << 26) &&
            (config->granularity & (config->granularity - 1)) == 0 && config->capacity >= config->granularity;
-}
-
-/* The table of pages stays small where pages are. */
-static void config_finish(struct config *config)
-{
-    while (config->window / config->granularity > (1u << 20)) {
-        config->window /= 2;
-    }
-    config->capacity = config->capacity / config->granularity * config->granularity;
 }
 
 static void after_fork(void)
@@ -366,7 +357,7 @@ static int start(const char *config)
     if (!config_parse(&driver.config, getenv("TAFAKE_CONFIG")) || !config_parse(&driver.config, config)) {
         return 0;
     }
-    config_finish(&driver.config);
+    driver.config.capacity -= driver.config.capacity % driver.config.granularity;
     if (!prepared) {
         prepared = 1;
         pthread_atfork(NULL, NULL, after_fork);

@@ -12,7 +12,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { UNIT = 256 }; /* alignment of small allocations: no more than is promised */
+enum {
+    UNIT = 256,              /* alignment of small allocations: no more than is promised */
+    WINDOW_SLACK = 1 << 26,  /* to align windows to the granularity */
+    PAGES_MAX = 1 << 20      /* the table of pages stays small where pages are */
+};
 
 struct span { uint64_t low, high; };
 struct slab { /* one page that small allocations share */
@@ -23,7 +27,7 @@ struct slab { /* one page that small allocations share */
 };
 
 static char *window_device, *window_mirror;
-static uint64_t window_bytes;
+static uint64_t window_reserved, window_bytes; /* of each; the part in use */
 static struct page *pages;
 static struct span *spans; /* reserved addresses, sorted, as offsets */
 static uint32_t span_count, span_capacity;
@@ -40,24 +44,33 @@ static void *reserve_system(size_t bytes)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
+/* Once for the life of the program: other tools on the address space, such as sanitizers, bear huge mappings but not their
+   coming and going. */
 static void window_open(void)
 {
-    const uint64_t page = driver.config.granularity;
-    if (window_device != NULL) {
-        munmap(window_device, window_bytes * 2 + page);
-        munmap(pages, (size_t)(window_bytes / page * sizeof *pages));
-    }
-    window_device = NULL;
-    for (window_bytes = driver.config.window; window_bytes >= (1u << 28); window_bytes /= 2) {
-        window_device = reserve_system(window_bytes * 2 + page);
+    for (window_reserved = driver.config.window; window_reserved >= (1u << 28); window_reserved /= 2) {
+        window_device = reserve_system(window_reserved * 2 + WINDOW_SLACK);
         if (window_device != NULL) {
             break;
         }
     }
     need(window_device);
-    window_mirror = window_device + window_bytes;
-    pages = mmap(NULL, (size_t)(window_bytes / page * sizeof *pages), PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    window_mirror = window_device + window_reserved;
+}
+
+/* A table of pages for the granularity of now. */
+static void pages_open(void)
+{
+    static size_t bytes;
+    if (pages != NULL) {
+        munmap(pages, bytes);
+    }
+    window_bytes = driver.config.window < window_reserved ? driver.config.window : window_reserved;
+    while (window_bytes / driver.config.granularity > PAGES_MAX) {
+        window_bytes /= 2;
+    }
+    bytes = (size_t)(window_bytes / driver.config.granularity * sizeof *pages);
+    pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     need(pages == MAP_FAILED ? NULL : pages);
 }
 
@@ -91,13 +104,11 @@ char *memory_mirror(uint64_t address)
 
 int memory_start(void)
 {
-    static uint64_t opened_window, opened_page;
     int d;
-    if (opened_window != driver.config.window || opened_page != driver.config.granularity) {
+    if (window_device == NULL) {
         window_open();
-        opened_window = driver.config.window;
-        opened_page = driver.config.granularity;
     }
+    pages_open();
     for (d = 0; d < driver.config.devices; d++) {
         struct device *device = &driver.devices[d];
         device->page_count = (uint32_t)(driver.config.capacity / driver.config.granularity);
@@ -373,11 +384,15 @@ void memory_unmap(uint64_t address, uint32_t count)
 static void fill_bytes(char *memory, size_t bytes, uint64_t seed)
 {
     const uint64_t word = random_next(&seed) | 0x0101010101010101u; /* no byte is 0: a program that counts on 0 fails */
-    size_t i;
-    for (i = 0; i + sizeof word <= bytes; i += sizeof word) {
-        memcpy(memory + i, &word, sizeof word);
+    char block[1024];
+    size_t i, length;
+    for (i = 0; i < sizeof block; i += sizeof word) {
+        memcpy(block + i, &word, sizeof word);
     }
-    memset(memory + i, 0xA5, bytes - i);
+    for (i = 0; i < bytes; i += length) {
+        length = bytes - i < sizeof block ? bytes - i : sizeof block;
+        memcpy(memory + i, block, length);
+    }
 }
 
 void memory_fill(uint64_t address, size_t bytes, uint64_t seed)
@@ -1007,7 +1022,7 @@ int tafake_poke(CUdeviceptr to, const void *from, size_t bytes)
 
 int tafake_is_device_address(CUdeviceptr address)
 {
-    return window_device != NULL && address - (CUdeviceptr)(uintptr_t)window_device < window_bytes;
+    return window_device != NULL && address - (CUdeviceptr)(uintptr_t)window_device < window_reserved;
 }
 
 void memory_count(tafake_live *live)
