@@ -9728,10 +9728,11 @@ static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t kee
     tai_common *common = &arena->common;
     size_t granularity = common->info.granularity_bytes, cached, excess;
     tai_chunk chunk;
-    uintptr_t end;
+    uintptr_t end, to;
     int ok;
     tai_gate_enter(&common->gate, NULL);
     chunk = arena->chunks[c];
+    to = chunk.commit_end;
     cached = common->reserved - common->in_use;
     excess = cached > keep ? tai_round_up(cached - keep, granularity) : 0;
     end = chunk.base + tai_round_up((size_t)(chunk.top - chunk.base), granularity);
@@ -9750,13 +9751,13 @@ static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t kee
     }
     ok = TA_OK == (chunk.is_segment
                        ? common->backend.vtable->free(common->backend.self, (void *)chunk.base, chunk.size)
-                       : common->backend.vtable->decommit(common->backend.self, (void *)end,
-                                                          (size_t)(chunk.commit_end - end)));
+                       : tai_backend_decommit(common->backend, &end, &to)); /* end: that of a piece now */
     tai_gate_enter(&common->gate, NULL);
     if (ok) {
         common->reserved -= (size_t)(chunk.commit_end - end);
-        common->trim_count++;
+        common->trim_count += end != chunk.commit_end;
         common->trimmed_bytes += (size_t)(chunk.commit_end - end);
+        arena->chunks[c].commit_end = chunk.is_segment ? arena->chunks[c].commit_end : end;
     } else if (chunk.is_segment) {
         arena->chunks[arena->chunk_count++] = chunk;
     } else {
