@@ -5537,6 +5537,13 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_hold
                 tai_space_drop(space, at[use].ticket);
             }
         }
+        if (at[block->left].has_ticket) { /* the caller's, and the newest: it is not waited for any more */
+            tai_gate_enter(&space->gate, me);
+            use = block->left;
+            block->left = at[use].next;
+            tai_use_recycle(space, use);
+            tai_gate_leave(&space->gate, me);
+        }
         return result;
     }
     tai_gate_enter(&space->gate, me);
