@@ -3667,7 +3667,12 @@ static TAI_COLD ta_result tai_cuda_adopt(void *self, uint64_t event, uint64_t *o
     own = tai_cu_event(c, &code);
     if (own != NULL) {
         void *stream = tai_cu_own_stream(c, &code);
-        code = stream != NULL ? c->cu.stream_wait(stream, (void *)(uintptr_t)event, 0) : code;
+        if (stream != NULL) { /* waiting for an event of a capture would take our stream into it */
+            code = c->cu.event_query((void *)(uintptr_t)event);
+        }
+        if (code == TAI_CU_NOT_READY) {
+            code = c->cu.stream_wait(stream, (void *)(uintptr_t)event, 0);
+        }
         if (code == TAI_CU_OK) {
             code = c->cu.event_record(tai_cu_event_of((uint64_t)(uintptr_t)own), stream);
         }
