@@ -4124,7 +4124,7 @@ typedef struct tai_use {
     uint32_t next;
     uint32_t block;
     uint32_t stream;
-    uint32_t has_ticket; /* an event of the program's: nothing to mark */
+    uint32_t has_ticket; /* 1: an event of the program's; 2: that of its stream, which has retired: nothing to mark */
 } tai_use;
 
 typedef struct tai_heap {
@@ -5530,6 +5530,7 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_hold
         ta_stream id;
         tai_gate_enter(&space->gate, me);
         id = space->streams[at[use].stream].id;
+        at[use].has_ticket = space->streams[at[use].stream].retired ? 2u : at[use].has_ticket;
         tai_gate_leave(&space->gate, me);
         if (!at[use].has_ticket) {
             result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
@@ -5542,7 +5543,7 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_hold
                 tai_space_drop(space, at[use].ticket);
             }
         }
-        if (at[block->left].has_ticket) { /* the caller's, and the newest: it is not waited for any more */
+        if (at[block->left].has_ticket == 1) { /* the caller's, and the newest: it is not waited for any more */
             tai_gate_enter(&space->gate, me);
             use = block->left;
             block->left = at[use].next;
@@ -5645,12 +5646,15 @@ static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *m
             uint32_t use = space->streams[s].pending_first;
             uint64_t ticket = at[use].ticket;
             tai_block *block = &space->blocks.at[at[use].block];
-            ta_result result;
+            ta_result result = space->streams[s].retired == 2 ? TA_OK : TA_ERROR_NOT_READY;
+            int asked = at[use].has_ticket != 2; /* else: when the whole stream is done */
             tai_gate_leave(&space->gate, me);
-            result = wait_for_all ? space->backend.vtable->sync(space->backend.self, ticket)
-                                  : space->backend.vtable->is_done(space->backend.self, ticket);
-            if (result == TA_OK) {
-                tai_space_drop(space, ticket);
+            if (asked) {
+                result = wait_for_all ? space->backend.vtable->sync(space->backend.self, ticket)
+                                      : space->backend.vtable->is_done(space->backend.self, ticket);
+                if (result == TA_OK) {
+                    tai_space_drop(space, ticket);
+                }
             }
             tai_gate_enter(&space->gate, me);
             if (result != TA_OK) {
