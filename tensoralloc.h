@@ -5965,13 +5965,13 @@ typedef struct tai_slot {
     tai_counters count;
     ta_pool *pool;         /* NULL when detached */
     ta_stream stream_id;
+    uint32_t retired_seen; /* retired_count of the pool when stream was looked up */
     uint32_t stream;       /* index of the stream whose blocks it holds */
     uint32_t state;        /* TAI_SLOT_* */
     size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
     struct tai_slot *pool_next;   /* guarded by the gate */
     struct tai_slot *thread_next; /* the thread's own */
     uint32_t victim;       /* class to flush next */
-    uint32_t padding;
     uint32_t heads[TAI_CLASS_MAX];
     uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added; only with a limit on them */
 } tai_slot;
@@ -5992,6 +5992,7 @@ struct ta_pool {
     int plain;                   /* large blocks need nothing special: not observed, not zeroed, not disposed */
     int disposed;
     uint32_t process_id;
+    uint32_t retired_count;      /* streams that were retired: slots look their stream up anew */
     int capture_strict;          /* every allocation asks whether its stream is being captured */
     uint64_t id;
     ta_pool_desc desc;           /* resolved */
@@ -6045,6 +6046,7 @@ static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id,
     slot->pool = pool;
     slot->quick = pool->space.ordered || pool->limited || pool->single_slot != NULL ? NULL : pool;
     slot->stream_id = id;
+    slot->retired_seen = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
     slot->stream = stream;
     /* With a cap on cached bytes a slot gets its share when it first frees. */
     slot->bytes_max = pool->cacheable_bytes == 0 || pool->desc.cached_bytes_max != TA_UNLIMITED
@@ -6346,17 +6348,44 @@ static TAI_COLD void tai_thread_sweep(void)
     }
 }
 
+/* Streams have been retired since the slot was looked at: what it holds goes back, and its stream may be another one
+   under an old number. 0 without memory. Owner only. */
+static TAI_COLD int tai_slot_renew(ta_pool *pool, tai_slot *slot)
+{
+    int ok = 1;
+    tai_gate_enter(&pool->space.gate, &slot->holder);
+    (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
+    slot->stream = tai_stream_index(&pool->space, slot->stream_id, &ok);
+    if (ok) {
+        slot->retired_seen = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
+    }
+    tai_gate_leave(&pool->space.gate, &slot->holder);
+    return ok;
+}
+
 /* This thread's slot of the pool and stream: found in its list, or made. NULL without memory or thread key. */
 static TAI_NOINLINE tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
 {
-    tai_slot *slot;
+    tai_slot *slot, *spare = NULL; /* spare: of a stream that was retired */
     int ok = 1;
     uint32_t stream;
     for (slot = tai_thread_list; slot != NULL; slot = slot->thread_next) {
-        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->stream_id == id) {
-            tai_thread_slots[pool->slot_hint] = slot;
-            return slot;
+        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool) {
+            if (slot->stream_id == id) {
+                break;
+            }
+            spare = slot->stream_id == TAI_STREAM_EVENTS ? slot : spare;
         }
+    }
+    slot = slot != NULL ? slot : spare;
+    if (slot != NULL) {
+        slot->retired_seen -= slot == spare; /* another stream than the one it was for */
+        slot->stream_id = id;
+        if (slot->retired_seen != TENSORALLOC_LOAD_RELAXED(&pool->retired_count) && !tai_slot_renew(pool, slot)) {
+            return NULL;
+        }
+        tai_thread_slots[pool->slot_hint] = slot;
+        return slot;
     }
     tai_thread_sweep();
     if (!tai_thread_watch() || (slot = (tai_slot *)TENSORALLOC_MALLOC(sizeof *slot)) == NULL) {
@@ -6511,7 +6540,20 @@ static tai_slot *tai_slot_for(ta_pool *pool, ta_stream id)
     if (pool->single_slot != NULL) {
         return slot;
     }
-    return slot != NULL && slot->stream_id == id ? slot : tai_slot_attach(pool, id);
+    return slot != NULL && slot->stream_id == id &&
+                   slot->retired_seen == TENSORALLOC_LOAD_RELAXED(&pool->retired_count)
+               ? slot : tai_slot_attach(pool, id);
+}
+
+/* This thread uses a stream no more: its slot is free for another one. */
+static TAI_COLD void tai_slot_retire(ta_pool *pool, ta_stream id)
+{
+    tai_slot *slot = tai_slot_first(pool);
+    for (; slot != NULL && pool->single_slot == NULL; slot = slot->thread_next) {
+        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->stream_id == id) {
+            slot->stream_id = TAI_STREAM_EVENTS;
+        }
+    }
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -7841,6 +7883,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
     if (s < space->stream_count) {
         space->streams[s].retired = 1;
         space->streams[s].last_ticket = ticket;
+        TENSORALLOC_STORE_RELEASE(&pool->retired_count, pool->retired_count + 1);
+        tai_slot_retire(pool, stream);
     }
     tai_gate_leave(&space->gate, NULL);
     if (s == space->stream_count) { /* never seen */
