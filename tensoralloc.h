@@ -4115,7 +4115,7 @@ typedef struct tai_stream {
     uint32_t pending_first, pending_last; /* uses whose tickets are marked on this stream, oldest first */
     uint64_t last_ticket; /* retired: of all its work */
     int retired;          /* 1: waits for that ticket; 2: is done: what it freed is ready for all */
-    int padding;
+    int named;            /* for a look at who names it */
 } tai_stream;
 
 /* A stream that uses a block: in a list of the live block, or in the pending list of the stream. */
@@ -4379,10 +4379,41 @@ static TAI_COLD int tai_stream_room(tai_space *space)
     return 1;
 }
 
+/* A retired stream that no block and no use names any more; 0 if there is none. */
+static TAI_COLD uint32_t tai_stream_unused(tai_space *space)
+{
+    const tai_use *at = (const tai_use *)(const void *)space->uses.base;
+    uint32_t index, use, s;
+    for (s = 1; s < space->stream_count; s++) {
+        space->streams[s].named = space->streams[s].retired != 2 || space->streams[s].pending_first != 0;
+    }
+    for (index = 1; index < space->blocks.end; index++) {
+        const tai_block *block = &space->blocks.at[index];
+        uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
+        if (state == TAI_BUSY) {
+            return 0; /* on its way, who knows from where */
+        }
+        space->streams[block->place.stream].named |= state != TAI_VACANT;
+        for (use = state == TAI_LIVE ? block->left : 0; use != 0; use = at[use].next) {
+            space->streams[at[use].stream].named = 1;
+        }
+    }
+    for (s = 1; s < space->stream_count && space->streams[s].named; s++) {
+    }
+    return s < space->stream_count ? s : 0;
+}
+
 static TAI_COLD int tai_stream_add(tai_space *space, ta_stream id, uint32_t *out)
 {
     tai_bins *bins;
-    uint32_t heaps = space->undivided ? 1 : TAI_HEAPS, h;
+    uint32_t heaps = space->undivided ? 1 : TAI_HEAPS, h, unused;
+    unused = space->stream_count >= 8 && space->stream_count == space->stream_room ? tai_stream_unused(space) : 0;
+    if (unused != 0) {
+        space->streams[unused].id = id;
+        space->streams[unused].retired = 0;
+        *out = unused;
+        return 1;
+    }
     if (!tai_stream_room(space) || (bins = (tai_bins *)TENSORALLOC_MALLOC(heaps * sizeof *bins)) == NULL) {
         return 0;
     }
