@@ -2857,8 +2857,9 @@ typedef struct tai_cu_driver {
 
 enum {
     TAI_CU_OK = 0, TAI_CU_OUT_OF_MEMORY = 2, TAI_CU_DEINITIALIZED = 4, TAI_CU_INVALID_CONTEXT = 201,
-    TAI_CU_NOT_READY = 600, TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_CONTEXT_DESTROYED = 709, TAI_CU_HOST_REGISTERED = 712,
-    TAI_CU_HOST_NOT_REGISTERED = 713, TAI_CU_NOT_SUPPORTED = 801
+    TAI_CU_INVALID_HANDLE = 400, TAI_CU_NOT_READY = 600, TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_CONTEXT_DESTROYED = 709,
+    TAI_CU_HOST_REGISTERED = 712, TAI_CU_HOST_NOT_REGISTERED = 713, TAI_CU_NOT_SUPPORTED = 801,
+    TAI_CU_CAPTURE_FIRST = 900, TAI_CU_CAPTURE_LAST = 908
 };
 
 typedef struct tai_cu_page {
@@ -2977,6 +2978,7 @@ static ta_result tai_cu_result(ta_cuda *c, int code)
         TENSORALLOC_STORE_RELEASE(&c->lost, 1u); /* the context, or the driver, is gone for good */
     }
     return code == TAI_CU_OUT_OF_MEMORY ? TA_ERROR_OUT_OF_MEMORY
+           : code >= TAI_CU_CAPTURE_FIRST && code <= TAI_CU_CAPTURE_LAST ? TA_ERROR_CAPTURE
            : code == TAI_CU_NOT_SUPPORTED ? TA_ERROR_UNSUPPORTED : TA_ERROR_BACKEND;
 }
 
@@ -3544,6 +3546,20 @@ static TAI_COLD int tai_cu_stream_changed(ta_cuda *c, ta_stream stream)
     return changed;
 }
 
+/* What the driver says of a capture on the stream. */
+static int tai_cu_capture(ta_cuda *c, ta_stream stream, int *status, uint64_t *id)
+{
+    int code = c->cu.capture_info(tai_cu_stream(stream), status, id);
+    if (code == TAI_CU_INVALID_CONTEXT) { /* the default stream is that of the thread's context, and it has none */
+        tai_cu_scope scope;
+        if (tai_cu_enter(c, &scope) == TA_OK) {
+            code = c->cu.capture_info(tai_cu_stream(stream), status, id);
+            tai_cu_leave(c, &scope);
+        }
+    }
+    return code;
+}
+
 /* Id of the capture that the stream is in, 0: none. */
 static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id)
 {
@@ -3554,51 +3570,65 @@ static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id
     if (tai_cu_lost(c)) {
         return TA_ERROR_BACKEND;
     }
-    code = c->cu.capture_info(tai_cu_stream(stream), &status, &id);
-    if (code == TAI_CU_INVALID_CONTEXT) { /* the default stream is that of the thread's context, and it has none */
-        tai_cu_scope scope;
-        ta_result result = tai_cu_enter(c, &scope);
-        if (result != TA_OK) {
-            return result;
-        }
-        code = c->cu.capture_info(tai_cu_stream(stream), &status, &id);
-        tai_cu_leave(c, &scope);
-    }
+    code = tai_cu_capture(c, stream, &status, &id);
     if (TAI_LIKELY(code == TAI_CU_OK && status == 0)) {
         return TA_OK;
     }
-    *out_id = status == 1 ? id : 0;
-    return code == TAI_CU_OK && status == 1 ? TA_OK : TA_ERROR_CAPTURE; /* invalidated, or the legacy stream waits */
+    *out_id = code == TAI_CU_OK && status == 1 ? id : 0;
+    return code == TAI_CU_OK ? (status == 1 ? TA_OK : TA_ERROR_CAPTURE /* broken */) : tai_cu_result(c, code);
+}
+
+/* A ticket for what is finished because the context is gone: no event. */
+static TAI_COLD ta_result tai_cu_lost_ticket(uint64_t *out_ticket)
+{
+    tai_cu_spare *none = (tai_cu_spare *)TENSORALLOC_MALLOC(sizeof *none);
+    if (none != NULL) {
+        memset(none, 0, sizeof *none);
+    }
+    *out_ticket = (uint64_t)(uintptr_t)none;
+    return none != NULL ? TA_OK : TA_ERROR_RECORDS;
+}
+
+/* What a call that makes a ticket answers. Outside of a scope. */
+static TAI_COLD ta_result tai_cu_ticket(ta_cuda *c, tai_cu_spare *event, int code, uint64_t *out_ticket)
+{
+    ta_result result = tai_cu_result(c, code);
+    if (result == TA_OK && event != NULL) {
+        *out_ticket = (uint64_t)(uintptr_t)event;
+        return TA_OK;
+    }
+    if (event != NULL) {
+        tai_cuda_drop(c, (uint64_t)(uintptr_t)event);
+    }
+    return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : result == TA_OK ? TA_ERROR_RECORDS : result;
 }
 
 static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *out_ticket)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
-    tai_cu_spare *event;
+    tai_cu_spare *event = NULL;
     uint64_t capture = 0;
-    int code;
-    ta_result result = tai_cuda_capture(c, stream, &capture);
-    if (result == TA_OK && capture != 0) {
-        result = TA_ERROR_CAPTURE; /* an event recorded there could not be asked for any more */
+    int status = 0, code = TAI_CU_OK, vanished;
+    if (!tai_cu_lost(c)) {
+        code = tai_cu_capture(c, stream, &status, &capture);
     }
-    result = result == TA_OK ? tai_cu_enter(c, &scope) : result;
-    if (result != TA_OK) {
-        return result;
+    vanished = code == TAI_CU_INVALID_HANDLE && stream > 2;
+    if ((code != TAI_CU_OK && !vanished) || status != 0) { /* an event of a capture could not be asked any more */
+        return status != 0 ? TA_ERROR_CAPTURE : tai_cu_ticket(c, NULL, code, out_ticket);
+    }
+    if (tai_cu_enter(c, &scope) != TA_OK) {
+        return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : TA_ERROR_BACKEND;
     }
     event = tai_cu_event(c, &code);
-    if (event != NULL) {
-        if (tai_cu_stream_changed(c, stream)) { /* work of the one before may still run */
-            (void)c->cu.context_sync();
-        }
+    if (event != NULL && (vanished || tai_cu_stream_changed(c, stream))) { /* work of a stream that is gone may run */
+        code = c->cu.context_sync();
+    }
+    if (event != NULL && code == TAI_CU_OK && !vanished) { /* else the event's last work is finished as well */
         code = c->cu.event_record(tai_cu_event_of((uint64_t)(uintptr_t)event), tai_cu_stream(stream));
-        if (code != TAI_CU_OK) {
-            tai_cuda_drop(c, (uint64_t)(uintptr_t)event);
-        }
     }
     tai_cu_leave(c, &scope);
-    *out_ticket = (uint64_t)(uintptr_t)event;
-    return event == NULL && code == TAI_CU_OK ? TA_ERROR_RECORDS : tai_cu_result(c, code);
+    return tai_cu_ticket(c, event, code, out_ticket);
 }
 
 /* When the context is gone, so is its work. */
@@ -3660,9 +3690,8 @@ static TAI_COLD ta_result tai_cuda_adopt(void *self, uint64_t event, uint64_t *o
     tai_cu_scope scope;
     tai_cu_spare *own;
     int code;
-    ta_result result = tai_cu_enter(c, &scope);
-    if (result != TA_OK) {
-        return result;
+    if (tai_cu_enter(c, &scope) != TA_OK) {
+        return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : TA_ERROR_BACKEND;
     }
     own = tai_cu_event(c, &code);
     if (own != NULL) {
@@ -3676,13 +3705,9 @@ static TAI_COLD ta_result tai_cuda_adopt(void *self, uint64_t event, uint64_t *o
         if (code == TAI_CU_OK) {
             code = c->cu.event_record(tai_cu_event_of((uint64_t)(uintptr_t)own), stream);
         }
-        if (code != TAI_CU_OK) {
-            tai_cuda_drop(c, (uint64_t)(uintptr_t)own);
-        }
     }
     tai_cu_leave(c, &scope);
-    *out_ticket = (uint64_t)(uintptr_t)own;
-    return own == NULL && code == TAI_CU_OK ? TA_ERROR_RECORDS : tai_cu_result(c, code);
+    return tai_cu_ticket(c, own, code, out_ticket);
 }
 
 /* Recorded into a capture if the stream is in one. */
