@@ -3292,27 +3292,31 @@ static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c)
     return bytes;
 }
 
-/* Takes the chunks of [from, to), all whole, away; the addresses stay. Inside a scope. */
+/* Takes the chunks of [from, to), all whole, away; the addresses stay. Neighbours go in one call: of a span without
+   gaps all goes, or nothing. Inside a scope. */
 static TAI_COLD int tai_cu_unmap(ta_cuda *c, tai_cu_range *range, uintptr_t from, uintptr_t to)
 {
     size_t granule = c->info.granularity_bytes;
-    while (from < to) {
+    int code = TAI_CU_OK;
+    while (from < to && code == TAI_CU_OK) {
         tai_cu_page *page = tai_cu_page_of(c, range, from);
-        size_t bytes = page->count * granule;
-        int code;
-        if (page->count == 0) {
-            from += granule;
-            continue;
+        uintptr_t end = from;
+        while (end < to && page->count != 0) {
+            end += page->count * granule;
+            page += page->count;
         }
-        code = c->cu.chunk_unmap(from, bytes);
-        if (code != TAI_CU_OK) {
-            return code;
+        code = end != from ? c->cu.chunk_unmap(from, (size_t)(end - from)) : TAI_CU_OK;
+        while (from < end && code == TAI_CU_OK) {
+            uint32_t count;
+            page = tai_cu_page_of(c, range, from);
+            count = page->count;
+            tai_cu_chunk_keep(c, page->handle, count * granule);
+            memset(page, 0, count * sizeof *page);
+            from += count * granule;
         }
-        tai_cu_chunk_keep(c, page->handle, bytes);
-        memset(page, 0, page->count * sizeof *page);
-        from += bytes;
+        from += granule; /* there is nothing at end */
     }
-    return TAI_CU_OK;
+    return code;
 }
 
 /* One chunk of bytes at addr. Inside a scope. */
