@@ -3250,6 +3250,15 @@ static TAI_COLD uint64_t tai_cu_chunk_reuse(ta_cuda *c, size_t bytes)
     return handle;
 }
 
+static TAI_COLD void tai_cu_chunk_hold(ta_cuda *c, tai_cu_spare *spare)
+{
+    TAI_LOCK_ACQUIRE(&c->lock);
+    spare->next = c->chunks;
+    c->chunks = spare;
+    c->chunk_bytes += spare->bytes;
+    TAI_LOCK_RELEASE(&c->lock);
+}
+
 /* Keeps an unmapped chunk for later, or releases it. Inside a scope. */
 static TAI_COLD void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes)
 {
@@ -3260,16 +3269,15 @@ static TAI_COLD void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes
         spare->bytes = bytes;
         TAI_LOCK_ACQUIRE(&c->lock);
         keep = bytes <= c->desc.chunk_cache_bytes && c->chunk_bytes <= c->desc.chunk_cache_bytes - bytes;
-        if (keep) {
-            spare->next = c->chunks;
-            c->chunks = spare;
-            c->chunk_bytes += bytes;
-        }
         TAI_LOCK_RELEASE(&c->lock);
+        if (keep) {
+            tai_cu_chunk_hold(c, spare);
+        }
     }
-    if (!keep) {
+    if (!keep && tai_cu_result(c, c->cu.chunk_release(handle)) != TA_OK && spare != NULL) {
+        tai_cu_chunk_hold(c, spare); /* not taken: ours as before */
+    } else if (!keep) {
         TENSORALLOC_FREE(spare);
-        (void)tai_cu_result(c, c->cu.chunk_release(handle));
     }
 }
 
@@ -3285,9 +3293,12 @@ static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c)
     TAI_LOCK_RELEASE(&c->lock);
     for (; spare != NULL; spare = next) {
         next = spare->next;
-        bytes += spare->bytes;
-        (void)tai_cu_result(c, c->cu.chunk_release(spare->handle));
-        TENSORALLOC_FREE(spare);
+        if (tai_cu_result(c, c->cu.chunk_release(spare->handle)) != TA_OK) {
+            tai_cu_chunk_hold(c, spare);
+        } else {
+            bytes += spare->bytes;
+            TENSORALLOC_FREE(spare);
+        }
     }
     return bytes;
 }
@@ -3337,7 +3348,7 @@ static TAI_COLD int tai_cu_map(ta_cuda *c, tai_cu_range *range, uintptr_t addr, 
     if (code == TAI_CU_OK) {
         code = c->cu.chunk_map(addr, bytes, 0, handle, 0);
         if (code != TAI_CU_OK) {
-            (void)c->cu.chunk_release(handle);
+            tai_cu_chunk_keep(c, handle, bytes);
         }
     }
     if (code == TAI_CU_OK) {
@@ -3894,16 +3905,20 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_c
 TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_trim(ta_cuda *cuda)
 {
     tai_cu_scope scope;
+    size_t bytes;
     ta_result result;
     if (cuda == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    if (cuda->chunks == NULL) {
+    TAI_LOCK_ACQUIRE(&cuda->lock);
+    bytes = cuda->chunk_bytes;
+    TAI_LOCK_RELEASE(&cuda->lock);
+    if (bytes == 0) {
         return TA_OK;
     }
     result = tai_cu_enter(cuda, &scope);
     if (result == TA_OK) {
-        (void)tai_cu_chunks_release(cuda);
+        result = tai_cu_chunks_release(cuda) == bytes ? TA_OK : TA_ERROR_BACKEND;
         tai_cu_leave(cuda, &scope);
     }
     return result;
