@@ -3453,7 +3453,7 @@ static TAI_COLD ta_result tai_cuda_release(void *self, void *ptr, size_t size)
     tai_cu_scope scope;
     tai_cu_range **link, *range = NULL;
     size_t pages;
-    int code = TAI_CU_OK;
+    int code = -1; /* not even the context */
     TAI_LOCK_ACQUIRE(&c->lock);
     for (link = &c->ranges; *link != NULL; link = &(*link)->next) {
         if ((*link)->base == (uintptr_t)ptr) {
@@ -3475,7 +3475,7 @@ static TAI_COLD ta_result tai_cuda_release(void *self, void *ptr, size_t size)
         }
         tai_cu_leave(c, &scope);
     }
-    if (tai_cu_result(c, code) != TA_OK && !tai_cu_lost(c)) {
+    if (code != TAI_CU_OK && (code < 0 || tai_cu_result(c, code) != TA_OK) && !tai_cu_lost(c)) {
         TAI_LOCK_ACQUIRE(&c->lock);
         range->next = c->ranges;
         c->ranges = range;
