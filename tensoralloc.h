@@ -3134,8 +3134,8 @@ static TAI_COLD ta_result tai_cuda_alloc(void *self, size_t size, void **out)
         pool = tai_cu_own_pool(c, &code);
         stream = pool != NULL ? tai_cu_own_stream(c, &code) : NULL;
         code = stream != NULL ? c->cu.pool_alloc(&ptr, size, pool, stream) : code;
-        if (stream != NULL && code == TAI_CU_OK) {
-            code = c->cu.stream_sync(stream);
+        if (stream != NULL && code == TAI_CU_OK && (code = c->cu.stream_sync(stream)) != TAI_CU_OK) {
+            (void)c->cu.pool_free(ptr, stream);
         }
         break;
     default:
@@ -3162,7 +3162,9 @@ static TAI_COLD ta_result tai_cuda_free(void *self, void *ptr, size_t size)
         code = c->cu.host_free(ptr);
     } else if (c->desc.kind == TA_CUDA_ASYNC) {
         code = c->cu.pool_free((uint64_t)(uintptr_t)ptr, c->stream);
-        code = code == TAI_CU_OK ? c->cu.stream_sync(c->stream) : code;
+        if (code == TAI_CU_OK) { /* it is the driver's again, whatever this says */
+            (void)tai_cu_result(c, c->cu.stream_sync(c->stream));
+        }
     } else {
         code = c->cu.mem_free((uint64_t)(uintptr_t)ptr);
     }
