@@ -1146,7 +1146,8 @@ typedef struct ta_cuda_info {
    *out is NULL. Errors: TA_ERROR_UNAVAILABLE (no driver, a driver too old, no such device, compiled without
    TENSORALLOC_CUDA: *why, optional, says it; a static string), _UNSUPPORTED (the kind), _RECORDS. Threads: any. */
 TENSORALLOC_DEF ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_cuda **out, const char **why);
-/* Closes it; NULL is TA_OK. No allocator may be over it. Never call it at process exit: just leave. */
+/* Closes it; NULL is TA_OK. No allocator may be over it. Never call it at process exit: just leave. Errors, it is
+   still there then: TA_ERROR_BUSY (an allocator holds addresses), _BACKEND (the driver refused to take something). */
 TENSORALLOC_DEF ta_result ta_cuda_destroy(ta_cuda *cuda);
 /* The backend: for ta_pool_desc, ta_arena_desc, ta_dynamic_desc, ta_budget_desc. */
 TENSORALLOC_DEF ta_backend ta_cuda_backend(ta_cuda *cuda);
@@ -2873,6 +2874,7 @@ typedef struct tai_cu_range {
     uintptr_t base;
     size_t size;
     tai_table pages; /* tai_cu_page for each granule */
+    int unwanted;    /* was to be released, and the driver refused */
 } tai_cu_range;
 
 /* A physical chunk or an event that waits for its next use. */
@@ -3479,6 +3481,7 @@ static TAI_COLD ta_result tai_cuda_release(void *self, void *ptr, size_t size)
     }
     if (code != TAI_CU_OK && (code < 0 || tai_cu_result(c, code) != TA_OK) && !tai_cu_lost(c)) {
         TAI_LOCK_ACQUIRE(&c->lock);
+        range->unwanted = 1;
         range->next = c->ranges;
         c->ranges = range;
         TAI_LOCK_RELEASE(&c->lock);
@@ -3926,31 +3929,59 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_trim(ta_cuda *cuda)
     return result;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_destroy(ta_cuda *cuda)
+/* Gives everything back to the driver; what it does not take stays for another try. */
+static TAI_COLD ta_result tai_cuda_close(ta_cuda *c)
 {
     tai_cu_scope scope;
     tai_cu_spare *spare;
+    tai_cu_range *range, *next;
+    ta_result result = tai_cu_enter(c, &scope);
+    if (result != TA_OK) {
+        return result;
+    }
+    for (range = c->ranges; range != NULL; range = next) { /* a release that failed */
+        next = range->next;
+        (void)tai_cuda_release(c, (void *)range->base, range->size);
+    }
+    (void)tai_cu_chunks_release(c);
+    while ((spare = tai_cu_spare_pop(c, &c->events)) != NULL) {
+        (void)c->cu.event_destroy((void *)(uintptr_t)spare->handle);
+        TENSORALLOC_FREE(spare);
+    }
+    if (c->pool != NULL && c->cu.pool_destroy(c->pool) == TAI_CU_OK) {
+        c->pool = NULL;
+    }
+    if (c->stream != NULL && c->cu.stream_destroy(c->stream) == TAI_CU_OK) {
+        c->stream = NULL;
+    }
+    tai_cu_leave(c, &scope);
+    if (c->ranges != NULL || c->chunks != NULL || c->pool != NULL || c->stream != NULL) {
+        return TA_ERROR_BACKEND;
+    }
+    return tai_cu_result(c, (c->cu.context_release != NULL ? c->cu.context_release
+                                                           : c->cu.context_release_old)(c->device));
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_destroy(ta_cuda *cuda)
+{
+    tai_cu_spare *spare;
+    tai_cu_range *range;
     tai_cu_seen *seen;
     if (cuda == NULL) {
         return TA_OK;
     }
-    if (cuda->ranges != NULL) {
-        return TA_ERROR_BUSY;
+    for (range = cuda->ranges; range != NULL; range = range->next) {
+        if (!range->unwanted) {
+            return TA_ERROR_BUSY;
+        }
     }
-    if (cuda->context != NULL && tai_cu_enter(cuda, &scope) == TA_OK) {
-        (void)tai_cu_chunks_release(cuda);
-        for (spare = cuda->events; spare != NULL; spare = spare->next) {
-            (void)cuda->cu.event_destroy((void *)(uintptr_t)spare->handle);
-        }
-        if (cuda->pool != NULL) {
-            (void)cuda->cu.pool_destroy(cuda->pool);
-        }
-        if (cuda->stream != NULL) {
-            (void)cuda->cu.stream_destroy(cuda->stream);
-        }
-        tai_cu_leave(cuda, &scope);
-        (void)(cuda->cu.context_release != NULL ? cuda->cu.context_release
-                                                : cuda->cu.context_release_old)(cuda->device);
+    if (cuda->context != NULL && tai_cuda_close(cuda) != TA_OK && !tai_cu_lost(cuda)) {
+        return TA_ERROR_BACKEND;
+    }
+    while ((range = cuda->ranges) != NULL) {
+        cuda->ranges = range->next;
+        tai_table_free(&range->pages);
+        TENSORALLOC_FREE(range);
     }
     while ((spare = tai_cu_spare_pop(cuda, &cuda->chunks)) != NULL) {
         TENSORALLOC_FREE(spare);
