@@ -1103,7 +1103,7 @@ TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t
 /*=========================================================================================================
   [TA:CUDA] NVIDIA GPUs and pinned host memory through the driver, which is loaded at run time: no toolkit, no -lcuda.
   Compile the implementation with TENSORALLOC_CUDA. A stream is a CUstream cast to ta_stream; 0 and 1 are the legacy
-  default stream, 2 the per-thread one.
+  default stream, 2 the per-thread one: for one thread only, since it is another stream on each thread.
   =======================================================================================================*/
 
 typedef struct ta_cuda ta_cuda;
@@ -3048,6 +3048,24 @@ static void tai_cu_leave(ta_cuda *c, const tai_cu_scope *scope)
     }
 }
 
+/* As enter, for addresses alone: they need no context, and it is not made for them. */
+static TAI_COLD ta_result tai_cu_enter_bare(ta_cuda *c, tai_cu_scope *scope)
+{
+    void *context;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    context = c->context;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (context != NULL || tai_cu_lost(c)) {
+        return tai_cu_enter(c, scope);
+    }
+    scope->pushed = 0;
+    scope->mode = 2; /* relaxed */
+    if (c->cu.capture_mode(&scope->mode) != TAI_CU_OK) {
+        scope->mode = -1;
+    }
+    return TA_OK;
+}
+
 static void *tai_cu_stream(ta_stream stream)
 {
     return (void *)(uintptr_t)stream;
@@ -3212,7 +3230,7 @@ static TAI_COLD ta_result tai_cuda_reserve(void *self, size_t size, size_t align
         return result;
     }
     memset(range, 0, sizeof *range);
-    if (tai_table_init(&range->pages, bytes, bytes) && tai_cu_enter(c, &scope) == TA_OK) {
+    if (tai_table_init(&range->pages, bytes, bytes) && tai_cu_enter_bare(c, &scope) == TA_OK) {
         int code = c->cu.range_reserve(&ptr, size, alignment, 0, 0);
         tai_cu_leave(c, &scope);
         result = tai_cu_result(c, code) == TA_OK ? TA_OK : TA_ERROR_OUT_OF_MEMORY;
@@ -3470,7 +3488,7 @@ static TAI_COLD ta_result tai_cuda_release(void *self, void *ptr, size_t size)
     if (range == NULL) {
         return TA_ERROR_BACKEND;
     }
-    if (tai_cu_enter(c, &scope) == TA_OK) {
+    if (tai_cu_enter_bare(c, &scope) == TA_OK) {
         pages = range->pages.committed / sizeof(tai_cu_page);
         pages = pages < size / c->info.granularity_bytes ? pages : size / c->info.granularity_bytes;
         code = tai_cu_unmap(c, range, range->base, range->base + pages * c->info.granularity_bytes);
