@@ -181,12 +181,13 @@ static void costs_of_queries(void)
     capture_close();
 }
 
-enum { QUESTIONS = 16 };
+enum { QUESTIONS = 17 };
 static const char *const questions[QUESTIONS] = {
     "P3 cuStreamGetId of the capturing stream", "P3 cuStreamGetCtx of the capturing stream", "P4 cuMemAddressReserve",
     "P4 cuMemCreate", "P4 cuMemMap", "P4 cuMemSetAccess", "P4 cuMemUnmap", "P4 cuMemRelease", "P5 cuEventCreate",
     "P5 cuMemGetInfo", "P5 cuStreamCreate", "P6 cuMemAllocAsync on another stream", "P7 cuMemFree", "cuMemHostAlloc",
-    "cuEventQuery of an event outside", "cuStreamQuery of another stream"};
+    "cuEventQuery of an event outside", "cuMemcpyHtoD",
+    "cuStreamQuery of another stream"};
 
 struct prepared { CUmemAllocationProp prop; CUdeviceptr base, a; CUmemGenericAllocationHandle handle; CUevent event; };
 
@@ -194,7 +195,7 @@ static CUresult ask(int question, struct prepared *p)
 {
     CUmemAccessDesc access = read_write(0);
     CUmemGenericAllocationHandle handle = 0;
-    unsigned long long id;
+    unsigned long long id = 0;
     size_t free_bytes, total;
     CUdeviceptr address = 0;
     CUcontext context;
@@ -217,12 +218,13 @@ static CUresult ask(int question, struct prepared *p)
     case 12: return cu.cuMemFree_v2(p->a);
     case 13: return cu.cuMemHostAlloc(&memory, 4096, 0);
     case 14: return cu.cuEventQuery(p->event);
+    case 15: return cu.cuMemcpyHtoD_v2(p->a, &id, 8);
     default: return cu.cuStreamQuery(t);
     }
 }
 
-/* P3 to P7: what each call answers in a global capture, with and without stepping aside, and whether the capture lives.
-   What the calls made is not given back: the context goes with it. */
+/* P3 to P7: what each call answers in a global capture, with and without stepping aside, and whether the capture
+   lives. What the calls made is not given back: the context goes with it. */
 static void calls_in_capture(void)
 {
     int question, relaxed;

@@ -124,8 +124,10 @@ static void host_memory(void)
 static int has_vmm(void)
 {
     int vmm = 0;
-    return cu.cuMemCreate != NULL &&
-           cu.cuDeviceGetAttribute(&vmm, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, 0) == CUDA_SUCCESS && vmm;
+    if (cu.cuMemCreate != NULL) {
+        (void)cu.cuDeviceGetAttribute(&vmm, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, 0);
+    }
+    return vmm;
 }
 
 static void virtual_memory(void)
@@ -171,11 +173,13 @@ static void virtual_memory(void)
     if (page >= 8192) {
         CHECK_CU(cu.cuMemUnmap(base, page / 2), CUDA_ERROR_INVALID_VALUE);
     }
-    PROBE("P13 cuMemAddressFree while mapped", "%s", is_software() ? cu_text(cu.cuMemAddressFree(base, 8 * page)) : "not tried");
+    PROBE("P13 cuMemAddressFree while mapped", "%s",
+          is_software() ? cu_text(cu.cuMemAddressFree(base, 8 * page)) : "not tried");
     OK(cu.cuCtxSynchronize());
     OK(cu.cuMemUnmap(base, 2 * page)); /* several neighbours in one call */
     CHECK_CU(cu.cuMemUnmap(base, page), CUDA_ERROR_INVALID_VALUE);
-    PROBE("P13 cuMemAddressFree of a part", "%s", is_software() ? cu_text(cu.cuMemAddressFree(base, page)) : "not tried");
+    PROBE("P13 cuMemAddressFree of a part", "%s",
+          is_software() ? cu_text(cu.cuMemAddressFree(base, page)) : "not tried");
     OK(cu.cuMemAddressFree(base, 8 * page));
     device_close();
 }
@@ -233,8 +237,9 @@ static void pools(void)
     CHECK_EQ(value, 0);
     OK(cu.cuMemPoolGetAttribute(first, CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC, &yes));
     CHECK_EQ(yes, 1);
-    CHECK_CU(cu.cuMemPoolSetAttribute(first, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &(uint64_t){1}), CUDA_ERROR_INVALID_VALUE);
-    CHECK_CU(cu.cuMemPoolSetAttribute(first, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &(uint64_t){0}), CUDA_ERROR_INVALID_VALUE);
+    value = 1; /* it can only be set to 0 */
+    CHECK_CU(cu.cuMemPoolSetAttribute(first, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &value), CUDA_ERROR_INVALID_VALUE);
+    CHECK_CU(cu.cuMemPoolSetAttribute(first, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &value), CUDA_ERROR_INVALID_VALUE);
     CHECK_CU(cu.cuMemPoolDestroy(first), CUDA_ERROR_INVALID_VALUE);
     memset(&props, 0, sizeof props);
     CHECK_CU(cu.cuMemPoolCreate(&pool, &props), CUDA_ERROR_INVALID_VALUE);

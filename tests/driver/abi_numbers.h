@@ -1,5 +1,5 @@
-/* abi_numbers.h - sizes, offsets and constants of the driver interface that must be the same in cuda_abi.h and in cuda.h.
-   Compiled twice, once with each: V(text, number). */
+/* abi_numbers.h - sizes, offsets and constants of the driver interface that must be the same in cuda_abi.h and in
+   cuda.h. Compiled twice, once with each: V(text, number). */
 #ifndef ABI_NUMBERS_H
 #define ABI_NUMBERS_H
 
@@ -14,8 +14,9 @@ struct abi_number { const char *text; long long number; };
 
 #define ABI_NUMBERS \
     CUDA_RESULTS(ABI_R) \
-    ABI_S(CUresult) ABI_S(CUdevice) ABI_S(CUdeviceptr) ABI_S(CUmemGenericAllocationHandle) ABI_S(CUcontext) ABI_S(CUstream) \
-    ABI_S(CUevent) ABI_S(CUuuid) ABI_S(CUmemLocation) ABI_S(CUmemAccessDesc) ABI_S(CUmemAllocationProp) \
+    ABI_S(CUresult) ABI_S(CUdevice) ABI_S(CUdeviceptr) ABI_S(CUmemGenericAllocationHandle) ABI_S(CUcontext) \
+    ABI_S(CUstream) ABI_S(CUevent) ABI_S(CUuuid) ABI_S(CUmemLocation) ABI_S(CUmemAccessDesc) \
+    ABI_S(CUmemAllocationProp) \
     ABI_S(CUmemPoolProps) ABI_S(CUhostFn) ABI_S(CUstreamCaptureMode) ABI_S(CUgraphNodeType) \
     ABI_O(CUmemLocation, type) ABI_O(CUmemLocation, id) ABI_O(CUmemAccessDesc, location) ABI_O(CUmemAccessDesc, flags) \
     ABI_O(CUmemAllocationProp, type) ABI_O(CUmemAllocationProp, requestedHandleTypes) \
@@ -51,7 +52,8 @@ struct abi_number { const char *text; long long number; };
     ABI_V(CU_MEM_LOCATION_TYPE_HOST) ABI_V(CU_MEM_LOCATION_TYPE_HOST_NUMA) ABI_V(CU_MEM_ALLOCATION_TYPE_PINNED) \
     ABI_V(CU_MEM_ALLOCATION_TYPE_MANAGED) ABI_V(CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) \
     ABI_V(CU_MEM_HANDLE_TYPE_WIN32) ABI_V(CU_MEM_HANDLE_TYPE_WIN32_KMT) ABI_V(CU_MEM_HANDLE_TYPE_FABRIC) \
-    ABI_V(CU_MEM_ACCESS_FLAGS_PROT_NONE) ABI_V(CU_MEM_ACCESS_FLAGS_PROT_READ) ABI_V(CU_MEM_ACCESS_FLAGS_PROT_READWRITE) \
+    ABI_V(CU_MEM_ACCESS_FLAGS_PROT_NONE) ABI_V(CU_MEM_ACCESS_FLAGS_PROT_READ) \
+    ABI_V(CU_MEM_ACCESS_FLAGS_PROT_READWRITE) \
     ABI_V(CU_MEM_ALLOC_GRANULARITY_MINIMUM) ABI_V(CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) \
     ABI_V(CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES) ABI_V(CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC) \
     ABI_V(CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES) ABI_V(CU_MEMPOOL_ATTR_RELEASE_THRESHOLD) \

@@ -1,7 +1,8 @@
 /* capture.c - stream capture: who captures, what is legal meanwhile, forks and joins.
 
-   A capture has an origin stream and the streams that waited for its events. Each captured stream keeps a fringe: the nodes that
-   its next node depends on. A recorded event keeps a copy of it; waiting for the event adds that copy to another fringe. */
+   A capture has an origin stream and the streams that waited for its events. Each captured stream keeps a fringe:
+   the nodes that its next node depends on. A recorded event keeps a copy of it; waiting for the event adds that
+   copy to another fringe. */
 #include "driver.h"
 
 #include <stdlib.h>

@@ -77,10 +77,10 @@ static size_t known_size, known_count;
 static const size_t object_bytes[OBJECT_KINDS] = {
     [OBJECT_CONTEXT] = sizeof(struct context), [OBJECT_STREAM] = sizeof(struct stream),
     [OBJECT_EVENT] = sizeof(struct event),     [OBJECT_NODE] = sizeof(struct node),
-    [OBJECT_MODULE] = 256,                     [OBJECT_FUNCTION] = 256,
-    [OBJECT_POOL] = 512,                       [OBJECT_PHYSICAL] = 256,
-    [OBJECT_GRAPH] = 256,                      [OBJECT_EXEC] = 256,
-    [OBJECT_USER_OBJECT] = 256,
+    [OBJECT_MODULE] = OBJECT_BYTES,            [OBJECT_FUNCTION] = OBJECT_BYTES,
+    [OBJECT_POOL] = OBJECT_BYTES,              [OBJECT_PHYSICAL] = OBJECT_BYTES,
+    [OBJECT_GRAPH] = OBJECT_BYTES,             [OBJECT_EXEC] = OBJECT_BYTES,
+    [OBJECT_USER_OBJECT] = OBJECT_BYTES,
 };
 
 static size_t known_place(const void *object)
@@ -283,7 +283,7 @@ static int parse_sizes(struct config *config, const char *key, uint64_t n)
     const struct { const char *key; int *value; } numbers[] = {
         {"devices", &config->devices}, {"version", &config->version}, {"peers", &config->peers},
         {"query", &config->query_steps}, {"recycle", &config->recycle}, {"contiguous", &config->contiguous},
-        {"free_waits", &config->free_waits}};
+        {"free_waits", &config->free_waits}, {"report", &config->report}};
     size_t i;
     for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         if (strcmp(key, sizes[i].key) == 0) {
@@ -340,8 +340,9 @@ static int config_parse(struct config *config, const char *text)
         }
         text += length + (text[length] == ';');
     }
-    return config->devices >= 0 && config->devices <= DEVICES_MAX && config->granularity >= 65536 && config->granularity <= (1u << 26) &&
-           (config->granularity & (config->granularity - 1)) == 0 && config->capacity >= config->granularity;
+    return config->devices >= 0 && config->devices <= DEVICES_MAX && config->granularity >= 65536 &&
+           config->granularity <= (1u << 26) && (config->granularity & (config->granularity - 1)) == 0 &&
+           config->capacity >= config->granularity;
 }
 
 static void after_fork(void)
@@ -411,10 +412,11 @@ int tafake_reset(const char *config)
 {
     int ok;
     pthread_mutex_lock(&driver.lock);
+    driver.in_reset = 1;
     if (driver.started) {
         stop();
     }
-    driver.started = 0;
+    driver.in_reset = driver.started = 0;
     ok = start(config);
     pthread_mutex_unlock(&driver.lock);
     return ok ? 0 : -1;
@@ -681,4 +683,28 @@ int tafake_capture_mode(void)
     mode = (int)thread_now()->mode;
     pthread_mutex_unlock(&driver.lock);
     return mode;
+}
+
+/* report=1: what a program that knows nothing of the side channel got wrong, on stderr when it ends. */
+__attribute__((destructor)) static void report_at_exit(void)
+{
+    uint64_t i, count;
+    tafake_live live;
+    if (!driver.started || driver.forked || !driver.config.report) {
+        return;
+    }
+    count = tafake_race_count();
+    tafake_count_live(&live);
+    fprintf(stderr, "software driver: %llu reports\n", (unsigned long long)count);
+    for (i = 0; i < count && tafake_race_text(i) != NULL; i++) {
+        fprintf(stderr, "  %s\n", tafake_race_text(i));
+    }
+    fprintf(stderr,
+            "  left: %llu allocations, %llu of the host, %llu reservations, %llu mappings, %llu handles, %llu bytes\n"
+            "  %llu contexts, %llu streams, %llu events, %llu pools, %llu graphs, %llu executable graphs\n",
+            (unsigned long long)live.allocations, (unsigned long long)live.host_allocations,
+            (unsigned long long)live.reservations, (unsigned long long)live.mappings, (unsigned long long)live.handles,
+            (unsigned long long)live.used_bytes, (unsigned long long)live.contexts, (unsigned long long)live.streams,
+            (unsigned long long)live.events, (unsigned long long)live.pools, (unsigned long long)live.graphs,
+            (unsigned long long)live.execs);
 }

@@ -1,7 +1,7 @@
 /* cuda_abi.h - the part of the CUDA driver interface that these tests use, in our own declarations.
 
-   Names are those of the vendor's cuda.h, so that code reads as usual; test_cuda_abi.c compares sizes, offsets, numbers
-   and signatures with a real cuda.h where there is one. 64-bit only. */
+   Names are those of the vendor's cuda.h, so that code reads as usual; test_cuda_abi.c compares sizes, offsets,
+   numbers and signatures with a real cuda.h where there is one. 64-bit only. */
 #ifndef CUDA_ABI_H
 #define CUDA_ABI_H
 

@@ -1,8 +1,8 @@
-/* cuda_functions.h - lists: the results of the driver, and its functions that these tests use, with exported name, driver
-   version that brought it, and parameters.
+/* cuda_functions.h - lists: the results of the driver, and its functions that these tests use, with exported name,
+   driver version that brought it, and parameters.
 
-   Used for the prototypes (cuda_abi.h), the table of a program (loader.h), the version scripts
-   (exports.py) and the comparison with cuda.h (test_cuda_abi.c). It needs only the type names, ours or those of cuda.h. */
+   Used for the prototypes (cuda_abi.h), the table of a program (loader.h), the version scripts (exports.py) and the
+   comparison with cuda.h (test_cuda_abi.c). It needs only the type names, ours or those of cuda.h. */
 #ifndef CUDA_FUNCTIONS_H
 #define CUDA_FUNCTIONS_H
 

@@ -1,7 +1,8 @@
-/* driver.h - private declarations of the software driver. README.md has the picture; each .c file says what it is about.
+/* driver.h - private declarations of the software driver. README.md has the picture; each .c file says what it is
+   about.
 
-   Everything here is guarded by one lock, taken by driver_enter and released by driver_leave; only host callbacks, delays of
-   workers and destructors of user objects run outside it. */
+   Everything here is guarded by one lock, taken by driver_enter and released by driver_leave; only host callbacks,
+   delays of workers and destructors of user objects run outside it. */
 #ifndef DRIVER_H
 #define DRIVER_H
 
@@ -12,9 +13,12 @@
 #include "cuda_abi.h"
 #include "tafake.h"
 
+/* OBJECT_BYTES: room for a handle's object of a type that only one file knows. */
+enum { OBJECT_BYTES = 384 };
 enum { DEVICES_MAX = 4, CONTEXT_STACK_MAX = 16, LABEL_BYTES = 40, KERNEL_ARGUMENTS_MAX = 6, RANGES_MAX = 4 };
 
-/* ---- handles (control.c): objects are never given back to the system, so a stale handle is recognised, not followed */
+/* ---- handles (control.c): objects are never given back to the system, so a stale handle is recognised, not
+   followed */
 enum object_kind {
     OBJECT_CONTEXT, OBJECT_STREAM, OBJECT_EVENT, OBJECT_MODULE, OBJECT_FUNCTION, OBJECT_POOL, OBJECT_PHYSICAL,
     OBJECT_GRAPH, OBJECT_NODE, OBJECT_EXEC, OBJECT_USER_OBJECT, OBJECT_KINDS
@@ -75,8 +79,8 @@ struct page {
     uint8_t access[DEVICES_MAX];
 };
 enum region_kind { REGION_ALLOC, REGION_POOL, REGION_MAPPING, REGION_HOST, REGION_REGISTERED, REGION_MANAGED };
-/* What the program knows by one base address. Device kinds lie in the device window, at their mirror; host kinds where
-   the host sees them. A write-combined host allocation has a second region, for its device address. */
+/* What the program knows by one base address. Device kinds lie in the device window, at their mirror; host kinds
+   where the host sees them. A write-combined host allocation has a second region, for its device address. */
 struct region {
     uint64_t address;
     size_t bytes;
@@ -133,7 +137,7 @@ struct context {
     CUresult lost; /* not 0: every call fails with it */
     struct stream *legacy;
     struct stream *streams; /* all, also the default ones */
-    struct retired { struct clock clock; struct op **ops; uint32_t count, capacity; } retired[2]; /* destroyed streams */
+    struct retired { struct clock clock; struct op **ops; uint32_t count, capacity; } retired[2]; /* gone streams */
 };
 struct thread {
     uint64_t generation;
@@ -243,7 +247,8 @@ CUresult stream_start(CUstream handle, struct stream **stream); /* legality of a
 void stream_wait(struct stream *stream); /* the host waits for all of it */
 void context_wait(struct context *context);
 uint32_t work_ranges(const struct work *work, struct range ranges[RANGES_MAX]);
-void work_check(const struct work *work, const struct clock *clock, uint32_t agent);
+/* Tells the checker of it; stream_id 0: a node of a graph. */
+void work_check(const struct work *work, const struct clock *clock, uint32_t agent, uint64_t stream_id);
 void work_label(struct work *work, const char *name);
 
 /* ---- kernels (kernels.c) */
@@ -353,7 +358,7 @@ struct config {
     uint64_t seed;
     enum { ADDRESSES_LIFO, ADDRESSES_QUARANTINE, ADDRESSES_SCRAMBLE } addresses;
     uint64_t address_seed;
-    int contiguous, free_waits;
+    int contiguous, free_waits, report;
     int attribute_count;
     struct { int attribute, value; } attributes[16];
 };

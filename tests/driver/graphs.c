@@ -1,8 +1,8 @@
 /* graphs.c - graphs, executable graphs and their launches, memory that belongs to graphs, user objects.
 
-   A launch becomes operations of its own, which depend on each other as the nodes do and lie between two operations of the
-   stream; launches of one executable graph come one after the other. For the checker each captured stream of each executable
-   graph is an agent. */
+   A launch becomes operations of its own, which depend on each other as the nodes do and lie between two operations
+   of the stream; launches of one executable graph come one after the other. For the checker each captured stream of
+   each executable graph is an agent. */
 #include "driver.h"
 
 #include <stdlib.h>
@@ -14,6 +14,7 @@ struct user_object {
     CUhostFn destroy;
     uint64_t references; /* of the program, of graphs and of executable graphs */
 };
+typedef char user_object_fits[sizeof(struct user_object) <= OBJECT_BYTES ? 1 : -1];
 struct held { struct user_object *object; uint64_t count; };
 struct graph_allocation {
     uint64_t address;
@@ -38,6 +39,7 @@ struct graph {
     struct arena *arena; /* null: no alloc nodes */
     int instantiated, device;
 };
+typedef char graph_fits[sizeof(struct graph) <= OBJECT_BYTES ? 1 : -1];
 struct exec_node {
     struct work work;
     uint32_t lane, dep_count, *deps, has_dependents;
@@ -55,6 +57,7 @@ struct exec {
     struct clock clock; /* of the last launch's end */
     int destroyed, frees_on_launch, device;
 };
+typedef char exec_fits[sizeof(struct exec) <= OBJECT_BYTES ? 1 : -1];
 
 static struct arena *arenas;
 static int destructors_running;
@@ -484,7 +487,8 @@ static CUresult instantiate(CUgraphExec *handle, CUgraph graph_handle, unsigned 
     struct graph *graph = graph_get(graph_handle);
     struct exec *exec;
     uint32_t i;
-    if (handle == NULL || graph == NULL || is_captured(graph) || flags > CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH) {
+    if (handle == NULL || graph == NULL || is_captured(graph) ||
+        flags > CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     if (graph->arena != NULL && graph->instantiated) {
@@ -602,10 +606,10 @@ static void launch_node(struct exec *exec, uint32_t index, struct stream *stream
     }
     clock_tick(&clocks[index], agent); /* nodes of one captured stream are a chain, through all launches */
     if (node->owners != owners_of(&node->work)) {
-        order_report("replaced: a replay of %s (call %llu) touches memory that was freed or mapped anew since the graph was "
-                     "made", node->work.label, (unsigned long long)driver.sequence);
+        order_report("replaced: a replay of %s (call %llu) touches memory that was freed or mapped anew since the "
+                     "graph was made", node->work.label, (unsigned long long)driver.sequence);
     }
-    work_check(&node->work, &clocks[index], agent);
+    work_check(&node->work, &clocks[index], agent, 0);
     op_keep(ops[index]);
     op_submit(ops[index]);
 }

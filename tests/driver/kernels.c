@@ -10,11 +10,13 @@ struct module {
     struct context *context;
     char *text;
 };
+typedef char module_fits[sizeof(struct module) <= OBJECT_BYTES ? 1 : -1];
 struct function {
     struct object object;
     struct module *module;
     const struct kernel *kernel;
 };
+typedef char function_fits[sizeof(struct function) <= OBJECT_BYTES ? 1 : -1];
 
 /* ---- the kernels: which memory their arguments mean, and what they do to it */
 static uint32_t put_range(struct range *ranges, uint32_t count, uint64_t address, uint64_t words, int write)
@@ -219,9 +221,11 @@ CUresult work_run(const struct work *work, int device)
     case WORK_KERNEL:
         count = work_ranges(work, ranges);
         for (i = 0; i < count; i++) {
-            memory[i] = ranges[i].bytes == 0 ? NULL
-                                             : memory_access(device, ranges[i].address, ranges[i].bytes, ranges[i].write);
-            if (memory[i] == NULL && ranges[i].bytes != 0) {
+            if (ranges[i].bytes == 0) {
+                continue;
+            }
+            memory[i] = memory_access(device, ranges[i].address, ranges[i].bytes, ranges[i].write);
+            if (memory[i] == NULL) {
                 return CUDA_ERROR_ILLEGAL_ADDRESS;
             }
         }

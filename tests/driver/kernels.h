@@ -32,7 +32,8 @@ static const char *const kernel_texts[] = {
     /* dst[i] += value */
     ".visible .entry add32(.param .u64 dst, .param .u32 value, .param .u32 n)\n{ " KERNEL_REGISTERS
     KERNEL_POINTER("%rd1", "dst") "ld.param.u32 %r1, [value]; ld.param.u32 %r2, [n];\n"
-    KERNEL_LOOP("add.u64 %rd4, %rd1, %rd9; ld.global.u32 %r6, [%rd4]; add.u32 %r6, %r6, %r1; st.global.u32 [%rd4], %r6;\n"),
+    KERNEL_LOOP("add.u64 %rd4, %rd1, %rd9; ld.global.u32 %r6, [%rd4];\n"
+                "add.u32 %r6, %r6, %r1; st.global.u32 [%rd4], %r6;\n"),
     /* y[i] = a * x[i] + y[i], in float, rounded twice so that every machine gets the same bits */
     ".visible .entry axpy(.param .u64 y, .param .u64 x, .param .f32 a, .param .u32 n)\n{ " KERNEL_REGISTERS
     KERNEL_POINTER("%rd1", "y") KERNEL_POINTER("%rd2", "x") "ld.param.f32 %f1, [a]; ld.param.u32 %r2, [n];\n"
@@ -43,10 +44,12 @@ static const char *const kernel_texts[] = {
     ".visible .entry mul(.param .u64 dst, .param .u64 a, .param .u64 b, .param .u32 n)\n{ " KERNEL_REGISTERS
     KERNEL_POINTER("%rd1", "dst") KERNEL_POINTER("%rd2", "a") KERNEL_POINTER("%rd3", "b") "ld.param.u32 %r2, [n];\n"
     KERNEL_LOOP("add.u64 %rd4, %rd2, %rd9; ld.global.f32 %f1, [%rd4]; add.u64 %rd4, %rd3, %rd9;\n"
-                "ld.global.f32 %f2, [%rd4]; mul.rn.f32 %f1, %f1, %f2; add.u64 %rd4, %rd1, %rd9; st.global.f32 [%rd4], %f1;\n"),
+                "ld.global.f32 %f2, [%rd4]; mul.rn.f32 %f1, %f1, %f2; add.u64 %rd4, %rd1, %rd9;\n"
+                "st.global.f32 [%rd4], %f1;\n"),
     /* errors[0] += how many of src[i] are not value */
-    ".visible .entry check32(.param .u64 errors, .param .u64 src, .param .u32 value, .param .u32 n)\n{ " KERNEL_REGISTERS
-    KERNEL_POINTER("%rd1", "errors") KERNEL_POINTER("%rd2", "src") "ld.param.u32 %r1, [value]; ld.param.u32 %r2, [n];\n"
+    ".visible .entry check32(.param .u64 errors, .param .u64 src, .param .u32 value, .param .u32 n)\n{ "
+    KERNEL_REGISTERS KERNEL_POINTER("%rd1", "errors") KERNEL_POINTER("%rd2", "src")
+    "ld.param.u32 %r1, [value]; ld.param.u32 %r2, [n];\n"
     KERNEL_LOOP("add.u64 %rd4, %rd2, %rd9; ld.global.u32 %r6, [%rd4]; setp.ne.u32 %p, %r6, %r1;\n"
                 "@%p red.global.add.u32 [%rd1], 1;\n"),
     /* out[0] = the sum of in[i]; one block of one thread */

@@ -4,8 +4,8 @@
        CHECK_EQ(cu.cuMemAlloc_v2(&address, bytes), CUDA_SUCCESS);
        if (fake.tafake_reset != NULL) { it is the software driver }
 
-   The library is that of the environment variable TAFAKE_LIBRARY, else libcuda.so.1. Whoever opens libcuda.so.1 later in the
-   same program gets the same library, since it bears that name. */
+   The library is that of the environment variable TAFAKE_LIBRARY, else libcuda.so.1. Whoever opens libcuda.so.1
+   later in the same program gets the same library, since it bears that name. */
 #ifndef LOADER_H
 #define LOADER_H
 

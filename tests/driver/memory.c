@@ -1,9 +1,9 @@
 /* memory.c - addresses, physical memory, regions; cuMemAlloc, pinned, registered and managed memory.
 
    Two windows of addresses of equal size:   D  what the program gets: nothing may be touched there, ever
-                                             M  the mirror, at the same offsets, where the driver itself reads and writes
-   The memory of a device is a memory file of `capacity` bytes in pages of `granularity`; mapping a page puts a piece of the
-   file at its mirror, so one piece mapped at two addresses is the same memory. */
+                                             M  the mirror, at the same offsets: where the driver reads and writes
+   The memory of a device is a memory file of `capacity` bytes in pages of `granularity`; mapping a page puts a
+   piece of the file at its mirror, so one piece mapped at two addresses is the same memory. */
 #define _GNU_SOURCE
 #include "driver.h"
 
@@ -44,8 +44,8 @@ static void *reserve_system(size_t bytes)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* Once for the life of the program: other tools on the address space, such as sanitizers, bear huge mappings but not their
-   coming and going. */
+/* Once for the life of the program: other tools on the address space, such as sanitizers, bear huge mappings but
+   not their coming and going. */
 static void window_open(void)
 {
     for (window_reserved = driver.config.window; window_reserved >= (1u << 28); window_reserved /= 2) {
@@ -301,7 +301,8 @@ static uint64_t choose_offset(uint64_t bytes, uint64_t alignment)
     }
     if (driver.config.addresses == ADDRESSES_SCRAMBLE) {
         for (tries = 0; tries < 64; tries++) {
-            offset = align_offset(page + random_next(&driver.config.address_seed) % (window_bytes - page - bytes), alignment);
+            offset = page + random_next(&driver.config.address_seed) % (window_bytes - page - bytes);
+            offset = align_offset(offset, alignment);
             if (span_free(offset, offset + bytes)) {
                 return offset;
             }
@@ -356,8 +357,8 @@ int memory_map(uint64_t address, int device, uint32_t count, const uint32_t *phy
     uint32_t i, run;
     for (i = 0; i < count; i += run) {
         for (run = 1; i + run < count && physical[i + run] == physical[i] + run; run++) {}
-        if (mmap(memory_mirror(address + i * page), (size_t)(run * page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-                 driver.devices[device].memory_fd, (off_t)(physical[i] * page)) == MAP_FAILED) {
+        if (mmap(memory_mirror(address + i * page), (size_t)(run * page), PROT_READ | PROT_WRITE,
+                 MAP_SHARED | MAP_FIXED, driver.devices[device].memory_fd, (off_t)(physical[i] * page)) == MAP_FAILED) {
             memory_unmap(address, i);
             return 0;
         }
@@ -375,8 +376,8 @@ void memory_unmap(uint64_t address, uint32_t count)
 {
     if (count != 0) {
         const size_t bytes = (size_t)(count * driver.config.granularity);
-        need(mmap(memory_mirror(address), bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
-             MAP_FAILED ? NULL : &driver);
+        const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+        need(mmap(memory_mirror(address), bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED ? NULL : &driver);
         memset(memory_page(address), 0, count * sizeof(struct page));
     }
 }
@@ -397,11 +398,11 @@ static void fill_bytes(char *memory, size_t bytes, uint64_t seed)
 
 void memory_fill(uint64_t address, size_t bytes, uint64_t seed)
 {
-    const uint64_t page = driver.config.granularity;
+    const uint64_t page = driver.config.granularity, fill = driver.config.fill;
     uint64_t at, length;
     for (at = 0; at < bytes; at += length) { /* the first `fill` bytes of each page */
         length = bytes - at < page ? bytes - at : page;
-        fill_bytes(memory_mirror(address + at), (size_t)(length < driver.config.fill ? length : driver.config.fill), seed);
+        fill_bytes(memory_mirror(address + at), (size_t)(length < fill ? length : fill), seed);
     }
 }
 
@@ -949,7 +950,8 @@ static CUresult pointer_attribute(void *data, CUpointer_attribute attribute, CUd
         put_number(data, host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE, 4);
         return CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
-        put_number(data, region->twin != 0 && !region->second ? region->twin + (address - region->address) : address, 8);
+        address = region->twin != 0 && !region->second ? region->twin + (address - region->address) : address;
+        put_number(data, address, 8);
         return CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
         put_number(data, (uint64_t)(uintptr_t)region->mirror + (address - region->address), 8);
@@ -1029,7 +1031,8 @@ void memory_count(tafake_live *live)
 {
     uint32_t i;
     for (i = 0; i < region_count; i++) {
-        live->allocations += regions[i]->kind == REGION_ALLOC || (regions[i]->kind == REGION_POOL && !graph_owns(regions[i]));
+        live->allocations += regions[i]->kind == REGION_ALLOC;
+        live->allocations += regions[i]->kind == REGION_POOL && !graph_owns(regions[i]);
         live->host_allocations += regions[i]->kind >= REGION_HOST && !regions[i]->second;
         live->mappings += regions[i]->kind == REGION_MAPPING;
     }

@@ -1,11 +1,11 @@
 /* order.c - the happens-before checker: vector clocks, and who accessed which bytes of physical memory.
 
-   Agents: the host (one, on purpose: races among host threads are for thread sanitizers), each stream, and each captured
-   stream of each executable graph. Clocks are taken when work is enqueued, not when it runs, since everything that orders
-   work is known by then; so what is reported does not depend on the schedule.
+   Agents: the host (one, on purpose: races among host threads are for thread sanitizers), each stream, and each
+   captured stream of each executable graph. Clocks are taken when work is enqueued, not when it runs, since
+   everything that orders work is known by then; so what is reported does not depend on the schedule.
 
-   The shadow has one cell for 512 bytes of physical memory. A cell lists accesses that later ones must be ordered after; an
-   access knows its exact bytes, so neighbours in one granule do not disturb each other. */
+   The shadow has one cell for 512 bytes of physical memory. A cell lists accesses that later ones must be ordered
+   after; an access knows its exact bytes, so neighbours in one granule do not disturb each other. */
 #include "driver.h"
 
 #include <stdarg.h>
@@ -94,7 +94,8 @@ int clock_within(const struct clock *clock, const struct clock *a, const struct 
 {
     uint32_t i;
     for (i = 0; i < clock->count; i++) {
-        if (clock->at[i] != 0 && !clock_covers(a, i, clock->at[i]) && (b == NULL || !clock_covers(b, i, clock->at[i]))) {
+        if (clock->at[i] != 0 && !clock_covers(a, i, clock->at[i]) &&
+            (b == NULL || !clock_covers(b, i, clock->at[i]))) {
             return 0;
         }
     }
@@ -131,8 +132,8 @@ static void report_pair(const struct access *now, const struct access *before)
     uint64_t low = now->low > before->low ? now->low : before->low;
     uint64_t high = now->high < before->high ? now->high : before->high;
     uint64_t address = now->address + (low - now->low);
-    order_report("not ordered: %s of %llu bytes at 0x%llx by %s (call %llu) after %s by %s (call %llu)", kind_text(now->kind),
-                 (unsigned long long)(high - low), (unsigned long long)address, now->label,
+    order_report("not ordered: %s of %llu bytes at 0x%llx by %s (call %llu) after %s by %s (call %llu)",
+                 kind_text(now->kind), (unsigned long long)(high - low), (unsigned long long)address, now->label,
                  (unsigned long long)now->sequence, kind_text(before->kind), before->label,
                  (unsigned long long)before->sequence);
 }
@@ -250,8 +251,8 @@ static void mark_cell(struct marker *marker, struct cell *cell, uint64_t cell_lo
         if (conflicts && !ordered && first_time(marker, old)) {
             report_pair(now, old);
         }
-        /* What is ordered after the new one is ordered after the old one too, or the pair has been told of. A write stays
-           beside the reads that follow it: other reads may be unordered with it alone. */
+        /* What is ordered after the new one is ordered after the old one too, or the pair has been told of. A write
+           stays beside the reads that follow it: other reads may be unordered with it alone. */
         if (overlaps && inside && (now->kind != ACCESS_READ || (ordered && old->kind == ACCESS_READ))) {
             access_drop(ids[i]);
         } else {

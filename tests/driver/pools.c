@@ -1,8 +1,9 @@
 /* pools.c - the driver's own stream-ordered allocator: cuMemAllocAsync and memory pools.
 
-   A pool has segments of whole pages; a segment has blocks, live and free, in order of address. A free block remembers what
-   its next use must come after: the operation that freed it, and that operation's clock. It goes to another stream only by
-   one of the three ways that the attributes allow, and back to the device only when the host has seen its freeing finish. */
+   A pool has segments of whole pages; a segment has blocks, live and free, in order of address. A free block
+   remembers what its next use must come after: the operation that freed it, and that operation's clock. It goes to
+   another stream only by one of the three ways that the attributes allow, and back to the device only when the host
+   has seen its freeing finish. */
 #include "driver.h"
 
 #include <stdlib.h>
@@ -35,6 +36,7 @@ struct pool {
     struct segment *segments;
     uint8_t access[DEVICES_MAX];
 };
+typedef char pool_fits[sizeof(struct pool) <= OBJECT_BYTES ? 1 : -1];
 
 static struct pool *pool_new(int device, int is_internal)
 {
@@ -489,7 +491,8 @@ static CUresult pool_create(CUmemoryPool *handle, const CUmemPoolProps *props)
         return CUDA_ERROR_INVALID_VALUE; /* not INVALID_DEVICE */
     }
     /* Older drivers see only reserved bytes here, and want zeros. */
-    if ((props->maxSize != 0 && driver.config.version < 12020) || (props->usage != 0 && driver.config.version < 12080)) {
+    if ((props->maxSize != 0 && driver.config.version < 12020) ||
+        (props->usage != 0 && driver.config.version < 12080)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (i = 0; i < sizeof props->reserved; i++) {

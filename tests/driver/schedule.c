@@ -1,7 +1,8 @@
 /* schedule.c - operations, what they wait for, and who runs them when.
 
-   An operation is runnable when all that it depends on is done: the one before it in its stream, the records of events that its
-   stream waits for, the legacy stream, its predecessors in a graph. Which runnable one runs next is the scheduler's choice:
+   An operation is runnable when all that it depends on is done: the one before it in its stream, the records of
+   events that its stream waits for, the legacy stream, its predecessors in a graph. Which runnable one runs next is
+   the scheduler's choice:
      LAZY     nothing runs until the host waits for it, and then only what it needs; polling makes one step each time
      EAGER    everything runs as soon as it is enqueued, inside the call
      RANDOM   each call runs a few of those that may run, chosen by a seed; waits run others too
@@ -140,7 +141,8 @@ static void sleep_ns(void *ns)
     nanosleep(&wait, NULL);
 }
 
-/* A context that is lost runs nothing more, but what the driver has to tidy up. */
+/* A context that is lost runs nothing more, but what the driver has to tidy up; so does a reset, since the memory
+   that work was given may be gone. */
 static void execute(struct op *op)
 {
     struct work *work = &op->work;
@@ -149,7 +151,7 @@ static void execute(struct op *op)
     op->state = OP_RUNNING;
     if (work->kind == WORK_EXEC_END) {
         exec_finished(work->object);
-    } else if (op->context->lost == CUDA_SUCCESS) {
+    } else if (op->context->lost == CUDA_SUCCESS && !driver.in_reset) {
         if (work->kind == WORK_HOST) {
             schedule_unlocked(work->host, work->host_data);
         } else if (work->kind == WORK_KERNEL && work->kernel->run == NULL) {
@@ -368,7 +370,7 @@ void schedule_start(void)
     }
 }
 
-/* Whatever is pending is run first: a stopped driver has nothing in flight. */
+/* Whatever is pending is finished first: a stopped driver has nothing in flight. */
 void schedule_stop(void)
 {
     int i;

@@ -1,7 +1,7 @@
 /* streams.c - streams, events, and the work that is enqueued on them.
 
-   Two orders are kept side by side: operations depend on operations (what the scheduler obeys), and clocks join clocks (what
-   the checker judges by). Each place that adds one adds the other. */
+   Two orders are kept side by side: operations depend on operations (what the scheduler obeys), and clocks join
+   clocks (what the checker judges by). Each place that adds one adds the other. */
 #include "driver.h"
 
 #include <stdio.h>
@@ -176,7 +176,8 @@ static void depend_on_legacy(struct op *op, struct stream *stream)
     clock_join(&stream->clock, &retired->clock);
 }
 
-struct op *stream_enqueue_after(struct stream *stream, const struct work *work, struct op *after, const struct clock *clock)
+struct op *stream_enqueue_after(struct stream *stream, const struct work *work, struct op *after,
+                                const struct clock *clock)
 {
     struct op *op = op_new(stream->context, stream, work);
     op_depend(op, stream->tail);
@@ -187,7 +188,7 @@ struct op *stream_enqueue_after(struct stream *stream, const struct work *work, 
     }
     depend_on_legacy(op, stream);
     clock_tick(&stream->clock, stream->agent);
-    work_check(work, &stream->clock, stream->agent);
+    work_check(work, &stream->clock, stream->agent, stream->id);
     op_drop(stream->tail);
     stream->tail = op_keep(op);
     op_submit(op);
@@ -252,16 +253,22 @@ static int is_pageable(uint64_t address)
     return !memory_in_window(address, 1) && region_find(address) == NULL;
 }
 
-void work_check(const struct work *work, const struct clock *clock, uint32_t agent)
+void work_check(const struct work *work, const struct clock *clock, uint32_t agent, uint64_t stream_id)
 {
     struct range ranges[RANGES_MAX];
     const uint32_t count = work_ranges(work, ranges);
     char label[LABEL_BYTES + 32];
     uint32_t i;
-    (void)snprintf(label, sizeof label, "%s on agent %u", work->label, agent);
+    if (stream_id != 0) {
+        (void)snprintf(label, sizeof label, "%s on stream %llu", work->label, (unsigned long long)stream_id);
+    } else {
+        (void)snprintf(label, sizeof label, "%s in a replay", work->label);
+    }
     for (i = 0; i < count; i++) {
         if (!(ranges[i].write ? work->to_pageable : work->from_pageable)) {
-            enum access_kind kind = work->kind == WORK_POOL_FREE ? ACCESS_FREE : ranges[i].write ? ACCESS_WRITE : ACCESS_READ;
+            enum access_kind kind = work->kind == WORK_POOL_FREE ? ACCESS_FREE
+                                    : ranges[i].write            ? ACCESS_WRITE
+                                                                 : ACCESS_READ;
             order_access(clock, agent, kind, label, ranges[i].address, ranges[i].bytes);
         }
     }
@@ -336,14 +343,16 @@ CUresult cuStreamCreate(CUstream *stream, unsigned int flags)
 static CUresult stream_destroy(CUstream handle)
 {
     struct stream *stream = object_find(handle, OBJECT_STREAM);
+    CUresult lost;
     if (stream == NULL || stream->is_default) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
     if (stream->capture != NULL) {
         capture_invalidate(stream->capture);
     }
+    lost = stream->context->lost;
     stream_delete(stream);
-    return CUDA_SUCCESS;
+    return lost;
 }
 
 CUresult cuStreamDestroy_v2(CUstream stream)
@@ -464,7 +473,8 @@ CUresult cuStreamGetId(CUstream stream, unsigned long long *id)
 static CUresult event_create(CUevent *handle, unsigned flags)
 {
     struct event *event;
-    if (handle == NULL || flags > 7 || ((flags & CU_EVENT_INTERPROCESS) != 0 && (flags & CU_EVENT_DISABLE_TIMING) == 0)) {
+    if (handle == NULL || flags > 7 ||
+        ((flags & CU_EVENT_INTERPROCESS) != 0 && (flags & CU_EVENT_DISABLE_TIMING) == 0)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     event = object_new(OBJECT_EVENT);
@@ -482,11 +492,13 @@ CUresult cuEventCreate(CUevent *event, unsigned int flags)
 static CUresult event_destroy(CUevent handle)
 {
     struct event *event = object_find(handle, OBJECT_EVENT);
+    CUresult lost;
     if (event == NULL) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
+    lost = event->context->lost;
     event_delete(event);
-    return CUDA_SUCCESS;
+    return lost;
 }
 
 CUresult cuEventDestroy_v2(CUevent event)
@@ -693,6 +705,9 @@ static CUresult copy(uint64_t to, uint64_t from, size_t bytes, CUstream handle, 
     work.from_pageable = is_pageable(from);
     work_label(&work, "memcpy");
     result = stream_start(handle, &stream);
+    if (result == CUDA_SUCCESS && host_waits) { /* a call that waits: as unsafe as waiting for a stream */
+        result = capture_guard(thread_now());
+    }
     if (result != CUDA_SUCCESS || bytes == 0) {
         return result;
     }

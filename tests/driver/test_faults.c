@@ -45,14 +45,7 @@ static void nothing(void *data)
     (void)data;
 }
 
-/* One call of each, with arguments that are legal in form; results in the order of the list. */
-static void call_each(CUresult *results, struct everything *e)
-{
-    void *parameters[8] = {&e->address, &e->number, &e->number, &e->number};
-    CUpointer_attribute attribute = CU_POINTER_ATTRIBUTE_MAPPED;
-    void *data[1] = {e->bytes};
-    uint32_t i = 0;
-#define TRY(name, version, parameters_) results[i++] = cu.name ARGUMENTS_##name;
+/* Arguments that are legal in form, for each. */
 #define ARGUMENTS_cuInit (0)
 #define ARGUMENTS_cuDriverGetVersion (&e->number)
 #define ARGUMENTS_cuGetErrorName (CUDA_SUCCESS, &e->text)
@@ -164,6 +157,15 @@ static void call_each(CUresult *results, struct everything *e)
 #define ARGUMENTS_cuDeviceGraphMemTrim (0)
 #define ARGUMENTS_cuDeviceGetGraphMemAttribute (0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &e->wide)
 #define ARGUMENTS_cuDeviceSetGraphMemAttribute (0, CU_GRAPH_MEM_ATTR_USED_MEM_HIGH, &e->wide)
+
+/* One call of each, whatever it answers; results in the order of the list. */
+static void call_each(CUresult *results, struct everything *e)
+{
+    void *parameters[8] = {&e->address, &e->number, &e->number, &e->number};
+    CUpointer_attribute attribute = CU_POINTER_ATTRIBUTE_MAPPED;
+    void *data[1] = {e->bytes};
+    uint32_t i = 0;
+#define TRY(name, version, parameters_) results[i++] = cu.name ARGUMENTS_##name;
     CUDA_FUNCTIONS(TRY)
 #undef TRY
 }
@@ -269,6 +271,7 @@ static void illegal_access_is_sticky(void)
         CHECK_CU(cu.cuMemFree_v2(a), CUDA_ERROR_ILLEGAL_ADDRESS);
         CHECK_CU(cu.cuStreamQuery(s), CUDA_ERROR_ILLEGAL_ADDRESS);
         CHECK_CU(fill(a, 1, 1, s), CUDA_ERROR_ILLEGAL_ADDRESS);
+        CHECK_CU(cu.cuStreamDestroy_v2(s), CUDA_ERROR_ILLEGAL_ADDRESS);
         OK(cu.cuCtxGetCurrent(&context)); /* what asks for no work goes on */
         OK(cu.cuDeviceGetCount(&count));
         CHECK_NE(fake.tafake_race_count(), 0); /* and the checker has told of it */

@@ -137,7 +137,8 @@ static void unsafe_calls_of_other_threads(void)
             CHECK_EQ(one.end, foreign_end ? CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD : CUDA_SUCCESS);
             if (foreign_end) {
                 CUgraph graph = NULL;
-                CHECK_CU(cu.cuStreamEndCapture(s, &graph), breaks ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS);
+                CHECK_CU(cu.cuStreamEndCapture(s, &graph),
+                         breaks ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS);
             }
             device_close();
         }
@@ -421,7 +422,8 @@ static void user_objects_are_counted(void)
     device_close();
 }
 
-/* ---- random programs: fork, work, join, replay; what is right by construction is not reported, under any scheduler */
+/* ---- random programs: fork, work, join, replay; what is right by construction is not reported, under any
+   scheduler */
 static void random_captures(void)
 {
     uint64_t seed;
@@ -462,4 +464,5 @@ static void random_captures(void)
 TEST_MAIN(TEST_CASE(unsafe_calls_of_the_capturing_thread), TEST_CASE(unsafe_calls_of_other_threads),
           TEST_CASE(never_legal), TEST_CASE(legacy_stream_and_captures), TEST_CASE(wrong_ends_and_joins),
           TEST_CASE(forks_share_the_capture_id), TEST_CASE(replays_compute), TEST_CASE(memory_of_graphs),
-          TEST_CASE(user_objects_live_as_long_as_replays), TEST_CASE(user_objects_are_counted), TEST_CASE(random_captures))
+          TEST_CASE(user_objects_live_as_long_as_replays), TEST_CASE(user_objects_are_counted),
+          TEST_CASE(random_captures))

@@ -1,5 +1,5 @@
-/* test_order.c - the happens-before checker: each way to get order wrong is reported, and its mended version is not, under
-   every scheduler; random programs that are right, and the same with one wait left out. */
+/* test_order.c - the happens-before checker: each way to get order wrong is reported, and its mended version is
+   not, under every scheduler; random programs that are right, and the same with one wait left out. */
 #include "testing.h"
 
 enum { WORDS = 1024, BYTES = WORDS * 4 };
@@ -344,9 +344,11 @@ static const struct { const char *name; void (*run)(int ordered); } scenarios[] 
     SCENARIO(recorded_before_the_last_use), SCENARIO(polled), SCENARIO(query_of_a_stream), SCENARIO(freed_in_use),
     SCENARIO(freed_after_the_wrong_wait), SCENARIO(unmapped_in_use), SCENARIO(aliased),
     SCENARIO(freed_async_on_the_wrong_stream), SCENARIO(allocated_async_used_elsewhere), SCENARIO(pinned_overwritten),
-    SCENARIO(pinned_read_too_early), SCENARIO(pinned_freed_in_use), SCENARIO(unregistered_in_use), SCENARIO(legacy_stream),
+    SCENARIO(pinned_read_too_early), SCENARIO(pinned_freed_in_use), SCENARIO(unregistered_in_use),
+    SCENARIO(legacy_stream),
     SCENARIO(per_thread_stream), SCENARIO(destroyed_stream), SCENARIO(readers_and_a_writer),
-    SCENARIO(write_seen_by_one_reader), SCENARIO(neighbours), SCENARIO(used_after_free), SCENARIO(graphs_sharing_memory),
+    SCENARIO(write_seen_by_one_reader), SCENARIO(neighbours), SCENARIO(used_after_free),
+    SCENARIO(graphs_sharing_memory),
     SCENARIO(graph_and_eager_work), SCENARIO(reuse_in_a_fork), SCENARIO(replay_of_replaced_memory),
     SCENARIO(graph_output_freed),
 #undef SCENARIO
@@ -513,7 +515,8 @@ static uint32_t random_program(uint64_t seed, uint32_t left_out, uint32_t *races
             model.blocks[block].value = step_number + 1;
             step(fill(blocks[block], step_number + 1, WORDS, streams[stream]));
         } else {
-            model_order(&model, streams, model.blocks[block].written_by, model.blocks[block].written_at, stream, left_out);
+            model_order(&model, streams, model.blocks[block].written_by, model.blocks[block].written_at, stream,
+                        left_out);
             model.races += (uint32_t)model_unordered(&model, block, stream, 0);
             now = ++model.clock[stream][stream];
             model.blocks[block].read_at[stream] = now;
@@ -564,4 +567,86 @@ static void random_programs(void)
     CHECK_EQ(fake.tafake_reset(NULL), 0);
 }
 
-TEST_MAIN(TEST_CASE(right_and_wrong_order), TEST_CASE(a_report_tells_who_and_where), TEST_CASE(random_programs))
+/* ---- random programs over the driver's own allocator: what it hands from stream to stream is ordered by it */
+enum { SLOTS = 8 };
+
+static void random_pool_step(uint64_t *seed, CUstream *streams, CUdeviceptr *errors, CUdeviceptr *slots,
+                             uint32_t *values, uint32_t *homes)
+{
+    const uint32_t slot = test_below(seed, SLOTS), stream = test_below(seed, STREAMS);
+    if (slots[slot] == 0) {
+        const size_t bytes = (size_t)BYTES << test_below(seed, 11);
+        homes[slot] = stream;
+        values[slot] = (uint32_t)test_random(seed);
+        OK(cu.cuMemAllocAsync(&slots[slot], bytes, streams[stream]));
+        OK(fill(slots[slot], values[slot], WORDS, streams[stream]));
+    } else if (test_below(seed, 2) == 0) {
+        if (stream != homes[slot]) {
+            order(streams[homes[slot]], streams[stream]);
+        }
+        OK(check(errors[stream], slots[slot], values[slot], WORDS, streams[stream]));
+        homes[slot] = stream; /* which has seen all before it */
+    } else {
+        OK(check(errors[homes[slot]], slots[slot], values[slot], WORDS, streams[homes[slot]]));
+        OK(cu.cuMemFreeAsync(slots[slot], streams[homes[slot]]));
+        slots[slot] = 0;
+    }
+    if (test_below(seed, 12) == 0) {
+        OK(cu.cuStreamSynchronize(streams[stream]));
+    }
+}
+
+static void random_pools(void)
+{
+    static const char *const schedulers[] = {"lazy", "eager", "random", "threads"};
+    uint64_t number;
+    for (number = 1; number <= SEEDS / 4; number++) {
+        CUdeviceptr slots[SLOTS] = {0}, errors[STREAMS];
+        uint32_t values[SLOTS] = {0}, homes[SLOTS] = {0}, i;
+        uint64_t seed = number, threshold = number % 3 == 0 ? UINT64_MAX : 0;
+        CUstream streams[STREAMS];
+        CUmemoryPool pool = NULL;
+        tafake_live live;
+        char config[64];
+        (void)snprintf(config, sizeof config, "sched=%s:%llu;fill=4096;cap=256M",
+                       schedulers[number % 16 == 0 ? 3 : number % 3], (unsigned long long)number);
+        test_context("seed %llu, %s", (unsigned long long)number, config);
+        if (!fake_open(config)) { return; }
+        OK(cu.cuDeviceGetDefaultMemPool(&pool, 0));
+        OK(cu.cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold));
+        for (i = 1; i <= 3; i++) { /* the ways of reuse */
+            int on_or_off = (int)test_below(&seed, 2);
+            OK(cu.cuMemPoolSetAttribute(pool, (CUmemPool_attribute)i, &on_or_off));
+        }
+        for (i = 0; i < STREAMS; i++) {
+            streams[i] = stream_new();
+            errors[i] = alloc(4);
+            OK(fill(errors[i], 0, 1, streams[i]));
+        }
+        for (i = 0; i < 60; i++) {
+            random_pool_step(&seed, streams, errors, slots, values, homes);
+        }
+        for (i = 0; i < SLOTS; i++) {
+            if (slots[i] != 0) {
+                OK(cu.cuMemFreeAsync(slots[i], streams[homes[i]]));
+            }
+        }
+        OK(cu.cuCtxSynchronize());
+        for (i = 0; i < STREAMS; i++) {
+            CHECK_EQ(read32(errors[i]), 0);
+            OK(cu.cuMemFree_v2(errors[i]));
+        }
+        OK(cu.cuMemPoolTrimTo(pool, 0));
+        fake.tafake_count_live(&live);
+        CHECK_EQ(live.used_bytes + live.allocations, 0);
+        CHECK_EQ(fake.tafake_race_count(), 0);
+        if (fake.tafake_race_count() != 0) {
+            printf("\n%s\n", fake.tafake_race_text(0));
+        }
+    }
+    test_context("%s", "");
+    CHECK_EQ(fake.tafake_reset(NULL), 0);
+}
+
+TEST_MAIN(TEST_CASE(right_and_wrong_order), TEST_CASE(a_report_tells_who_and_where), TEST_CASE(random_programs),
+          TEST_CASE(random_pools))

@@ -167,6 +167,27 @@ static void host_functions(void)
     }
 }
 
+static void a_reset_drops_what_is_pending(void)
+{
+    struct host_call call = {0, CUDA_SUCCESS};
+    tafake_live live;
+    CUdeviceptr a;
+    CUstream s;
+    if (!fake_open("sched=lazy")) { return; }
+    s = stream_new();
+    a = alloc(4096);
+    OK(fill(a, 1, 1024, s));
+    OK(cu.cuLaunchHostFunc(s, host_call, &call));
+    fake.tafake_count_live(&live);
+    CHECK_EQ(live.pending, 2);
+    CHECK_EQ(live.streams, 1);
+    CHECK_EQ(fake.tafake_reset(NULL), 0);
+    fake.tafake_count_live(&live);
+    CHECK_EQ(live.pending + live.streams + live.contexts + live.modules + live.used_bytes, 0);
+    CHECK_EQ(call.calls, 0);
+    CHECK_CU(cu.cuMemFree_v2(a), CUDA_ERROR_INVALID_CONTEXT);
+}
+
 /* A host function that waits for the host: only threads let the host go on. */
 static volatile int released;
 static pthread_mutex_t released_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -331,6 +352,8 @@ static void kernels_compute(void)
 
 TEST_MAIN(TEST_CASE(lazy_runs_only_what_is_needed), TEST_CASE(queries_make_progress),
           TEST_CASE(order_holds_under_every_scheduler), TEST_CASE(legacy_and_blocking_streams),
-          TEST_CASE(streams_have_ids_and_contexts), TEST_CASE(host_functions), TEST_CASE(threads_run_beside_the_host),
-          TEST_CASE(contexts_are_per_thread), TEST_CASE(primary_contexts), TEST_CASE(long_chains), TEST_CASE(elapsed_time),
+          TEST_CASE(streams_have_ids_and_contexts), TEST_CASE(host_functions),
+          TEST_CASE(a_reset_drops_what_is_pending), TEST_CASE(threads_run_beside_the_host),
+          TEST_CASE(contexts_are_per_thread), TEST_CASE(primary_contexts), TEST_CASE(long_chains),
+          TEST_CASE(elapsed_time),
           TEST_CASE(kernels_compute))

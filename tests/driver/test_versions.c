@@ -1,4 +1,5 @@
-/* test_versions.c VERSION - a library that plays an older driver: it says so, and dlsym does not find what came later. */
+/* test_versions.c VERSION - a library that plays an older driver: it says so, and dlsym does not find what came
+   later. */
 #include "testing.h"
 
 int main(int argc, char **argv)
@@ -18,6 +19,7 @@ int main(int argc, char **argv)
     wrong += cu.cuInit(0) != CUDA_SUCCESS;
     wrong += (cu.cuDeviceGetAttribute(&attribute, CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, 0) == CUDA_SUCCESS) !=
              (version >= 11020);
+    wrong += dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL) != driver_handle; /* it bears that name */
     printf("version %d, %d functions missing, %d wrong\n", said, missing, wrong);
     (void)fake_open;
     return wrong != 0;

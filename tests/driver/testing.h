@@ -1,4 +1,5 @@
-/* testing.h - what tests that call the driver share: a device, streams, events, kernels, and checks of results by name. */
+/* testing.h - what tests that call the driver share: a device, streams, events, kernels, and checks of results by
+   name. */
 #ifndef TESTING_H
 #define TESTING_H
 
@@ -7,7 +8,11 @@
 #include "kernels.h"
 #include "test.h"
 
-static struct testing { CUcontext context; CUmodule module; CUfunction fill32, add32, copy32, axpy, mul, check32, sum32, spin; } on;
+static struct testing {
+    CUcontext context;
+    CUmodule module;
+    CUfunction fill32, add32, copy32, axpy, mul, check32, sum32, spin;
+} on;
 
 __attribute__((unused)) static const char *cu_text(CUresult result)
 {

@@ -1,4 +1,5 @@
-/* vmm.c - virtual memory management: addresses are reserved, memory is created, one is mapped to the other, access is granted. */
+/* vmm.c - virtual memory management: addresses are reserved, memory is created, one is mapped to the other, access
+   is granted. */
 #define _GNU_SOURCE
 #include "driver.h"
 
@@ -16,6 +17,7 @@ struct physical { /* a CUmemGenericAllocationHandle */
     uint64_t id;
     CUmemAllocationProp prop;
 };
+typedef char physical_fits[sizeof(struct physical) <= OBJECT_BYTES ? 1 : -1];
 struct reservation { uint64_t address; size_t bytes; };
 
 static struct reservation *reservations;
@@ -43,13 +45,14 @@ static int vmm_supported(void)
 static struct reservation *reserved_range(uint64_t address, size_t bytes)
 {
     struct reservation *reservation = reservation_of(address);
-    return reservation != NULL && bytes != 0 && address % memory_page_bytes() == 0 && bytes % memory_page_bytes() == 0 &&
-                   bytes <= reservation->bytes - (address - reservation->address)
+    return reservation != NULL && bytes != 0 && address % memory_page_bytes() == 0 &&
+                   bytes % memory_page_bytes() == 0 && bytes <= reservation->bytes - (address - reservation->address)
                ? reservation
                : NULL;
 }
 
-static CUresult reserve(CUdeviceptr *address, size_t bytes, size_t alignment, CUdeviceptr hint, unsigned long long flags)
+static CUresult reserve(CUdeviceptr *address, size_t bytes, size_t alignment, CUdeviceptr hint,
+                        unsigned long long flags)
 {
     uint64_t found;
     if (!vmm_supported()) {
@@ -100,7 +103,8 @@ CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes)
 
 static CUresult check_prop(const CUmemAllocationProp *prop)
 {
-    if (prop == NULL || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED || prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
+    if (prop == NULL || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED ||
+        prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
         prop->win32HandleMetaData != NULL || !device_valid(prop->location.id)) {
         return CUDA_ERROR_INVALID_VALUE; /* also for a device that does not exist */
     }
@@ -205,7 +209,8 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void 
     DRIVER_CALL(cuMemRetainAllocationHandle, ENTER_UNSAFE, retain(handle, address));
 }
 
-static CUresult map(CUdeviceptr address, size_t bytes, size_t offset, struct physical *physical, unsigned long long flags)
+static CUresult map(CUdeviceptr address, size_t bytes, size_t offset, struct physical *physical,
+                    unsigned long long flags)
 {
     const uint64_t page = memory_page_bytes();
     const uint32_t count = (uint32_t)(bytes / page);
@@ -333,7 +338,8 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
 
 static CUresult get_access(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr address)
 {
-    if (flags == NULL || location == NULL || location->type != CU_MEM_LOCATION_TYPE_DEVICE || !device_valid(location->id) ||
+    if (flags == NULL || location == NULL || location->type != CU_MEM_LOCATION_TYPE_DEVICE ||
+        !device_valid(location->id) ||
         reservation_of(address) == NULL || memory_page(address)->device == 0) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -352,7 +358,8 @@ static CUresult granularity(size_t *bytes, const CUmemAllocationProp *prop, int 
     if (result != CUDA_SUCCESS) {
         return result;
     }
-    if (bytes == NULL || (option != CU_MEM_ALLOC_GRANULARITY_MINIMUM && option != CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)) {
+    if (bytes == NULL ||
+        (option != CU_MEM_ALLOC_GRANULARITY_MINIMUM && option != CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     *bytes = (size_t)memory_page_bytes();
@@ -402,8 +409,8 @@ static CUresult export_handle(void *shareable, CUmemGenericAllocationHandle hand
     return CUDA_SUCCESS;
 }
 
-CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHandle handle, CUmemAllocationHandleType type,
-                                      unsigned long long flags)
+CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHandle handle,
+                                      CUmemAllocationHandleType type, unsigned long long flags)
 {
     DRIVER_CALL(cuMemExportToShareableHandle, ENTER_UNSAFE, export_handle(shareable, handle, (int)type, flags));
 }
