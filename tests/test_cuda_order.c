@@ -348,6 +348,8 @@ static struct program {
     grown handles[HANDLES];
     ta_dynamic *dynamic;
     int announcements, drop; /* the number of the call that is left out, 0: none */
+    int tight;               /* memory may run out */
+    uint64_t refused;
 } run;
 
 static uint32_t below(uint32_t n)
@@ -367,15 +369,25 @@ static void verify(CUdeviceptr ptr, uint32_t value, uint32_t words, int at)
     OK(check(errors + 4 * (CUdeviceptr)at, ptr, value, words, run.streams[at]));
 }
 
+/* Memory has run out where it may. */
+static int refused(ta_result result)
+{
+    const int out = run.tight && (result == TA_ERROR_OUT_OF_MEMORY || result == TA_ERROR_FRAGMENTED);
+    CHECK(result == TA_OK || out);
+    run.refused += (uint64_t)out;
+    return result != TA_OK;
+}
+
 static void block_new(piece *p)
 {
+    ta_result result;
     static const uint32_t sizes[] = {300, 4096, 4096, 70000, 300000};
     p->words = sizes[below(5)];
     p->home = p->at = (int)below(STREAMS);
     p->after = 0;
     p->value = below(1000);
-    p->ptr = take(p->words * 4, run.streams[p->home]);
-    if (p->ptr != 0) {
+    p->ptr = ADDRESS(ta_pool_alloc_stream(pool, p->words * 4, STREAM(run.streams[p->home]), &result));
+    if (!refused(result)) {
         OK(fill(p->ptr, p->value, p->words, run.streams[p->home]));
     }
 }
@@ -481,10 +493,15 @@ static void handle_step(grown *g)
         request.dims = &dims;
         g->at = (int)below(STREAMS);
         request.stream = STREAM(run.streams[g->at]);
-        CHECK_OK(ta_dynamic_alloc_request(run.dynamic, &request, &g->handle));
+        if (refused(ta_dynamic_alloc_request(run.dynamic, &request, &g->handle))) {
+            return;
+        }
     } else {
         before = ta_dynamic_get_data(run.dynamic, g->handle);
-        CHECK_OK(ta_dynamic_resize(run.dynamic, g->handle, &dims, 1));
+        if (refused(ta_dynamic_resize(run.dynamic, g->handle, &dims, 1))) {
+            verify(g->ptr, g->value, g->words, g->at); /* as it was */
+            return;
+        }
         CHECK_OK(ta_dynamic_get_handle(run.dynamic, g->handle, &info));
         CHECK(before == info.data || !info.in_range); /* else moved, with a copy on the home stream */
         g->ptr = ADDRESS(info.data);
@@ -526,6 +543,9 @@ static void program_step(void)
     }
 }
 
+static int tight;
+static uint64_t all_refused;
+
 static void program_begin(uint64_t seed, int drop)
 {
     ta_dynamic_desc desc;
@@ -534,6 +554,7 @@ static void program_begin(uint64_t seed, int drop)
     memset(&run, 0, sizeof run);
     run.random = seed;
     run.drop = drop;
+    run.tight = tight;
     memset(&options, 0, sizeof options);
     options.disable_stealing = (int)below(3) == 0;
     options.cached_bytes_max = below(4) == 0 ? 4 * MIB : 0;
@@ -580,6 +601,7 @@ static uint64_t program(uint64_t seed, int drop)
         program_step();
     }
     program_end();
+    all_refused += run.refused;
     races = fake.tafake_race_count();
     if (drop == 0 && races != 0) {
         CHECK_STRING(fake.tafake_race_text(0), "no report");
@@ -653,6 +675,15 @@ static void random_programs_eager(void)
     programs("sched=eager;fill=4096", 150);
 }
 
+/* On a small device: what has been freed must come back from other streams, chunks and the other allocator. */
+static void random_programs_without_memory(void)
+{
+    tight = 1;
+    programs("sched=random;fill=4096;cap=24M", 200);
+    tight = 0;
+    CHECK_GT(all_refused, 100);
+}
+
 /* One announcement left out: many of these programs are wrong then, and are found out whatever the schedule was. */
 static void random_programs_without_an_announcement(void)
 {
@@ -675,9 +706,98 @@ static void random_programs_without_an_announcement(void)
     (void)errors_close();
 }
 
+/*---------------------------------------------------------------------------------------------------------
+  Threads
+  -------------------------------------------------------------------------------------------------------*/
+enum { THREADS = 4, ROUNDS = 150 };
+
+typedef struct worker {
+    uint64_t random;
+    CUstream stream, other;
+    CUdeviceptr bad; /* counts words that are not what they should be */
+    int wrong;
+} worker;
+
+/* Each thread has a stream, uses its blocks on another thread's stream now and then, and trims. */
+static void *work(void *argument)
+{
+    worker *w = (worker *)argument;
+    int i;
+    w->wrong += cu.cuCtxSetCurrent(on.context) != CUDA_SUCCESS;
+    for (i = 0; i < ROUNDS; i++) {
+        static const uint32_t sizes[] = {300, 4096, 70000, 300000};
+        uint32_t words = sizes[test_below(&w->random, 4)], value = test_below(&w->random, 1000);
+        void *ptr = ta_pool_alloc_stream(pool, words * 4, STREAM(w->stream), NULL);
+        CUevent event = NULL;
+        w->wrong += ptr == NULL || fill(ADDRESS(ptr), value, words, w->stream) != CUDA_SUCCESS;
+        w->wrong += check(w->bad, ADDRESS(ptr), value, words, w->stream) != CUDA_SUCCESS;
+        if (test_below(&w->random, 3) == 0) {
+            w->wrong += cu.cuEventCreate(&event, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS;
+            w->wrong += cu.cuEventRecord(event, w->stream) != CUDA_SUCCESS;
+            w->wrong += cu.cuStreamWaitEvent(w->other, event, 0) != CUDA_SUCCESS;
+            w->wrong += ta_pool_record_use(pool, ptr, STREAM(w->other)) != TA_OK;
+            w->wrong += add(ADDRESS(ptr), 1, words, w->other) != CUDA_SUCCESS;
+            w->wrong += cu.cuEventDestroy_v2(event) != CUDA_SUCCESS;
+        }
+        if (test_below(&w->random, 40) == 0) {
+            w->wrong += ta_pool_trim(pool, 0, NULL) != TA_OK;
+        }
+        w->wrong += ta_pool_free(pool, ptr) != TA_OK;
+    }
+    return NULL;
+}
+
+static void threads_with_streams_of_their_own(void)
+{
+    static const char *const schedulers[] = {"sched=lazy;fill=4096", "sched=threads;fill=4096"};
+    size_t c;
+    for (c = 0; c < 2; c++) {
+        worker workers[THREADS];
+        pthread_t ids[THREADS];
+        CUstream streams[THREADS];
+        uint32_t zero = 0;
+        int i;
+        if (!world_open(schedulers[c], TA_CUDA_RANGES, NULL)) {
+            return;
+        }
+        memset(workers, 0, sizeof workers);
+        for (i = 0; i < THREADS; i++) {
+            streams[i] = stream_new();
+            workers[i].random = test_now.seed + (uint64_t)i;
+            workers[i].bad = alloc(4);
+            OK(cu.cuMemcpyHtoD_v2(workers[i].bad, &zero, 4));
+        }
+        for (i = 0; i < THREADS; i++) {
+            workers[i].stream = streams[i];
+            workers[i].other = streams[(i + 1) % THREADS];
+            CHECK_EQ(pthread_create(&ids[i], NULL, work, &workers[i]), 0);
+        }
+        for (i = 0; i < THREADS; i++) {
+            CHECK_EQ(pthread_join(ids[i], NULL), 0);
+            CHECK_EQ(workers[i].wrong, 0);
+        }
+        OK(cu.cuCtxSynchronize());
+        check_books(pool);
+        CHECK_OK(ta_pool_empty_cache(pool));
+        CHECK_EQ(check_books(pool).reserved_bytes, 0);
+        for (i = 0; i < THREADS; i++) {
+            CHECK_EQ(read32(workers[i].bad), 0);
+            OK(cu.cuMemFree_v2(workers[i].bad));
+        }
+        world_end();
+        for (i = 0; i < THREADS; i++) {
+            OK(cu.cuStreamDestroy_v2(streams[i]));
+        }
+        device_close();
+        check_quiet();
+        check_nothing_live();
+    }
+}
+
 TEST_MAIN(TEST_CASE(announced_uses_are_waited_for), TEST_CASE(stealing), TEST_CASE(free_after_an_event),
           TEST_CASE(free_after_an_event_in_a_capture), TEST_CASE(free_after_that_fails_changes_nothing),
           TEST_CASE(freed_on_another_stream_than_home), TEST_CASE(retired_streams), TEST_CASE(many_retired_streams),
           TEST_CASE(streams_that_vanish), TEST_CASE(default_streams),
           TEST_CASE(random_programs_random), TEST_CASE(random_programs_lazy), TEST_CASE(random_programs_eager),
+          TEST_CASE(random_programs_without_memory), TEST_CASE(threads_with_streams_of_their_own),
           TEST_CASE(random_programs_without_an_announcement))
