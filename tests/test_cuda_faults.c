@@ -23,6 +23,7 @@ static struct scene {
     void *blocks[BLOCKS];
     uint64_t counted[SYMBOLS]; /* calls of a run without failure */
     ta_cuda_kind kind;
+    int sticky;             /* the error stays: what is gone is not looked for */
 } scene;
 
 static void add_counts(void)
@@ -64,7 +65,7 @@ static void look_at_books(void)
         CHECK_OK(ta_allocator_get_stats(ta_dynamic_allocator(scene.dynamic), &d));
         CHECK_EQ(d.reserved_bytes, d.in_use_bytes + d.cached_bytes);
     }
-    if (scene.kind == TA_CUDA_RANGES) {
+    if (scene.kind == TA_CUDA_RANGES && !scene.sticky) {
         CHECK_OK(ta_cuda_get_info(cuda, &info));
         CHECK_EQ(live.used_bytes, s.reserved_bytes + d.reserved_bytes + info.chunk_cached_bytes);
     }
@@ -291,18 +292,30 @@ static void look_for_leaks(const tafake_live *before)
     CHECK_EQ(live.used_bytes, before->used_bytes);
 }
 
+/* The driver with two streams on its first device; what is current on this thread is none of them, or the other device. */
+static int driver_open(int foreign)
+{
+    memset(&scene, 0, sizeof scene);
+    if (!fake_open("sched=lazy;fill=4096;devices=2")) {
+        return 0;
+    }
+    scene.s = stream_new();
+    scene.t = stream_new();
+    if (foreign) {
+        OK(cu.cuDevicePrimaryCtxRetain(&scene.foreign, 1));
+    }
+    OK(cu.cuCtxSetCurrent(scene.foreign));
+    return 1;
+}
+
 static void every_call(ta_cuda_kind kind, int code, int part, const char *name)
 {
     tafake_live before;
     int i;
     uint64_t n;
-    memset(&scene, 0, sizeof scene);
-    if (!fake_open("sched=lazy;fill=4096")) {
+    if (!driver_open(strcmp(name, "foreign context") == 0)) {
         return;
     }
-    scene.s = stream_new();
-    scene.t = stream_new();
-    OK(cu.cuCtxSetCurrent(NULL));
     before = live_now();
     test_context("%s, no failure", name);
     one_run(kind, -1, 0, 0, part);
@@ -328,6 +341,62 @@ static void every_call(ta_cuda_kind kind, int code, int part, const char *name)
     OK(cu.cuStreamDestroy_v2(scene.s));
     OK(cu.cuStreamDestroy_v2(scene.t));
     device_close();
+    if (scene.foreign != NULL) {
+        OK(cu.cuDevicePrimaryCtxRelease(1));
+    }
+}
+
+/* An error that stays, at the n-th call: from then on everything is refused, and what is freed is freed. */
+static void sticky_run(ta_cuda_kind kind, int symbol, uint64_t n, int code)
+{
+    ta_result result = TA_OK;
+    ta_cuda_info info;
+    int i;
+    if (!driver_open(0)) {
+        return;
+    }
+    scene.sticky = 1;
+    scene_open(kind);
+    CHECK_EQ(fake.tafake_fail(symbols[symbol], n, code), 0);
+    use_pool();
+    use_dynamic();
+    CHECK_OK(ta_cuda_get_info(cuda, &info));
+    if (info.is_lost) {
+        CHECK(ta_pool_alloc(pool, 100 * MIB, &result) == NULL);
+        CHECK_RESULT(result, TA_ERROR_BACKEND);
+        CHECK_EQ(info.last_code, code);
+    }
+    for (i = 0; i < BLOCKS; i++) {
+        CHECK_OK(ta_pool_free(pool, scene.blocks[i]));
+    }
+    CHECK_OK(ta_dynamic_free(scene.dynamic, scene.handle));
+    check_books(pool);
+    scene_close();
+    (void)cu.cuCtxSetCurrent(NULL);
+}
+
+static void sticky_every_call(void)
+{
+    static const int codes[] = {CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_DEINITIALIZED};
+    static uint64_t counted[SYMBOLS];
+    int i;
+    uint64_t n;
+    if (!driver_open(0)) {
+        return;
+    }
+    one_run(TA_CUDA_RANGES, -1, 0, 0, 0);
+    memcpy(counted, scene.counted, sizeof counted);
+    for (i = 0; i < SYMBOLS && test_now.failures < 10; i++) {
+        for (n = 1; n <= counted[i] && test_now.failures < 10; n += 1 + n / 4) { /* all the first ones, then fewer */
+            test_context("%s call %llu answers %d for good", symbols[i], (unsigned long long)n, codes[n % 2]);
+            if (strcmp(symbols[i], "cuThreadExchangeStreamCaptureMode") != 0 &&
+                strcmp(symbols[i], "cuCtxPopCurrent_v2") != 0) {
+                sticky_run(TA_CUDA_RANGES, i, n, codes[n % 2]);
+            }
+        }
+    }
+    test_context("%s", "");
+    CHECK_EQ(fake.tafake_reset(""), 0);
 }
 
 static void ranges_every_call_invalid(void) { every_call(TA_CUDA_RANGES, CUDA_ERROR_INVALID_VALUE, 0, "ranges"); }
@@ -336,10 +405,12 @@ static void segments_every_call(void) { every_call(TA_CUDA_SEGMENTS, CUDA_ERROR_
 static void async_every_call(void) { every_call(TA_CUDA_ASYNC, CUDA_ERROR_INVALID_VALUE, 0, "async"); }
 static void pinned_every_call(void) { every_call(TA_CUDA_PINNED, CUDA_ERROR_OUT_OF_MEMORY, 0, "pinned"); }
 static void managed_every_call(void) { every_call(TA_CUDA_MANAGED, CUDA_ERROR_INVALID_VALUE, 0, "managed"); }
+static void foreign_every_call(void) { every_call(TA_CUDA_RANGES, CUDA_ERROR_INVALID_VALUE, 0, "foreign context"); }
 static void ranges_closing(void) { every_call(TA_CUDA_RANGES, CUDA_ERROR_INVALID_VALUE, 1, "ranges"); }
 static void segments_closing(void) { every_call(TA_CUDA_SEGMENTS, CUDA_ERROR_INVALID_VALUE, 1, "segments"); }
 static void async_closing(void) { every_call(TA_CUDA_ASYNC, CUDA_ERROR_INVALID_VALUE, 1, "async"); }
 
 TEST_MAIN(TEST_CASE(ranges_every_call_invalid), TEST_CASE(ranges_every_call_no_memory), TEST_CASE(segments_every_call),
           TEST_CASE(async_every_call), TEST_CASE(pinned_every_call), TEST_CASE(managed_every_call),
+          TEST_CASE(foreign_every_call), TEST_CASE(sticky_every_call),
           TEST_CASE(ranges_closing), TEST_CASE(segments_closing), TEST_CASE(async_closing))
