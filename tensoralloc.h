@@ -11,10 +11,11 @@
      [TA:ARENA]        bump, mark, rewind, reset
      [TA:TENSOR]       dtypes, shapes, strides, a small tensor over a block
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
+     [TA:CUDA]         device and pinned memory through the driver
      [TA:STATS]        counters, buckets, reports
-     Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS] [TA:HEAP]
-     [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:PREDICT]
-     [TA:DYNAMIC-IMPL] [TA:REPORT]
+     Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS]
+     [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL]
+     [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:TORCH] [TA:REPORT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -52,6 +53,9 @@
      TENSORALLOC_STATIC            impl   every function is static: define it with TENSORALLOC_IMPLEMENTATION in each
                                           file that includes the header; each gets its own copy
      TENSORALLOC_API               all    linkage of the public functions, e.g. __declspec(dllexport); default extern
+     TENSORALLOC_CUDA              impl   compiles the CUDA backends; the driver is loaded at run time
+     TENSORALLOC_TORCH             impl   the functions of PyTorch's pluggable allocator; implies TENSORALLOC_CUDA
+     TENSORALLOC_CUDA_LINK         impl   with it: the program is linked with the driver, nothing is loaded
      TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
      TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches; siblings of a budget give each other
                                           nothing (chosen by itself where there are no threads)
@@ -173,7 +177,8 @@ TENSORALLOC_DEF int ta_version(void);
     X(TA_ERROR_RECORDS, "no more memory or room for records") \
     X(TA_ERROR_CORRUPT, "a check found a broken invariant") \
     X(TA_ERROR_BOUNDS, "the bounds contradict themselves, or their maximum holds nothing") \
-    X(TA_ERROR_SHAPE, "the shape is outside the bounds, or of another rank")
+    X(TA_ERROR_SHAPE, "the shape is outside the bounds, or of another rank") \
+    X(TA_ERROR_CAPTURE, "the stream is being captured into a graph")
 
 typedef enum ta_result {
 #define TA_RESULT_ENUM(name, text) name,
@@ -374,6 +379,9 @@ typedef struct ta_backend_vtable {
        several commits, and all work on it is finished. */
     ta_result (*decommit)(void *self, void *ptr, size_t size_bytes);
 
+    /* O RANGES. Where memory can be taken away only in pieces: shrinks the committed span to the whole pieces in it
+       (*size_bytes 0: there is none). decommit is called with such spans then. */
+    void (*pieces)(void *self, void **ptr, size_t *size_bytes);
     /* O RANGES. Memory comes at the first touch: the span, wholly committed, loses what is behind it and stays
        committed. A backend that has this commits without taking memory, so a whole range may be committed at once.
        Contents are lost. All work on the span is finished. */
@@ -395,6 +403,11 @@ typedef struct ta_backend_vtable {
     ta_result (*sync)(void *self, uint64_t ticket);
     /* O ORDERED. The ticket is not used again. */
     void (*drop)(void *self, uint64_t ticket);
+    /* O ORDERED. *out = a ticket for an event of the program's own, which is not used any more afterwards. */
+    ta_result (*adopt)(void *self, uint64_t event, uint64_t *out_ticket);
+    /* O ORDERED. *out = number of the capture into a graph that the stream is in, 0: none. May be called on every
+       allocation. TA_ERROR_CAPTURE when the capture is broken, or the stream must not be used beside one. */
+    ta_result (*capture)(void *self, ta_stream stream, uint64_t *out_id);
 
     /* O; R without HOST_ACCESS. Writes zeros on stream. Any ptr and size inside committed memory. */
     ta_result (*zero)(void *self, void *ptr, size_t size_bytes, ta_stream stream);
@@ -570,6 +583,12 @@ typedef struct ta_pool ta_pool;
 
 typedef enum ta_huge_pages { TA_HUGE_PAGES_DEFAULT = 0, TA_HUGE_PAGES_ON = 1, TA_HUGE_PAGES_OFF = 2 } ta_huge_pages;
 
+/* Memory that is allocated while a stream is captured into a graph is used at every replay: a pool must not give it. */
+typedef enum ta_capture_check {
+    TA_CAPTURE_STRICT = 0,     /* asks the driver at every allocation: TA_ERROR_CAPTURE on a capturing stream */
+    TA_CAPTURE_SCOPES_ONLY = 1 /* never asks while no graph pool is open: a capture outside of one corrupts memory */
+} ta_capture_check;
+
 /* Options of a pool. All-zero is the default pool: host memory, thread-safe, unlimited. */
 typedef struct ta_pool_desc {
     ta_backend backend;              /* zero: the host backend; ignored when budget is given */
@@ -594,6 +613,7 @@ typedef struct ta_pool_desc {
     int single_threaded;             /* one thread at a time: no locks, peak in use is exact; siblings of
                                         its budget cannot make it give memory back */
     int zeroed;                      /* every allocation reads as zero, growth too; no thread caches then */
+    ta_capture_check capture_check;  /* whether each allocation asks if its stream is being captured */
     const char *name;                /* copied, 31 bytes at most; NULL: "pool" */
     ta_event_fn on_event;            /* NULL: none. With it the pool shows every call and keeps no thread caches */
     void *on_event_user;
@@ -637,6 +657,8 @@ TENSORALLOC_DEF void *ta_pool_alloc_array(ta_pool *pool, size_t count, size_t el
 TENSORALLOC_DEF void *ta_pool_alloc_zeroed(ta_pool *pool, size_t size_bytes, ta_result *result);
 /* The full entry point. */
 TENSORALLOC_DEF void *ta_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result);
+/* As ta_pool_alloc for a home stream other than the default one. */
+TENSORALLOC_DEF void *ta_pool_alloc_stream(ta_pool *pool, size_t size_bytes, ta_stream stream, ta_result *result);
 /* Typed allocation: float *x = TA_POOL_NEW(pool, float, 1024); */
 #define TA_POOL_NEW(pool, type, count) ((type *)ta_pool_alloc_array((pool), (count), sizeof(type), NULL))
 
@@ -677,6 +699,15 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
 /* Work on stream uses the block: after free it is reused only when that work is finished. Home stream: nothing to do.
    Without TA_CAP_ORDERED it only checks ptr. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS. */
 TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream);
+
+/* Frees; the block is used again only when an event of the program's own (a CUevent cast to uint64_t, recorded after
+   the last use) has happened. The event may be destroyed afterwards. Errors as ta_pool_free, and _UNSUPPORTED (a
+   backend without order or events), _RECORDS, _BACKEND. */
+TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event);
+/* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
+   threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
+   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND. */
+TENSORALLOC_DEF ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream);
 
 /* The calling thread's cache goes back to the heap. */
 TENSORALLOC_DEF ta_result ta_pool_thread_flush(ta_pool *pool);
@@ -1095,6 +1126,74 @@ TENSORALLOC_DEF ta_result ta_dynamic_get_stats(ta_dynamic *dynamic, ta_dynamic_s
 TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t text_bytes);
 
 /*=========================================================================================================
+  [TA:CUDA] NVIDIA GPUs and pinned host memory through the driver, which is loaded at run time: no toolkit, no -lcuda.
+  Compile the implementation with TENSORALLOC_CUDA. A stream is a CUstream cast to ta_stream; 0 and 1 are the legacy
+  default stream, 2 the per-thread one: for one thread only, since it is another stream on each thread.
+  =======================================================================================================*/
+
+typedef struct ta_cuda ta_cuda;
+
+typedef enum ta_cuda_kind {
+    TA_CUDA_DEVICE = 0, /* ranges where driver and device have virtual memory management, else segments */
+    TA_CUDA_RANGES,     /* addresses reserved, physical memory mapped as needed: grows in place */
+    TA_CUDA_SEGMENTS,   /* cuMemAlloc: for legacy IPC, NCCL and GPUDirect peers that do not take mapped memory */
+    TA_CUDA_ASYNC,      /* the driver's own pool as upstream */
+    TA_CUDA_PINNED,     /* page-locked host memory that every device can reach */
+    TA_CUDA_MANAGED     /* memory that migrates between host and device */
+} ta_cuda_kind;
+
+/* Gives the address of a driver function by its exact exported name, or NULL. */
+typedef void *(*ta_cuda_resolve_fn)(void *user, const char *name);
+
+typedef struct ta_cuda_desc {
+    ta_cuda_kind kind;
+    int32_t device_index;
+    ta_cuda_resolve_fn resolve; /* NULL: libcuda.so.1 or nvcuda.dll is loaded (TENSORALLOC_CUDA_LINK: is linked) */
+    void *resolve_user;
+    size_t chunk_cache_bytes;   /* ranges: physical memory kept after it is unmapped, for the next commit; outside
+                                   reserved; 0: 64 MiB */
+    int exportable;             /* ranges: memory can be exported as a file descriptor */
+} ta_cuda_desc;
+
+typedef struct ta_cuda_info {
+    ta_cuda_kind kind;          /* in force */
+    int driver_version;         /* e.g. 12040 */
+    char device_name[64];
+    size_t device_bytes;
+    size_t granularity_bytes;
+    size_t chunk_cached_bytes;  /* physical memory kept unmapped */
+    int has_ranges, has_pools, has_stream_ids; /* of driver and device */
+    int is_lost;                /* a sticky error or the end of the driver: nothing works any more, frees succeed */
+    int64_t last_code;          /* CUresult of the last failure; 0: none */
+} ta_cuda_info;
+
+/* Opens a device, with nothing allocated and no context made before memory is needed. desc may be NULL. On error
+   *out is NULL. Errors: TA_ERROR_UNAVAILABLE (no driver, a driver too old, no such device, compiled without
+   TENSORALLOC_CUDA: *why, optional, says it; a static string), _UNSUPPORTED (the kind), _RECORDS. Threads: any. */
+TENSORALLOC_DEF ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_cuda **out, const char **why);
+/* Closes it; NULL is TA_OK. No allocator may be over it. Never call it at process exit: just leave. Errors, it is
+   still there then: TA_ERROR_BUSY (an allocator holds addresses), _BACKEND (the driver refused to take something). */
+TENSORALLOC_DEF ta_result ta_cuda_destroy(ta_cuda *cuda);
+/* The backend: for ta_pool_desc, ta_arena_desc, ta_dynamic_desc, ta_budget_desc. */
+TENSORALLOC_DEF ta_backend ta_cuda_backend(ta_cuda *cuda);
+/* What is known of it. Threads: any. */
+TENSORALLOC_DEF ta_result ta_cuda_get_info(ta_cuda *cuda, ta_cuda_info *out);
+/* Releases physical memory that is kept unmapped. */
+TENSORALLOC_DEF ta_result ta_cuda_trim(ta_cuda *cuda);
+/* Page-locks memory of the caller, [ptr, ptr + size_bytes), so that devices reach it; unregister with the same ptr
+   before it is freed, when no work uses it. Errors: TA_ERROR_BACKEND, _BUSY (registered already), _FOREIGN (is not). */
+TENSORALLOC_DEF ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, size_t size_bytes);
+TENSORALLOC_DEF ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr);
+
+/* With TENSORALLOC_TORCH, which implies TENSORALLOC_CUDA: the two functions that torch.cuda.memory's
+   CUDAPluggableAllocator asks for, over one pool for each device that lives as long as the process. alloc answers NULL
+   on failure; size 0 is NULL. Make the library with
+     cc -shared -fPIC -O2 -DTENSORALLOC_IMPLEMENTATION -DTENSORALLOC_TORCH -x c tensoralloc.h -o libta.so -pthread
+   Threads: any. */
+TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, void *stream);
+TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream);
+
+/*=========================================================================================================
   [TA:STATS] counters, buckets, reports. Counters are exact when no call is in progress.
   =======================================================================================================*/
 
@@ -1173,6 +1272,10 @@ TENSORALLOC_DEF size_t ta_failure_report(const ta_failure *failure, char *text, 
 #ifdef TENSORALLOC_IMPLEMENTATION
 #ifndef TENSORALLOC_IMPLEMENTATION_ONCE
 #define TENSORALLOC_IMPLEMENTATION_ONCE
+
+#if defined(TENSORALLOC_TORCH) && !defined(TENSORALLOC_CUDA)
+    #define TENSORALLOC_CUDA
+#endif
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -2056,7 +2159,7 @@ static TAI_COLD ta_result tai_host_free(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_host_vtable = {
     sizeof(ta_backend_vtable), "host-malloc", tai_host_info, tai_host_alloc, tai_host_free,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 #else
 static TAI_COLD void tai_host_info(void *self, ta_backend_info *out)
@@ -2167,8 +2270,8 @@ static TAI_COLD ta_result tai_host_memory_info(void *self, size_t *out_free, siz
 
 static const ta_backend_vtable tai_host_vtable = {
     sizeof(ta_backend_vtable), "host", tai_host_info, tai_host_alloc, tai_host_free,
-    tai_host_reserve, tai_host_release, tai_host_commit, tai_host_decommit, TAI_HOST_DISCARD, tai_host_memory_info,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    tai_host_reserve, tai_host_release, tai_host_commit, tai_host_decommit, NULL, TAI_HOST_DISCARD,
+    tai_host_memory_info, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 #endif
 
@@ -2230,8 +2333,8 @@ static TAI_COLD ta_result tai_fixed_nothing(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_fixed_vtable = {
     sizeof(ta_backend_vtable), "fixed", tai_fixed_info, NULL, NULL,
-    tai_fixed_reserve, tai_fixed_release, tai_fixed_nothing, tai_fixed_nothing, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    tai_fixed_reserve, tai_fixed_release, tai_fixed_nothing, tai_fixed_nothing, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer, size_t size_bytes,
@@ -2249,6 +2352,19 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_backend_fixed(ta_fixed_buffer *state, void
     out->self = state;
     return TA_OK;
 }
+
+static void tai_no_backend_info(void *self, ta_backend_info *out)
+{
+    (void)self;
+    memset(out, 0, sizeof *out);
+    out->granularity_bytes = out->alignment_bytes = 64;
+}
+
+/* Every create function refuses it. */
+static const ta_backend_vtable tai_no_backend_vtable = {
+    sizeof(ta_backend_vtable), "none", tai_no_backend_info, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+};
 
 static TAI_COLD ta_backend tai_backend_or_host(ta_backend backend)
 {
@@ -2307,6 +2423,19 @@ static ta_result tai_backend_copy(ta_backend backend, void *dst, const void *src
     }
     memcpy(dst, src, size);
     return TA_OK;
+}
+
+/* Takes what whole pieces allow of the committed span away. *from and *to become what was taken (empty: nothing). */
+static TAI_COLD ta_result tai_backend_decommit(ta_backend backend, uintptr_t *from, uintptr_t *to)
+{
+    void *ptr = (void *)*from;
+    size_t size = (size_t)(*to - *from);
+    if (backend.vtable->pieces != NULL) {
+        backend.vtable->pieces(backend.self, &ptr, &size);
+        *from = (uintptr_t)ptr;
+        *to = *from + size;
+    }
+    return size == 0 ? TA_OK : backend.vtable->decommit(backend.self, ptr, size);
 }
 
 static TAI_COLD int64_t tai_backend_code(ta_backend backend)
@@ -2668,6 +2797,1405 @@ static void tai_block_recycle(tai_blocks *blocks, uint32_t index)
 }
 
 /*---------------------------------------------------------------------------------------------------------
+  [TA:CUDA-IMPL] the driver's table and the backends over it. The only place that knows CUDA.
+  Uses: PLATFORM, ATOMICS, MATH, BLOCKS (tables).
+
+  A reservation of a range backend, in granules (2 MiB or what the device wants); a chunk is one physical allocation:
+
+      | chunk 0: 1 granule | chunk 1: 4 granules            | nothing | chunk 2 ...
+        pages[0]             pages[1] first   [2] [3] [4] inside
+      pages[i].handle: the driver's handle, at the first granule; count: granules of the chunk there, 0 elsewhere
+
+  A ticket is the address of an event. Events are made once, per context, and go round.
+  Every call that is not a question about capture runs with the device's primary context current and this thread's
+  capture mode relaxed; both are put back on every path.
+  Locks: lock guards chunks, events and reservations; it is not held while the driver is called.
+  Invariants: a granule is mapped if and only if it is in a chunk; mapped bytes are what commit gave.
+  -------------------------------------------------------------------------------------------------------*/
+#ifdef TENSORALLOC_CUDA
+#if defined(TAI_OS_WINDOWS)
+    #define TAI_CUDA_CALL __stdcall
+#else
+    #include <dlfcn.h>
+    #define TAI_CUDA_CALL
+#endif
+
+/* The driver's types, as wide as its own. */
+typedef struct tai_cu_location {
+    int type, id;
+} tai_cu_location;
+
+typedef struct tai_cu_access {
+    tai_cu_location location;
+    int flags;
+} tai_cu_access;
+
+typedef struct tai_cu_prop {
+    int type, handle_types;
+    tai_cu_location location;
+    void *win32;
+    unsigned char compression, rdma;
+    unsigned short usage;
+    unsigned char reserved[4];
+} tai_cu_prop;
+
+typedef struct tai_cu_pool_props {
+    int alloc_type, handle_types;
+    tai_cu_location location;
+    void *win32;
+    size_t size_max;
+    unsigned short usage;
+    unsigned char reserved[54];
+} tai_cu_pool_props;
+
+/* member, exported name, feature, parameters. Every function answers with a CUresult. */
+enum { TAI_CU_CORE = 0, TAI_CU_OPTIONAL = 1, TAI_CU_RANGES = 2, TAI_CU_POOLS = 4 };
+#define TAI_CU_LIST(X) \
+    X(init, "cuInit", CORE, (unsigned flags)) \
+    X(driver_version, "cuDriverGetVersion", CORE, (int *version)) \
+    X(error_string, "cuGetErrorString", CORE, (int code, const char **text)) \
+    X(device_count, "cuDeviceGetCount", CORE, (int *count)) \
+    X(device_get, "cuDeviceGet", CORE, (int *device, int ordinal)) \
+    X(device_name, "cuDeviceGetName", CORE, (char *name, int bytes, int device)) \
+    X(device_attribute, "cuDeviceGetAttribute", CORE, (int *value, int attribute, int device)) \
+    X(device_bytes, "cuDeviceTotalMem_v2", CORE, (size_t *bytes, int device)) \
+    X(context_retain, "cuDevicePrimaryCtxRetain", CORE, (void **context, int device)) \
+    X(context_release, "cuDevicePrimaryCtxRelease_v2", OPTIONAL, (int device)) \
+    X(context_release_old, "cuDevicePrimaryCtxRelease", OPTIONAL, (int device)) \
+    X(context_current, "cuCtxGetCurrent", CORE, (void **context)) \
+    X(context_push, "cuCtxPushCurrent_v2", CORE, (void *context)) \
+    X(context_pop, "cuCtxPopCurrent_v2", CORE, (void **context)) \
+    X(context_sync, "cuCtxSynchronize", CORE, (void)) \
+    X(mem_info, "cuMemGetInfo_v2", CORE, (size_t *free_bytes, size_t *total_bytes)) \
+    X(mem_alloc, "cuMemAlloc_v2", CORE, (uint64_t *ptr, size_t bytes)) \
+    X(mem_free, "cuMemFree_v2", CORE, (uint64_t ptr)) \
+    X(host_alloc, "cuMemHostAlloc", CORE, (void **ptr, size_t bytes, unsigned flags)) \
+    X(host_free, "cuMemFreeHost", CORE, (void *ptr)) \
+    X(host_register, "cuMemHostRegister_v2", CORE, (void *ptr, size_t bytes, unsigned flags)) \
+    X(host_unregister, "cuMemHostUnregister", CORE, (void *ptr)) \
+    X(managed_alloc, "cuMemAllocManaged", CORE, (uint64_t *ptr, size_t bytes, unsigned flags)) \
+    X(memset8, "cuMemsetD8Async", CORE, (uint64_t ptr, unsigned char value, size_t bytes, void *stream)) \
+    X(copy_any, "cuMemcpyAsync", OPTIONAL, (uint64_t dst, uint64_t src, size_t bytes, void *stream)) \
+    X(copy_device, "cuMemcpyDtoDAsync_v2", CORE, (uint64_t dst, uint64_t src, size_t bytes, void *stream)) \
+    X(stream_create, "cuStreamCreate", CORE, (void **stream, unsigned flags)) \
+    X(stream_destroy, "cuStreamDestroy_v2", CORE, (void *stream)) \
+    X(stream_sync, "cuStreamSynchronize", CORE, (void *stream)) \
+    X(stream_wait, "cuStreamWaitEvent", CORE, (void *stream, void *event, unsigned flags)) \
+    X(stream_id, "cuStreamGetId", OPTIONAL, (void *stream, unsigned long long *id)) \
+    X(event_create, "cuEventCreate", CORE, (void **event, unsigned flags)) \
+    X(event_record, "cuEventRecord", CORE, (void *event, void *stream)) \
+    X(event_query, "cuEventQuery", CORE, (void *event)) \
+    X(event_sync, "cuEventSynchronize", CORE, (void *event)) \
+    X(event_destroy, "cuEventDestroy_v2", CORE, (void *event)) \
+    X(capture_info, "cuStreamGetCaptureInfo", CORE, (void *stream, int *status, uint64_t *id)) \
+    X(capture_mode, "cuThreadExchangeStreamCaptureMode", CORE, (int *mode)) \
+    X(range_reserve, "cuMemAddressReserve", RANGES, \
+      (uint64_t *ptr, size_t bytes, size_t alignment, uint64_t at, unsigned long long flags)) \
+    X(range_free, "cuMemAddressFree", RANGES, (uint64_t ptr, size_t bytes)) \
+    X(chunk_create, "cuMemCreate", RANGES, \
+      (uint64_t *handle, size_t bytes, const tai_cu_prop *prop, unsigned long long flags)) \
+    X(chunk_release, "cuMemRelease", RANGES, (uint64_t handle)) \
+    X(chunk_map, "cuMemMap", RANGES, \
+      (uint64_t ptr, size_t bytes, size_t offset, uint64_t handle, unsigned long long flags)) \
+    X(chunk_unmap, "cuMemUnmap", RANGES, (uint64_t ptr, size_t bytes)) \
+    X(range_access, "cuMemSetAccess", RANGES, \
+      (uint64_t ptr, size_t bytes, const tai_cu_access *access, size_t count)) \
+    X(chunk_granularity, "cuMemGetAllocationGranularity", RANGES, \
+      (size_t *bytes, const tai_cu_prop *prop, int option)) \
+    X(pool_create, "cuMemPoolCreate", POOLS, (void **pool, const tai_cu_pool_props *props)) \
+    X(pool_destroy, "cuMemPoolDestroy", POOLS, (void *pool)) \
+    X(pool_set, "cuMemPoolSetAttribute", POOLS, (void *pool, int attribute, void *value)) \
+    X(pool_trim, "cuMemPoolTrimTo", POOLS, (void *pool, size_t keep_bytes)) \
+    X(pool_alloc, "cuMemAllocFromPoolAsync", POOLS, (uint64_t *ptr, size_t bytes, void *pool, void *stream)) \
+    X(pool_free, "cuMemFreeAsync", POOLS, (uint64_t ptr, void *stream))
+
+typedef struct tai_cu_driver {
+#define TAI_CU_MEMBER(member, name, feature, parameters) int(TAI_CUDA_CALL *member) parameters;
+    TAI_CU_LIST(TAI_CU_MEMBER)
+#undef TAI_CU_MEMBER
+} tai_cu_driver;
+
+enum {
+    TAI_CU_OK = 0, TAI_CU_OUT_OF_MEMORY = 2, TAI_CU_DEINITIALIZED = 4, TAI_CU_INVALID_CONTEXT = 201,
+    TAI_CU_INVALID_HANDLE = 400, TAI_CU_NOT_READY = 600, TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_CONTEXT_DESTROYED = 709,
+    TAI_CU_HOST_REGISTERED = 712, TAI_CU_HOST_NOT_REGISTERED = 713, TAI_CU_NOT_SUPPORTED = 801,
+    TAI_CU_CAPTURE_FIRST = 900, TAI_CU_CAPTURE_LAST = 908
+};
+
+typedef struct tai_cu_page {
+    uint64_t handle;
+    uint32_t count;
+    uint32_t back; /* granules to the first of the chunk */
+} tai_cu_page;
+
+typedef struct tai_cu_range {
+    struct tai_cu_range *next;
+    uintptr_t base;
+    size_t size;
+    tai_table pages; /* tai_cu_page for each granule */
+    int unwanted;    /* was to be released, and the driver refused */
+} tai_cu_range;
+
+/* A physical chunk or an event that waits for its next use. */
+typedef struct tai_cu_spare {
+    struct tai_cu_spare *next;
+    uint64_t handle;
+    size_t bytes;
+} tai_cu_spare;
+
+/* Streams whose identity was seen. */
+typedef struct tai_cu_seen {
+    struct tai_cu_seen *next;
+    ta_stream stream;
+    unsigned long long id;
+} tai_cu_seen;
+
+struct ta_cuda {
+    tai_cu_driver cu;
+    ta_cuda_desc desc;
+    ta_backend_info info;
+    int device;
+    int driver_version;
+    int has_ranges, has_pools;
+    tai_lock lock;
+    void *context; /* retained when it is needed first */
+    void *stream;  /* our own, for driver pools and foreign events */
+    void *pool;
+    tai_cu_range *ranges;
+    tai_cu_spare *chunks; /* unmapped, kept */
+    size_t chunk_bytes;
+    tai_cu_spare *events; /* free ones */
+    tai_cu_seen *seen;
+    uint64_t reserved_bytes;
+    uint32_t lost;
+    int32_t last_code;
+};
+
+#define TAI_CU_CHUNK_MAX ((size_t)32 << 20)
+
+/* ---- the table */
+static TAI_COLD void *tai_cu_symbol(void *library, const char *name)
+{
+#if defined(TAI_OS_WINDOWS)
+    FARPROC found = GetProcAddress((HMODULE)library, name);
+    void *address = NULL;
+    memcpy(&address, &found, sizeof address);
+    return address;
+#else
+    return dlsym(library, name);
+#endif
+}
+
+/* The driver's library; NULL if there is none. Never closed. */
+static TAI_COLD void *tai_cu_library(void)
+{
+#if defined(TAI_OS_WINDOWS)
+    #ifdef TENSORALLOC_CUDA_LINK
+    return (void *)GetModuleHandleA("nvcuda.dll");
+    #else
+    return (void *)LoadLibraryExA("nvcuda.dll", NULL, 0x800 /* LOAD_LIBRARY_SEARCH_SYSTEM32 */);
+    #endif
+#elif defined(TENSORALLOC_CUDA_LINK)
+    return dlopen(NULL, RTLD_NOW); /* the program is linked with it */
+#else
+    return dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+#endif
+}
+
+/* Fills the table. NULL, or what is missing. */
+static TAI_COLD const char *tai_cu_load(ta_cuda *c)
+{
+    void *library = NULL, *address;
+    c->has_ranges = c->has_pools = 1;
+    if (c->desc.resolve == NULL && (library = tai_cu_library()) == NULL) {
+        return "no NVIDIA driver: libcuda.so.1 or nvcuda.dll cannot be loaded";
+    }
+#define TAI_CU_FILL(member, name, feature, parameters) \
+    address = c->desc.resolve != NULL ? c->desc.resolve(c->desc.resolve_user, name) : tai_cu_symbol(library, name); \
+    memcpy(&c->cu.member, &address, sizeof address); \
+    if (address == NULL) { \
+        if (TAI_CU_##feature == TAI_CU_CORE) { return "the NVIDIA driver is too old: " name " is missing"; } \
+        c->has_ranges = TAI_CU_##feature == TAI_CU_RANGES ? 0 : c->has_ranges; \
+        c->has_pools = TAI_CU_##feature == TAI_CU_POOLS ? 0 : c->has_pools; \
+    }
+    TAI_CU_LIST(TAI_CU_FILL)
+#undef TAI_CU_FILL
+    return c->cu.context_release == NULL && c->cu.context_release_old == NULL
+               ? "the NVIDIA driver is too old: cuDevicePrimaryCtxRelease is missing" : NULL;
+}
+
+/* ---- errors */
+static ta_result tai_cu_result(ta_cuda *c, int code)
+{
+    if (TAI_LIKELY(code == TAI_CU_OK)) {
+        return TA_OK;
+    }
+    if (code == TAI_CU_NOT_READY) {
+        return TA_ERROR_NOT_READY;
+    }
+    TENSORALLOC_STORE_RELAXED(&c->last_code, (int32_t)code);
+    if (code == TAI_CU_DEINITIALIZED || (code >= TAI_CU_ILLEGAL_ADDRESS && code < 720 && code != 704 && code != 705 &&
+                                         code != 708 && code != 712 && code != 713)) {
+        TENSORALLOC_STORE_RELEASE(&c->lost, 1u); /* the context, or the driver, is gone for good */
+    }
+    return code == TAI_CU_OUT_OF_MEMORY ? TA_ERROR_OUT_OF_MEMORY
+           : code >= TAI_CU_CAPTURE_FIRST && code <= TAI_CU_CAPTURE_LAST ? TA_ERROR_CAPTURE
+           : code == TAI_CU_NOT_SUPPORTED ? TA_ERROR_UNSUPPORTED : TA_ERROR_BACKEND;
+}
+
+static int tai_cu_lost(const ta_cuda *c)
+{
+    return TENSORALLOC_LOAD_ACQUIRE(&c->lost) != 0;
+}
+
+/* ---- the calling thread's context and capture mode */
+typedef struct tai_cu_scope {
+    int pushed;
+    int mode;
+} tai_cu_scope;
+
+static ta_result tai_cu_enter(ta_cuda *c, tai_cu_scope *scope)
+{
+    void *current = NULL, *context;
+    int code = TAI_CU_OK;
+    scope->pushed = 0;
+    scope->mode = 2; /* relaxed */
+    if (tai_cu_lost(c)) {
+        return TA_ERROR_BACKEND;
+    }
+    if (c->cu.capture_mode(&scope->mode) != TAI_CU_OK) {
+        scope->mode = -1;
+    }
+    TAI_LOCK_ACQUIRE(&c->lock);
+    context = c->context;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (context == NULL) { /* counted by the driver: two threads here retain it twice, one gives it back */
+        code = c->cu.context_retain(&context, c->device);
+        if (code == TAI_CU_OK) {
+            int mine;
+            TAI_LOCK_ACQUIRE(&c->lock);
+            mine = c->context == NULL;
+            c->context = context;
+            TAI_LOCK_RELEASE(&c->lock);
+            if (!mine) {
+                (void)(c->cu.context_release != NULL ? c->cu.context_release : c->cu.context_release_old)(c->device);
+            }
+        }
+    }
+    if (code == TAI_CU_OK) {
+        code = c->cu.context_current(&current);
+    }
+    if (code == TAI_CU_OK && current != context) {
+        code = c->cu.context_push(context);
+        scope->pushed = code == TAI_CU_OK;
+    }
+    if (code != TAI_CU_OK && scope->mode >= 0) {
+        (void)c->cu.capture_mode(&scope->mode);
+    }
+    return tai_cu_result(c, code);
+}
+
+static void tai_cu_leave(ta_cuda *c, const tai_cu_scope *scope)
+{
+    int mode = scope->mode;
+    void *context;
+    if (scope->pushed) {
+        (void)c->cu.context_pop(&context);
+    }
+    if (mode >= 0) {
+        (void)c->cu.capture_mode(&mode);
+    }
+}
+
+/* As enter, for addresses alone: they need no context, and it is not made for them. */
+static TAI_COLD ta_result tai_cu_enter_bare(ta_cuda *c, tai_cu_scope *scope)
+{
+    void *context;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    context = c->context;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (context != NULL || tai_cu_lost(c)) {
+        return tai_cu_enter(c, scope);
+    }
+    scope->pushed = 0;
+    scope->mode = 2; /* relaxed */
+    if (c->cu.capture_mode(&scope->mode) != TAI_CU_OK) {
+        scope->mode = -1;
+    }
+    return TA_OK;
+}
+
+static void *tai_cu_stream(ta_stream stream)
+{
+    return (void *)(uintptr_t)stream;
+}
+
+/* Our own stream, made at its first use; NULL with *code. Inside a scope. */
+static TAI_COLD void *tai_cu_own_stream(ta_cuda *c, int *code)
+{
+    void *stream = NULL, *mine;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    mine = c->stream;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (mine != NULL) {
+        return mine;
+    }
+    *code = c->cu.stream_create(&stream, 1 /* not synchronised with the legacy stream */);
+    if (*code == TAI_CU_OK) {
+        TAI_LOCK_ACQUIRE(&c->lock);
+        mine = c->stream != NULL ? c->stream : stream;
+        c->stream = mine;
+        TAI_LOCK_RELEASE(&c->lock);
+        if (mine != stream) { /* another thread was first */
+            (void)c->cu.stream_destroy(stream);
+        }
+    }
+    return mine;
+}
+
+/* The driver's pool that keeps its memory, made at its first use; NULL with *code. Inside a scope. */
+static TAI_COLD void *tai_cu_own_pool(ta_cuda *c, int *code)
+{
+    tai_cu_pool_props props;
+    uint64_t keep = UINT64_MAX;
+    int off = 0;
+    void *pool = NULL, *mine;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    mine = c->pool;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (mine != NULL) {
+        return mine;
+    }
+    memset(&props, 0, sizeof props);
+    props.alloc_type = 1; /* pinned: device memory */
+    props.location.type = 1;
+    props.location.id = c->device;
+    *code = c->cu.pool_create(&pool, &props);
+    if (*code != TAI_CU_OK) {
+        return NULL;
+    }
+    *code = c->cu.pool_set(pool, 4 /* release threshold */, &keep);
+    if (*code == TAI_CU_OK && c->driver_version < 11050) {
+        *code = c->cu.pool_set(pool, 2 /* opportunistic reuse: wrong in these drivers */, &off);
+    }
+    if (*code == TAI_CU_OK) {
+        TAI_LOCK_ACQUIRE(&c->lock);
+        mine = c->pool != NULL ? c->pool : pool;
+        c->pool = mine;
+        TAI_LOCK_RELEASE(&c->lock);
+    }
+    if (mine != pool) {
+        (void)c->cu.pool_destroy(pool);
+    }
+    return mine;
+}
+
+/* ---- whole segments */
+static TAI_COLD ta_result tai_cuda_alloc(void *self, size_t size, void **out)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    uint64_t ptr = 0;
+    int code = TAI_CU_OK;
+    void *pool, *stream;
+    ta_result result = tai_cu_enter(c, &scope);
+    if (result != TA_OK) {
+        return result;
+    }
+    switch ((int)c->desc.kind) {
+    case TA_CUDA_PINNED:
+        code = c->cu.host_alloc(out, size, 1 /* portable */ | 2 /* mapped */);
+        break;
+    case TA_CUDA_MANAGED:
+        code = c->cu.managed_alloc(&ptr, size, 1 /* attached to all */);
+        break;
+    case TA_CUDA_ASYNC: /* usable by every stream when the call returns */
+        pool = tai_cu_own_pool(c, &code);
+        stream = pool != NULL ? tai_cu_own_stream(c, &code) : NULL;
+        code = stream != NULL ? c->cu.pool_alloc(&ptr, size, pool, stream) : code;
+        if (stream != NULL && code == TAI_CU_OK && (code = c->cu.stream_sync(stream)) != TAI_CU_OK) {
+            (void)c->cu.pool_free(ptr, stream);
+        }
+        break;
+    default:
+        code = c->cu.mem_alloc(&ptr, size);
+        break;
+    }
+    tai_cu_leave(c, &scope);
+    if (code == TAI_CU_OK && c->desc.kind != TA_CUDA_PINNED) {
+        *out = (void *)(uintptr_t)ptr;
+    }
+    return tai_cu_result(c, code);
+}
+
+static TAI_COLD ta_result tai_cuda_free(void *self, void *ptr, size_t size)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    int code;
+    (void)size;
+    if (tai_cu_enter(c, &scope) != TA_OK) {
+        return tai_cu_lost(c) ? TA_OK : TA_ERROR_BACKEND; /* it went with the context */
+    }
+    if (c->desc.kind == TA_CUDA_PINNED) {
+        code = c->cu.host_free(ptr);
+    } else if (c->desc.kind == TA_CUDA_ASYNC) {
+        code = c->cu.pool_free((uint64_t)(uintptr_t)ptr, c->stream);
+        if (code == TAI_CU_OK) { /* it is the driver's again, whatever this says */
+            (void)tai_cu_result(c, c->cu.stream_sync(c->stream));
+        }
+    } else {
+        code = c->cu.mem_free((uint64_t)(uintptr_t)ptr);
+    }
+    tai_cu_leave(c, &scope);
+    return tai_cu_result(c, code) == TA_OK || tai_cu_lost(c) ? TA_OK : TA_ERROR_BACKEND;
+}
+
+/* ---- ranges */
+static TAI_COLD void tai_cu_prop_of(const ta_cuda *c, tai_cu_prop *prop)
+{
+    memset(prop, 0, sizeof *prop);
+    prop->type = 1; /* pinned: device memory */
+    prop->handle_types = c->desc.exportable ? 1 /* file descriptor */ : 0;
+    prop->location.type = 1; /* device */
+    prop->location.id = c->device;
+}
+
+/* The reservation that holds addr. With the lock. */
+static TAI_COLD tai_cu_range *tai_cu_range_of(ta_cuda *c, uintptr_t addr)
+{
+    tai_cu_range *range = c->ranges;
+    while (range != NULL && (size_t)(addr - range->base) >= range->size) {
+        range = range->next;
+    }
+    return range;
+}
+
+static TAI_COLD tai_cu_page *tai_cu_page_of(const ta_cuda *c, const tai_cu_range *range, uintptr_t addr)
+{
+    return (tai_cu_page *)(void *)range->pages.base + (addr - range->base) / c->info.granularity_bytes;
+}
+
+static TAI_COLD ta_result tai_cuda_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_range *range = (tai_cu_range *)TENSORALLOC_MALLOC(sizeof *range);
+    tai_cu_scope scope;
+    uint64_t ptr = 0;
+    size_t bytes = size / c->info.granularity_bytes * sizeof(tai_cu_page);
+    ta_result result = TA_ERROR_OUT_OF_MEMORY;
+    (void)flags;
+    if (range == NULL) {
+        return result;
+    }
+    memset(range, 0, sizeof *range);
+    if (tai_table_init(&range->pages, bytes, bytes) && tai_cu_enter_bare(c, &scope) == TA_OK) {
+        int code = c->cu.range_reserve(&ptr, size, alignment, 0, 0);
+        tai_cu_leave(c, &scope);
+        result = tai_cu_result(c, code) == TA_OK ? TA_OK : TA_ERROR_OUT_OF_MEMORY;
+    }
+    if (result != TA_OK) {
+        tai_table_free(&range->pages);
+        TENSORALLOC_FREE(range);
+        return result;
+    }
+    range->base = (uintptr_t)ptr;
+    range->size = size;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    range->next = c->ranges;
+    c->ranges = range;
+    TAI_LOCK_RELEASE(&c->lock);
+    *out = (void *)(uintptr_t)ptr;
+    return TA_OK;
+}
+
+/* A kept chunk of exactly these bytes; 0 if there is none. */
+static TAI_COLD uint64_t tai_cu_chunk_reuse(ta_cuda *c, size_t bytes)
+{
+    tai_cu_spare **link, *spare = NULL;
+    uint64_t handle = 0;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    for (link = &c->chunks; *link != NULL && spare == NULL; link = spare == NULL ? &(*link)->next : link) {
+        if ((*link)->bytes == bytes) {
+            spare = *link;
+            *link = spare->next;
+            c->chunk_bytes -= bytes;
+            break;
+        }
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+    if (spare != NULL) {
+        handle = spare->handle;
+        TENSORALLOC_FREE(spare);
+    }
+    return handle;
+}
+
+static TAI_COLD void tai_cu_chunk_hold(ta_cuda *c, tai_cu_spare *spare)
+{
+    TAI_LOCK_ACQUIRE(&c->lock);
+    spare->next = c->chunks;
+    c->chunks = spare;
+    c->chunk_bytes += spare->bytes;
+    TAI_LOCK_RELEASE(&c->lock);
+}
+
+/* Keeps an unmapped chunk for later, or releases it. Inside a scope. */
+static TAI_COLD void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes)
+{
+    tai_cu_spare *spare = (tai_cu_spare *)TENSORALLOC_MALLOC(sizeof *spare);
+    int keep = 0;
+    if (spare != NULL) {
+        spare->handle = handle;
+        spare->bytes = bytes;
+        TAI_LOCK_ACQUIRE(&c->lock);
+        keep = bytes <= c->desc.chunk_cache_bytes && c->chunk_bytes <= c->desc.chunk_cache_bytes - bytes;
+        TAI_LOCK_RELEASE(&c->lock);
+        if (keep) {
+            tai_cu_chunk_hold(c, spare);
+        }
+    }
+    if (!keep && tai_cu_result(c, c->cu.chunk_release(handle)) != TA_OK && spare != NULL) {
+        tai_cu_chunk_hold(c, spare); /* not taken: ours as before */
+    } else if (!keep) {
+        TENSORALLOC_FREE(spare);
+    }
+}
+
+/* Releases all kept chunks. Inside a scope. Returns the bytes. */
+static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c)
+{
+    tai_cu_spare *spare, *next;
+    size_t bytes = 0;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    spare = c->chunks;
+    c->chunks = NULL;
+    c->chunk_bytes = 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    for (; spare != NULL; spare = next) {
+        next = spare->next;
+        if (tai_cu_result(c, c->cu.chunk_release(spare->handle)) != TA_OK) {
+            tai_cu_chunk_hold(c, spare);
+        } else {
+            bytes += spare->bytes;
+            TENSORALLOC_FREE(spare);
+        }
+    }
+    return bytes;
+}
+
+/* Takes the chunks of [from, to), all whole, away; the addresses stay. Neighbours go in one call: of a span without
+   gaps all goes, or nothing. Inside a scope. */
+static TAI_COLD int tai_cu_unmap(ta_cuda *c, tai_cu_range *range, uintptr_t from, uintptr_t to)
+{
+    size_t granule = c->info.granularity_bytes;
+    int code = TAI_CU_OK;
+    while (from < to && code == TAI_CU_OK) {
+        tai_cu_page *page = tai_cu_page_of(c, range, from);
+        uintptr_t end = from;
+        while (end < to && page->count != 0) {
+            end += page->count * granule;
+            page += page->count;
+        }
+        code = end != from ? c->cu.chunk_unmap(from, (size_t)(end - from)) : TAI_CU_OK;
+        while (from < end && code == TAI_CU_OK) {
+            uint32_t count;
+            page = tai_cu_page_of(c, range, from);
+            count = page->count;
+            tai_cu_chunk_keep(c, page->handle, count * granule);
+            memset(page, 0, count * sizeof *page);
+            from += count * granule;
+        }
+        from += granule; /* there is nothing at end */
+    }
+    return code;
+}
+
+/* One chunk of bytes at addr. Inside a scope. */
+static TAI_COLD int tai_cu_map(ta_cuda *c, tai_cu_range *range, uintptr_t addr, size_t bytes)
+{
+    tai_cu_prop prop;
+    tai_cu_page *page = tai_cu_page_of(c, range, addr);
+    uint64_t handle = tai_cu_chunk_reuse(c, bytes);
+    uint32_t count = (uint32_t)(bytes / c->info.granularity_bytes), i;
+    int code = TAI_CU_OK;
+    if (handle == 0) {
+        tai_cu_prop_of(c, &prop);
+        code = c->cu.chunk_create(&handle, bytes, &prop, 0);
+        if (code == TAI_CU_OUT_OF_MEMORY && tai_cu_chunks_release(c) != 0) {
+            code = c->cu.chunk_create(&handle, bytes, &prop, 0);
+        }
+    }
+    if (code == TAI_CU_OK) {
+        code = c->cu.chunk_map(addr, bytes, 0, handle, 0);
+        if (code != TAI_CU_OK) {
+            tai_cu_chunk_keep(c, handle, bytes);
+        }
+    }
+    if (code == TAI_CU_OK) {
+        page->handle = handle;
+        page->count = count;
+        for (i = 1; i < count; i++) {
+            page[i].back = i;
+        }
+    }
+    return code;
+}
+
+/* Several chunks, access for all of them at once. What was mapped is unmapped if one of them fails. */
+static TAI_COLD ta_result tai_cuda_commit(void *self, void *ptr, size_t size)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    tai_cu_range *range;
+    tai_cu_access access;
+    uintptr_t from = (uintptr_t)ptr, to = from + size, at = from;
+    int code = TAI_CU_OK, known;
+    ta_result result;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    range = tai_cu_range_of(c, from);
+    known = range != NULL && tai_table_ensure(&range->pages, (to - range->base) / c->info.granularity_bytes *
+                                                                 sizeof(tai_cu_page));
+    TAI_LOCK_RELEASE(&c->lock);
+    if (!known) {
+        return TA_ERROR_OUT_OF_MEMORY;
+    }
+    result = tai_cu_enter(c, &scope);
+    if (result != TA_OK) {
+        return result;
+    }
+    while (at < to && code == TAI_CU_OK) {
+        size_t bytes = (size_t)(to - at) < TAI_CU_CHUNK_MAX ? (size_t)(to - at) : TAI_CU_CHUNK_MAX;
+        bytes = bytes < c->info.granularity_bytes ? c->info.granularity_bytes : bytes;
+        code = tai_cu_map(c, range, at, bytes);
+        at += code == TAI_CU_OK ? bytes : 0;
+    }
+    if (code == TAI_CU_OK) {
+        memset(&access, 0, sizeof access);
+        access.location.type = 1;
+        access.location.id = c->device;
+        access.flags = 3; /* read and write */
+        code = c->cu.range_access(from, size, &access, 1);
+    }
+    if (code != TAI_CU_OK) {
+        (void)tai_cu_unmap(c, range, from, at);
+    }
+    tai_cu_leave(c, &scope);
+    return tai_cu_result(c, code);
+}
+
+static TAI_COLD ta_result tai_cuda_decommit(void *self, void *ptr, size_t size)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    tai_cu_range *range;
+    int code;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    range = tai_cu_range_of(c, (uintptr_t)ptr);
+    TAI_LOCK_RELEASE(&c->lock);
+    if (range == NULL) {
+        return TA_ERROR_BACKEND;
+    }
+    if (tai_cu_enter(c, &scope) != TA_OK) {
+        return tai_cu_lost(c) ? TA_OK : TA_ERROR_BACKEND;
+    }
+    code = tai_cu_unmap(c, range, (uintptr_t)ptr, (uintptr_t)ptr + size);
+    tai_cu_leave(c, &scope);
+    return tai_cu_result(c, code) == TA_OK || tai_cu_lost(c) ? TA_OK : TA_ERROR_BACKEND;
+}
+
+/* Whole chunks only. */
+static TAI_COLD void tai_cuda_pieces(void *self, void **ptr, size_t *size)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    size_t granule = c->info.granularity_bytes;
+    uintptr_t from = (uintptr_t)*ptr, to = from + *size;
+    tai_cu_range *range;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    range = tai_cu_range_of(c, from);
+    if (range != NULL) {
+        while (from < to && tai_cu_page_of(c, range, from)->back != 0) {
+            from += granule;
+        }
+        if (from < to) { /* the last chunk may reach beyond the end */
+            tai_cu_page *last = tai_cu_page_of(c, range, to - granule), *first = last - last->back;
+            size_t behind = last->back + 1;
+            to -= first->count > behind ? behind * granule : 0;
+        }
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+    *ptr = (void *)from;
+    *size = to > from ? (size_t)(to - from) : 0;
+}
+
+static TAI_COLD ta_result tai_cuda_release(void *self, void *ptr, size_t size)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    tai_cu_range **link, *range = NULL;
+    size_t pages;
+    int code = -1; /* not even the context */
+    TAI_LOCK_ACQUIRE(&c->lock);
+    for (link = &c->ranges; *link != NULL; link = &(*link)->next) {
+        if ((*link)->base == (uintptr_t)ptr) {
+            range = *link;
+            *link = range->next;
+            break;
+        }
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+    if (range == NULL) {
+        return TA_ERROR_BACKEND;
+    }
+    if (tai_cu_enter_bare(c, &scope) == TA_OK) {
+        pages = range->pages.committed / sizeof(tai_cu_page);
+        pages = pages < size / c->info.granularity_bytes ? pages : size / c->info.granularity_bytes;
+        code = tai_cu_unmap(c, range, range->base, range->base + pages * c->info.granularity_bytes);
+        if (code == TAI_CU_OK) {
+            code = c->cu.range_free(range->base, size);
+        }
+        tai_cu_leave(c, &scope);
+    }
+    if (code != TAI_CU_OK && (code < 0 || tai_cu_result(c, code) != TA_OK) && !tai_cu_lost(c)) {
+        TAI_LOCK_ACQUIRE(&c->lock);
+        range->unwanted = 1;
+        range->next = c->ranges;
+        c->ranges = range;
+        TAI_LOCK_RELEASE(&c->lock);
+        return TA_ERROR_BACKEND;
+    }
+    tai_table_free(&range->pages);
+    TENSORALLOC_FREE(range);
+    return TA_OK;
+}
+
+/* ---- order. A ticket is an event; marking takes one out of those that are free. */
+static TAI_COLD tai_cu_spare *tai_cu_spare_pop(ta_cuda *c, tai_cu_spare **list)
+{
+    tai_cu_spare *spare;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    spare = *list;
+    if (spare != NULL) {
+        *list = spare->next;
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+    return spare;
+}
+
+static TAI_COLD void tai_cuda_drop(void *self, uint64_t ticket)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_spare *spare = (tai_cu_spare *)(uintptr_t)ticket;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    spare->next = c->events;
+    c->events = spare;
+    TAI_LOCK_RELEASE(&c->lock);
+}
+
+/* A free event. Inside a scope. */
+static TAI_COLD tai_cu_spare *tai_cu_event(ta_cuda *c, int *code)
+{
+    tai_cu_spare *spare = tai_cu_spare_pop(c, &c->events);
+    void *event = NULL;
+    *code = TAI_CU_OK;
+    if (spare == NULL && (spare = (tai_cu_spare *)TENSORALLOC_MALLOC(sizeof *spare)) != NULL) {
+        *code = c->cu.event_create(&event, 2 /* without timing */);
+        spare->handle = (uint64_t)(uintptr_t)event;
+        if (*code != TAI_CU_OK) {
+            TENSORALLOC_FREE(spare);
+            spare = NULL;
+        }
+    }
+    return spare;
+}
+
+static void *tai_cu_event_of(uint64_t ticket)
+{
+    return (void *)(uintptr_t)((tai_cu_spare *)(uintptr_t)ticket)->handle;
+}
+
+/* Whether the stream is another one under an old handle: the driver gives handles out again. Inside a scope; the
+   stream is not being captured. */
+static TAI_COLD int tai_cu_stream_changed(ta_cuda *c, ta_stream stream)
+{
+    unsigned long long id = 0;
+    tai_cu_seen *seen;
+    int changed = 0;
+    if (stream <= 2 || c->cu.stream_id == NULL || c->cu.stream_id(tai_cu_stream(stream), &id) != TAI_CU_OK) {
+        return 0;
+    }
+    TAI_LOCK_ACQUIRE(&c->lock);
+    for (seen = c->seen; seen != NULL && seen->stream != stream; seen = seen->next) {
+    }
+    if (seen != NULL) {
+        changed = seen->id != id;
+        seen->id = id;
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+    if (seen == NULL && (seen = (tai_cu_seen *)TENSORALLOC_MALLOC(sizeof *seen)) != NULL) {
+        seen->stream = stream;
+        seen->id = id;
+        TAI_LOCK_ACQUIRE(&c->lock);
+        seen->next = c->seen;
+        c->seen = seen;
+        TAI_LOCK_RELEASE(&c->lock);
+    }
+    return changed;
+}
+
+/* What the driver says of a capture on the stream. */
+static int tai_cu_capture(ta_cuda *c, ta_stream stream, int *status, uint64_t *id)
+{
+    int code = c->cu.capture_info(tai_cu_stream(stream), status, id);
+    if (code == TAI_CU_INVALID_CONTEXT) { /* the default stream is that of the thread's context, and it has none */
+        tai_cu_scope scope;
+        if (tai_cu_enter(c, &scope) == TA_OK) {
+            code = c->cu.capture_info(tai_cu_stream(stream), status, id);
+            tai_cu_leave(c, &scope);
+        }
+    }
+    return code;
+}
+
+/* Id of the capture that the stream is in, 0: none. */
+static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    int status = 0, code;
+    uint64_t id = 0;
+    *out_id = 0;
+    if (tai_cu_lost(c)) {
+        return TA_ERROR_BACKEND;
+    }
+    code = tai_cu_capture(c, stream, &status, &id);
+    if (TAI_LIKELY(code == TAI_CU_OK && status == 0)) {
+        return TA_OK;
+    }
+    *out_id = code == TAI_CU_OK && status == 1 ? id : 0;
+    return code == TAI_CU_OK ? (status == 1 ? TA_OK : TA_ERROR_CAPTURE /* broken */) : tai_cu_result(c, code);
+}
+
+/* A ticket for what is finished because the context is gone: no event. */
+static TAI_COLD ta_result tai_cu_lost_ticket(uint64_t *out_ticket)
+{
+    tai_cu_spare *none = (tai_cu_spare *)TENSORALLOC_MALLOC(sizeof *none);
+    if (none != NULL) {
+        memset(none, 0, sizeof *none);
+    }
+    *out_ticket = (uint64_t)(uintptr_t)none;
+    return none != NULL ? TA_OK : TA_ERROR_RECORDS;
+}
+
+/* What a call that makes a ticket answers. Outside of a scope. */
+static TAI_COLD ta_result tai_cu_ticket(ta_cuda *c, tai_cu_spare *event, int code, uint64_t *out_ticket)
+{
+    ta_result result = tai_cu_result(c, code);
+    if (result == TA_OK && event != NULL) {
+        *out_ticket = (uint64_t)(uintptr_t)event;
+        return TA_OK;
+    }
+    if (event != NULL) {
+        tai_cuda_drop(c, (uint64_t)(uintptr_t)event);
+    }
+    return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : result == TA_OK ? TA_ERROR_RECORDS : result;
+}
+
+static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *out_ticket)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    tai_cu_spare *event = NULL;
+    uint64_t capture = 0;
+    int status = 0, code = TAI_CU_OK, vanished;
+    if (!tai_cu_lost(c)) {
+        code = tai_cu_capture(c, stream, &status, &capture);
+    }
+    vanished = code == TAI_CU_INVALID_HANDLE && stream > 2;
+    if ((code != TAI_CU_OK && !vanished) || status != 0) { /* an event of a capture could not be asked any more */
+        return status != 0 ? TA_ERROR_CAPTURE : tai_cu_ticket(c, NULL, code, out_ticket);
+    }
+    if (tai_cu_enter(c, &scope) != TA_OK) {
+        return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : TA_ERROR_BACKEND;
+    }
+    event = tai_cu_event(c, &code);
+    if (event != NULL && (vanished || tai_cu_stream_changed(c, stream))) { /* work of a stream that is gone may run */
+        code = c->cu.context_sync();
+    }
+    if (event != NULL && code == TAI_CU_OK && !vanished) { /* else the event's last work is finished as well */
+        code = c->cu.event_record(tai_cu_event_of((uint64_t)(uintptr_t)event), tai_cu_stream(stream));
+    }
+    tai_cu_leave(c, &scope);
+    return tai_cu_ticket(c, event, code, out_ticket);
+}
+
+/* When the context is gone, so is its work. */
+static TAI_COLD ta_result tai_cu_finished(ta_cuda *c, int code)
+{
+    ta_result result = tai_cu_result(c, code);
+    return result != TA_OK && tai_cu_lost(c) ? TA_OK : result;
+}
+
+static TAI_COLD ta_result tai_cuda_is_done(void *self, uint64_t ticket)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    int code;
+    if (tai_cu_enter(c, &scope) != TA_OK) {
+        return tai_cu_lost(c) ? TA_OK : TA_ERROR_BACKEND;
+    }
+    code = c->cu.event_query(tai_cu_event_of(ticket));
+    tai_cu_leave(c, &scope);
+    return tai_cu_finished(c, code);
+}
+
+static TAI_COLD ta_result tai_cuda_wait(void *self, ta_stream stream, uint64_t ticket)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    uint64_t capture = 0;
+    int code;
+    ta_result result = tai_cuda_capture(c, stream, &capture);
+    if (result == TA_OK && capture != 0) {
+        result = TA_ERROR_CAPTURE;
+    }
+    result = result == TA_OK ? tai_cu_enter(c, &scope) : result;
+    if (result != TA_OK) {
+        return result;
+    }
+    code = c->cu.stream_wait(tai_cu_stream(stream), tai_cu_event_of(ticket), 0);
+    tai_cu_leave(c, &scope);
+    return tai_cu_result(c, code);
+}
+
+static TAI_COLD ta_result tai_cuda_sync(void *self, uint64_t ticket)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    int code;
+    if (tai_cu_enter(c, &scope) != TA_OK) {
+        return tai_cu_lost(c) ? TA_OK : TA_ERROR_BACKEND;
+    }
+    code = c->cu.event_sync(tai_cu_event_of(ticket));
+    tai_cu_leave(c, &scope);
+    return tai_cu_finished(c, code);
+}
+
+/* A ticket for the caller's own event, which may be recorded anew or destroyed afterwards. */
+static TAI_COLD ta_result tai_cuda_adopt(void *self, uint64_t event, uint64_t *out_ticket)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    tai_cu_spare *own;
+    int code;
+    if (tai_cu_enter(c, &scope) != TA_OK) {
+        return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : TA_ERROR_BACKEND;
+    }
+    own = tai_cu_event(c, &code);
+    if (own != NULL) {
+        void *stream = tai_cu_own_stream(c, &code);
+        if (stream != NULL) { /* waiting for an event of a capture would take our stream into it */
+            code = c->cu.event_query((void *)(uintptr_t)event);
+        }
+        if (code == TAI_CU_NOT_READY) {
+            code = c->cu.stream_wait(stream, (void *)(uintptr_t)event, 0);
+        }
+        if (code == TAI_CU_OK) {
+            code = c->cu.event_record(tai_cu_event_of((uint64_t)(uintptr_t)own), stream);
+        }
+    }
+    tai_cu_leave(c, &scope);
+    return tai_cu_ticket(c, own, code, out_ticket);
+}
+
+/* Recorded into a capture if the stream is in one. */
+static TAI_COLD ta_result tai_cuda_zero(void *self, void *ptr, size_t size, ta_stream stream)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    int code;
+    ta_result result = tai_cu_enter(c, &scope);
+    if (result == TA_OK) {
+        code = c->cu.memset8((uint64_t)(uintptr_t)ptr, 0, size, tai_cu_stream(stream));
+        tai_cu_leave(c, &scope);
+        result = tai_cu_result(c, code);
+    }
+    return result;
+}
+
+static TAI_COLD ta_result tai_cuda_copy(void *self, void *dst, const void *src, size_t size, ta_stream stream)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    int code;
+    ta_result result = tai_cu_enter(c, &scope);
+    if (result == TA_OK) {
+        code = (c->cu.copy_any != NULL ? c->cu.copy_any : c->cu.copy_device)(
+            (uint64_t)(uintptr_t)dst, (uint64_t)(uintptr_t)src, size, tai_cu_stream(stream));
+        tai_cu_leave(c, &scope);
+        result = tai_cu_result(c, code);
+    }
+    return result;
+}
+
+static TAI_COLD void tai_cuda_info_entry(void *self, ta_backend_info *out)
+{
+    *out = ((const ta_cuda *)self)->info;
+}
+
+static TAI_COLD ta_result tai_cuda_memory_info(void *self, size_t *out_free, size_t *out_total)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    int code;
+    ta_result result;
+    *out_free = *out_total = TA_UNLIMITED;
+    if (c->desc.kind == TA_CUDA_PINNED) {
+        *out_total = tai_physical_bytes();
+        return TA_OK;
+    }
+    result = tai_cu_enter(c, &scope);
+    if (result == TA_OK) {
+        code = c->cu.mem_info(out_free, out_total);
+        tai_cu_leave(c, &scope);
+        result = tai_cu_result(c, code);
+    }
+    return result;
+}
+
+static TAI_COLD void tai_cuda_last_error(void *self, ta_backend_error *out)
+{
+    const ta_cuda *c = (const ta_cuda *)self;
+    const char *text = NULL;
+    out->code = TENSORALLOC_LOAD_RELAXED(&c->last_code);
+    if (c->cu.error_string((int)out->code, &text) != TAI_CU_OK || text == NULL) {
+        text = "unknown error";
+    }
+    out->text = text;
+}
+
+static const ta_backend_vtable tai_cuda_vtable = {
+    sizeof(ta_backend_vtable), "cuda", tai_cuda_info_entry, tai_cuda_alloc, tai_cuda_free,
+    tai_cuda_reserve, tai_cuda_release, tai_cuda_commit, tai_cuda_decommit, tai_cuda_pieces, NULL, tai_cuda_memory_info,
+    tai_cuda_last_error, tai_cuda_mark, tai_cuda_is_done, tai_cuda_wait, tai_cuda_sync, tai_cuda_drop, tai_cuda_adopt,
+    tai_cuda_capture, tai_cuda_zero, tai_cuda_copy
+};
+
+/* ---- life */
+/* What the device can; NULL, or why it cannot be used. */
+static TAI_COLD const char *tai_cuda_probe(ta_cuda *c)
+{
+    int count = 0, ranges = 0, pools = 0, code = c->cu.init(0);
+    if (code != TAI_CU_OK) {
+        return code == 34 ? "the CUDA library is a stub without a driver"
+               : code == 100 ? "there is no CUDA device" : "the NVIDIA driver cannot be initialised";
+    }
+    if (c->cu.driver_version(&c->driver_version) != TAI_CU_OK || c->cu.device_count(&count) != TAI_CU_OK ||
+        count == 0) {
+        return "there is no CUDA device";
+    }
+    if (c->desc.device_index < 0 || c->desc.device_index >= count ||
+        c->cu.device_get(&c->device, c->desc.device_index) != TAI_CU_OK) {
+        return "there is no CUDA device of this index";
+    }
+    c->has_ranges = c->has_ranges && c->driver_version >= 10020 &&
+                    c->cu.device_attribute(&ranges, 102, c->device) == TAI_CU_OK && ranges != 0;
+    c->has_pools = c->has_pools && c->driver_version >= 11020 &&
+                   c->cu.device_attribute(&pools, 115, c->device) == TAI_CU_OK && pools != 0;
+    return NULL;
+}
+
+/* Granularity and capabilities of the kind. */
+static TAI_COLD ta_result tai_cuda_describe(ta_cuda *c)
+{
+    ta_backend_info *info = &c->info;
+    info->device.type = c->desc.kind == TA_CUDA_PINNED ? TA_DEVICE_HOST : TA_DEVICE_CUDA;
+    info->device.index = c->desc.kind == TA_CUDA_PINNED ? 0 : c->desc.device_index;
+    info->caps = TA_CAP_ORDERED | TA_CAP_SEGMENTS;
+    info->alignment_bytes = info->granularity_bytes = 256;
+    if (c->desc.kind == TA_CUDA_DEVICE) {
+        c->desc.kind = c->has_ranges ? TA_CUDA_RANGES : TA_CUDA_SEGMENTS;
+    }
+    if (c->desc.kind == TA_CUDA_RANGES) {
+        tai_cu_prop prop;
+        size_t granule = 0;
+        tai_cu_prop_of(c, &prop);
+        if (!c->has_ranges || c->cu.chunk_granularity(&granule, &prop, 0 /* least */) != TAI_CU_OK ||
+            !tai_is_power_of_two(granule) || granule < 256) {
+            return TA_ERROR_UNSUPPORTED;
+        }
+        info->caps = TA_CAP_ORDERED | TA_CAP_RANGES;
+        info->granularity_bytes = granule;
+    } else if (c->desc.kind == TA_CUDA_ASYNC && !c->has_pools) {
+        return TA_ERROR_UNSUPPORTED;
+    } else if (c->desc.kind == TA_CUDA_PINNED || c->desc.kind == TA_CUDA_MANAGED) {
+        int managed = 0;
+        info->caps |= TA_CAP_HOST_ACCESS;
+        info->granularity_bytes = 4096;
+        if (c->desc.kind == TA_CUDA_MANAGED &&
+            (c->cu.device_attribute(&managed, 83, c->device) != TAI_CU_OK || managed == 0)) {
+            return TA_ERROR_UNSUPPORTED;
+        }
+    }
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_cuda **out, const char **why)
+{
+    ta_cuda *c;
+    const char *text = NULL;
+    ta_result result = TA_OK;
+    if (why != NULL) {
+        *why = "";
+    }
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    *out = NULL;
+    c = (ta_cuda *)TENSORALLOC_MALLOC(sizeof *c);
+    if (c == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(c, 0, sizeof *c);
+    if (desc != NULL) {
+        c->desc = *desc;
+    }
+    c->desc.chunk_cache_bytes = c->desc.chunk_cache_bytes != 0 ? c->desc.chunk_cache_bytes : (size_t)64 << 20;
+    TAI_LOCK_INIT(&c->lock);
+    if (sizeof(void *) < 8) {
+        text = "CUDA needs a 64-bit program";
+    } else if ((int)c->desc.kind < 0 || c->desc.kind > TA_CUDA_MANAGED) {
+        result = TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    } else if ((text = tai_cu_load(c)) == NULL && (text = tai_cuda_probe(c)) == NULL) {
+        result = tai_cuda_describe(c);
+    }
+    if (text != NULL) {
+        result = TA_ERROR_UNAVAILABLE;
+    } else if (result == TA_ERROR_UNSUPPORTED) {
+        text = "the driver or the device does not support this kind of memory";
+    }
+    if (why != NULL && text != NULL) {
+        *why = text;
+    }
+    if (result != TA_OK) {
+        TENSORALLOC_FREE(c);
+        return result;
+    }
+    *out = c;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_trim(ta_cuda *cuda)
+{
+    tai_cu_scope scope;
+    size_t bytes;
+    ta_result result;
+    if (cuda == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    TAI_LOCK_ACQUIRE(&cuda->lock);
+    bytes = cuda->chunk_bytes;
+    TAI_LOCK_RELEASE(&cuda->lock);
+    if (bytes == 0) {
+        return TA_OK;
+    }
+    result = tai_cu_enter(cuda, &scope);
+    if (result == TA_OK) {
+        result = tai_cu_chunks_release(cuda) == bytes ? TA_OK : TA_ERROR_BACKEND;
+        tai_cu_leave(cuda, &scope);
+    }
+    return result;
+}
+
+/* Gives everything back to the driver; what it does not take stays for another try. */
+static TAI_COLD ta_result tai_cuda_close(ta_cuda *c)
+{
+    tai_cu_scope scope;
+    tai_cu_spare *spare;
+    tai_cu_range *range, *next;
+    ta_result result = tai_cu_enter(c, &scope);
+    if (result != TA_OK) {
+        return result;
+    }
+    for (range = c->ranges; range != NULL; range = next) { /* a release that failed */
+        next = range->next;
+        (void)tai_cuda_release(c, (void *)range->base, range->size);
+    }
+    (void)tai_cu_chunks_release(c);
+    while ((spare = tai_cu_spare_pop(c, &c->events)) != NULL) {
+        (void)c->cu.event_destroy((void *)(uintptr_t)spare->handle);
+        TENSORALLOC_FREE(spare);
+    }
+    if (c->pool != NULL && c->cu.pool_destroy(c->pool) == TAI_CU_OK) {
+        c->pool = NULL;
+    }
+    if (c->stream != NULL && c->cu.stream_destroy(c->stream) == TAI_CU_OK) {
+        c->stream = NULL;
+    }
+    tai_cu_leave(c, &scope);
+    if (c->ranges != NULL || c->chunks != NULL || c->pool != NULL || c->stream != NULL) {
+        return TA_ERROR_BACKEND;
+    }
+    return tai_cu_result(c, (c->cu.context_release != NULL ? c->cu.context_release
+                                                           : c->cu.context_release_old)(c->device));
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_destroy(ta_cuda *cuda)
+{
+    tai_cu_spare *spare;
+    tai_cu_range *range;
+    tai_cu_seen *seen;
+    if (cuda == NULL) {
+        return TA_OK;
+    }
+    for (range = cuda->ranges; range != NULL; range = range->next) {
+        if (!range->unwanted) {
+            return TA_ERROR_BUSY;
+        }
+    }
+    if (cuda->context != NULL && tai_cuda_close(cuda) != TA_OK && !tai_cu_lost(cuda)) {
+        return TA_ERROR_BACKEND;
+    }
+    while ((range = cuda->ranges) != NULL) {
+        cuda->ranges = range->next;
+        tai_table_free(&range->pages);
+        TENSORALLOC_FREE(range);
+    }
+    while ((spare = tai_cu_spare_pop(cuda, &cuda->chunks)) != NULL) {
+        TENSORALLOC_FREE(spare);
+    }
+    while ((spare = tai_cu_spare_pop(cuda, &cuda->events)) != NULL) {
+        TENSORALLOC_FREE(spare);
+    }
+    while ((seen = cuda->seen) != NULL) {
+        cuda->seen = seen->next;
+        TENSORALLOC_FREE(seen);
+    }
+    TENSORALLOC_FREE(cuda);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_backend ta_cuda_backend(ta_cuda *cuda)
+{
+    ta_backend backend;
+    backend.vtable = cuda != NULL ? &tai_cuda_vtable : &tai_no_backend_vtable;
+    backend.self = cuda;
+    return backend;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_get_info(ta_cuda *cuda, ta_cuda_info *out)
+{
+    if (cuda == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    out->kind = cuda->desc.kind;
+    out->driver_version = cuda->driver_version;
+    out->granularity_bytes = cuda->info.granularity_bytes;
+    out->has_ranges = cuda->has_ranges;
+    out->has_pools = cuda->has_pools;
+    out->has_stream_ids = cuda->cu.stream_id != NULL;
+    out->is_lost = tai_cu_lost(cuda);
+    out->last_code = TENSORALLOC_LOAD_RELAXED(&cuda->last_code);
+    TAI_LOCK_ACQUIRE(&cuda->lock);
+    out->chunk_cached_bytes = cuda->chunk_bytes;
+    TAI_LOCK_RELEASE(&cuda->lock);
+    if (!out->is_lost) {
+        (void)cuda->cu.device_name(out->device_name, (int)sizeof out->device_name, cuda->device);
+        (void)cuda->cu.device_bytes(&out->device_bytes, cuda->device);
+    }
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, size_t size_bytes)
+{
+    tai_cu_scope scope;
+    int code;
+    ta_result result;
+    if (cuda == NULL || ptr == NULL || size_bytes == 0) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    result = tai_cu_enter(cuda, &scope);
+    if (result != TA_OK) {
+        return result;
+    }
+    code = cuda->cu.host_register(ptr, size_bytes, 1 /* portable */ | 2 /* mapped */);
+    tai_cu_leave(cuda, &scope);
+    return code == TAI_CU_HOST_REGISTERED ? TA_ERROR_BUSY : tai_cu_result(cuda, code);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr)
+{
+    tai_cu_scope scope;
+    int code;
+    if (cuda == NULL || ptr == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (tai_cu_enter(cuda, &scope) != TA_OK) {
+        return tai_cu_lost(cuda) ? TA_OK : TA_ERROR_BACKEND;
+    }
+    code = cuda->cu.host_unregister(ptr);
+    tai_cu_leave(cuda, &scope);
+    return code == TAI_CU_HOST_NOT_REGISTERED ? TA_ERROR_FOREIGN : tai_cu_finished(cuda, code);
+}
+#else
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_cuda **out, const char **why)
+{
+    (void)desc;
+    if (out != NULL) {
+        *out = NULL;
+    }
+    if (why != NULL) {
+        *why = "compiled without TENSORALLOC_CUDA";
+    }
+    return out == NULL ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT) : TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_destroy(ta_cuda *cuda)
+{
+    return cuda == NULL ? TA_OK : TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_backend ta_cuda_backend(ta_cuda *cuda)
+{
+    ta_backend none;
+    (void)cuda;
+    none.vtable = &tai_no_backend_vtable;
+    none.self = NULL;
+    return none;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_get_info(ta_cuda *cuda, ta_cuda_info *out)
+{
+    (void)cuda;
+    if (out != NULL) {
+        memset(out, 0, sizeof *out);
+    }
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_trim(ta_cuda *cuda)
+{
+    (void)cuda;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, size_t size_bytes)
+{
+    (void)cuda;
+    (void)ptr;
+    (void)size_bytes;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr)
+{
+    (void)cuda;
+    (void)ptr;
+    return TA_ERROR_UNAVAILABLE;
+}
+#endif /* TENSORALLOC_CUDA */
+
+/*---------------------------------------------------------------------------------------------------------
   [TA:HEAP] best fit with coalescing over growing address ranges (segments where there are none).
   Uses: BLOCKS, BUDGET.
 
@@ -2698,6 +4226,7 @@ enum { TAI_TINY = 0, TAI_MIDDLE = 1, TAI_LARGE = 2, TAI_HEAPS = 3 };
 #define TAI_LARGE_WINDOW_BYTES ((size_t)65536)
 #define TAI_HUGE_PAGE_BYTES ((size_t)2 << 20)
 #define TAI_ALIGNMENT_MAX ((size_t)1 << 30)
+#define TAI_STREAM_EVENTS (~(ta_stream)0) /* the list of blocks that wait for events of the program's */
 
 /* Free blocks of one stream in one heap: 16 bins per doubling, each a treap ordered by (size, address). A bit per bin
    that is not empty, and a bit per word of those that is not 0. */
@@ -2738,6 +4267,9 @@ typedef struct tai_region {
 typedef struct tai_stream {
     ta_stream id;
     uint32_t pending_first, pending_last; /* uses whose tickets are marked on this stream, oldest first */
+    uint64_t last_ticket; /* retired: of all its work */
+    int retired;          /* 1: waits for that ticket; 2: is done: what it freed is ready for all */
+    int named;            /* for a look at who names it */
 } tai_stream;
 
 /* A stream that uses a block: in a list of the live block, or in the pending list of the stream. */
@@ -2746,7 +4278,7 @@ typedef struct tai_use {
     uint32_t next;
     uint32_t block;
     uint32_t stream;
-    uint32_t padding;
+    uint32_t has_ticket; /* 1: an event of the program's; 2: that of its stream, which has retired: nothing to mark */
 } tai_use;
 
 typedef struct tai_heap {
@@ -3001,10 +4533,41 @@ static TAI_COLD int tai_stream_room(tai_space *space)
     return 1;
 }
 
+/* A retired stream that no block and no use names any more; 0 if there is none. */
+static TAI_COLD uint32_t tai_stream_unused(tai_space *space)
+{
+    const tai_use *at = (const tai_use *)(const void *)space->uses.base;
+    uint32_t index, use, s;
+    for (s = 1; s < space->stream_count; s++) {
+        space->streams[s].named = space->streams[s].retired != 2 || space->streams[s].pending_first != 0;
+    }
+    for (index = 1; index < space->blocks.end; index++) {
+        const tai_block *block = &space->blocks.at[index];
+        uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
+        if (state == TAI_BUSY) {
+            return 0; /* on its way, who knows from where */
+        }
+        space->streams[block->place.stream].named |= state != TAI_VACANT;
+        for (use = state == TAI_LIVE ? block->left : 0; use != 0; use = at[use].next) {
+            space->streams[at[use].stream].named = 1;
+        }
+    }
+    for (s = 1; s < space->stream_count && space->streams[s].named; s++) {
+    }
+    return s < space->stream_count ? s : 0;
+}
+
 static TAI_COLD int tai_stream_add(tai_space *space, ta_stream id, uint32_t *out)
 {
     tai_bins *bins;
-    uint32_t heaps = space->undivided ? 1 : TAI_HEAPS, h;
+    uint32_t heaps = space->undivided ? 1 : TAI_HEAPS, h, unused;
+    unused = space->stream_count >= 8 && space->stream_count == space->stream_room ? tai_stream_unused(space) : 0;
+    if (unused != 0) {
+        space->streams[unused].id = id;
+        space->streams[unused].retired = 0;
+        *out = unused;
+        return 1;
+    }
     if (!tai_stream_room(space) || (bins = (tai_bins *)TENSORALLOC_MALLOC(heaps * sizeof *bins)) == NULL) {
         return 0;
     }
@@ -3028,7 +4591,7 @@ static uint32_t tai_stream_index(tai_space *space, ta_stream id, int *ok)
         return 0;
     }
     for (index = 1; index < space->stream_count; index++) {
-        if (space->streams[index].id == id) {
+        if (space->streams[index].id == id && !space->streams[index].retired) {
             return index;
         }
     }
@@ -3893,12 +5456,13 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
 
 /* ---- giving back */
 /* Decommits the committed pages of [from, to), which nobody else can reach now, and writes them down as holes. With
-   the turn, not inside the gate. Returns 1 if all of it is gone. */
+   the turn, not inside the gate. Returns 1 if all of it is gone, 2 if only whole pieces of it went, 0 if the backend
+   refused. */
 static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, uintptr_t from, uintptr_t to,
                                         tai_holder *me, size_t *released)
 {
-    uintptr_t run = 0, run_end = 0;
-    int more;
+    uintptr_t run = 0, run_end = 0, next;
+    int more, all = 1;
     for (;;) {
         tai_gate_enter(&space->gate, me);
         more = from < to && tai_holes_run(space, region, from, to, 0, &run, &run_end);
@@ -3908,20 +5472,24 @@ static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, ui
         }
         tai_gate_leave(&space->gate, me);
         if (!more) {
-            return 1;
+            return all;
         }
-        if (space->backend.vtable->decommit(space->backend.self, (void *)run, (size_t)(run_end - run)) != TA_OK) {
+        next = run_end;
+        run = run < from ? from : run;
+        run_end = run_end > to ? to : run_end;
+        all = space->backend.vtable->pieces != NULL ? 2 : all;
+        if (tai_backend_decommit(space->backend, &run, &run_end) != TA_OK) {
             return 0;
         }
         tai_gate_enter(&space->gate, me);
         tai_holes_set(space, region, run, run_end, 1);
         space->reserved -= (size_t)(run_end - run);
-        space->trim_count++;
+        space->trim_count += run != run_end;
         space->trimmed_bytes += (size_t)(run_end - run);
         tai_gate_leave(&space->gate, me);
         tai_budget_refund(space->budget, (size_t)(run_end - run));
         *released += (size_t)(run_end - run);
-        from = run_end;
+        from = next;
     }
 }
 
@@ -3956,7 +5524,7 @@ static TAI_COLD void tai_region_trim_tail(tai_space *space, tai_region *region, 
     if (end != old_end) {
         int all = tai_region_decommit(space, region, end, old_end, me, released);
         tai_gate_enter(&space->gate, me);
-        if (all) {
+        if (all == 1) {
             tai_holes_set(space, region, end, old_end, 0);
         } else {
             region->commit_end = old_end;
@@ -4075,6 +5643,7 @@ static uint32_t tai_use_new(tai_space *space, uint32_t stream, uint32_t next)
     }
     at[index].stream = stream;
     at[index].next = next;
+    at[index].has_ticket = 0;
     return index;
 }
 
@@ -4112,6 +5681,23 @@ static ta_result tai_space_record_use(tai_space *space, uint32_t index, ta_strea
     return TA_OK;
 }
 
+/* Writes down that a live block may be used again only after a ticket. Inside the gate. */
+static TAI_COLD ta_result tai_space_record_ticket(tai_space *space, uint32_t index, uint64_t ticket)
+{
+    tai_block *block = &space->blocks.at[index];
+    int ok = 1;
+    uint32_t stream = tai_stream_index(space, TAI_STREAM_EVENTS, &ok), use;
+    use = ok ? tai_use_new(space, stream, block->left) : 0;
+    if (use == 0) {
+        return TA_ERROR_RECORDS;
+    }
+    ((tai_use *)(void *)space->uses.base)[use].ticket = ticket;
+    ((tai_use *)(void *)space->uses.base)[use].has_ticket = 1;
+    block->left = use;
+    block->place.class_index = 0;
+    return TA_OK;
+}
+
 static TAI_COLD void tai_space_drop(tai_space *space, uint64_t ticket)
 {
     if (space->backend.vtable->drop != NULL) {
@@ -4131,13 +5717,25 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_hold
         ta_stream id;
         tai_gate_enter(&space->gate, me);
         id = space->streams[at[use].stream].id;
+        at[use].has_ticket = space->streams[at[use].stream].retired ? 2u : at[use].has_ticket;
         tai_gate_leave(&space->gate, me);
-        result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
+        if (!at[use].has_ticket) {
+            result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
+        }
         count += result == TA_OK;
     }
     if (result != TA_OK) {
         for (use = block->left; count != 0; use = at[use].next, count--) {
-            tai_space_drop(space, at[use].ticket);
+            if (!at[use].has_ticket) {
+                tai_space_drop(space, at[use].ticket);
+            }
+        }
+        if (at[block->left].has_ticket == 1) { /* the caller's, and the newest: it is not waited for any more */
+            tai_gate_enter(&space->gate, me);
+            use = block->left;
+            block->left = at[use].next;
+            tai_use_recycle(space, use);
+            tai_gate_leave(&space->gate, me);
         }
         return result;
     }
@@ -4164,6 +5762,55 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_hold
     return TA_OK;
 }
 
+/* All free blocks of one stream, linked by left, out of the bins and busy. Inside the gate. */
+static TAI_COLD uint32_t tai_stream_drain(tai_space *space, uint32_t stream)
+{
+    uint32_t list = 0, index;
+    int heap;
+    for (heap = space->undivided ? TAI_LARGE : TAI_TINY; heap <= TAI_LARGE; heap++) {
+        while ((index = tai_bins_largest(space, space->bins[TAI_HEAPS * stream + (uint32_t)heap])) != 0) {
+            tai_bins_remove(space, space->bins[TAI_HEAPS * stream + (uint32_t)heap], index);
+            TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
+            space->blocks.at[index].left = list;
+            list = index;
+        }
+    }
+    return list;
+}
+
+/* The blocks of a drained list are free again: for every stream, or for theirs. Inside the gate. */
+static TAI_COLD uint32_t tai_stream_refill(tai_space *space, uint32_t list, int for_all)
+{
+    uint32_t next, count = 0;
+    for (; list != 0; list = next, count++) {
+        next = space->blocks.at[list].left;
+        if (for_all) {
+            space->blocks.at[list].place.stream = 0;
+        }
+        tai_heap_give(space, list);
+    }
+    return count;
+}
+
+/* What a retired stream freed becomes ready for all once its work is done. Returns how many blocks. Inside the gate,
+   which is left around the question. */
+static TAI_COLD uint32_t tai_space_poll_retired(tai_space *space, uint32_t s, int wait, tai_holder *me)
+{
+    uint64_t ticket = space->streams[s].last_ticket;
+    ta_result result;
+    if (space->streams[s].retired == 1) {
+        tai_gate_leave(&space->gate, me);
+        result = wait ? space->backend.vtable->sync(space->backend.self, ticket)
+                      : space->backend.vtable->is_done(space->backend.self, ticket);
+        if (result == TA_OK) {
+            tai_space_drop(space, ticket);
+        }
+        tai_gate_enter(&space->gate, me);
+        space->streams[s].retired = result == TA_OK ? 2 : 1;
+    }
+    return space->streams[s].retired == 2 ? tai_stream_refill(space, tai_stream_drain(space, s), 1) : 0;
+}
+
 /* Takes finished blocks out of the pending lists, asking only for the head of each; blocks: waits for all of them.
    Returns how many came free. Outside the gate. */
 static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *me)
@@ -4180,17 +5827,21 @@ static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *m
     }
     space->polling = 1;
     for (s = 1; s < space->stream_count; s++) {
+        freed += tai_space_poll_retired(space, s, wait_for_all, me);
         while (space->streams[s].pending_first != 0) {
             tai_use *at = (tai_use *)(void *)space->uses.base;
             uint32_t use = space->streams[s].pending_first;
             uint64_t ticket = at[use].ticket;
             tai_block *block = &space->blocks.at[at[use].block];
-            ta_result result;
+            ta_result result = space->streams[s].retired == 2 ? TA_OK : TA_ERROR_NOT_READY;
+            int asked = at[use].has_ticket != 2; /* else: when the whole stream is done */
             tai_gate_leave(&space->gate, me);
-            result = wait_for_all ? space->backend.vtable->sync(space->backend.self, ticket)
-                                  : space->backend.vtable->is_done(space->backend.self, ticket);
-            if (result == TA_OK) {
-                tai_space_drop(space, ticket);
+            if (asked) {
+                result = wait_for_all ? space->backend.vtable->sync(space->backend.self, ticket)
+                                      : space->backend.vtable->is_done(space->backend.self, ticket);
+                if (result == TA_OK) {
+                    tai_space_drop(space, ticket);
+                }
             }
             tai_gate_enter(&space->gate, me);
             if (result != TA_OK) {
@@ -4232,7 +5883,8 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
         return 0;
     }
     for (s = 1; s < space->stream_count; s++) {
-        index = s == stream ? 0 : tai_bins_find(space, space->bins[TAI_HEAPS * s + (uint32_t)heap], need);
+        index = s == stream || space->streams[s].retired
+                    ? 0 : tai_bins_find(space, space->bins[TAI_HEAPS * s + (uint32_t)heap], need);
         if (index != 0 && (best == 0 || tai_block_before(&space->blocks.at[index], &space->blocks.at[best]))) {
             best = index;
             donor = s;
@@ -4266,33 +5918,17 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
     return index;
 }
 
-/* All free blocks of one stream, linked by left, out of the bins and busy. Inside the gate. */
-static TAI_COLD uint32_t tai_stream_drain(tai_space *space, uint32_t stream)
-{
-    uint32_t list = 0, index;
-    int heap;
-    for (heap = space->undivided ? TAI_LARGE : TAI_TINY; heap <= TAI_LARGE; heap++) {
-        while ((index = tai_bins_largest(space, space->bins[TAI_HEAPS * stream + (uint32_t)heap])) != 0) {
-            tai_bins_remove(space, space->bins[TAI_HEAPS * stream + (uint32_t)heap], index);
-            TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
-            space->blocks.at[index].left = list;
-            list = index;
-        }
-    }
-    return list;
-}
-
 /* Waits for the work on all freed blocks; afterwards they are ready for every stream. Outside the gate. */
 static TAI_COLD ta_result tai_space_synchronize(tai_space *space, tai_holder *me)
 {
     ta_result result = TA_OK, one;
-    uint32_t s, list, next;
+    uint32_t s, list;
     uint64_t ticket = 0;
     ta_stream id;
     (void)tai_space_poll(space, 1, me);
     tai_gate_enter(&space->gate, me);
     for (s = 1; s < space->stream_count; s++) {
-        list = tai_stream_drain(space, s);
+        list = space->streams[s].retired ? 0 : tai_stream_drain(space, s);
         if (list == 0) {
             continue;
         }
@@ -4305,13 +5941,7 @@ static TAI_COLD ta_result tai_space_synchronize(tai_space *space, tai_holder *me
         }
         result = result == TA_OK ? one : result;
         tai_gate_enter(&space->gate, me);
-        for (; list != 0; list = next) {
-            next = space->blocks.at[list].left;
-            if (one == TA_OK) {
-                space->blocks.at[list].place.stream = 0;
-            }
-            tai_heap_give(space, list);
-        }
+        (void)tai_stream_refill(space, list, one == TA_OK);
     }
     tai_gate_leave(&space->gate, me);
     return result;
@@ -4522,13 +6152,13 @@ typedef struct tai_slot {
     tai_counters count;
     ta_pool *pool;         /* NULL when detached */
     ta_stream stream_id;
+    uint32_t retired_seen; /* retired_count of the pool when stream was looked up */
     uint32_t stream;       /* index of the stream whose blocks it holds */
     uint32_t state;        /* TAI_SLOT_* */
     size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
     struct tai_slot *pool_next;   /* guarded by the gate */
     struct tai_slot *thread_next; /* the thread's own */
     uint32_t victim;       /* class to flush next */
-    uint32_t padding;
     uint32_t heads[TAI_CLASS_MAX];
     uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added; only with a limit on them */
 } tai_slot;
@@ -4549,7 +6179,8 @@ struct ta_pool {
     int plain;                   /* large blocks need nothing special: not observed, not zeroed, not disposed */
     int disposed;
     uint32_t process_id;
-    int padding;
+    uint32_t retired_count;      /* streams that were retired: slots look their stream up anew */
+    int capture_strict;          /* every allocation asks whether its stream is being captured */
     uint64_t id;
     ta_pool_desc desc;           /* resolved */
     tai_member member;
@@ -4570,6 +6201,7 @@ struct ta_pool {
     /* What the shortest paths read, away from what anybody writes. */
     tai_block *at;               /* the records; they never move */
     size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
+    size_t hot_bytes;            /* the same for the path that asks nothing; 0 where captures must be looked for */
     tai_window windows[3];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
                                     nothing special (as plain, and no cap on cached bytes). Or nothing */
     uint32_t slot_hint;
@@ -4601,6 +6233,7 @@ static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id,
     slot->pool = pool;
     slot->quick = pool->space.ordered || pool->limited || pool->single_slot != NULL ? NULL : pool;
     slot->stream_id = id;
+    slot->retired_seen = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
     slot->stream = stream;
     /* With a cap on cached bytes a slot gets its share when it first frees. */
     slot->bytes_max = pool->cacheable_bytes == 0 || pool->desc.cached_bytes_max != TA_UNLIMITED
@@ -4962,17 +6595,44 @@ static TAI_COLD void tai_thread_sweep(void)
     }
 }
 
+/* Streams have been retired since the slot was looked at: what it holds goes back, and its stream may be another one
+   under an old number. 0 without memory. Owner only. */
+static TAI_COLD int tai_slot_renew(ta_pool *pool, tai_slot *slot)
+{
+    int ok = 1;
+    tai_gate_enter(&pool->space.gate, &slot->holder);
+    (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
+    slot->stream = tai_stream_index(&pool->space, slot->stream_id, &ok);
+    if (ok) {
+        slot->retired_seen = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
+    }
+    tai_gate_leave(&pool->space.gate, &slot->holder);
+    return ok;
+}
+
 /* This thread's slot of the pool and stream: found in its list, or made. NULL without memory or thread key. */
 static TAI_NOINLINE tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
 {
-    tai_slot *slot;
+    tai_slot *slot, *spare = NULL; /* spare: of a stream that was retired */
     int ok = 1;
     uint32_t stream;
     for (slot = tai_thread_list; slot != NULL; slot = slot->thread_next) {
-        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->stream_id == id) {
-            tai_thread_slots[pool->slot_hint] = slot;
-            return slot;
+        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool) {
+            if (slot->stream_id == id) {
+                break;
+            }
+            spare = slot->stream_id == TAI_STREAM_EVENTS ? slot : spare;
         }
+    }
+    slot = slot != NULL ? slot : spare;
+    if (slot != NULL) {
+        slot->retired_seen -= slot == spare; /* another stream than the one it was for */
+        slot->stream_id = id;
+        if (slot->retired_seen != TENSORALLOC_LOAD_RELAXED(&pool->retired_count) && !tai_slot_renew(pool, slot)) {
+            return NULL;
+        }
+        tai_thread_slots[pool->slot_hint] = slot;
+        return slot;
     }
     tai_thread_sweep();
     if (!tai_thread_watch() || (slot = (tai_slot *)TENSORALLOC_MALLOC(sizeof *slot)) == NULL) {
@@ -5127,7 +6787,20 @@ static tai_slot *tai_slot_for(ta_pool *pool, ta_stream id)
     if (pool->single_slot != NULL) {
         return slot;
     }
-    return slot != NULL && slot->stream_id == id ? slot : tai_slot_attach(pool, id);
+    return slot != NULL && slot->stream_id == id &&
+                   slot->retired_seen == TENSORALLOC_LOAD_RELAXED(&pool->retired_count)
+               ? slot : tai_slot_attach(pool, id);
+}
+
+/* This thread uses a stream no more: its slot is free for another one. */
+static TAI_COLD void tai_slot_retire(ta_pool *pool, ta_stream id)
+{
+    tai_slot *slot = tai_slot_first(pool);
+    for (; slot != NULL && pool->single_slot == NULL; slot = slot->thread_next) {
+        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->stream_id == id) {
+            slot->stream_id = TAI_STREAM_EVENTS;
+        }
+    }
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -5807,6 +7480,14 @@ static void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_reques
     return ptr;
 }
 
+/* Nothing is given to a stream that is being captured: a replay would write into it long after it was freed. */
+static ta_result tai_pool_check_capture(const ta_pool *pool, ta_stream stream)
+{
+    uint64_t id = 0;
+    ta_result result = pool->space.backend.vtable->capture(pool->space.backend.self, stream, &id);
+    return result == TA_OK && id != 0 ? TA_ERROR_CAPTURE : result;
+}
+
 /* Everything that the fast paths do not do. */
 static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
 {
@@ -5822,6 +7503,9 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
     }
     if (why == TA_OK) {
         why = tai_pool_plan(pool, request, &plan);
+    }
+    if (why == TA_OK && pool->capture_strict) {
+        why = tai_pool_check_capture(pool, request->stream);
     }
     if (why != TA_OK) {
         return tai_fail_null(why, result);
@@ -6016,7 +7700,7 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_UNLIKELY(pool == NULL)) {
         return tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
     }
-    if (TAI_LIKELY(size_bytes - 1 < pool->cacheable_bytes)) { /* not 0 either */
+    if (TAI_LIKELY(size_bytes - 1 < pool->hot_bytes)) { /* not 0 either */
         return tai_pool_alloc_quick(pool, size_bytes, result);
     }
     if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
@@ -6046,6 +7730,15 @@ TENSORALLOC_DEF void *ta_pool_alloc_array(ta_pool *pool, size_t count, size_t el
 TENSORALLOC_DEF void *ta_pool_alloc_zeroed(ta_pool *pool, size_t size_bytes, ta_result *result)
 {
     return tai_pool_alloc_simple(pool, size_bytes, 0, TA_REQUEST_ZEROED, result);
+}
+
+TENSORALLOC_DEF void *ta_pool_alloc_stream(ta_pool *pool, size_t size_bytes, ta_stream stream, ta_result *result)
+{
+    ta_request request;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size_bytes;
+    request.stream = stream;
+    return tai_pool_alloc_request(pool, &request, result);
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
@@ -6130,8 +7823,10 @@ static ta_result tai_pool_give_later(ta_pool *pool, uint32_t index, tai_holder *
     return result;
 }
 
-/* The long way of free. stream, if there is one: where the block was used last; size 0: not known. */
-static TAI_NOINLINE ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_t size, const ta_stream *stream)
+/* The long way of free. stream, if there is one: where the block was used last; size 0: not known; ticket, if there is
+   one: what must have happened before it is used again. */
+static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, size_t size, const ta_stream *stream,
+                                                    const uint64_t *ticket)
 {
     tai_space *space = &pool->space;
     tai_slot *slot;
@@ -6154,6 +7849,9 @@ static TAI_NOINLINE ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_
         block = &space->blocks.at[index];
         if (stream != NULL && space->ordered) {
             result = tai_space_record_use(space, index, *stream);
+        }
+        if (ticket != NULL) {
+            result = tai_space_record_ticket(space, index, *ticket);
         }
         if (result == TA_OK) {
             was = *block;
@@ -6180,6 +7878,11 @@ static TAI_NOINLINE ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_
     }
     tai_pool_debug(pool);
     return TA_OK;
+}
+
+static ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_t size, const ta_stream *stream)
+{
+    return tai_pool_free_ordered(pool, ptr, size, stream, NULL);
 }
 
 /* A large block back to the heap, in one visit to the gate. */
@@ -6379,6 +8082,62 @@ TENSORALLOC_DEF TAI_COLD int ta_pool_owns(ta_pool *pool, const void *ptr)
 {
     ta_block_info info;
     return ta_pool_describe(pool, ptr, &info) == TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event)
+{
+    const ta_backend_vtable *backend;
+    uint64_t ticket = 0;
+    ta_result result = tai_pool_usable(pool);
+    if (result != TA_OK || ptr == NULL) {
+        return result;
+    }
+    backend = pool->space.backend.vtable;
+    if (!pool->space.ordered || backend->adopt == NULL) {
+        return TA_ERROR_UNSUPPORTED;
+    }
+    result = backend->adopt(pool->space.backend.self, event, &ticket);
+    if (result == TA_OK) {
+        result = tai_pool_free_ordered(pool, ptr, 0, NULL, &ticket);
+        if (result != TA_OK) {
+            tai_space_drop(&pool->space, ticket);
+        }
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream)
+{
+    tai_space *space;
+    uint32_t s;
+    uint64_t ticket = 0;
+    ta_result result = tai_pool_usable(pool);
+    if (result != TA_OK || stream == 0 || stream == TAI_STREAM_EVENTS) {
+        return result != TA_OK ? result : TA_ERROR_INVALID_ARGUMENT;
+    }
+    space = &pool->space;
+    if (!space->ordered) {
+        return TA_OK;
+    }
+    (void)ta_pool_thread_flush(pool);
+    result = space->backend.vtable->mark(space->backend.self, stream, &ticket);
+    if (result != TA_OK) {
+        return result;
+    }
+    tai_gate_enter(&space->gate, NULL);
+    for (s = 1; s < space->stream_count && (space->streams[s].id != stream || space->streams[s].retired); s++) {
+    }
+    if (s < space->stream_count) {
+        space->streams[s].retired = 1;
+        space->streams[s].last_ticket = ticket;
+        TENSORALLOC_STORE_RELEASE(&pool->retired_count, pool->retired_count + 1);
+        tai_slot_retire(pool, stream);
+    }
+    tai_gate_leave(&space->gate, NULL);
+    if (s == space->stream_count) { /* never seen */
+        tai_space_drop(space, ticket);
+    }
+    return TA_OK;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream)
@@ -7014,6 +8773,9 @@ static TAI_COLD void tai_pool_make_classes(ta_pool *pool)
     pool->class_count = c + 1;
     pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed
                           ? 0 : (size_t)end << pool->space.granule_shift;
+    pool->capture_strict = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
+                           pool->desc.capture_check == TA_CAPTURE_STRICT;
+    pool->hot_bytes = pool->capture_strict ? 0 : pool->cacheable_bytes;
 }
 
 static TAI_COLD void tai_copy_name(char *out, const char *name)
@@ -7206,7 +8968,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     tai_pool_drain(pool);
     pool->disposed = 1;
     pool->plain = 0;
-    pool->cacheable_bytes = 0;
+    pool->cacheable_bytes = pool->hot_bytes = 0;
     for (w = 0; w < 3; w++) {
         TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
     }
@@ -8273,10 +10035,11 @@ static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t kee
     tai_common *common = &arena->common;
     size_t granularity = common->info.granularity_bytes, cached, excess;
     tai_chunk chunk;
-    uintptr_t end;
+    uintptr_t end, to;
     int ok;
     tai_gate_enter(&common->gate, NULL);
     chunk = arena->chunks[c];
+    to = chunk.commit_end;
     cached = common->reserved - common->in_use;
     excess = cached > keep ? tai_round_up(cached - keep, granularity) : 0;
     end = chunk.base + tai_round_up((size_t)(chunk.top - chunk.base), granularity);
@@ -8295,13 +10058,13 @@ static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t kee
     }
     ok = TA_OK == (chunk.is_segment
                        ? common->backend.vtable->free(common->backend.self, (void *)chunk.base, chunk.size)
-                       : common->backend.vtable->decommit(common->backend.self, (void *)end,
-                                                          (size_t)(chunk.commit_end - end)));
+                       : tai_backend_decommit(common->backend, &end, &to)); /* end: that of a piece now */
     tai_gate_enter(&common->gate, NULL);
     if (ok) {
         common->reserved -= (size_t)(chunk.commit_end - end);
-        common->trim_count++;
+        common->trim_count += end != chunk.commit_end;
         common->trimmed_bytes += (size_t)(chunk.commit_end - end);
+        arena->chunks[c].commit_end = chunk.is_segment ? arena->chunks[c].commit_end : end;
     } else if (chunk.is_segment) {
         arena->chunks[arena->chunk_count++] = chunk;
     } else {
@@ -9237,20 +11000,7 @@ static TAI_COLD ta_result tai_upstream_free(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_upstream_vtable = {
     sizeof(ta_backend_vtable), "upstream", tai_upstream_info, tai_upstream_alloc, tai_upstream_free,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-};
-
-static void tai_no_backend_info(void *self, ta_backend_info *out)
-{
-    (void)self;
-    memset(out, 0, sizeof *out);
-    out->granularity_bytes = out->alignment_bytes = 64;
-}
-
-/* Every create function refuses it. */
-static const ta_backend_vtable tai_no_backend_vtable = {
-    sizeof(ta_backend_vtable), "none", tai_no_backend_info, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator,
@@ -10495,7 +12245,7 @@ static TAI_COLD ta_result tai_addresses_copy(void *self, void *dst, const void *
 static const ta_backend_vtable tai_addresses_vtable = {
     sizeof(ta_backend_vtable), "addresses", tai_addresses_info, NULL, NULL, tai_addresses_reserve,
     tai_addresses_release, tai_addresses_nothing, tai_addresses_nothing, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    tai_addresses_zero, tai_addresses_copy
+    NULL, NULL, NULL, tai_addresses_zero, tai_addresses_copy
 };
 
 /* A piece of addresses; 0 with *result. Outside the gates. */
@@ -10609,7 +12359,10 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
     if (h->by_touch && !whole) {
         result = bytes == 0 ? TA_OK : backend->discard(d->common.backend.self, (void *)(h->link.addr + from), bytes);
     } else if (from < h->accessible) {
-        result = backend->decommit(d->common.backend.self, (void *)(h->link.addr + from), h->accessible - from);
+        uintptr_t at = h->link.addr + from, to = h->link.addr + h->accessible;
+        result = tai_backend_decommit(d->common.backend, &at, &to);
+        from = (size_t)(at - h->link.addr); /* the end is that of a piece */
+        bytes = from < h->committed ? h->committed - from : 0;
     }
     if (result != TA_OK || (bytes == 0 && !whole)) {
         return 0;
@@ -12647,6 +14400,74 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 }
 
 /*---------------------------------------------------------------------------------------------------------
+  [TA:TORCH] the pluggable allocator of PyTorch. The only place with a pool that nobody made.
+  Uses: CUDA-IMPL, POOL-IMPL.
+  Invariants: a pool, once there, stays.
+  -------------------------------------------------------------------------------------------------------*/
+#ifdef TENSORALLOC_TORCH
+#define TAI_TORCH_DEVICES 64
+
+static ta_pool *tai_torch_pools[TAI_TORCH_DEVICES];
+static tai_lock tai_torch_lock;
+
+/* The pool of a device, made at its first use; NULL without a driver or memory for it. */
+static TAI_COLD ta_pool *tai_torch_make(int device_index)
+{
+    ta_cuda_desc device;
+    ta_pool_desc desc;
+    ta_cuda *cuda = NULL;
+    ta_pool *pool = NULL, *mine;
+    memset(&device, 0, sizeof device);
+    device.device_index = device_index;
+    if (ta_cuda_create(&device, &cuda, NULL) != TA_OK) {
+        return NULL;
+    }
+    memset(&desc, 0, sizeof desc);
+    desc.backend = ta_cuda_backend(cuda);
+    desc.name = "torch";
+    if (ta_pool_create(&desc, &pool) != TA_OK) {
+        (void)ta_cuda_destroy(cuda);
+        return NULL;
+    }
+    TAI_LOCK_ACQUIRE(&tai_torch_lock);
+    mine = tai_torch_pools[device_index] != NULL ? tai_torch_pools[device_index] : pool;
+    TENSORALLOC_STORE_RELEASE(&tai_torch_pools[device_index], mine);
+    TAI_LOCK_RELEASE(&tai_torch_lock);
+    if (mine != pool) { /* another thread was first */
+        (void)ta_pool_destroy(pool);
+        (void)ta_cuda_destroy(cuda);
+    }
+    return mine;
+}
+
+static ta_pool *tai_torch_pool(int device_index)
+{
+    ta_pool *pool;
+    if (device_index < 0 || device_index >= TAI_TORCH_DEVICES) {
+        return NULL;
+    }
+    pool = TENSORALLOC_LOAD_ACQUIRE(&tai_torch_pools[device_index]);
+    return pool != NULL ? pool : tai_torch_make(device_index);
+}
+
+TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, void *stream)
+{
+    ta_pool *pool = size_bytes > 0 ? tai_torch_pool(device_index) : NULL;
+    return pool == NULL ? NULL
+                        : ta_pool_alloc_stream(pool, (size_t)size_bytes, (ta_stream)(uintptr_t)stream, NULL);
+}
+
+TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream)
+{
+    ta_pool *pool = ptr != NULL ? tai_torch_pool(device_index) : NULL;
+    (void)size_bytes;
+    if (pool != NULL) {
+        (void)ta_allocator_free(ta_pool_allocator(pool), ptr, 0, 0, (ta_stream)(uintptr_t)stream);
+    }
+}
+#endif /* TENSORALLOC_TORCH */
+
+/*---------------------------------------------------------------------------------------------------------
   [TA:REPORT] text for people.
   Uses: the public interface, snprintf.
   Invariants: no state, no allocation.
@@ -12775,6 +14596,11 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_CHECKED
 #undef TAI_CLASS_MAX
 #undef TAI_COLD
+#undef TAI_CUDA_CALL
+#undef TAI_CU_CHUNK_MAX
+#undef TAI_CU_FILL
+#undef TAI_CU_LIST
+#undef TAI_CU_MEMBER
 #undef TAI_COMMON_STREAMS
 #undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
@@ -12807,12 +14633,14 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_RESULT_TEXT
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
+#undef TAI_STREAM_EVENTS
 #undef TAI_SUBS
 #undef TAI_THREAD_EXIT_CALL
 #undef TAI_THREAD_INDEX
 #undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
 #undef TAI_TINY_BYTES
+#undef TAI_TORCH_DEVICES
 #undef TAI_UNITS_MAX
 #undef TAI_UNLIKELY
 #undef TAI_WAIT_A_MOMENT

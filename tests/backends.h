@@ -138,7 +138,8 @@ typedef enum tb_entry {
     TB_ANY = 0, /* for tb_counting_fail: whichever entry */
     TB_ALLOC, TB_FREE, TB_RESERVE, TB_RELEASE, TB_COMMIT, TB_DECOMMIT, TB_DISCARD, TB_MEMORY_INFO,
     TB_MARK, TB_IS_DONE, TB_WAIT, TB_SYNC, TB_ZERO, TB_COPY,
-    TB_INFO, TB_LAST_ERROR, TB_DROP, /* these cannot fail */
+    TB_ADOPT, TB_CAPTURE,
+    TB_INFO, TB_LAST_ERROR, TB_DROP, TB_PIECES, /* these cannot fail */
     TB_ENTRY_COUNT
 } tb_entry;
 
@@ -450,6 +451,41 @@ static void tb_counting_drop(void *self, uint64_t ticket)
     c->inner.vtable->drop(c->inner.self, ticket);
 }
 
+static ta_result tb_counting_adopt(void *self, uint64_t event, uint64_t *out_ticket)
+{
+    tb_counting *c = (tb_counting *)self;
+    int fails = tb_counting_enter(c, TB_ADOPT);
+    ta_result result = TA_ERROR_BACKEND;
+    tb_counting_leave(c);
+    if (!fails && (result = c->inner.vtable->adopt(c->inner.self, event, out_ticket)) == TA_OK) {
+        pthread_mutex_lock(&c->lock);
+        c->tickets++;
+        pthread_mutex_unlock(&c->lock);
+    }
+    return result;
+}
+
+static ta_result tb_counting_capture(void *self, ta_stream stream, uint64_t *out_id)
+{
+    tb_counting *c = (tb_counting *)self;
+    int fails = tb_counting_enter(c, TB_CAPTURE);
+    tb_counting_leave(c);
+    return fails ? TA_ERROR_BACKEND : c->inner.vtable->capture(c->inner.self, stream, out_id);
+}
+
+static void tb_counting_pieces(void *self, void **ptr, size_t *size)
+{
+    tb_counting *c = (tb_counting *)self;
+    uintptr_t from = (uintptr_t)*ptr, to = from + *size;
+    (void)tb_counting_enter(c, TB_PIECES);
+    TB_CONTRACT(c, tb_counting_whole(c, from, *size) && tb_spans_cover(&c->committed, from, to));
+    tb_counting_leave(c);
+    c->inner.vtable->pieces(c->inner.self, ptr, size);
+    pthread_mutex_lock(&c->lock);
+    TB_CONTRACT(c, *size == 0 || ((uintptr_t)*ptr >= from && (uintptr_t)*ptr + *size <= to));
+    pthread_mutex_unlock(&c->lock);
+}
+
 static int tb_counting_usable(const tb_counting *c, const void *ptr, size_t size)
 {
     uintptr_t addr = (uintptr_t)ptr;
@@ -514,6 +550,7 @@ TEST_STATIC ta_backend tb_counting_init(tb_counting *c, ta_backend inner, uint32
         c->table.release = tb_counting_release;
         c->table.commit = tb_counting_commit;
         c->table.decommit = tb_counting_decommit;
+        c->table.pieces = t->pieces != NULL ? tb_counting_pieces : NULL;
     }
     c->table.memory_info = t->memory_info != NULL ? tb_counting_memory_info : NULL;
     c->table.last_error = tb_counting_last_error;
@@ -523,6 +560,8 @@ TEST_STATIC ta_backend tb_counting_init(tb_counting *c, ta_backend inner, uint32
         c->table.wait = tb_counting_wait;
         c->table.sync = tb_counting_sync;
         c->table.drop = t->drop != NULL ? tb_counting_drop : NULL;
+        c->table.adopt = t->adopt != NULL ? tb_counting_adopt : NULL;
+        c->table.capture = t->capture != NULL ? tb_counting_capture : NULL;
     }
     c->table.zero = tb_counting_zero;
     c->table.copy = tb_counting_copy;

@@ -6,6 +6,10 @@
 #include "tensoralloc.h"
 #include "backends.h"
 
+#ifdef CONTRACT_CUDA /* see test_cuda_contract.c */
+    #include "driver/loader.h"
+#endif
+
 #define KIB ((size_t)1024)
 #define MIB ((size_t)1024 * 1024)
 
@@ -26,7 +30,12 @@ typedef enum memory_source {
     SOURCE_OVER_DIRECT,
     SOURCE_OVER_DYNAMIC,
     SOURCE_UPSTREAM_POOL,  /* the blocks of a dynamic are those of another allocator, */
-    SOURCE_UPSTREAM_ARENA  /* without a backend between them */
+    SOURCE_UPSTREAM_ARENA, /* without a backend between them */
+    SOURCE_CUDA_RANGES,    /* watched, behind the software driver */
+    SOURCE_CUDA_SEGMENTS,
+    SOURCE_CUDA_ASYNC,
+    SOURCE_CUDA_PINNED,
+    SOURCE_CUDA_MANAGED
 } memory_source;
 
 enum { SINGLE = 1, NO_CACHES = 2, SPEC = 4, NO_RANGES = 8, NO_STEALING = 16 };
@@ -39,6 +48,9 @@ typedef struct variant {
 } variant;
 
 static const variant variants[] = {
+#ifdef CONTRACT_CUDA
+    CONTRACT_CUDA
+#else
     {"pool, host", KIND_POOL, SOURCE_HOST, 0},
     {"pool, host, single-threaded", KIND_POOL, SOURCE_HOST, SINGLE},
     {"pool, host, segments", KIND_POOL, SOURCE_HOST, NO_RANGES},
@@ -81,6 +93,7 @@ static const variant variants[] = {
     {"pool over a dynamic", KIND_POOL, SOURCE_OVER_DYNAMIC, 0},
     {"arena over a dynamic", KIND_ARENA, SOURCE_OVER_DYNAMIC, 0},
     {"direct over a dynamic", KIND_DIRECT, SOURCE_OVER_DYNAMIC, 0}
+#endif
 };
 #define VARIANT_COUNT (sizeof variants / sizeof variants[0])
 
@@ -98,6 +111,7 @@ typedef struct fixture {
     ta_allocator a;
     ta_pool *pool;   /* NULL unless a is one */
     ta_arena *arena;
+    ta_cuda *cuda;   /* NULL unless the memory is the driver's */
     int counted;     /* the allocator is over counting */
     tb_counting counting;
     ta_budget *budget; /* of counted fixtures; the others have a private one */
@@ -169,6 +183,31 @@ static ta_backend open_below(fixture *f)
     return backend;
 }
 
+#ifdef CONTRACT_CUDA
+static ta_backend open_cuda(fixture *f)
+{
+    static const ta_cuda_kind kinds[] = {TA_CUDA_RANGES, TA_CUDA_SEGMENTS, TA_CUDA_ASYNC, TA_CUDA_PINNED,
+                                         TA_CUDA_MANAGED};
+    ta_cuda_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.kind = kinds[f->v->source - SOURCE_CUDA_RANGES];
+    CHECK_EQ(fake.tafake_reset("sched=eager;contiguous=1"), 0);
+    CHECK_OK(ta_cuda_create(&desc, &f->cuda, NULL));
+    return ta_cuda_backend(f->cuda);
+}
+
+static void close_cuda(fixture *f)
+{
+    tafake_live live;
+    CHECK_OK(ta_cuda_destroy(f->cuda));
+    fake.tafake_count_live(&live);
+    CHECK_EQ(live.allocations + live.host_allocations + live.reservations + live.mappings + live.handles, 0);
+    CHECK_EQ(live.pools + live.contexts + live.streams + live.events + live.used_bytes, 0);
+    CHECK_EQ(fake.tafake_race_count(), 0);
+    CHECK_EQ(fake.tafake_capture_mode(), CU_STREAM_CAPTURE_MODE_GLOBAL);
+}
+#endif
+
 static ta_backend open_backend(fixture *f)
 {
     ta_backend backend = ta_backend_host();
@@ -196,6 +235,11 @@ static ta_backend open_backend(fixture *f)
     case SOURCE_CLOCK_SEGMENTS:
         f->clocked = 1;
         return tb_counting_init(&f->counting, tb_clock_init(&f->clock, TA_CAP_SEGMENTS, 1), 0);
+#ifdef CONTRACT_CUDA
+    case SOURCE_CUDA_RANGES: case SOURCE_CUDA_SEGMENTS: case SOURCE_CUDA_ASYNC: case SOURCE_CUDA_PINNED:
+    case SOURCE_CUDA_MANAGED:
+        return tb_counting_init(&f->counting, open_cuda(f), 0);
+#endif
     default:
         return tb_counting_init(&f->counting, open_below(f), 0);
     }
@@ -335,6 +379,11 @@ static void fixture_close(fixture *f)
         CHECK_EQ(s.live_count, 0);
         CHECK_OK(ta_allocator_destroy(f->below));
     }
+#ifdef CONTRACT_CUDA
+    if (f->cuda != NULL) {
+        close_cuda(f);
+    }
+#endif
     free(f->fixed_memory);
 }
 
@@ -367,10 +416,60 @@ static ta_stats stats_of(fixture *f)
     return s;
 }
 
+#ifdef CONTRACT_CUDA
+#define PORTION ((size_t)65536)
+
+/* Up to the next multiple of a portion, so that no portion lies in two mappings. */
+static size_t portion_of(const unsigned char *ptr, size_t size)
+{
+    size_t part = PORTION - (uintptr_t)ptr % PORTION;
+    return size < part ? size : part;
+}
+
+/* Behind the back of streams: the scheduler is eager, so nothing is pending. */
+static void memory_fill(void *ptr, unsigned char value, size_t size)
+{
+    unsigned char buffer[PORTION];
+    size_t at, part;
+    if (!fake.tafake_is_device_address((CUdeviceptr)(uintptr_t)ptr)) {
+        memset(ptr, value, size);
+        return;
+    }
+    memset(buffer, value, sizeof buffer);
+    for (at = 0; at < size; at += part) {
+        part = portion_of((unsigned char *)ptr + at, size - at);
+        (void)fake.tafake_poke((CUdeviceptr)(uintptr_t)ptr + at, buffer, part);
+    }
+}
+
+static int holds_fill(const entry *e)
+{
+    unsigned char buffer[PORTION];
+    size_t at, part;
+    for (at = 0; at < e->size; at += part) {
+        part = portion_of(e->ptr + at, e->size - at);
+        if (!fake.tafake_is_device_address((CUdeviceptr)(uintptr_t)e->ptr)) {
+            memcpy(buffer, e->ptr + at, part);
+        } else if (fake.tafake_peek(buffer, (CUdeviceptr)(uintptr_t)e->ptr + at, part) != 0) {
+            return 0;
+        }
+        if (buffer[0] != e->fill || memcmp(buffer, buffer + 1, part - 1) != 0) {
+            return 0;
+        }
+    }
+    return 1;
+}
+#else
+static void memory_fill(void *ptr, unsigned char value, size_t size)
+{
+    memset(ptr, value, size);
+}
+
 static int holds_fill(const entry *e)
 {
     return e->size == 0 || (e->ptr[0] == e->fill && memcmp(e->ptr, e->ptr + 1, e->size - 1) == 0);
 }
+#endif
 
 /* Statistics against the book, the glossary's equations, the backend's count of what is out. */
 static void check_books(fixture *f)
@@ -449,7 +548,7 @@ static unsigned char *book_alloc(fixture *f, size_t size, size_t alignment, uint
     e->ptr = ptr;
     e->size = size;
     e->fill = (unsigned char)(f->next_fill++ | 1);
-    memset(ptr, e->fill, size);
+    memory_fill(ptr, e->fill, size);
     f->live_count++;
     f->allocation_count++;
     f->allocated_bytes += size;
@@ -500,7 +599,7 @@ static ta_result book_resize(fixture *f, size_t i, size_t size)
         e->size = size < old ? size : old;
         CHECK(holds_fill(e)); /* the contents are kept */
         e->size = size;
-        memset(e->ptr, e->fill, size);
+        memory_fill(e->ptr, e->fill, size);
     }
     return result;
 }
@@ -523,7 +622,7 @@ static void valid_buffer(fixture *f)
         CHECK_GE(buffer.capacity_bytes, sizes[i]);
         CHECK_EQ((uintptr_t)buffer.data % f->alignment, 0);
         CHECK_OK(ta_allocator_check_buffer(f->a, &buffer));
-        memset(buffer.data, 1, buffer.capacity_bytes);
+        memory_fill(buffer.data, 1, buffer.capacity_bytes);
         CHECK_OK(ta_allocator_describe(f->a, buffer.data, &info));
         CHECK_EQ(info.capacity_bytes, buffer.capacity_bytes);
         CHECK_EQ(info.requested_bytes, sizes[i]);
@@ -873,7 +972,7 @@ static void remap(fixture *f)
             e->size = sizes[i] < was.size ? sizes[i] : was.size;
             CHECK(holds_fill(e));
             e->size = sizes[i];
-            memset(ptr, e->fill, e->size);
+            memory_fill(ptr, e->fill, e->size);
         }
         CHECK(holds_fill(e));
         check_books(f);
@@ -1019,7 +1118,8 @@ static void device(fixture *f)
     ta_device d;
     d.index = 99;
     CHECK_OK(ta_allocator_get_device(f->a, &d));
-    CHECK_EQ(d.type, TA_DEVICE_HOST);
+    CHECK_EQ(d.type, f->v->source >= SOURCE_CUDA_RANGES && f->v->source != SOURCE_CUDA_PINNED ? TA_DEVICE_CUDA
+                                                                                              : TA_DEVICE_HOST);
     CHECK_EQ(d.index, 0);
 }
 
@@ -1333,7 +1433,7 @@ static void fail_every_call(int on)
         uint64_t n, calls;
         test_context("%s, no failure", variants[i].name);
         CHECK_OK(fixture_open(f, &variants[i], 0, 0, 0));
-        if (!f->counted) {
+        if (!f->counted || (f->cuda != NULL && (f->v->options & SINGLE) != 0)) {
             fixture_close(f);
             continue;
         }
@@ -1367,6 +1467,7 @@ static void backend_fails_from_every_call_on(void)
     fail_every_call(1);
 }
 
+#ifndef CONTRACT_CUDA
 /* Memory that the backend refuses to take back at the end is the backend's; the rest must not suffer. */
 static void backend_fails_in_dispose(void)
 {
@@ -1391,6 +1492,7 @@ static void backend_fails_in_dispose(void)
         fixture_close(f);
     }
 }
+#endif
 
 /*---------------------------------------------------------------------------------------------------------
   Threads, budgets, and the test backends themselves.
@@ -1427,7 +1529,7 @@ static void *work(void *argument)
         w->refused += mine.ptr == NULL;
         w->allocations += mine.ptr != NULL;
         if (mine.ptr != NULL) {
-            memset(mine.ptr, mine.fill, mine.size);
+            memory_fill(mine.ptr, mine.fill, mine.size);
         }
         pthread_mutex_lock(&w->shared->lock);
         theirs = w->shared->slot[s];
@@ -1493,6 +1595,7 @@ static void threads_free_each_others_blocks(void)
 #endif
 }
 
+#ifndef CONTRACT_CUDA /* the rest knows nothing of it */
 static void one_budget_over_all_kinds(void)
 {
     tb_counting counting;
@@ -1833,3 +1936,4 @@ TEST_MAIN(TEST_CASE(counting_backend_catches_violations), TEST_CASE(counting_bac
           TEST_CASE(threads_free_each_others_blocks), TEST_CASE(one_budget_over_all_kinds),
           TEST_CASE(budget_arguments), TEST_CASE(broken_tables_are_refused), TEST_CASE(upstream_arguments),
           TEST_CASE(upstream_with_a_limit))
+#endif

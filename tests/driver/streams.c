@@ -776,6 +776,20 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CU
     DRIVER_CALL(cuMemcpyDtoDAsync_v2, ENTER_ALWAYS_LEGAL, within_device(to, from, bytes, stream));
 }
 
+/* Either side may be host memory, pageable too. */
+static CUresult anywhere(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
+{
+    if ((!is_pageable(to) && !is_device(to, bytes, 1)) || (!is_pageable(from) && !is_device(from, bytes, 0))) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return copy(to, from, bytes, stream, 0);
+}
+
+CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
+{
+    DRIVER_CALL(cuMemcpyAsync, ENTER_ALWAYS_LEGAL, anywhere(to, from, bytes, stream));
+}
+
 CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes)
 {
     DRIVER_CALL(cuMemcpyHtoD_v2, ENTER_CONTEXT, to_device(to, from, bytes, NULL, 1));

@@ -1,0 +1,342 @@
+/* cuda.c - the CUDA backend beside the driver's own allocators: hot pairs, steals, pinned memory, growth, traces.
+
+   build   cc -O2 -DNDEBUG -I.. -o cuda cuda.c -lpthread -ldl        Linux; no toolkit is needed
+   run     ./cuda [--smoke] [file.trace ...]
+
+   A number is nanoseconds of the host for one operation. On the software driver of tests/driver time means nothing, and
+   a number is driver calls. Steady state: each row runs once before it is measured. */
+#define _POSIX_C_SOURCE 200809L
+#define TENSORALLOC_CUDA
+#define TENSORALLOC_IMPLEMENTATION
+#include "tensoralloc.h"
+#include "../tests/driver/loader.h"
+
+#include <time.h>
+
+#define MIB ((size_t)1 << 20)
+#define STREAM(handle) ((ta_stream)(uintptr_t)(handle))
+
+static int counts; /* driver calls instead of time */
+static size_t rounds = 10000;
+static CUstream s, t;
+static ta_cuda *cuda;
+static ta_pool *pool;
+static CUmemoryPool theirs;
+
+static void stop(const char *what)
+{
+    fprintf(stderr, "cuda: %s\n", what);
+    exit(1);
+}
+
+static void need_ok(CUresult result, const char *what)
+{
+    if (result != CUDA_SUCCESS) {
+        stop(what);
+    }
+}
+
+static double now(void)
+{
+    struct timespec time;
+    if (counts) {
+        return (double)fake.tafake_calls("*");
+    }
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+/* ---- one operation of each kind, on a size */
+static void pair_ours(size_t bytes)
+{
+    void *ptr = ta_pool_alloc_stream(pool, bytes, STREAM(s), NULL);
+    if (ptr == NULL || ta_pool_free(pool, ptr) != TA_OK) {
+        stop("the pool gives nothing");
+    }
+}
+
+static void pair_segment(size_t bytes)
+{
+    CUdeviceptr ptr = 0;
+    need_ok(cu.cuMemAlloc_v2(&ptr, bytes), "cuMemAlloc");
+    need_ok(cu.cuMemFree_v2(ptr), "cuMemFree");
+}
+
+static void pair_async(size_t bytes)
+{
+    CUdeviceptr ptr = 0;
+    need_ok(cu.cuMemAllocFromPoolAsync(&ptr, bytes, theirs, s), "cuMemAllocFromPoolAsync");
+    need_ok(cu.cuMemFreeAsync(ptr, s), "cuMemFreeAsync");
+}
+
+static void pair_pinned(size_t bytes)
+{
+    void *ptr = NULL;
+    need_ok(cu.cuMemHostAlloc(&ptr, bytes, 1), "cuMemHostAlloc");
+    need_ok(cu.cuMemFreeHost(ptr), "cuMemFreeHost");
+}
+
+/* A block goes from stream to stream: each time it is taken from the other one's list. */
+static void pair_steal(size_t bytes)
+{
+    static int turn;
+    void *ptr = ta_pool_alloc_stream(pool, bytes, STREAM((turn ^= 1) != 0 ? s : t), NULL);
+    if (ptr == NULL || ta_pool_free(pool, ptr) != TA_OK) {
+        stop("the pool gives nothing");
+    }
+}
+
+/* A block that another stream used. */
+static void pair_recorded(size_t bytes)
+{
+    void *ptr = ta_pool_alloc_stream(pool, bytes, STREAM(s), NULL);
+    if (ptr == NULL || ta_pool_record_use(pool, ptr, STREAM(t)) != TA_OK || ta_pool_free(pool, ptr) != TA_OK) {
+        stop("the pool gives nothing");
+    }
+}
+
+static double measure(void (*operation)(size_t bytes), size_t bytes, size_t times)
+{
+    double start;
+    size_t i;
+    for (i = 0; i < 4; i++) {
+        operation(bytes);
+    }
+    need_ok(cu.cuCtxSynchronize(), "cuCtxSynchronize");
+    start = now();
+    for (i = 0; i < times; i++) {
+        operation(bytes);
+    }
+    return (now() - start) / (double)times;
+}
+
+static void open_pool(ta_cuda_kind kind, ta_capture_check check)
+{
+    ta_cuda_desc desc;
+    ta_pool_desc options;
+    const char *why = "";
+    memset(&desc, 0, sizeof desc);
+    memset(&options, 0, sizeof options);
+    desc.kind = kind;
+    if (ta_cuda_create(&desc, &cuda, &why) != TA_OK) {
+        stop(why);
+    }
+    options.backend = ta_cuda_backend(cuda);
+    options.capture_check = check;
+    if (ta_pool_create(&options, &pool) != TA_OK) {
+        stop("no pool");
+    }
+}
+
+static void close_pool(void)
+{
+    if (ta_pool_destroy(pool) != TA_OK || ta_cuda_destroy(cuda) != TA_OK) {
+        stop("the pool cannot be closed");
+    }
+}
+
+static void hot(void)
+{
+    static const size_t sizes[] = {512, 65536, 1 << 20, 16 << 20, 256 << 20};
+    double ours[5][2], pinned[5];
+    size_t i;
+    int check;
+    for (check = 0; check < 2; check++) {
+        open_pool(TA_CUDA_DEVICE, check ? TA_CAPTURE_SCOPES_ONLY : TA_CAPTURE_STRICT);
+        for (i = 0; i < 5; i++) {
+            ours[i][check] = measure(pair_ours, sizes[i], rounds);
+        }
+        close_pool();
+    }
+    open_pool(TA_CUDA_PINNED, TA_CAPTURE_STRICT);
+    for (i = 0; i < 4; i++) {
+        pinned[i] = measure(pair_ours, sizes[i], rounds);
+    }
+    close_pool();
+    printf("alloc + free, steady        pool  pool, scopes only     cuMemAlloc  cuMemAllocFromPoolAsync   pinned pool"
+           "  cuMemHostAlloc\n");
+    for (i = 0; i < 5; i++) {
+        printf("%12zu bytes %14.1f %18.1f %14.1f", sizes[i], ours[i][0], ours[i][1],
+               measure(pair_segment, sizes[i], rounds / 100 + 2));
+        printf(" %24.1f", cu.cuMemAllocFromPoolAsync != NULL ? measure(pair_async, sizes[i], rounds) : 0.0);
+        if (i < 4) {
+            printf(" %13.1f %15.1f", pinned[i], measure(pair_pinned, sizes[i], rounds / 1000 + 2));
+        }
+        printf("\n");
+    }
+}
+
+static void across_streams(void)
+{
+    ta_stats stats;
+    open_pool(TA_CUDA_DEVICE, TA_CAPTURE_STRICT);
+    printf("\nacross streams, 4 MiB        stolen %.1f    used on another one %.1f",
+           measure(pair_steal, 4 * MIB, rounds / 10), measure(pair_recorded, 4 * MIB, rounds / 10));
+    (void)ta_pool_get_stats(pool, &stats);
+    printf("    (%llu steals)\n", (unsigned long long)stats.steal_count);
+    close_pool();
+}
+
+/* ---- from 64 MiB to the end in steps of 64 MiB: in place, and by a larger block and a copy */
+static double grow_in_place(size_t end)
+{
+    ta_dynamic_desc desc;
+    ta_dynamic *dynamic = NULL;
+    ta_shape_bounds bounds;
+    ta_handle handle;
+    ta_strategy exact = ta_strategy_exact();
+    int64_t min = 0, most = (int64_t)end, dims;
+    double start;
+    memset(&desc, 0, sizeof desc);
+    desc.backend = ta_cuda_backend(cuda);
+    desc.strategy = exact;
+    dims = (int64_t)(64 * MIB);
+    if (ta_dynamic_create(&desc, &dynamic) != TA_OK ||
+        ta_shape_bounds_init(&bounds, TA_U8, 1, &min, &dims, &most) != TA_OK ||
+        ta_dynamic_alloc(dynamic, &bounds, &handle) != TA_OK) {
+        stop("no tensor to grow");
+    }
+    start = now();
+    for (dims += (int64_t)(64 * MIB); dims <= most; dims += (int64_t)(64 * MIB)) {
+        if (ta_dynamic_resize(dynamic, handle, &dims, 1) != TA_OK) {
+            stop("it does not grow");
+        }
+    }
+    need_ok(cu.cuCtxSynchronize(), "cuCtxSynchronize");
+    start = now() - start;
+    (void)ta_dynamic_destroy(dynamic);
+    (void)ta_cuda_trim(cuda);
+    return start;
+}
+
+static double grow_by_copy(size_t end)
+{
+    CUdeviceptr from = 0, to = 0;
+    size_t bytes = 64 * MIB;
+    double start;
+    need_ok(cu.cuMemAlloc_v2(&from, bytes), "cuMemAlloc");
+    start = now();
+    for (bytes += 64 * MIB; bytes <= end; bytes += 64 * MIB) {
+        need_ok(cu.cuMemAlloc_v2(&to, bytes), "cuMemAlloc");
+        need_ok(cu.cuMemcpyDtoDAsync_v2(to, from, bytes - 64 * MIB, NULL), "cuMemcpyDtoDAsync");
+        need_ok(cu.cuStreamSynchronize(NULL), "cuStreamSynchronize");
+        need_ok(cu.cuMemFree_v2(from), "cuMemFree");
+        from = to;
+    }
+    need_ok(cu.cuCtxSynchronize(), "cuCtxSynchronize");
+    start = now() - start;
+    need_ok(cu.cuMemFree_v2(from), "cuMemFree");
+    return start;
+}
+
+static void growth(size_t end)
+{
+    const double steps = (double)(end / (64 * MIB) - 1);
+    open_pool(TA_CUDA_DEVICE, TA_CAPTURE_STRICT);
+    printf("\ngrowth to %zu MiB, a step of 64 MiB: in place %.1f    larger block and copy %.1f\n", end / MIB,
+           grow_in_place(end) / steps, grow_by_copy(end) / steps);
+    close_pool();
+}
+
+/* ---- a recorded trace, see replay.c */
+enum { IDS = 1 << 17 };
+
+static size_t replay_pass(FILE *file, void **at, size_t *sizes, size_t *events)
+{
+    char line[256], what;
+    unsigned long long id, size;
+    size_t i, live = 0, peak = 0;
+    rewind(file);
+    *events = 0;
+    while (fgets(line, sizeof line, file) != NULL) {
+        size = 0;
+        if (sscanf(line, "%c %llu %llu", &what, &id, &size) < 2 || id >= IDS) {
+            continue;
+        }
+        if (what == 'a') {
+            at[id] = ta_pool_alloc_stream(pool, (size_t)size, STREAM(s), NULL);
+            sizes[id] = (size_t)size;
+            live += (size_t)size;
+            peak = live > peak ? live : peak;
+            ++*events;
+        } else if (what == 'f') {
+            (void)ta_pool_free(pool, at[id]);
+            at[id] = NULL;
+            live -= sizes[id];
+        }
+    }
+    for (i = 0; i < IDS; i++) {
+        (void)ta_pool_free(pool, at[i]);
+        at[i] = NULL;
+    }
+    return peak;
+}
+
+static void replay(const char *path)
+{
+    static void *at[IDS];
+    static size_t sizes[IDS];
+    FILE *file = fopen(path, "r");
+    size_t events = 0, peak, i;
+    double start, cold, best = 0;
+    ta_stats stats;
+    const char *name = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
+    if (file == NULL) {
+        stop(path);
+    }
+    open_pool(TA_CUDA_DEVICE, TA_CAPTURE_STRICT);
+    start = now();
+    peak = replay_pass(file, at, sizes, &events);
+    cold = (now() - start) / (double)events;
+    for (i = 0; i < 3; i++) {
+        start = now();
+        (void)replay_pass(file, at, sizes, &events);
+        start = (now() - start) / (double)events;
+        best = i == 0 || start < best ? start : best;
+    }
+    (void)ta_pool_get_stats(pool, &stats);
+    printf("%-32s %10zu pairs, first pass %.3f, steady %.3f a pair (reading included), reserved / live %.3f\n", name, events,
+           cold, best, (double)stats.peak_reserved_bytes / (double)peak);
+    close_pool();
+    fclose(file);
+}
+
+int main(int argc, char **argv)
+{
+    CUcontext context = NULL;
+    CUmemPoolProps props;
+    uint64_t keep = UINT64_MAX;
+    int i = 1, smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
+    if (argc > 1 && argv[1][0] == '-' && !smoke) {
+        fprintf(stderr, "usage: cuda [--smoke] [file.trace ...]\n");
+        return 2;
+    }
+    if (!driver_load() || cu.cuInit(0) != CUDA_SUCCESS || cu.cuDevicePrimaryCtxRetain(&context, 0) != CUDA_SUCCESS) {
+        printf("skipped: there is no CUDA device\n");
+        return 77;
+    }
+    counts = fake.tafake_calls != NULL;
+    rounds = smoke ? 100 : counts ? 1000 : rounds;
+    if (counts) {
+        (void)fake.tafake_reset("cap=8G;fill=0;sched=eager");
+        need_ok(cu.cuDevicePrimaryCtxRetain(&context, 0), "cuDevicePrimaryCtxRetain");
+    }
+    need_ok(cu.cuCtxSetCurrent(context), "cuCtxSetCurrent");
+    need_ok(cu.cuStreamCreate(&s, 1), "cuStreamCreate");
+    need_ok(cu.cuStreamCreate(&t, 1), "cuStreamCreate");
+    memset(&props, 0, sizeof props);
+    props.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    props.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    if (cu.cuMemAllocFromPoolAsync != NULL) {
+        need_ok(cu.cuMemPoolCreate(&theirs, &props), "cuMemPoolCreate");
+        need_ok(cu.cuMemPoolSetAttribute(theirs, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &keep), "cuMemPoolSetAttribute");
+    }
+    printf("%s\n", counts ? "software driver: numbers are driver calls" : "numbers are nanoseconds");
+    hot();
+    across_streams();
+    growth(smoke ? 256 * MIB : counts ? 1024 * MIB : 16384 * MIB);
+    for (i += smoke; i < argc; i++) {
+        replay(argv[i]);
+    }
+    return 0;
+}
