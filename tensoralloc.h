@@ -1187,7 +1187,7 @@ TENSORALLOC_DEF ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr);
 
 /* With TENSORALLOC_TORCH, which implies TENSORALLOC_CUDA: the two functions that torch.cuda.memory's
    CUDAPluggableAllocator asks for, over one pool for each device that lives as long as the process. alloc answers NULL
-   on failure; size 0 is NULL. Make the library with
+   on failure, and always without the define; size 0 is NULL. Make the library with
      cc -shared -fPIC -O2 -DTENSORALLOC_IMPLEMENTATION -DTENSORALLOC_TORCH -x c tensoralloc.h -o libta.so -pthread
    Threads: any. */
 TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, void *stream);
@@ -14464,6 +14464,22 @@ TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_i
     if (pool != NULL) {
         (void)ta_allocator_free(ta_pool_allocator(pool), ptr, 0, 0, (ta_stream)(uintptr_t)stream);
     }
+}
+#else
+TENSORALLOC_DEF TAI_COLD void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, void *stream)
+{
+    (void)size_bytes;
+    (void)device_index;
+    (void)stream;
+    return NULL;
+}
+
+TENSORALLOC_DEF TAI_COLD void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream)
+{
+    (void)ptr;
+    (void)size_bytes;
+    (void)device_index;
+    (void)stream;
 }
 #endif /* TENSORALLOC_TORCH */
 
