@@ -1,4 +1,4 @@
-/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, backends - MIT OR Unlicense (full texts at the end)
+/* tensoralloc.h 0.1.0 - memory for tensors: pool, arena, tensors that grow, backends - MIT OR Unlicense (at the end)
 
    CONTENTS (search for the tag)
      How to use it, options, words, picture ........ this comment
@@ -82,6 +82,7 @@
       your program
       -----------------------------------------------------------------------------------
       ta_tensor      shape, dtype, strides over a block
+      ta_dynamic     bounds -> address range + predictor: grows in place
       ta_pool        thread caches over a heap            ta_arena   bump, mark, rewind
       ta_direct      one backend segment per block
       ---- ta_allocator: {vtable, self}; each of the above implements it -----------------
@@ -11925,6 +11926,8 @@ typedef struct tai_handle {
     int all_streams;   /* used by other streams too */
     int flat;          /* a plain block: no bounds */
     int rank;
+    int has_symbols;   /* then sizes are asked for anew each time */
+    ta_bounds_sizes sizes; /* of the bounds */
     int64_t dims[TA_RANK_MAX];
     ta_shape_bounds bounds;
 } tai_handle;
@@ -12910,9 +12913,18 @@ static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capaci
     tai_gate_leave(&d->common.gate, NULL);
 }
 
-/* A new size for a claimed or new tensor; dims become its shape. */
+/* Inside the gate. */
+static void tai_handle_unclaim(const ta_dynamic *d, tai_handle *h)
+{
+    h->busy = 0;
+    if (h->site != 0) {
+        tai_site_at(d, h->site)->busy = 0;
+    }
+}
+
+/* A new size for a claimed or new tensor; dims become its shape. On success a claimed one is released. */
 static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index, const ta_bounds_sizes *sizes,
-                                   size_t size, const int64_t *dims)
+                                   size_t size, const int64_t *dims, tai_news *news)
 {
     size_t old = h->capacity, target, from = h->effective, committed = h->committed;
     uintptr_t addr = h->link.addr;
@@ -12939,6 +12951,7 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0) {
         tai_handle_observe(d, h, sizes, size);
     }
+    tai_news_take(d, h, news);
     tai_gate_enter(&d->common.gate, NULL);
     if (first) {
         d->common.count.allocation_count++;
@@ -12952,6 +12965,9 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     d->sum.allocated_bytes += h->capacity > old ? h->capacity - old : 0;
     tai_dynamic_count_use(d, h, size, old, first);
     memcpy(h->dims, dims, (size_t)h->rank * sizeof *dims);
+    if (!first) {
+        tai_handle_unclaim(d, h);
+    }
     tai_gate_leave(&d->common.gate, NULL);
     return TA_OK;
 }
@@ -13030,10 +13046,7 @@ static ta_result tai_handle_claim(ta_dynamic *d, ta_handle handle, tai_handle **
 static void tai_handle_release(ta_dynamic *d, tai_handle *h)
 {
     tai_gate_enter(&d->common.gate, NULL);
-    h->busy = 0;
-    if (h->site != 0) {
-        tai_site_at(d, h->site)->busy = 0;
-    }
+    tai_handle_unclaim(d, h);
     tai_gate_leave(&d->common.gate, NULL);
 }
 
@@ -13195,6 +13208,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
     int64_t dims[TA_RANK_MAX];
     size_t size = 0, alignment, span;
     uint32_t index = 0, site = 0;
+    int i;
     tai_handle *h;
     tai_news news;
     ta_result result = tai_dynamic_usable(d);
@@ -13224,16 +13238,19 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
     h = tai_handle_at(d, index);
     h->bounds = *request->bounds;
     h->rank = h->bounds.rank;
+    h->sizes = sizes;
+    for (i = 0; i < h->rank; i++) {
+        h->has_symbols |= h->bounds.symbols[i] != NULL;
+    }
     h->tag = request->tag;
     h->flags = request->flags;
     h->start = size;
     h->site = site;
-    result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size, dims) : result;
+    result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size, dims, &news) : result;
     if (result != TA_OK) {
         tai_handle_drop(d, index);
         return tai_dynamic_fail(d, result, size);
     }
-    tai_news_take(d, h, &news);
     tai_handle_publish(d, index, out);
     tai_news_tell(d, &news, TA_EVENT_ALLOC, TA_OK, size);
     return TA_OK;
@@ -13247,6 +13264,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc(ta_dynamic *d, const ta_shap
     return ta_dynamic_alloc_request(d, &request, out);
 }
 
+/* Sizes of the bounds of a claimed tensor. */
+static ta_result tai_handle_sizes(const tai_handle *h, ta_bounds_sizes *sizes)
+{
+    *sizes = h->sizes;
+    return h->has_symbols ? ta_shape_bounds_get_sizes(&h->bounds, sizes) : TA_OK;
+}
+
 /* Sizes of the bounds and of a shape, for a claimed tensor. */
 static ta_result tai_handle_measure(const ta_dynamic *d, const tai_handle *h, const int64_t *dims, int rank,
                                     ta_bounds_sizes *sizes, size_t *out_size)
@@ -13256,7 +13280,7 @@ static ta_result tai_handle_measure(const ta_dynamic *d, const tai_handle *h, co
         result = TA_ERROR_SHAPE;
     }
     if (result == TA_OK) {
-        result = ta_shape_bounds_get_sizes(&h->bounds, sizes);
+        result = tai_handle_sizes(h, sizes);
     }
     return result == TA_OK && d->desc.strict ? ta_shape_bounds_contains(&h->bounds, dims, rank) : result;
 }
@@ -13279,12 +13303,12 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
         tai_handle_release(d, h);
         return result;
     }
-    result = tai_handle_resize(d, h, handle.index, &sizes, size, dims);
-    tai_news_take(d, h, &news);
-    tai_handle_release(d, h);
+    result = tai_handle_resize(d, h, handle.index, &sizes, size, dims, &news);
     if (result == TA_OK) {
         tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
     } else {
+        tai_news_take(d, h, &news);
+        tai_handle_release(d, h);
         tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0); /* what came before it failed */
         (void)tai_dynamic_fail(d, result, size);
     }
@@ -13318,7 +13342,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     tai_news news;
     size_t size = h->effective;
     int in_range = h->span_bytes != 0;
-    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && ta_shape_bounds_get_sizes(&h->bounds, &sizes) == TA_OK) {
+    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && tai_handle_sizes(h, &sizes) == TA_OK) {
         tai_handle_observe(d, h, &sizes, h->effective);
     }
     if (!in_range && h->link.addr != 0) {
@@ -13599,8 +13623,8 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     if (why != TA_OK) {
         return tai_fail_null(why, result);
     }
-    why = TA_ERROR_LIMIT;
-    if (tai_common_use_stream(&d->common, request->stream) && tai_dynamic_claim(d, 0, request->size_bytes)) {
+    why = tai_common_use_stream(&d->common, request->stream) ? TA_ERROR_LIMIT : TA_ERROR_RECORDS;
+    if (why != TA_ERROR_RECORDS && tai_dynamic_claim(d, 0, request->size_bytes)) {
         ptr = d->upstream.vtable->alloc(d->upstream.self, request, &why);
         if (ptr != NULL) { /* no addresses: it has its place */
             index = tai_handle_new(d, 0, 0, alignment, request->stream, &why);
@@ -14409,7 +14433,27 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      Two threads that free one block at the very same moment are told apart for certain with
      TENSORALLOC_CHECKED; without it the block may end up in two caches.
 
-  9. Where the specified names live
+  9. Tensors that grow
+     ta_dynamic_alloc takes bounds: min, expected and max of each dimension; the maximum may be unbounded. A tensor
+     whose maximum reaches range_bytes_min gets addresses for its maximum (for an unbounded one as many as the
+     machine has memory), carved out of one large reservation, and memory for what it needs: resizing it within
+     them never moves and never copies, so pointers to it, in CUDA graphs too, stay good. On systems where memory
+     comes at the first touch (POSIX) growth is not even a system call. Smaller ones are blocks of a pool at full
+     size; with disable_ranges, backends without ranges or an upstream of yours they are blocks that move with a
+     copy when they outgrow their capacity: ta_handle_info.in_place_bytes and ta_dynamic_will_fit_in_place tell.
+     A resize preserves the first min(old, new) bytes: with row-major tensors whole elements, at the same indices
+     only if nothing but the first dimension changed. To grow the second dimension and keep the indices, make it
+     the first one.
+     How much capacity a tensor has is its strategy's affair. The default one learns the sizes that occur, in under
+     200 bytes for each tensor or each site (a number that you give to the places in your program that make
+     tensors): a range gives memory back that fewer than one use in eight needs; a block is as large as pays; a
+     tensor that grows until it is freed (TA_DYNAMIC_GROWING, a cache of tokens) grows in the steps that its
+     predecessors needed. Nothing exceeds the declared maximum. Freed ranges stay warm: the next tensor with
+     similar bounds takes one over with its pages. They count as cached and go back when a limit is reached, and
+     by ta_allocator_empty_cache. When a limit is reached the headroom of other tensors goes as well.
+     Bounds may name symbols (ta_symbol): numbers that several bounds share, held once.
+
+  10. Where the specified names live
      IMemoryAllocator: Allocate, Free, CacheSize, AllocatedSize, EmptyCache, Device, Dispose
                           ta_allocator_alloc_buffer, _free_buffer, ta_stats.cached_bytes, .reserved_bytes,
                           _empty_cache, _get_device, _dispose
@@ -14426,9 +14470,23 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
                           ta_arena_create, _destroy, _allocator, TA_ARENA_NEW, _reset, and _get_mark, _rewind
      computeStrides, tensor layout, alignment by type
                           ta_strides_row_major, ta_tensor, ta_dtype_alignment
+     ShapeBounds: MinShape, MaxShape, ExpectedShape, CalculateMaxElements, CalculateExpectedElements, Contains
+                          ta_shape_bounds, ta_shape_bounds_get_sizes, ta_shape_bounds_contains
+     PredictiveAllocator, IDynamicMemoryAllocator: Allocate, Resize, Free, GetAllocationStats, UpdateExpectations,
+     PaddingFactor, MaxCapacity
+                          ta_dynamic_alloc, _resize, _free, _get_stats, _observe, ta_strategy_padding and
+                          ta_adaptive_config, ta_dynamic_desc.capacity_bytes_max
+     MemoryHandle: Pointer, CapacityBytes, CurrentShape, ShapeBounds, AllocationTime, Resize, GetEffectiveSize,
+     GetUtilization       ta_handle; ta_dynamic_get_data, ta_handle_info, ta_dynamic_resize
+     IPaddingStrategy: CalculateRequiredSize, ShouldResize; AdaptivePaddingStrategy: GrowthFactor, ShrinkThreshold
+                          ta_strategy_vtable; ta_strategy_adaptive, ta_adaptive_config
+     AllocationStats: TotalAllocations, TotalResizes, TotalBytesAllocated, TotalBytesWasted, AverageUtilization,
+     ToReport
+                          ta_dynamic_stats: allocation_count, resize_count, allocated_bytes, wasted_bytes,
+                          average_utilization; ta_dynamic_report
 
-  10. Versions (semantic versioning at source level; the last ten)
-     0.1.0  the core: backends, budgets, pool, arena, direct, tensors, statistics
+  11. Versions (semantic versioning at source level; the last ten)
+     0.1.0  backends, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
 
   tensoralloc.h is available under either of the two licences below; choose the one you prefer.
 

@@ -1,14 +1,15 @@
 #!/bin/sh
 # peers.sh - ta_pool against the mallocs of this machine: glibc (default and tuned), jemalloc, mimalloc, tcmalloc.
 #
-#   bench/peers.sh [-s D] [file.trace ...]        without files: bench/traces/*.trace
+#   bench/peers.sh [-s D] [-b LIST] [file.trace ...]        without files: bench/traces/*.trace
 #
-#   -s D   where memory is touched, divide sizes above 64 KiB by D (traces larger than the machine)
+#   -s D      where memory is touched, divide sizes above 64 KiB by D (traces larger than the machine)
+#   -b LIST   only these benches, e.g. growth,micro; default replay,threads,micro,growth
 #
-# Builds replay.c and threads.c (CC, CFLAGS from the environment, if set), runs them once for each malloc, which is
-# preloaded in place of the C library's, and divides: the malloc row by the ta_pool row of the same run. What is not
-# installed is named and left out. Takes about ten minutes with the traces of bench/traces. Nothing outside a temporary
-# folder is written.
+# Builds the benches (CC, CFLAGS from the environment, if set), runs them once for each malloc, which is preloaded in
+# place of the C library's, and divides: the malloc row by the ta_pool row of the same run; for growth, realloc by
+# ta_dynamic. What is not installed is named and left out. Takes about twenty minutes with the traces of bench/traces.
+# Nothing outside a temporary folder is written.
 set -eu
 
 die() {
@@ -21,10 +22,18 @@ say() {
 }
 
 scale=1
-while getopts s: option; do
+benches=replay,threads,micro,growth
+while getopts s:b: option; do
     case $option in
     s) scale=$OPTARG ;;
-    *) die "usage: bench/peers.sh [-s D] [file.trace ...]" ;;
+    b) benches=$OPTARG ;;
+    *) die "usage: bench/peers.sh [-s D] [-b LIST] [file.trace ...]" ;;
+    esac
+done
+for bench in $(printf '%s' "$benches" | tr , ' '); do
+    case $bench in
+    replay | threads | micro | growth) ;;
+    *) die "no bench is called $bench" ;;
     esac
 done
 shift $((OPTIND - 1))
@@ -41,7 +50,7 @@ done
 work=$(mktemp -d "${TMPDIR:-/tmp}/peers.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
-for bench in replay threads; do
+for bench in replay threads micro growth; do
     # shellcheck disable=SC2086  # CFLAGS may be several words
     ${CC:-cc} ${CFLAGS:--O2 -DNDEBUG} -I "$root" "$root/bench/$bench.c" -o "$work/$bench" -pthread ||
         die "bench/$bench.c does not build"
@@ -96,7 +105,14 @@ run() {
     fi
 }
 
-# results: measure|case|peer|ns of ta_pool|ns of the peer
+wanted() { # bench
+    case ,$benches, in
+    *",$1,"*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+# results: measure|case|peer|ns of ta_pool (growth: of ta_dynamic)|ns of the peer
 results=$work/results
 : >"$results"
 note_replay() { # measure, column of ns, row, peer; CSV on stdin
@@ -120,10 +136,38 @@ note_threads() { # row, peer; CSV on stdin
         }' >>"$results"
 }
 
+note_micro() { # row, peer; CSV on stdin
+    awk -F, -v OFS='|' -v row="$1" -v peer="$2" '
+        $3 == "ta_pool" { ours[$1 "," $2] = $5 }
+        $3 == row { theirs[$1 "," $2] = $5; order[++count] = $1 "," $2 }
+        END {
+            for (i = 1; i <= count; i++) {
+                split(order[i], part, ",")
+                bytes = part[2] + 0
+                size = bytes >= 1048576 ? bytes / 1048576 " MiB" : bytes >= 1024 ? bytes / 1024 " KiB" : bytes " B"
+                if (ours[order[i]] > 0) print "one size, " part[1], size, peer, ours[order[i]], theirs[order[i]]
+            }
+        }' >>"$results"
+}
+note_growth() { # row, state, peer; CSV on stdin: ns per step
+    awk -F, -v OFS='|' -v row="$1" -v state="$2" -v peer="$3" '
+        $7 == state && $6 == "ta_dynamic" { ours[$1 "," $2 "," $5] = $11 }
+        $7 == state && $6 == row { theirs[$1 "," $2 "," $5] = $11; order[++count] = $1 "," $2 "," $5 }
+        END {
+            for (i = 1; i <= count; i++) {
+                split(order[i], part, ",")
+                what = "growth, " state (part[3] == "page" ? ", touched" : ", not touched")
+                size = part[1] " buffer" (part[1] > 1 ? "s" : "") ", " part[2]
+                if (ours[order[i]] > 0) print what, size, peer, ours[order[i]], theirs[order[i]]
+            }
+        }' >>"$results"
+}
+
 steady=6
 cold=5
 while read -r peer setting; do
     for trace in "$@"; do
+        wanted replay || break
         say "$peer: $(basename "$trace")"
         if run "$work/replay" --csv --rows ta_pool,malloc,p2 "$trace" >"$work/csv"; then
             note_replay 'steady, not touched' $steady malloc "$peer" <"$work/csv"
@@ -135,13 +179,23 @@ while read -r peer setting; do
             note_replay 'cold, pages touched' $cold malloc "$peer" <"$work/csv"
         fi
     done
-    say "$peer: threads"
-    if run "$work/threads" --csv --threads 2 >"$work/csv"; then
+    if wanted threads && say "$peer: threads" && run "$work/threads" --csv --threads 2 >"$work/csv"; then
         note_threads malloc "$peer" <"$work/csv"
         note_threads p2_tls p2 <"$work/csv"
     fi
+    if wanted micro && say "$peer: micro" && run "$work/micro" --csv >"$work/csv"; then
+        note_micro malloc "$peer" <"$work/csv"
+        note_micro p2 p2 <"$work/csv"
+    fi
+    if wanted growth && say "$peer: growth" &&
+        run "$work/growth" --csv --rounds 3 --rows ta_dynamic,realloc >"$work/csv"; then
+        for state in warm cold; do
+            note_growth realloc $state "$peer" <"$work/csv"
+        done
+    fi
 done <"$peers"
 for trace in "$@"; do
+    wanted replay || break
     say "exact with huge pages: $(basename "$trace")"
     if "$work/replay" --csv --thp --touch page --scale "$scale" --rows ta_pool,exact "$trace" >"$work/csv"; then
         note_replay 'steady, pages touched' $steady exact exact_huge <"$work/csv"
@@ -149,9 +203,10 @@ for trace in "$@"; do
     fi
 done
 
-printf '\nHow many times as long as ta_pool the others take for one allocation and its free, each in one\n'
-printf 'run with ta_pool. Below 1: they are faster. p2 and exact_huge are no mallocs but floors: stacks of free blocks\n'
-printf 'per power of two (for each thread its own, under threads), and per exact size on huge pages.\n'
+printf '\nHow many times as long as ta_pool the others take for one allocation and its free (growth: realloc, as long\n'
+printf 'as ta_dynamic, for one step), each in one run with ours. Below 1: they are faster. p2 and exact_huge are no\n'
+printf 'mallocs but floors: stacks of free blocks per power of two (for each thread its own, under threads), and per\n'
+printf 'exact size on huge pages.\n'
 if [ "$scale" != 1 ]; then
     printf 'Where pages are touched, sizes above 64 KiB are divided by %s.\n' "$scale"
 fi
@@ -181,7 +236,7 @@ awk -F'|' '
         peers[++peer_count] = "exact_huge"
         for (m = 1; m <= measure_count; m++) {
             what = measures[m]
-            printf "%-30s %11s", what, "ta_pool ns"
+            printf "%-30s %11s", what, "ours, ns"
             for (p = 1; p <= peer_count; p++) printf " %11s", peers[p]
             printf "\n"
             for (p = 1; p <= peer_count; p++) { sum[p] = 0; n[p] = 0 }

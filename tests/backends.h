@@ -136,7 +136,7 @@ static void tb_violate(tb_violations *violations, const char *text)
   -------------------------------------------------------------------------------------------------------*/
 typedef enum tb_entry {
     TB_ANY = 0, /* for tb_counting_fail: whichever entry */
-    TB_ALLOC, TB_FREE, TB_RESERVE, TB_RELEASE, TB_COMMIT, TB_DECOMMIT, TB_MEMORY_INFO,
+    TB_ALLOC, TB_FREE, TB_RESERVE, TB_RELEASE, TB_COMMIT, TB_DECOMMIT, TB_DISCARD, TB_MEMORY_INFO,
     TB_MARK, TB_IS_DONE, TB_WAIT, TB_SYNC, TB_ZERO, TB_COPY,
     TB_ADOPT, TB_CAPTURE,
     TB_INFO, TB_LAST_ERROR, TB_DROP, TB_PIECES, /* these cannot fail */
@@ -170,7 +170,8 @@ typedef struct tb_counting {
     void *on_call_user;
 } tb_counting;
 
-/* Bytes taken and not given back: what the allocators above must call reserved. */
+/* Bytes taken and not given back: what the allocators above must call reserved. Not so after
+   tb_counting_let_discard: what is committed takes no memory then. */
 TEST_STATIC size_t tb_counting_held(tb_counting *c)
 {
     size_t bytes;
@@ -335,7 +336,7 @@ static ta_result tb_counting_commit(void *self, void *ptr, size_t size)
 {
     tb_counting *c = (tb_counting *)self;
     uintptr_t addr = (uintptr_t)ptr;
-    int fails = tb_counting_enter(c, TB_COMMIT) || !tb_counting_fits(c, size);
+    int fails = tb_counting_enter(c, TB_COMMIT) || (c->table.discard == NULL && !tb_counting_fits(c, size));
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
     TB_CONTRACT(c, tb_counting_whole(c, addr, size));
     TB_CONTRACT(c, tb_spans_hold(&c->ranges, addr, addr + size));
@@ -365,6 +366,18 @@ static ta_result tb_counting_decommit(void *self, void *ptr, size_t size)
         pthread_mutex_unlock(&c->lock);
     }
     return result;
+}
+
+static ta_result tb_counting_discard(void *self, void *ptr, size_t size)
+{
+    tb_counting *c = (tb_counting *)self;
+    uintptr_t addr = (uintptr_t)ptr;
+    int fails = tb_counting_enter(c, TB_DISCARD);
+    TB_CONTRACT(c, tb_counting_whole(c, addr, size));
+    TB_CONTRACT(c, tb_spans_hold(&c->ranges, addr, addr + size));
+    TB_CONTRACT(c, tb_spans_cover(&c->committed, addr, addr + size));
+    tb_counting_leave(c);
+    return fails ? TA_ERROR_BACKEND : c->inner.vtable->discard(c->inner.self, ptr, size);
 }
 
 static ta_result tb_counting_memory_info(void *self, size_t *out_free_bytes, size_t *out_total_bytes)
@@ -555,6 +568,14 @@ TEST_STATIC ta_backend tb_counting_init(tb_counting *c, ta_backend inner, uint32
     backend.vtable = &c->table;
     backend.self = c;
     return backend;
+}
+
+/* The allocators may see discard, if the inner backend has it. 1: it has. To be called before they are made. */
+TEST_STATIC int tb_counting_let_discard(tb_counting *c)
+{
+    int has = (c->given.caps & TA_CAP_RANGES) != 0 && c->inner.vtable->discard != NULL;
+    c->table.discard = has ? tb_counting_discard : NULL;
+    return has;
 }
 
 /* Checks that the contract was kept and, with gone != 0, that everything has come back. */
