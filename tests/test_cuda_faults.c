@@ -1,5 +1,5 @@
-/* test_cuda_faults.c - the driver refuses: every function at its n-th call, for every n, in a scenario that goes through all
-   of the backend; no memory, at every rung of the ladder; contexts that are lost. Afterwards nothing is missing, the
+/* test_cuda_faults.c - the driver refuses: every function at its n-th call, for every n, in a scenario that goes through
+   all of the backend; no memory, at every rung of the ladder; contexts that are lost. Afterwards nothing is missing, the
    counters are right, and the same calls work. */
 #include "cuda.h"
 
@@ -248,7 +248,7 @@ static void scene_close(void)
     cuda = NULL;
 }
 
-/* One run in which the n-th call of a symbol fails; symbol -1: none. part 0: while it is used; 1: while it is closed. */
+/* One run in which the n-th call of a symbol fails; symbol -1: none. part 0: while it is used; 1: when closed. */
 static void one_run(ta_cuda_kind kind, int symbol, uint64_t n, int code, int part)
 {
     scene_open(kind);
@@ -292,7 +292,7 @@ static void look_for_leaks(const tafake_live *before)
     CHECK_EQ(live.used_bytes, before->used_bytes);
 }
 
-/* The driver with two streams on its first device; what is current on this thread is none of them, or the other device. */
+/* The driver with two streams on its first device; current on this thread is nothing, or the other device. */
 static int driver_open(int foreign)
 {
     memset(&scene, 0, sizeof scene);
