@@ -154,8 +154,8 @@ static void traces_in_steady_state(void)
         trace_pass(&t, path);
         CHECK_EQ(t.others, 0);
         printf("  %-26s first pass %5.2f calls a step, then %llu; %.0f queries a step; reserved / live %.3f\n",
-               names[n], (double)cold / (double)t.steps, (unsigned long long)t.others, (double)t.queries / (double)t.steps,
-               (double)s.peak_reserved_bytes / (double)t.peak_live);
+               names[n], (double)cold / (double)t.steps, (unsigned long long)t.others,
+               (double)t.queries / (double)t.steps, (double)s.peak_reserved_bytes / (double)t.peak_live);
         CHECK_LE(s.peak_reserved_bytes, t.peak_live + t.peak_live / 8 + 8 * MIB); /* growth is in such steps */
         free(t.at);
         free(t.sizes);

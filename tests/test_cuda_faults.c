@@ -1,6 +1,6 @@
-/* test_cuda_faults.c - the driver refuses: every function at its n-th call, for every n, in a scenario that goes through
-   all of the backend; no memory, at every rung of the ladder; contexts that are lost. Afterwards nothing is missing, the
-   counters are right, and the same calls work. */
+/* test_cuda_faults.c - the driver refuses: every function at its n-th call, for every n, in a scenario that goes
+   through all of the backend; errors that stay. Afterwards nothing is missing, the counters are right, and the same
+   calls work. */
 #include "cuda.h"
 
 /* Every function of the driver that the header may call after it has been opened. */

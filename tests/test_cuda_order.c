@@ -127,8 +127,8 @@ static void free_after_an_event(void)
     two_streams_end();
 }
 
-/* The event lies on a stream that is being captured: there is nothing to wait for, and asking breaks that capture, as it
-   would anywhere; but the block stays live, and no stream of ours is drawn into a capture. */
+/* The event lies on a stream that is being captured: there is nothing to wait for, and asking breaks that capture,
+   as it would anywhere; but the block stays live, and no stream of ours is drawn into a capture. */
 static void free_after_an_event_in_a_capture(void)
 {
     CUdeviceptr a;
