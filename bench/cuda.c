@@ -295,8 +295,8 @@ static void replay(const char *path)
         best = i == 0 || start < best ? start : best;
     }
     (void)ta_pool_get_stats(pool, &stats);
-    printf("%-32s %10zu pairs, first pass %.3f, steady %.3f a pair (reading included), reserved / live %.3f\n", name, events,
-           cold, best, (double)stats.peak_reserved_bytes / (double)peak);
+    printf("%-32s %10zu pairs, first pass %.3f, steady %.3f a pair (reading included), reserved / live %.3f\n", name,
+           events, cold, best, (double)stats.peak_reserved_bytes / (double)peak);
     close_pool();
     fclose(file);
 }

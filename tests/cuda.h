@@ -1,5 +1,5 @@
-/* cuda.h - what the tests of the CUDA backend share: a device of the software driver with a pool over it, and a look at what
-   is left at the end. */
+/* cuda.h - what the tests of the CUDA backend share: a device of the software driver with a pool over it, and a look at
+   what is left at the end. */
 #ifndef TEST_CUDA_H
 #define TEST_CUDA_H
 

@@ -1433,7 +1433,7 @@ static void fail_every_call(int on)
         uint64_t n, calls;
         test_context("%s, no failure", variants[i].name);
         CHECK_OK(fixture_open(f, &variants[i], 0, 0, 0));
-        if (!f->counted || (f->cuda != NULL && (f->v->options & SINGLE) != 0)) {
+        if (!f->counted || (f->cuda != NULL && ((f->v->options & SINGLE) != 0 || f->v->source >= SOURCE_CUDA_ASYNC))) {
             fixture_close(f);
             continue;
         }

@@ -1,5 +1,5 @@
-/* test_cuda.c - the CUDA backend in everyday use: how many driver calls it makes, contexts and threads, devices, errors that
-   stay, memory that runs out, tensors that grow in place. */
+/* test_cuda.c - the CUDA backend in everyday use: how many driver calls it makes, contexts and threads, devices,
+   errors that stay, memory that runs out, tensors that grow in place. */
 #include "cuda.h"
 
 #include <pthread.h>
@@ -153,9 +153,9 @@ static void traces_in_steady_state(void)
         s = check_books(pool);
         trace_pass(&t, path);
         CHECK_EQ(t.others, 0);
-        printf("  %-26s first pass %5.2f calls a step, then %llu; %.0f queries a step; reserved / live %.3f\n", names[n],
-               (double)cold / (double)t.steps, (unsigned long long)t.others, (double)t.queries / (double)t.steps,
-               (double)s.peak_reserved_bytes / (double)t.peak_live);
+        printf("  %-26s first pass %5.2f calls a step, then %llu; %.0f queries a step; reserved / live %.3f\n",
+               names[n], (double)cold / (double)t.steps, (unsigned long long)t.others,
+               (double)t.queries / (double)t.steps, (double)s.peak_reserved_bytes / (double)t.peak_live);
         CHECK_LE(s.peak_reserved_bytes, t.peak_live + t.peak_live / 8 + 8 * MIB); /* growth is in such steps */
         free(t.at);
         free(t.sizes);
@@ -645,7 +645,8 @@ static ta_handle grow(ta_dynamic *dynamic, ta_handle handle, int64_t elements, C
 
 static void dynamic_grows_in_place(void)
 {
-    static const char *const schedulers[] = {"sched=lazy;fill=4096", "sched=eager;fill=4096", "sched=random:3;fill=4096"};
+    static const char *const schedulers[] = {"sched=lazy;fill=4096", "sched=eager;fill=4096",
+                                             "sched=random:3;fill=4096"};
     size_t c;
     for (c = 0; c < 3; c++) {
         ta_dynamic_desc desc;

@@ -1,5 +1,6 @@
-/* test_cuda_contract.c - the contract suite over every allocator on every kind of CUDA memory, with the software driver.
-   What blocks hold is looked at behind the back of the driver: device memory faults when the host touches it. */
+/* test_cuda_contract.c - the contract suite over every allocator on every kind of CUDA memory, with the software
+   driver. What blocks hold is looked at behind the back of the driver: device memory faults when the host touches
+   it. */
 #define TENSORALLOC_CUDA
 #define CUDA_SOURCES(kind, name, options) \
     {name ", ranges", kind, SOURCE_CUDA_RANGES, options}, {name ", segments", kind, SOURCE_CUDA_SEGMENTS, options}, \

@@ -1,5 +1,5 @@
-/* test_cuda_create.c - where there is no driver, an old one, one that is handed over, one that is linked: what can be opened,
-   and the reason where it cannot.
+/* test_cuda_create.c - where there is no driver, an old one, one that is handed over, one that is linked: what can be
+   opened, and the reason where it cannot.
 
      test_cuda_create VERSION     the driver that TAFAKE_LIBRARY names plays that version, e.g. 11020
      test_cuda_create absent      no driver can be loaded

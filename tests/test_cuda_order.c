@@ -1,5 +1,6 @@
-/* test_cuda_order.c - memory that crosses streams: what each call promises about order, held to by the happens-before checker
-   of the software driver and by data that flows through kernels; random programs, and the same with one call left out. */
+/* test_cuda_order.c - memory that crosses streams: what each call promises about order, held to by the happens-before
+   checker of the software driver and by data that flows through kernels; random programs, and the same with one call
+   left out. */
 #include "cuda.h"
 
 enum { WORDS = 4096, BYTES = WORDS * 4 };
@@ -126,8 +127,8 @@ static void free_after_an_event(void)
     two_streams_end();
 }
 
-/* The event lies on a stream that is being captured: there is nothing to wait for, and asking breaks that capture, as it would
-   anywhere; but the block stays live, and no stream of ours is drawn into a capture. */
+/* The event lies on a stream that is being captured: there is nothing to wait for, and asking breaks that capture,
+   as it would anywhere; but the block stays live, and no stream of ours is drawn into a capture. */
 static void free_after_an_event_in_a_capture(void)
 {
     CUdeviceptr a;
