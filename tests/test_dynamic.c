@@ -304,7 +304,7 @@ static void alignments_hold_through_moves(void)
     ta_dynamic_desc desc = exact_desc();
     ta_dynamic *d = open_dynamic(&desc);
     size_t alignment, k;
-    for (alignment = 1; alignment <= (size_t)1 << 30; alignment *= alignment < 2 * MIB ? 2 : 512) {
+    for (alignment = 1; alignment != 0 && alignment <= (size_t)1 << 30; alignment *= alignment < 2 * MIB ? 2 : 512) {
         for (k = 0; k < 2; k++) {
             const ta_shape_bounds bounds = bounds_of(0, 1000, k == 0 ? 2 * KIB : 300 * KIB);
             ta_dynamic_request request = request_of(&bounds, 0);
