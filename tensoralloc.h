@@ -84,12 +84,17 @@
      committed      the part of an address range that has memory behind it
      bucket         power-of-two size group as users see it: bucket i holds capacities in [64 * 2^i, 128 * 2^i)
      size class     a finer step inside a bucket; an implementation detail
-     backend        where bytes come from: host pages, a fixed buffer, the user's own
+     backend        where bytes come from: host pages, a fixed buffer, CUDA memory of several kinds, the user's own
      upstream       the allocator from which another allocator takes its memory
      budget         limit, and list of those who can give memory back, of one backend instance
      stream         an opaque 64-bit order of work; 0 is the default one; on the host everything is one stream
      home stream    the stream on which a block was allocated
      step           one iteration of the user's loop
+     effective      bytes that the current shape of a tensor with bounds needs: what is requested for it
+     headroom       capacity - effective
+     handle         names one tensor with bounds; goes stale when it is freed
+     site           a place in the program whose tensors learn together
+     warm range     addresses of a freed tensor, with the memory behind them; cached
 
    PICTURE (data goes down once and comes up once; a layer uses only what is below it)
 
@@ -14729,7 +14734,18 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      next user's stream must be ordered after the last one's; memory goes back to the backend only after all
      work.
 
-  7. Your own backend
+  7. CUDA
+     ta_cuda_create opens a device; ta_cuda_backend is its backend for any pool, arena, dynamic or budget: the same
+     calls as for host memory, plus a stream (ta_pool_alloc_stream, ta_request.stream). Nothing is linked, no context is
+     made before memory is needed, and nothing is called at process exit. A block that is freed may be used again at
+     once on its own stream; other streams that used it are announced with ta_pool_record_use, or it is freed with
+     ta_pool_free_after and an event of yours. Before a stream is destroyed call ta_pool_retire_stream: the driver
+     gives handles out again. Streams are those of the device's primary context, which the CUDA runtime and PyTorch
+     use too. While a stream is being captured into a graph allocation on it is TA_ERROR_CAPTURE: a replay would use
+     the memory long after it was freed. Each allocation asks for that (one driver call); TA_CAPTURE_SCOPES_ONLY leaves
+     the question out. After an error that ends the context (ta_cuda_info.is_lost) frees succeed and nothing else does.
+
+  8. Your own backend
      A pool over segments takes them in pieces of 256 KiB (blocks up to 1 KiB), 1 MiB (up to 64 KiB) and 16 MiB
      (above), less only if the backend or the budget refuses; larger blocks get one of their own. They go back
      when wholly free. What a backend refuses to take back stays reserved and is offered again by the next trim.
@@ -14737,13 +14753,13 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      Segments are enough; with ranges the heap grows in place. ta_backend_fixed carves a buffer of yours;
      ta_backend_upstream takes segments from any allocator.
 
-  8. Bad calls
+  9. Bad calls
      Foreign, interior, stale and doubly freed pointers get their result code and change nothing, in all builds,
      as long as the place was not handed out again; ta_buffer carries a generation and is told apart even then.
      Two threads that free one block at the very same moment are told apart for certain with
      TENSORALLOC_CHECKED; without it the block may end up in two caches.
 
-  9. Tensors that grow
+  10. Tensors that grow
      ta_dynamic_alloc takes bounds: min, expected and max of each dimension; the maximum may be unbounded. A tensor
      whose maximum reaches range_bytes_min gets addresses for its maximum (for an unbounded one as many as the
      machine has memory), carved out of one large reservation, and memory for what it needs: resizing it within
@@ -14766,7 +14782,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      is granted as a size of its own: limits bind then.
      Bounds may name symbols (ta_symbol): numbers that several bounds share, held once.
 
-  10. Where the specified names live
+  11. Where the specified names live
      IMemoryAllocator: Allocate, Free, CacheSize, AllocatedSize, EmptyCache, Device, Dispose
                           ta_allocator_alloc_buffer, _free_buffer, ta_stats.cached_bytes, .reserved_bytes,
                           _empty_cache, _get_device, _dispose
@@ -14798,8 +14814,8 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
                           ta_dynamic_stats: allocation_count, resize_count, allocated_bytes, wasted_bytes,
                           average_utilization; ta_dynamic_report
 
-  11. Versions (semantic versioning at source level; the last ten)
-     0.1.0  backends, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
+  12. Versions (semantic versioning at source level; the last ten)
+     0.1.0  backends, CUDA, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
 
   tensoralloc.h is available under either of the two licences below; choose the one you prefer.
 
