@@ -763,7 +763,7 @@ static void work_in_little_space(void)
     size_t i, count = 0, size = 1000;
     arm(0, 0, 0);
     CHECK_OK(ta_dynamic_create(NULL, &d));
-    for (; size < (size_t)1 << 40 && result == TA_OK && count < 100; size *= 2, count++) {
+    for (; size <= SIZE_MAX / 4 && result == TA_OK && count < 31; size *= 2, count++) {
         result = ta_dynamic_alloc(d, &bounds, &h[count]); /* unbounded ones, the first of them alone */
         if (result == TA_OK) {
             result = grow(d, h[count], size);
