@@ -12904,6 +12904,7 @@ static TAI_COLD void tai_range_swap(tai_handle *a, tai_handle *b)
 static TAI_COLD uint32_t tai_place_new(ta_dynamic *d, const tai_handle *h, size_t max_bytes, size_t capacity,
                                        ta_result *result)
 {
+    void *ptr;
     size_t bytes = tai_span_bytes(d, max_bytes, capacity, h->alignment);
     uint32_t index = bytes == 0 ? 0 : tai_range_take(d, bytes, max_bytes == TA_UNLIMITED ? capacity : bytes,
                                                      h->alignment, result);
@@ -12923,8 +12924,8 @@ static TAI_COLD uint32_t tai_place_new(ta_dynamic *d, const tai_handle *h, size_
     if (index != 0) {
         tai_handle *to = tai_handle_at(d, index);
         memset((char *)to + sizeof(tai_link), 0, sizeof *to - sizeof(tai_link));
-        to->link.addr =
-            (uintptr_t)tai_block_take(d, h, capacity, h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET, result);
+        ptr = tai_block_take(d, h, capacity, h->flags & (uint32_t)TA_REQUEST_WITHIN_BUDGET, result);
+        to->link.addr = (uintptr_t)ptr;
         if (to->link.addr == 0) {
             tai_gate_enter(&d->common.gate, NULL);
             tai_record_drop(&d->handles, index);
@@ -13500,6 +13501,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
     if (out == NULL || request == NULL) {
         return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
+    memset(&sizes, 0, sizeof sizes);
     result = result == TA_OK ? tai_dynamic_plan(d, request, &sizes, dims, &size) : result;
     if (result != TA_OK) {
         return result;
