@@ -1617,8 +1617,13 @@ static uint32_t tai_process_id(void)
     #define TAI_THREAD_EXIT_CALL NTAPI
 typedef DWORD tai_key;
 
+static BOOLEAN(NTAPI *tai_ask_whether_ending)(void);
+
 static TAI_COLD int tai_thread_key_make(tai_key *key, void(NTAPI *on_exit)(void *))
 {
+    HMODULE ntdll = GetModuleHandleA("ntdll.dll"); /* here, for functions of keys must not take the loader's lock */
+    FARPROC found = ntdll != NULL ? GetProcAddress(ntdll, "RtlDllShutdownInProgress") : NULL;
+    memcpy(&tai_ask_whether_ending, &found, sizeof tai_ask_whether_ending);
     *key = FlsAlloc(on_exit);
     return *key != FLS_OUT_OF_INDEXES;
 }
@@ -1636,11 +1641,7 @@ static TAI_COLD void tai_thread_key_delete(tai_key key)
 /* The process ends: the other threads have been stopped wherever they were, with locks that nobody will release. */
 static TAI_COLD int tai_process_is_ending(void)
 {
-    BOOLEAN(NTAPI * ask)(void) = NULL;
-    HMODULE ntdll = GetModuleHandleA("ntdll.dll");
-    FARPROC found = ntdll != NULL ? GetProcAddress(ntdll, "RtlDllShutdownInProgress") : NULL;
-    memcpy(&ask, &found, sizeof ask);
-    return ask != NULL && ask() != 0;
+    return tai_ask_whether_ending != NULL && tai_ask_whether_ending() != 0;
 }
 
 static TAI_COLD void tai_on_fork_child(void (*fn)(void))
