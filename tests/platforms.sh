@@ -138,7 +138,7 @@ on_tcc() {
     want tcc libc6-dev || { skip tcc 'no package tcc' && return; }
     plain
     CC='tcc' FLAGS='' SMOKE=-DTENSORALLOC_NO_THREADS
-    tests tcc selftest contract pool arena tensor streams predict smoke
+    tests tcc selftest contract pool arena tensor streams smoke
 }
 
 on_musl() {
