@@ -1617,7 +1617,8 @@ static uint32_t tai_process_id(void)
     #define TAI_THREAD_EXIT_CALL NTAPI
 typedef DWORD tai_key;
 
-static BOOLEAN(NTAPI *tai_ask_whether_ending)(void);
+typedef BOOLEAN(NTAPI *tai_question)(void);
+static tai_question tai_ask_whether_ending;
 
 static TAI_COLD int tai_thread_key_make(tai_key *key, void(NTAPI *on_exit)(void *))
 {
