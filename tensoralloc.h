@@ -13,7 +13,7 @@
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:CUDA]         device and pinned memory through the driver
      [TA:STATS]        counters, buckets, reports
-     Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS]
+     Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:WRITER] [TA:HOST] [TA:BUDGET] [TA:BLOCKS]
      [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL]
      [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:TORCH] [TA:REPORT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
@@ -322,6 +322,15 @@ typedef struct ta_block_info {
 
 /* Return 0 to go on, anything else to stop the walk. */
 typedef int (*ta_walk_fn)(void *user, const ta_block_info *block);
+
+/* Takes the next text_bytes of a text that is being written (UTF-8, no final 0). Return TA_OK to go on; anything else
+   ends the writing, and is what the writing function answers. */
+typedef ta_result (*ta_write_fn)(void *user, const char *text, size_t text_bytes);
+
+/* A ta_write_fn that appends to a FILE * of the C library, given as user. Errors: TA_ERROR_INVALID_ARGUMENT (NULL),
+   _BACKEND (fwrite failed). What is still in the file's buffer fails or not when you close it. Threads: as the file.
+   May block. */
+TENSORALLOC_DEF ta_result ta_file_write(void *file, const char *text, size_t text_bytes);
 
 /*=========================================================================================================
   [TA:BACKEND-API] where bytes come from
@@ -2121,6 +2130,206 @@ TENSORALLOC_DEF TAI_COLD const char *ta_result_text(ta_result result)
     };
     int index = (int)result;
     return index >= 0 && index < (int)TA_RESULT_COUNT ? text[index] : "unknown result";
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:WRITER] text for a sink of the program's, through a buffer on the stack; JSON.
+  Uses: MATH.
+  Invariants: after the sink's first error it is not called again, and everything more is dropped. JSON is valid
+  whatever strings hold: what is no UTF-8 becomes U+FFFD.
+  -------------------------------------------------------------------------------------------------------*/
+#define TAI_WRITER_BYTES 2048
+
+typedef struct tai_writer {
+    ta_write_fn write;
+    void *user;
+    ta_result result;
+    int follows; /* a value stands before in this object or array */
+    size_t used;
+    char text[TAI_WRITER_BYTES];
+} tai_writer;
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_file_write(void *file, const char *text, size_t text_bytes)
+{
+    if (file == NULL || (text == NULL && text_bytes != 0)) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    return fwrite(text, 1, text_bytes, (FILE *)file) == text_bytes ? TA_OK : TA_ERROR_BACKEND;
+}
+
+static TAI_COLD void tai_writer_open(tai_writer *w, ta_write_fn write, void *user)
+{
+    w->write = write;
+    w->user = user;
+    w->result = TA_OK;
+    w->follows = 0;
+    w->used = 0;
+}
+
+/* Hands over what is in the buffer. Returns what the sink has said so far. */
+static TAI_COLD ta_result tai_writer_flush(tai_writer *w)
+{
+    if (w->used != 0 && w->result == TA_OK) {
+        w->result = w->write(w->user, w->text, w->used);
+    }
+    w->used = 0;
+    return w->result;
+}
+
+static TAI_COLD void tai_put(tai_writer *w, const char *text, size_t bytes)
+{
+    while (bytes != 0) {
+        size_t room = TAI_WRITER_BYTES - w->used, part = bytes < room ? bytes : room;
+        memcpy(w->text + w->used, text, part);
+        w->used += part;
+        text += part;
+        bytes -= part;
+        if (w->used == TAI_WRITER_BYTES) {
+            (void)tai_writer_flush(w);
+        }
+    }
+}
+
+static TAI_COLD void tai_put_decimal(tai_writer *w, uint64_t value)
+{
+    char digits[20], *at = digits + sizeof digits;
+    uint32_t low;
+    for (; value > 0xffffffffu; value /= 10) {
+        *--at = (char)('0' + value % 10);
+    }
+    low = (uint32_t)value;
+    do {
+        uint32_t rest = (uint32_t)((uint64_t)low * 0xcccccccdu >> 35); /* low / 10 without a division */
+        *--at = (char)('0' + (low - rest * 10));
+        low = rest;
+    } while (low != 0);
+    tai_put(w, at, (size_t)(digits + sizeof digits - at));
+}
+
+static TAI_COLD void tai_put_hex(tai_writer *w, uint64_t value)
+{
+    char digits[16], *at = digits + sizeof digits;
+    do {
+        *--at = "0123456789abcdef"[value & 15];
+        value >>= 4;
+    } while (value != 0);
+    tai_put(w, at, (size_t)(digits + sizeof digits - at));
+}
+
+/* Length of the UTF-8 sequence that begins at text; *valid 0: of its longest part that could begin one. */
+static TAI_COLD size_t tai_utf8_length(const unsigned char *text, int *valid)
+{
+    unsigned char lead = text[0], low = 0x80, high = 0xbf;
+    size_t i, more = lead < 0xc2 || lead > 0xf4 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+    low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : low;  /* longer than needed */
+    high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : high; /* surrogates; beyond U+10FFFF */
+    *valid = more != 0 || lead < 0x80;
+    for (i = 1; i <= more; i++) {
+        if (text[i] < low || text[i] > high) {
+            *valid = 0;
+            return i;
+        }
+        low = 0x80;
+        high = 0xbf;
+    }
+    return i;
+}
+
+/* A JSON string; NULL is null. */
+static TAI_COLD void tai_put_string(tai_writer *w, const char *string)
+{
+    const unsigned char *text = (const unsigned char *)string;
+    if (string == NULL) {
+        tai_put(w, "null", 4);
+        return;
+    }
+    tai_put(w, "\"", 1);
+    while (*text != 0) {
+        int valid = 1;
+        size_t length = tai_utf8_length(text, &valid);
+        if (!valid) {
+            tai_put(w, "\xef\xbf\xbd", 3);
+        } else if (*text < 0x20) {
+            char escape[6] = {'\\', 'u', '0', '0', '0', '0'};
+            escape[4] = (char)('0' + (*text >> 4));
+            escape[5] = "0123456789abcdef"[*text & 15];
+            tai_put(w, escape, sizeof escape);
+        } else {
+            if (*text == '"' || *text == '\\') {
+                tai_put(w, "\\", 1);
+            }
+            tai_put(w, (const char *)text, length);
+        }
+        text += length;
+    }
+    tai_put(w, "\"", 1);
+}
+
+/* The comma between values, and the key: NULL in arrays. Keys are names of this file: nothing to escape. */
+static TAI_COLD void tai_json_key(tai_writer *w, const char *key)
+{
+    if (w->follows) {
+        tai_put(w, ",", 1);
+    }
+    w->follows = 1;
+    if (key != NULL) {
+        tai_put(w, "\"", 1);
+        tai_put(w, key, strlen(key));
+        tai_put(w, "\":", 2);
+    }
+}
+
+/* bracket: "{" or "[". */
+static TAI_COLD void tai_json_begin(tai_writer *w, const char *key, const char *bracket)
+{
+    tai_json_key(w, key);
+    tai_put(w, bracket, 1);
+    w->follows = 0;
+}
+
+/* bracket: "}" or "]". */
+static TAI_COLD void tai_json_end(tai_writer *w, const char *bracket)
+{
+    tai_put(w, bracket, 1);
+    w->follows = 1;
+}
+
+static TAI_COLD void tai_json_u64(tai_writer *w, const char *key, uint64_t value)
+{
+    tai_json_key(w, key);
+    tai_put_decimal(w, value);
+}
+
+/* A number, or null for TA_UNLIMITED. */
+static TAI_COLD void tai_json_size(tai_writer *w, const char *key, size_t value)
+{
+    if (value == TA_UNLIMITED) {
+        tai_json_key(w, key);
+        tai_put(w, "null", 4);
+    } else {
+        tai_json_u64(w, key, (uint64_t)value);
+    }
+}
+
+/* A string "0x...": for what is no quantity, and may need all 64 bits. */
+static TAI_COLD void tai_json_hex(tai_writer *w, const char *key, uint64_t value)
+{
+    tai_json_key(w, key);
+    tai_put(w, "\"0x", 3);
+    tai_put_hex(w, value);
+    tai_put(w, "\"", 1);
+}
+
+static TAI_COLD void tai_json_bool(tai_writer *w, const char *key, int value)
+{
+    tai_json_key(w, key);
+    tai_put(w, value ? "true" : "false", value ? 4 : 5);
+}
+
+static TAI_COLD void tai_json_text(tai_writer *w, const char *key, const char *string)
+{
+    tai_json_key(w, key);
+    tai_put_string(w, string);
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -14670,6 +14879,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_UNLIKELY
 #undef TAI_WAIT_A_MOMENT
 #undef TAI_WALK_BATCH
+#undef TAI_WRITER_BYTES
 
 #endif /* TENSORALLOC_IMPLEMENTATION_ONCE */
 #endif /* TENSORALLOC_IMPLEMENTATION */
