@@ -1316,9 +1316,9 @@ typedef struct ta_snapshot_desc {
        buckets[]   pools: ta_bucket_stats of what was written
        dynamic allocators also: upstream (id)
        handles[]   index, generation, state "live" or "warm", ptr, in_place_bytes, in_range; live ones: effective_bytes,
-                   capacity_bytes, dtype, dims[], min[], expected[], max[], site (index), growing, use_count,
+                   capacity_bytes, dtype, dims[], min[], expected[], max[], site (index), use_count,
                    allocation_time_ns, stream, tag
-       sites[]     index, number, busy; predictor {learns "sizes" or "growth", observation_count, mean_bytes,
+       sites[]     index, number, busy; predictor {learns "sizes", "growth" or null, observation_count, mean_bytes,
                    target_bytes, step_bytes, changes_per_million_uses, weights [{size_max_bytes, weight}]} if the
                    strategy is the predictive one and the site is not busy
    tests/snapshot.schema.json is the same as a JSON Schema; bench/memory_viz.py makes of it what PyTorch's memory_viz
@@ -15572,7 +15572,7 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
     tai_writer *w = &s->writer;
     ta_handle_info info;
     uint32_t state = TAI_VACANT, generation = 0, site = 0;
-    int i, growing = 0;
+    int i;
     memset(&info, 0, sizeof info);
     tai_gate_enter(&d->common.gate, NULL);
     if (index < d->handles.end) {
@@ -15582,7 +15582,6 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
             tai_handle_show(h, &info);
             generation = h->link.generation;
             site = h->site;
-            growing = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0;
         }
     }
     tai_gate_leave(&d->common.gate, NULL);
@@ -15610,7 +15609,6 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
         tai_snap_dims(w, "expected", info.bounds.expected, info.rank);
         tai_snap_dims(w, "max", info.dims, info.rank);
         tai_json_u64(w, "site", site);
-        tai_json_bool(w, "growing", growing);
         tai_json_u64(w, "use_count", info.use_count);
         tai_json_u64(w, "allocation_time_ns", info.allocation_time_ns);
         tai_json_hex(w, "stream", info.stream);
@@ -15623,7 +15621,7 @@ static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p)
 {
     uint32_t i;
     tai_json_begin(w, "predictor", "{");
-    tai_json_text(w, "learns", p->growing ? "growth" : "sizes");
+    tai_json_text(w, "learns", p->weight_total == 0 ? NULL : p->growing ? "growth" : "sizes");
     tai_json_u64(w, "observation_count", p->count);
     tai_json_u64(w, "mean_bytes", p->mean_bytes);
     tai_json_u64(w, "target_bytes", p->target_bytes);
