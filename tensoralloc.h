@@ -223,8 +223,8 @@ typedef struct ta_request {
     size_t size_bytes;      /* > 0 */
     size_t alignment_bytes; /* power of two; 0: the backend's (64 on the host) */
     ta_stream stream;       /* home stream of the block; ignored by backends without order */
-    const char *tag;        /* NULL, or a string that outlives the block, and the pool if the request may fail
-                               (ta_pool_get_failure shows it): use literals */
+    const char *tag;        /* NULL, or a string that outlives the block, and the pool if a request to it may fail
+                               (failures show tags, those of blocks that were in the way too): use literals */
     uint32_t flags;         /* TA_REQUEST_* */
     uint32_t reserved;      /* 0 */
 } ta_request;
@@ -278,6 +278,43 @@ typedef struct ta_event {
 
 typedef void (*ta_event_fn)(void *user, const ta_event *event);
 
+/* What stood in the way of an allocation, and what would have helped: verdict, its text, action, its text. The first
+   that holds is told: memory that is there and only in the wrong place comes before memory that has to be found. */
+#define TA_VERDICT_LIST(X) \
+    X(TA_VERDICT_NONE, "nothing failed", TA_ACTION_NONE, "nothing") \
+    X(TA_VERDICT_NOT_CACHED, "only the cache was asked", TA_ACTION_ASK_BACKEND, "ask without TA_REQUEST_CACHED_ONLY") \
+    X(TA_VERDICT_SEALED, "the pool is sealed", TA_ACTION_UNSEAL, "unseal it, or let it see this size before") \
+    X(TA_VERDICT_RECORDS, "there is no room for records", TA_ACTION_RAISE_RECORDS, "raise block_count_max") \
+    X(TA_VERDICT_WAITING, "freed memory waits for streams", TA_ACTION_SYNCHRONIZE, "synchronize these streams") \
+    X(TA_VERDICT_OWN_CACHE, "free pages of this pool were not to be touched", TA_ACTION_TRIM, "trim the pool") \
+    X(TA_VERDICT_SIBLINGS, "other allocators over the budget cache it", TA_ACTION_EMPTY_SIBLINGS, \
+      "call ta_allocator_empty_cache on them, in the threads that use them") \
+    X(TA_VERDICT_THREAD_CACHES, "threads cache it", TA_ACTION_FLUSH_THREADS, "call ta_pool_thread_flush in them") \
+    X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
+    X(TA_VERDICT_LIMIT, "the limit of the budget is reached", TA_ACTION_RAISE_LIMIT, "raise the limit") \
+    X(TA_VERDICT_OUTSIDE, "others than this budget have it", TA_ACTION_FREE_OUTSIDE, "free memory outside") \
+    X(TA_VERDICT_FULL, "the backend has no more than this budget holds", TA_ACTION_FREE, "free blocks") \
+    X(TA_VERDICT_BACKEND, "the backend refused and does not say why", TA_ACTION_LOOK_UP, "look up backend_code")
+
+typedef enum ta_verdict {
+#define TA_VERDICT_ENUM(verdict, text, action, action_text) verdict,
+    TA_VERDICT_LIST(TA_VERDICT_ENUM)
+#undef TA_VERDICT_ENUM
+    TA_VERDICT_COUNT
+} ta_verdict;
+
+/* Each verdict has its action. */
+typedef enum ta_action {
+#define TA_ACTION_ENUM(verdict, text, action, action_text) action,
+    TA_VERDICT_LIST(TA_ACTION_ENUM)
+#undef TA_ACTION_ENUM
+    TA_ACTION_COUNT
+} ta_action;
+
+/* Text of a verdict and of an action, never NULL; "unknown" for values that are none. Threads: any. Pure. */
+TENSORALLOC_DEF const char *ta_verdict_text(ta_verdict verdict);
+TENSORALLOC_DEF const char *ta_action_text(ta_action action);
+
 /* Why an allocation failed. */
 typedef struct ta_failure {
     ta_result result;           /* e.g. TA_ERROR_LIMIT, _FRAGMENTED, _OUT_OF_MEMORY, _SEALED, _NOT_CACHED */
@@ -294,6 +331,23 @@ typedef struct ta_failure {
     size_t pending_bytes;       /* freed, but work on other streams may still use them */
     int64_t backend_code;       /* the backend's own code (CUresult, yours); 0 if it tells none, as the host's */
     uint64_t count;             /* failures so far, this one included */
+    ta_verdict verdict;
+    ta_action action;
+    size_t action_bytes;        /* TA_ACTION_RAISE_LIMIT: the least limit that would do; else what is missing */
+    /* for memory failures (limit, fragmented, out of memory, backend); else 0 */
+    size_t thread_cached_bytes; /* in thread caches of this allocator */
+    size_t sibling_reserved_bytes; /* by other allocators over the budget */
+    size_t sibling_cached_bytes;   /* of that, what they could give back; single-threaded ones are not asked */
+    size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
+    size_t backend_total_bytes;
+    size_t outside_bytes;       /* total - free - what the budget holds; 0 if not known */
+    /* fragmented: the cheapest place for the request, once what lies there is freed */
+    void *blocking_ptr;
+    size_t blocking_span_bytes;
+    size_t blocking_bytes;      /* of blocks in it that are not free */
+    size_t blocking_count;
+    const char *blocking_tag;   /* the tag with most of these bytes; NULL: blocks without one */
+    size_t blocking_tag_bytes;
 } ta_failure;
 
 /* Called at the end of the ladder. Return nonzero after having freed something: the allocation is tried again,
@@ -1301,7 +1355,7 @@ typedef struct ta_snapshot_desc {
        kind, id (ta_block_id.owner), name, disposed, budget (id), device, stats (ta_stats); user-made allocators, and
        those of another copy of this file, have kind, device and stats only
        options     of its desc; pools: sealed; dynamic: strategy (its name)
-       failure     pools, after one: result, text (ta_failure_report), and ta_failure
+       failure     pools, after one: text (ta_failure_report), and ta_failure; result, verdict, action as text
        streams[]   pools on ordered backends: id, retired
        ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes, blocks[]
          blocks[]  tile the range by address: ptr, size_bytes, state, stream (if not 0)
@@ -2114,6 +2168,11 @@ static int tai_add(size_t a, size_t b, size_t *out)
     return a <= SIZE_MAX - b;
 }
 
+static size_t tai_add_saturated(size_t a, size_t b)
+{
+    return a > TA_UNLIMITED - b ? TA_UNLIMITED : a + b;
+}
+
 static int tai_mul(size_t a, size_t b, size_t *out)
 {
     if (a != 0 && b > SIZE_MAX / a) {
@@ -2183,6 +2242,28 @@ TENSORALLOC_DEF TAI_COLD const char *ta_result_text(ta_result result)
     return index >= 0 && index < (int)TA_RESULT_COUNT ? text[index] : "unknown result";
 }
 
+TENSORALLOC_DEF TAI_COLD const char *ta_verdict_text(ta_verdict verdict)
+{
+    static const char *const text[] = {
+#define TAI_VERDICT_TEXT(name, words, action, action_words) words,
+        TA_VERDICT_LIST(TAI_VERDICT_TEXT)
+#undef TAI_VERDICT_TEXT
+    };
+    int index = (int)verdict;
+    return index >= 0 && index < (int)TA_VERDICT_COUNT ? text[index] : "unknown";
+}
+
+TENSORALLOC_DEF TAI_COLD const char *ta_action_text(ta_action action)
+{
+    static const char *const text[] = {
+#define TAI_ACTION_TEXT(name, words, action_name, action_words) action_words,
+        TA_VERDICT_LIST(TAI_ACTION_TEXT)
+#undef TAI_ACTION_TEXT
+    };
+    int index = (int)action;
+    return index >= 0 && index < (int)TA_ACTION_COUNT ? text[index] : "unknown";
+}
+
 /*---------------------------------------------------------------------------------------------------------
   [TA:WRITER] text for a sink of the program's, through a buffer on the stack; JSON.
   Uses: MATH.
@@ -2206,7 +2287,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_file_write(void *file, const char *text, s
     if (file == NULL || (text == NULL && text_bytes != 0)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    return fwrite(text, 1, text_bytes, (FILE *)file) == text_bytes ? TA_OK : TA_ERROR_BACKEND;
+    return text_bytes == 0 || fwrite(text, 1, text_bytes, (FILE *)file) == text_bytes ? TA_OK : TA_ERROR_BACKEND;
 }
 
 static TAI_COLD void tai_writer_open(tai_writer *w, ta_write_fn write, void *user)
@@ -2732,6 +2813,9 @@ typedef struct tai_member {
     struct tai_member *next;
     /* Gives back at least want_bytes if it can, without waiting for others; returns what it gave. */
     size_t (*reclaim)(void *self, size_t want_bytes);
+    /* Bytes that it caches where reclaim does not reach (thread caches), with pages != 0 also where it does. NULL:
+       none, or it cannot be asked. */
+    size_t (*cached)(void *self, int pages);
     void *self;
     uint32_t serial;  /* order of joining */
     uint32_t running; /* reclaims inside */
@@ -2889,8 +2973,10 @@ static TAI_COLD void tai_budget_leave(ta_budget *budget, tai_member *member)
     }
 }
 
-/* Asks every member but one to give memory back until want_bytes came together. */
-static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
+/* What every member but one caches: where reclaim does not reach, or (pages) in all. With give != 0 each is made to
+   give it back instead, until want_bytes have come together. */
+static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *except, size_t want_bytes, int give,
+                                      int pages)
 {
     size_t got = 0;
     uint32_t below = 0xffffffffu; /* the list goes from the youngest to the oldest */
@@ -2906,12 +2992,21 @@ static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *e
         below = member->serial;
         member->running++;
         TAI_LOCK_RELEASE(&budget->lock);
-        got += member->reclaim(member->self, want_bytes - got);
+        if (give) {
+            got += member->reclaim(member->self, want_bytes - got);
+        } else if (member->cached != NULL) {
+            got += member->cached(member->self, pages);
+        }
         TAI_LOCK_ACQUIRE(&budget->lock);
         member->running--;
     }
     TAI_LOCK_RELEASE(&budget->lock);
     return got;
+}
+
+static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
+{
+    return tai_budget_ask(budget, except, want_bytes, 1, 1);
 }
 
 /* The budget of a desc: the shared one, or a new private one. */
@@ -7362,6 +7457,186 @@ static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
     }
 }
 
+/* A run of neighbours; bytes: of it that can be used once it is free. */
+typedef struct tai_run {
+    uint32_t first, last;
+    size_t bytes, blocked, count;
+} tai_run;
+
+/* Adds a block to the run, or takes it out of it. Trimmed pages are nothing to have under a limit, and their
+   neighbours not much. */
+static TAI_COLD void tai_run_count(tai_run *run, const tai_space *space, uint32_t index, int add)
+{
+    const tai_block *block = &space->blocks.at[index];
+    const tai_region *region = space->regions[block->place.region];
+    uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
+    size_t bytes = block->size, holes = 0;
+    if (state == TAI_FREE && (block->place.flags & TAI_FLAG_HOLES) != 0 && space->info.range_bytes_max == 0) {
+        holes = tai_holes_bytes(space, region, block->addr, block->addr + block->size);
+        holes += holes != 0 ? 2 * space->granularity : 0;
+    }
+    bytes = bytes > holes ? bytes - holes : 0;
+    if (index == region->last) {
+        bytes += (size_t)((space->info.range_bytes_max != 0 ? region->base + region->size : region->commit_end) -
+                          region->top);
+    }
+    run->bytes = add ? run->bytes + bytes : run->bytes - bytes;
+    if (state == TAI_LIVE) {
+        run->blocked = add ? run->blocked + block->size : run->blocked - block->size;
+        run->count = add ? run->count + 1 : run->count - 1;
+    }
+}
+
+/* The run of which need bytes can be used once its live blocks are free, with as few bytes to free as possible. What
+   threads cache is in no run. Inside the gate. O(blocks). */
+static TAI_COLD void tai_region_find_run(const tai_space *space, const tai_region *region, size_t need, tai_run *best)
+{
+    const tai_block *at = space->blocks.at;
+    tai_run run;
+    memset(&run, 0, sizeof run);
+    run.first = region->first;
+    for (run.last = region->first; run.last != 0; run.last = at[run.last].next) {
+        tai_run less;
+        uint32_t state = TENSORALLOC_LOAD_RELAXED(&at[run.last].state);
+        if (state == TAI_CACHED || state == TAI_BUSY) {
+            run.bytes = run.blocked = run.count = 0;
+            run.first = at[run.last].next;
+            continue;
+        }
+        tai_run_count(&run, space, run.last, 1);
+        while (run.bytes >= need) {
+            if (run.blocked != 0 && (best->first == 0 || run.blocked < best->blocked)) {
+                *best = run;
+            }
+            less = run;
+            tai_run_count(&less, space, run.first, 0);
+            if (run.first == run.last || less.bytes < need) {
+                break;
+            }
+            less.first = at[run.first].next;
+            run = less;
+        }
+    }
+}
+
+/* What is in the way, by tag. 0: no place would be large enough. Inside the gate. */
+static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *plan, ta_failure *out)
+{
+    enum { TAGS = 16 }; /* others do not count */
+    const tai_space *space = &pool->space;
+    const tai_block *at = space->blocks.at;
+    const char *tags[TAGS];
+    size_t bytes[TAGS], need = plan->size + (plan->alignment > space->granule ? plan->alignment : 0);
+    uint32_t r, index, tag, count = 0;
+    tai_run best;
+    memset(&best, 0, sizeof best);
+    for (r = 0; r < space->region_count; r++) {
+        if (space->regions[r]->is_live && space->regions[r]->heap == (uint32_t)plan->heap) {
+            tai_region_find_run(space, space->regions[r], need, &best);
+        }
+    }
+    if (best.first == 0) {
+        return 0;
+    }
+    out->blocking_ptr = (void *)at[best.first].addr;
+    out->blocking_span_bytes = (size_t)(at[best.last].addr + at[best.last].size - at[best.first].addr);
+    out->blocking_bytes = best.blocked;
+    out->blocking_count = best.count;
+    for (index = best.first;; index = at[index].next) {
+        if (TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_LIVE) {
+            const char *of = TENSORALLOC_LOAD_RELAXED(&at[index].tag);
+            for (tag = 0; tag < count && tags[tag] != of; tag++) {
+            }
+            if (tag == count && count < TAGS) {
+                tags[count] = of;
+                bytes[count++] = 0;
+            }
+            if (tag < count) {
+                bytes[tag] += at[index].size;
+                if (bytes[tag] > out->blocking_tag_bytes) {
+                    out->blocking_tag_bytes = bytes[tag];
+                    out->blocking_tag = of;
+                }
+            }
+        }
+        if (index == best.last) {
+            return 1;
+        }
+    }
+}
+
+/* Memory was missing: where it is. The ladder has been climbed, or was not to be. Outside the gate. */
+static TAI_COLD void tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
+{
+    tai_space *space = &pool->space;
+    const ta_backend_vtable *backend = space->backend.vtable;
+    size_t used = out->budget_used_bytes, free_bytes = out->free_bytes, need, room;
+    int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0, bounded = space->info.range_bytes_max != 0;
+    need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0), space->granularity);
+    if (out->result != TA_ERROR_LIMIT && backend->memory_info != NULL && !bounded &&
+        backend->memory_info(space->backend.self, &out->backend_free_bytes, &out->backend_total_bytes) != TA_OK) {
+        out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    }
+    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
+        out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
+    }
+    out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
+    out->sibling_cached_bytes = tai_budget_ask(space->budget, &pool->member, TA_UNLIMITED, 0, !asked);
+    room = out->result == TA_ERROR_LIMIT ? (out->limit_bytes > used ? out->limit_bytes - used : 0)
+           : bounded ? free_bytes : out->backend_free_bytes != TA_UNLIMITED ? out->backend_free_bytes : 0;
+    out->action_bytes = need > room ? need - room : need;
+    if (asked) {
+        (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
+    }
+    tai_gate_enter(&space->gate, me);
+    out->thread_cached_bytes = tai_pool_thread_cached(pool);
+    if (out->pending_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_WAITING;
+    } else if (!asked && !bounded && free_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_OWN_CACHE;
+    } else if (out->sibling_cached_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_SIBLINGS;
+    } else if (out->thread_cached_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_THREAD_CACHES;
+    } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && free_bytes >= out->action_bytes)) &&
+               tai_pool_find_blocking(pool, plan, out)) {
+        out->verdict = TA_VERDICT_FRAGMENTED;
+        out->action_bytes = out->blocking_bytes;
+    } else if (out->result == TA_ERROR_LIMIT) {
+        out->verdict = TA_VERDICT_LIMIT;
+        out->action_bytes = tai_add_saturated(used, need);
+    } else if (!bounded && (out->backend_free_bytes == TA_UNLIMITED || out->backend_free_bytes >= need)) {
+        out->verdict = TA_VERDICT_BACKEND;
+    } else {
+        out->verdict = out->outside_bytes >= out->action_bytes ? TA_VERDICT_OUTSIDE : TA_VERDICT_FULL;
+    }
+    tai_gate_leave(&space->gate, me);
+}
+
+/* The verdict on a failure whose figures are known. Outside the gate. */
+static TAI_COLD void tai_pool_judge(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
+{
+    static const ta_action actions[] = {
+#define TAI_VERDICT_ACTION(verdict, text, action, action_text) action,
+        TA_VERDICT_LIST(TAI_VERDICT_ACTION)
+#undef TAI_VERDICT_ACTION
+    };
+    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    if (out->result == TA_ERROR_NOT_CACHED) {
+        out->verdict = TA_VERDICT_NOT_CACHED;
+    } else if (out->result == TA_ERROR_SEALED) {
+        out->verdict = TA_VERDICT_SEALED;
+    } else if (out->result == TA_ERROR_RECORDS) {
+        out->verdict = TA_VERDICT_RECORDS;
+    } else if (out->result == TA_ERROR_LIMIT || out->result == TA_ERROR_OUT_OF_MEMORY ||
+               out->result == TA_ERROR_FRAGMENTED) {
+        tai_pool_judge_memory(pool, plan, me, out);
+    } else {
+        out->verdict = TA_VERDICT_BACKEND;
+    }
+    out->action = actions[out->verdict];
+}
+
 /* Fills in why an allocation fails. Outside the gate. */
 static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const tai_plan *plan,
                                        ta_result why, tai_holder *me, ta_failure *out)
@@ -7410,6 +7685,7 @@ static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request,
     out->result = why;
     out->count = pool->failure_count + 1;
     tai_gate_leave(&space->gate, me);
+    tai_pool_judge(pool, plan, me, out);
 }
 
 /* The end of an allocation that failed: counted, kept, told. Returns the result, perhaps more exact. */
@@ -7584,6 +7860,20 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
     cached = tai_space_cached(&pool->space);
     tai_gate_leave(&pool->space.gate, NULL);
     return tai_pool_trim(pool, TAI_ALL_HEAPS, cached > want_bytes ? cached - want_bytes : 0, 0, NULL);
+}
+
+/* Asked by the budget for another allocator that has failed. */
+static TAI_COLD size_t tai_pool_cached(void *self, int pages)
+{
+    ta_pool *pool = (ta_pool *)self;
+    size_t bytes;
+    if (pool->disposed || pool->single_slot != NULL || tai_pool_forked(pool)) {
+        return 0;
+    }
+    tai_gate_enter(&pool->space.gate, NULL);
+    bytes = tai_pool_thread_cached(pool) + (pages ? tai_space_cached(&pool->space) : 0);
+    tai_gate_leave(&pool->space.gate, NULL);
+    return bytes;
 }
 
 /* The ladder: one rung after the other until one of them gave something. 0: the end. */
@@ -9172,6 +9462,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
 #endif
     pool->member.self = pool;
     pool->member.reclaim = tai_pool_reclaim;
+    pool->member.cached = tai_pool_cached;
     tai_budget_join(pool->space.budget, &pool->member);
     if (resolved.initial_bytes != 0) {
         result = tai_pool_reserve_initial(pool, resolved.initial_bytes);
@@ -10387,6 +10678,18 @@ static ta_result tai_arena_v_empty_cache(void *self)
     return tai_arena_v_trim(self, 0, NULL);
 }
 
+static TAI_COLD size_t tai_arena_cached(void *self, int pages)
+{
+    ta_arena *arena = (ta_arena *)self;
+    size_t cached = 0;
+    if (pages && !arena->common.single_threaded && tai_common_usable(&arena->common) == TA_OK) {
+        tai_gate_enter(&arena->common.gate, NULL);
+        cached = arena->common.reserved - arena->common.in_use;
+        tai_gate_leave(&arena->common.gate, NULL);
+    }
+    return cached;
+}
+
 static TAI_COLD size_t tai_arena_reclaim(void *self, size_t want_bytes)
 {
     ta_arena *arena = (ta_arena *)self;
@@ -10535,6 +10838,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_create(const ta_arena_desc *desc, ta
     arena->blocks = (tai_arena_block *)(void *)arena->table.base;
     arena->use_ranges = (arena->common.info.caps & TA_CAP_RANGES) != 0;
     arena->common.member.reclaim = tai_arena_reclaim;
+    arena->common.member.cached = tai_arena_cached;
     tai_budget_join(arena->common.budget, &arena->common.member);
     *out = arena;
     return TA_OK;
@@ -14045,11 +14349,6 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_record_use(ta_dynamic *d, ta_handl
     return result;
 }
 
-static size_t tai_add_saturated(size_t a, size_t b)
-{
-    return a > TA_UNLIMITED - b ? TA_UNLIMITED : a + b;
-}
-
 /* What a tensor of these bytes takes from the backend; small ones get their maximum at once. */
 static TAI_COLD size_t tai_dynamic_rounded(const ta_dynamic *d, size_t max_bytes, size_t size)
 {
@@ -14382,6 +14681,19 @@ static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
     return got + (got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, TAI_HEADROOM) : 0);
 }
 
+/* Warm ranges and what is committed beyond capacities; the headroom of tensors is not counted. */
+static TAI_COLD size_t tai_dynamic_cached(void *self, int pages)
+{
+    ta_dynamic *d = (ta_dynamic *)self;
+    size_t cached = 0;
+    if (pages && !d->common.single_threaded && tai_common_usable(&d->common) == TA_OK) {
+        tai_gate_enter(&d->common.gate, NULL);
+        cached = d->common.reserved + d->block_bytes - d->common.in_use;
+        tai_gate_leave(&d->common.gate, NULL);
+    }
+    return cached;
+}
+
 static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
 {
     ta_dynamic *d = (ta_dynamic *)self;
@@ -14662,6 +14974,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
     tai_dynamic_open_ranges(d, desc->upstream.vtable == NULL || desc->budget != NULL || desc->backend.vtable != NULL);
     d->desc.upstream = d->upstream;
     d->common.member.reclaim = tai_dynamic_reclaim;
+    d->common.member.cached = tai_dynamic_cached;
     tai_budget_join(d->common.budget, &d->common.member);
     *out = d;
     return TA_OK;
@@ -14844,37 +15157,82 @@ TENSORALLOC_DEF TAI_COLD size_t ta_dynamic_report(ta_dynamic *d, char *text, siz
     return length > 0 ? (size_t)length : 0;
 }
 
+/* The second half of the sentence. */
+static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_t text_bytes)
+{
+    char a[32], b[32], c[32];
+    text[0] = 0;
+    switch ((int)f->verdict) {
+    case TA_VERDICT_NONE:
+        break;
+    case TA_VERDICT_WAITING:
+        (void)snprintf(text, text_bytes, "; %s are freed and wait for streams: %s",
+                       tai_size_text(f->pending_bytes, a, sizeof a), ta_action_text(f->action));
+        break;
+    case TA_VERDICT_SIBLINGS:
+        (void)snprintf(text, text_bytes, "; other allocators over the budget hold %s and cache %s of it: %s",
+                       tai_size_text(f->sibling_reserved_bytes, a, sizeof a),
+                       tai_size_text(f->sibling_cached_bytes, b, sizeof b), ta_action_text(f->action));
+        break;
+    case TA_VERDICT_THREAD_CACHES:
+        (void)snprintf(text, text_bytes, "; threads cache %s: %s",
+                       tai_size_text(f->thread_cached_bytes, a, sizeof a), ta_action_text(f->action));
+        break;
+    case TA_VERDICT_FRAGMENTED:
+        (void)snprintf(text, text_bytes, "; in the way are %s in %llu blocks, %s of them tagged %s%.60s%s: %s",
+                       tai_size_text(f->blocking_bytes, a, sizeof a), (unsigned long long)f->blocking_count,
+                       tai_size_text(f->blocking_tag_bytes, b, sizeof b), f->blocking_tag != NULL ? "\"" : "",
+                       f->blocking_tag != NULL ? f->blocking_tag : "nothing", f->blocking_tag != NULL ? "\"" : "",
+                       ta_action_text(f->action));
+        break;
+    case TA_VERDICT_LIMIT:
+        (void)snprintf(text, text_bytes, ": %s to %s, or free as much as is missing", ta_action_text(f->action),
+                       tai_size_text(f->action_bytes, a, sizeof a));
+        break;
+    case TA_VERDICT_OUTSIDE:
+        (void)snprintf(text, text_bytes, "; it has %s free of %s, and others have %s: %s",
+                       tai_size_text(f->backend_free_bytes, a, sizeof a),
+                       tai_size_text(f->backend_total_bytes, b, sizeof b),
+                       tai_size_text(f->outside_bytes, c, sizeof c), ta_action_text(f->action));
+        break;
+    default:
+        (void)snprintf(text, text_bytes, "; %s: %s", ta_verdict_text(f->verdict), ta_action_text(f->action));
+        break;
+    }
+}
+
 TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, char *text, size_t text_bytes)
 {
-    char size[32], a[32], b[32], c[32];
+    char size[32], a[32], b[32], c[32], verdict[256];
     int length = 0;
     if (failure == NULL || (text == NULL && text_bytes != 0)) {
         return 0;
     }
     tai_size_text(failure->requested_bytes, size, sizeof size);
+    tai_verdict_sentence(failure, verdict, sizeof verdict);
     switch ((int)failure->result) {
     case TA_ERROR_LIMIT:
         length = snprintf(text, text_bytes,
-                          "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)", size,
+                          "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)%s", size,
                           tai_size_text(failure->limit_bytes, a, sizeof a),
                           tai_size_text(failure->budget_used_bytes, b, sizeof b),
-                          tai_size_text(failure->reserved_bytes, c, sizeof c));
+                          tai_size_text(failure->reserved_bytes, c, sizeof c), verdict);
         break;
     case TA_ERROR_FRAGMENTED:
-        length =
-            snprintf(text, text_bytes, "%s do not fit in one piece: %s are free, the largest free block has %s",
-                     size, tai_size_text(failure->free_bytes, a, sizeof a),
-                     tai_size_text(failure->largest_free_bytes, b, sizeof b));
+        length = snprintf(text, text_bytes,
+                          "%s do not fit in one piece: %s are free, the largest free block has %s%s", size,
+                          tai_size_text(failure->free_bytes, a, sizeof a),
+                          tai_size_text(failure->largest_free_bytes, b, sizeof b), verdict);
         break;
     case TA_ERROR_OUT_OF_MEMORY:
     case TA_ERROR_BACKEND:
         length = snprintf(text, text_bytes,
-                          "%s do not fit: the backend refused (code %lld) with %s reserved, %s of it in use", size,
+                          "%s do not fit: the backend refused (code %lld) with %s reserved, %s of it in use%s", size,
                           (long long)failure->backend_code, tai_size_text(failure->reserved_bytes, a, sizeof a),
-                          tai_size_text(failure->in_use_bytes, b, sizeof b));
+                          tai_size_text(failure->in_use_bytes, b, sizeof b), verdict);
         break;
     default:
-        length = snprintf(text, text_bytes, "%s: %s", size, ta_result_text(failure->result));
+        length = snprintf(text, text_bytes, "%s: %s%s", size, ta_result_text(failure->result), verdict);
         break;
     }
     return length > 0 ? (size_t)length : 0;
@@ -15522,8 +15880,14 @@ static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
         TAI_FIELD_SIZE(ta_failure, reserved_bytes) TAI_FIELD_SIZE(ta_failure, in_use_bytes)
         TAI_FIELD_SIZE(ta_failure, free_bytes) TAI_FIELD_SIZE(ta_failure, largest_free_bytes)
         TAI_FIELD_SIZE(ta_failure, pending_bytes) TAI_FIELD_U64(ta_failure, count)
+        TAI_FIELD_SIZE(ta_failure, action_bytes) TAI_FIELD_SIZE(ta_failure, thread_cached_bytes)
+        TAI_FIELD_SIZE(ta_failure, sibling_reserved_bytes) TAI_FIELD_SIZE(ta_failure, sibling_cached_bytes)
+        TAI_FIELD_SIZE(ta_failure, backend_free_bytes) TAI_FIELD_SIZE(ta_failure, backend_total_bytes)
+        TAI_FIELD_SIZE(ta_failure, outside_bytes) TAI_FIELD_SIZE(ta_failure, blocking_span_bytes)
+        TAI_FIELD_SIZE(ta_failure, blocking_bytes) TAI_FIELD_SIZE(ta_failure, blocking_count)
+        TAI_FIELD_SIZE(ta_failure, blocking_tag_bytes)
     };
-    char text[320];
+    char text[512];
     if (failure->count == 0) {
         return;
     }
@@ -15535,6 +15899,10 @@ static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
     tai_json_hex(w, "stream", failure->stream);
     tai_json_text(w, "tag", failure->tag);
     tai_json_hex(w, "backend_code", (uint64_t)failure->backend_code);
+    tai_json_text(w, "verdict", ta_verdict_text(failure->verdict));
+    tai_json_text(w, "action", ta_action_text(failure->action));
+    tai_json_hex(w, "blocking_ptr", (uint64_t)(uintptr_t)failure->blocking_ptr);
+    tai_json_text(w, "blocking_tag", failure->blocking_tag);
     tai_json_end(w, "}");
 }
 
