@@ -374,8 +374,8 @@ typedef struct ta_trace_stats {
 typedef enum ta_trace_format {
     TA_TRACE_TEXT,  /* a line for each event, as bench/replay and bench/timeline read it; flushes may follow each other
                        in one file: "a ID SIZE [ALIGN]", "f ID", "s" for a step. The rest stands behind a # */
-    TA_TRACE_CHROME /* one JSON document for Perfetto or chrome://tracing: live and reserved bytes of each allocator, and
-                       live bytes of each tag, as counters; steps and failures as instants */
+    TA_TRACE_CHROME /* one JSON document for Perfetto or chrome://tracing: live and reserved bytes of each allocator,
+                       and live bytes of each tag, as counters; steps and failures as instants */
 } ta_trace_format;
 
 /* Makes a trace. desc may be NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS. Threads: any. */
@@ -2880,7 +2880,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_create(const ta_trace_desc *desc, ta
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     count = tai_power_of_two_at_least(count);
-    if (!tai_mul(count, sizeof(tai_record), &bytes) || (trace = (ta_trace *)TENSORALLOC_MALLOC(sizeof *trace)) == NULL) {
+    trace = tai_mul(count, sizeof(tai_record), &bytes) ? (ta_trace *)TENSORALLOC_MALLOC(sizeof *trace) : NULL;
+    if (trace == NULL) {
         return TA_ERROR_RECORDS;
     }
     memset(trace, 0, sizeof *trace);
@@ -3261,8 +3262,9 @@ static TAI_COLD void tai_trace_chrome(ta_trace *trace, const tai_record *record,
     if (line->kind == TA_EVENT_STEP) {
         tai_chrome_begin(w, "", "step", "i", line->time, thread);
     } else if (line->kind == TA_EVENT_FAILURE || line->kind == TA_EVENT_LIMIT) {
-        tai_chrome_begin(w, "failure: ", line->kind == TA_EVENT_LIMIT ? "limit" : ta_result_text(tai_record_result(record)),
-                         "i", line->time, thread);
+        tai_chrome_begin(w, "failure: ",
+                         line->kind == TA_EVENT_LIMIT ? "limit" : ta_result_text(tai_record_result(record)), "i",
+                         line->time, thread);
         tai_json_text(w, "allocator", trace->names[line->source]);
         tai_json_u64(w, "size", record->size);
         tai_json_text(w, "tag", record->tag);
@@ -3345,7 +3347,8 @@ static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format forma
     return TA_OK;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write, void *user)
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write,
+                                                  void *user)
 {
     ta_result result;
     tai_writer *w;
@@ -8121,8 +8124,8 @@ static void tai_pool_event(ta_pool *pool, ta_event_kind kind, ta_result result, 
 {
     ta_event event;
     if (pool->desc.trace != NULL && kind != TA_EVENT_ALLOC && kind != TA_EVENT_FREE && kind != TA_EVENT_RESIZE) {
-        tai_trace_put(pool->desc.trace, tai_trace_about(kind, result, 0, pool->trace_source), ptr, size, capacity, stream,
-                      tag);
+        tai_trace_put(pool->desc.trace, tai_trace_about(kind, result, 0, pool->trace_source), ptr, size, capacity,
+                      stream, tag);
     }
     if (pool->desc.on_event == NULL) {
         return;
@@ -8945,8 +8948,8 @@ static TAI_NOINLINE void *tai_pool_alloc_watched(ta_pool *pool, size_t size, ta_
         void *ptr = tai_pool_hit(pool, slot, c, size, tag);
         if (TAI_LIKELY(ptr != NULL)) {
             if (pool->desc.trace != NULL) {
-                tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, 1, pool->trace_source), ptr, size,
-                              pool->class_bytes[c], 0, tag);
+                tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, 1, pool->trace_source), ptr,
+                              size, pool->class_bytes[c], 0, tag);
             }
             (void)tai_fail_null(TA_OK, result);
             return ptr;
