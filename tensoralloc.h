@@ -13,10 +13,10 @@
      [TA:TENSOR]       dtypes, shapes, strides, a small tensor over a block
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:CUDA]         device and pinned memory through the driver
-     [TA:STATS]        counters, buckets, reports
+     [TA:STATS]        counters, buckets, reports, snapshots
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:WRITER] [TA:TRACE-IMPL] [TA:HOST] [TA:BUDGET]
      [TA:BLOCKS] [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL]
-     [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:TORCH] [TA:REPORT]
+     [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:TORCH] [TA:REPORT] [TA:SNAPSHOT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -1283,7 +1283,7 @@ TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, voi
 TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream);
 
 /*=========================================================================================================
-  [TA:STATS] counters, buckets, reports. Counters are exact when no call is in progress.
+  [TA:STATS] counters, buckets, reports, snapshots. Counters are exact when no call is in progress.
   =======================================================================================================*/
 
 struct ta_stats {
@@ -1349,6 +1349,57 @@ TENSORALLOC_DEF ta_result ta_pool_get_bucket_stats(ta_pool *pool, int bucket_ind
 TENSORALLOC_DEF size_t ta_report(ta_allocator allocator, char *text, size_t text_bytes);
 /* As ta_report: one sentence that says why an allocation failed. */
 TENSORALLOC_DEF size_t ta_failure_report(const ta_failure *failure, char *text, size_t text_bytes);
+
+/* Options of a snapshot. All-zero: everything, 64 blocks at a time. */
+typedef struct ta_snapshot_desc {
+    void *scratch;        /* memory for the time of the call, or NULL: with 64 bytes for each block, stream, range and
+                             run of trimmed pages each allocator is seen at one moment */
+    size_t scratch_bytes;
+    int disable_blocks;   /* figures only: no ranges, no blocks */
+} ta_snapshot_desc;
+
+/* Writes all that is known of allocators[count] as JSON. desc may be NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _FORKED
+   (nothing was written), and whatever write answers: then it has been called for the last time.
+   Threads: any; others may go on. write is called without a lock and may use the allocators, but not dispose of them.
+   Blocks are copied as many at a time as there is room for: those are seen at one moment, but for what thread caches
+   give and take meanwhile; between two looks others may change the rest. Pieces tile their range whatever happens.
+   Tags of blocks that other threads free meanwhile must outlive the call. Allocates nothing, and needs 8 KiB of stack.
+   Cost: about 0.2 us a block. Asks backends in use for memory_info: may block there.
+   The text is UTF-8; what in tags and names is not becomes U+FFFD. Quantities are numbers (null: unlimited, unknown);
+   addresses, ids and streams are strings "0x...". Members without a comment are those of the struct named:
+     format "tensoralloc-snapshot", version 1 (goes up when a member changes its meaning or goes), library
+     (TENSORALLOC_VERSION), time_ns (since 1970), monotonic_ns (as in events)
+     backends[]    id, name, device {type "host", "cuda", "other"; index}, capabilities ["segments", "ranges",
+                   "ordered", "host_access", "fresh_zero"], and ta_backend_info; free_bytes, total_bytes (memory_info)
+     budgets[]     id, backend (id), and ta_budget_stats
+     allocators[]  in the order given; a pool that a dynamic has made for itself follows it
+       kind, id (ta_block_id.owner), name, disposed, budget (id), device, stats (ta_stats); user-made allocators, and
+       those of another copy of this file, have kind, device and stats only
+       options     of its desc; pools: sealed; dynamic: strategy (its name)
+       failure     pools, after one: result, text (ta_failure_report), and ta_failure
+       streams[]   pools on ordered backends: id, retired
+       ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes, blocks[]
+         blocks[]  tile the range by address: ptr, size_bytes, state, stream (if not 0)
+                     live     held by the program: requested_bytes, generation, tag (if it has one)
+                     free     in the allocator, with memory behind it
+                     cached   in a thread cache, or on its way between two
+                     pending  freed, waits_for so many uses on streams
+                     busy     between allocator and backend for a moment
+                     hole     addresses only: trimmed, or not used yet
+                     changed  a live block that is not whole: others have changed it between two looks
+       totals      visits (looks), live_count, and the bytes of each state, of what was written
+       buckets[]   pools: ta_bucket_stats of what was written
+       dynamic allocators also: upstream (id)
+       handles[]   index, generation, state "live" or "warm", ptr, in_place_bytes, in_range; live ones: effective_bytes,
+                   capacity_bytes, dtype, dims[], min[], expected[], max[], site (index), use_count,
+                   allocation_time_ns, stream, tag
+       sites[]     index, number, busy; predictor {learns "sizes", "growth" or null, observation_count, mean_bytes,
+                   target_bytes, step_bytes, changes_per_million_uses, weights [{size_max_bytes, weight}]} if the
+                   strategy is the predictive one and the site is not busy
+   tests/snapshot.schema.json is the same as a JSON Schema; bench/memory_viz.py makes of it what PyTorch's memory_viz
+   page reads. */
+TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size_t count,
+                                            const ta_snapshot_desc *desc, ta_write_fn write, void *user);
 
 #ifdef __cplusplus
 }
@@ -2312,6 +2363,7 @@ TENSORALLOC_DEF TAI_COLD const char *ta_result_text(ta_result result)
   whatever strings hold: what is no UTF-8 becomes U+FFFD.
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_WRITER_BYTES 2048
+#define TAI_PUT(w, literal) tai_put((w), (literal), sizeof(literal) - 1)
 
 typedef struct tai_writer {
     ta_write_fn write;
@@ -2349,7 +2401,8 @@ static TAI_COLD ta_result tai_writer_flush(tai_writer *w)
     return w->result;
 }
 
-static TAI_COLD void tai_put(tai_writer *w, const char *text, size_t bytes)
+/* Not cold: what writes each block is to be fast. */
+static TAI_NOINLINE void tai_put(tai_writer *w, const char *text, size_t bytes)
 {
     while (bytes != 0) {
         size_t room = TAI_WRITER_BYTES - w->used, part = bytes < room ? bytes : room;
@@ -2363,7 +2416,7 @@ static TAI_COLD void tai_put(tai_writer *w, const char *text, size_t bytes)
     }
 }
 
-static TAI_COLD void tai_put_decimal(tai_writer *w, uint64_t value)
+static TAI_NOINLINE void tai_put_decimal(tai_writer *w, uint64_t value)
 {
     char digits[20], *at = digits + sizeof digits;
     uint32_t low;
@@ -2379,7 +2432,7 @@ static TAI_COLD void tai_put_decimal(tai_writer *w, uint64_t value)
     tai_put(w, at, (size_t)(digits + sizeof digits - at));
 }
 
-static TAI_COLD void tai_put_hex(tai_writer *w, uint64_t value)
+static TAI_NOINLINE void tai_put_hex(tai_writer *w, uint64_t value)
 {
     char digits[16], *at = digits + sizeof digits;
     do {
@@ -2389,14 +2442,14 @@ static TAI_COLD void tai_put_hex(tai_writer *w, uint64_t value)
     tai_put(w, at, (size_t)(digits + sizeof digits - at));
 }
 
-/* Length of the UTF-8 sequence that begins at text; *valid 0: of its longest part that could begin one. */
+/* Length of the UTF-8 sequence at text, which is not ASCII; *valid 0: of its longest part that could begin one. */
 static TAI_COLD size_t tai_utf8_length(const unsigned char *text, int *valid)
 {
-    unsigned char lead = text[0], low = 0x80, high = 0xbf;
+    unsigned char lead = text[0];
+    unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;  /* below: longer than needed */
+    unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf; /* above: surrogates, beyond U+10FFFF */
     size_t i, more = lead < 0xc2 || lead > 0xf4 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
-    low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : low;  /* longer than needed */
-    high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : high; /* surrogates; beyond U+10FFFF */
-    *valid = more != 0 || lead < 0x80;
+    *valid = more != 0;
     for (i = 1; i <= more; i++) {
         if (text[i] < low || text[i] > high) {
             *valid = 0;
@@ -2419,19 +2472,23 @@ static TAI_COLD void tai_put_string(tai_writer *w, const char *string)
     tai_put(w, "\"", 1);
     while (*text != 0) {
         int valid = 1;
-        size_t length = tai_utf8_length(text, &valid);
-        if (!valid) {
-            tai_put(w, "\xef\xbf\xbd", 3);
-        } else if (*text < 0x20) {
-            char escape[6] = {'\\', 'u', '0', '0', '0', '0'};
-            escape[4] = (char)('0' + (*text >> 4));
-            escape[5] = "0123456789abcdef"[*text & 15];
-            tai_put(w, escape, sizeof escape);
-        } else {
-            if (*text == '"' || *text == '\\') {
-                tai_put(w, "\\", 1);
-            }
+        size_t length = 0;
+        while (text[length] >= 0x20 && text[length] < 0x80 && text[length] != '"' && text[length] != '\\') {
+            length++;
+        }
+        if (length != 0) {
             tai_put(w, (const char *)text, length);
+        } else if (*text < 0x20) {
+            TAI_PUT(w, "\\u00");
+            tai_put(w, *text < 0x10 ? "0" : "1", 1);
+            tai_put_hex(w, *text & 15u);
+            length = 1;
+        } else if (*text < 0x80) {
+            TAI_PUT(w, "\\");
+            tai_put(w, (const char *)text, length = 1);
+        } else {
+            length = tai_utf8_length(text, &valid);
+            tai_put(w, valid ? (const char *)text : "\xef\xbf\xbd", valid ? length : 3);
         }
         text += length;
     }
@@ -15148,6 +15205,24 @@ TENSORALLOC_DEF void *ta_dynamic_get_data(ta_dynamic *d, ta_handle handle)
     return data;
 }
 
+/* Inside the gate. */
+static TAI_COLD void tai_handle_show(const tai_handle *h, ta_handle_info *out)
+{
+    out->data = (void *)h->link.addr;
+    out->effective_bytes = h->effective;
+    out->capacity_bytes = h->capacity;
+    out->in_place_bytes = h->span_bytes != 0 ? h->span_bytes : h->capacity;
+    out->utilization = h->capacity == 0 ? 1.0 : (double)h->effective / (double)h->capacity;
+    out->rank = h->rank;
+    out->in_range = h->span_bytes != 0;
+    memcpy(out->dims, h->dims, sizeof h->dims);
+    out->bounds = h->bounds;
+    out->allocation_time_ns = h->time_ns;
+    out->use_count = h->use_count;
+    out->stream = h->stream;
+    out->tag = h->tag;
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handle handle, ta_handle_info *out)
 {
     tai_handle *h = NULL;
@@ -15159,19 +15234,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handl
     tai_gate_enter(&d->common.gate, NULL);
     h = tai_handle_find(d, handle, &result);
     if (h != NULL) {
-        out->data = (void *)h->link.addr;
-        out->effective_bytes = h->effective;
-        out->capacity_bytes = h->capacity;
-        out->in_place_bytes = h->span_bytes != 0 ? h->span_bytes : h->capacity;
-        out->utilization = h->capacity == 0 ? 1.0 : (double)h->effective / (double)h->capacity;
-        out->rank = h->rank;
-        out->in_range = h->span_bytes != 0;
-        memcpy(out->dims, h->dims, sizeof h->dims);
-        out->bounds = h->bounds;
-        out->allocation_time_ns = h->time_ns;
-        out->use_count = h->use_count;
-        out->stream = h->stream;
-        out->tag = h->tag;
+        tai_handle_show(h, out);
     }
     tai_gate_leave(&d->common.gate, NULL);
     return result;
@@ -16056,6 +16119,948 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
     return length > 0 ? (size_t)length : 0;
 }
 
+/*---------------------------------------------------------------------------------------------------------
+  [TA:SNAPSHOT] everything that is known of allocators, as JSON.
+  Uses: WRITER, BUDGET, POOL-IMPL, ARENA-IMPL, DIRECT, PREDICT, DYNAMIC-IMPL, ALLOCATOR-IMPL.
+
+  Blocks are copied to records (shots) inside the gate and written outside: as many at a time as there is room for, so
+  with room for all of them an allocator is seen at one moment. Between two visits to the gate ranges may grow, blocks
+  may be split and merged: the next visit goes on at the address where the last one ended, within the range as it was
+  first seen. So the shots of a range always tile it.
+  Invariants: nothing is allocated; the sink is called without a lock.
+  -------------------------------------------------------------------------------------------------------*/
+enum {
+    TAI_SHOT_LIVE, TAI_SHOT_FREE, TAI_SHOT_CACHED, TAI_SHOT_PENDING, TAI_SHOT_BUSY, TAI_SHOT_HOLE, TAI_SHOT_CHANGED,
+    TAI_SHOT_STATES,
+    TAI_SHOT_RANGE = TAI_SHOT_STATES, TAI_SHOT_STREAM
+};
+#define TAI_SHOTS 64 /* on the stack */
+
+/* A piece of a range, a range (its pieces follow), or a stream of a pool. */
+typedef struct tai_shot {
+    uintptr_t addr;
+    size_t size;
+    size_t requested;  /* live: bytes; range: committed bytes; others: size of the block this is a piece of, or 0 */
+    ta_stream stream;
+    const char *tag;   /* live */
+    uint32_t kind;
+    uint32_t detail;   /* live: generation; pending: streams to wait for; range: heap, 8 for segments; stream: retired;
+                          others: 1 for the first piece of a block */
+} tai_shot;
+
+typedef struct tai_snap {
+    tai_writer writer;
+    const ta_snapshot_desc *desc;
+    tai_shot *shots;
+    uint32_t room, count;
+    /* where the next visit goes on */
+    uint32_t stream, range, hint;
+    uintptr_t base, at, end; /* of the range; base 0: not begun */
+    /* what was written of this allocator */
+    uint32_t visits;
+    int opened;              /* what is open: 1 streams, 2 ranges, 3 blocks of a range */
+    size_t state_count[TAI_SHOT_STATES], state_bytes[TAI_SHOT_STATES];
+    size_t bucket_count[TA_BUCKET_COUNT][2], bucket_bytes[TA_BUCKET_COUNT][2]; /* [1]: live */
+    tai_shot stack[TAI_SHOTS];
+} tai_snap;
+
+/* What allocators of this file have in common here. */
+typedef struct tai_face {
+    const char *name;
+    uint64_t id;
+    ta_budget *budget; /* NULL: none to be seen */
+    tai_gate *gate;    /* NULL: not of this file, or nothing to walk */
+    int (*shoot)(tai_snap *snap, const void *self);
+    int disposed;
+    int forked;
+    ta_dynamic *dynamic;
+    ta_pool *pool;
+} tai_face;
+
+static TAI_COLD void tai_snap_add(tai_snap *s, uint32_t kind, uintptr_t from, uintptr_t to, size_t requested,
+                                  uint32_t detail)
+{
+    tai_shot *shot = &s->shots[s->count++];
+    memset(shot, 0, sizeof *shot);
+    shot->kind = kind;
+    shot->addr = from;
+    shot->size = (size_t)(to - from);
+    shot->requested = requested;
+    shot->detail = detail;
+}
+
+/* ---- taking shots. Inside the gate. Each returns 1 when it has seen everything. */
+static TAI_COLD void tai_snap_begin_range(tai_snap *s, uintptr_t base, size_t size, size_t committed, uint32_t detail)
+{
+    tai_snap_add(s, TAI_SHOT_RANGE, base, base + size, committed, detail);
+    s->base = s->at = base;
+    s->end = base + size;
+    s->hint = 0;
+}
+
+/* The block of the pool's region over at, which is below top. */
+static TAI_COLD uint32_t tai_snap_block_over(const tai_space *space, uint32_t region, uintptr_t at, uint32_t hint)
+{
+    const tai_block *blocks = space->blocks.at;
+    if (hint != 0 && TENSORALLOC_LOAD_RELAXED(&blocks[hint].state) != TAI_VACANT &&
+        blocks[hint].place.region == region && (size_t)(at - blocks[hint].addr) < blocks[hint].size) {
+        return hint;
+    }
+    for (hint = space->regions[region]->first; blocks[hint].addr + blocks[hint].size <= at; hint = blocks[hint].next) {
+    }
+    return hint;
+}
+
+/* The next piece of a region: at most one block, or one run of pages of it. */
+static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, const tai_region *region)
+{
+    static const uint32_t kinds[] = {/* by TAI_VACANT to TAI_BUSY */
+                                     TAI_SHOT_BUSY, TAI_SHOT_LIVE, TAI_SHOT_CACHED,
+                                     TAI_SHOT_FREE, TAI_SHOT_PENDING, TAI_SHOT_BUSY};
+    uintptr_t at = s->at, stop = s->end, run, run_end;
+    uint32_t kind = at < region->commit_end ? TAI_SHOT_FREE : TAI_SHOT_HOLE;
+    const tai_block *block = NULL;
+    tai_shot *shot;
+    if (at < region->top) {
+        uint32_t index = tai_snap_block_over(space, region->index, at, s->hint);
+        block = &space->blocks.at[index];
+        kind = kinds[TENSORALLOC_LOAD_RELAXED(&block->state)];
+        stop = block->addr + block->size;
+        s->hint = block->next;
+    } else if (at < region->commit_end) {
+        stop = region->commit_end;
+    }
+    stop = stop > s->end ? s->end : stop;
+    if (kind == TAI_SHOT_FREE && region->hole_bytes != 0 &&
+        tai_holes_run(space, region, at, stop, 1, &run, &run_end)) {
+        if (run <= at) {
+            kind = TAI_SHOT_HOLE;
+            run = run_end;
+        }
+        s->hint = run < stop && block != NULL ? (uint32_t)(block - space->blocks.at) : s->hint;
+        stop = run < stop ? run : stop;
+    }
+    if (kind == TAI_SHOT_LIVE && (at != block->addr || stop != block->addr + block->size)) {
+        kind = TAI_SHOT_CHANGED;
+    }
+    tai_snap_add(s, kind, at, stop, block != NULL ? block->size : 0, block != NULL && at == block->addr);
+    shot = &s->shots[s->count - 1];
+    if (block != NULL) {
+        shot->stream = space->streams[block->place.stream].id;
+        shot->detail = kind == TAI_SHOT_PENDING ? block->right : shot->detail;
+    }
+    if (kind == TAI_SHOT_LIVE) {
+        shot->requested = TENSORALLOC_LOAD_RELAXED(&block->requested);
+        shot->tag = TENSORALLOC_LOAD_RELAXED(&block->tag);
+        shot->detail = TENSORALLOC_LOAD_RELAXED(&block->generation);
+    }
+    s->at = stop;
+}
+
+static TAI_COLD int tai_pool_shoot(tai_snap *s, const void *self)
+{
+    const tai_space *space = &((const ta_pool *)self)->space;
+    for (; space->ordered && s->stream < space->stream_count; s->stream++) { /* [0] is none */
+        if (s->stream != 0) {
+            if (s->count == s->room) {
+                return 0;
+            }
+            tai_snap_add(s, TAI_SHOT_STREAM, 0, 0, 0, (uint32_t)(space->streams[s->stream].retired != 0));
+            s->shots[s->count - 1].stream = space->streams[s->stream].id;
+        }
+    }
+    for (; s->range < space->region_count; s->range++, s->base = 0) {
+        const tai_region *region = space->regions[s->range];
+        if (s->base == 0 && !region->is_live) {
+            continue;
+        }
+        if (s->base == 0 && s->count < s->room) {
+            tai_snap_begin_range(s, region->base, region->size,
+                                 (size_t)(region->commit_end - region->base) - region->hole_bytes,
+                                 region->heap | (region->is_segment ? 8u : 0u));
+        }
+        while (s->base == 0 || s->at < s->end) {
+            if (s->count == s->room) {
+                return 0;
+            }
+            if (region->is_live && region->base == s->base) {
+                tai_pool_shoot_piece(s, space, region);
+            } else { /* went back to the backend since */
+                tai_snap_add(s, TAI_SHOT_HOLE, s->at, s->end, 0, 0);
+                s->at = s->end;
+            }
+        }
+    }
+    return 1;
+}
+
+/* The next piece of a chunk: a block, or what lies between two. first, end: its records. */
+static TAI_COLD void tai_arena_shoot_piece(tai_snap *s, const ta_arena *arena, const tai_chunk *chunk, uint32_t first,
+                                           uint32_t end)
+{
+    const tai_arena_block *block;
+    uintptr_t at = s->at, stop = s->end;
+    uint32_t kind = at < chunk->commit_end ? TAI_SHOT_FREE : TAI_SHOT_HOLE, middle, last = end;
+    while (first < last) { /* the first block that ends behind at */
+        middle = first + (last - first) / 2;
+        if (arena->blocks[middle].addr + arena->blocks[middle].size <= at) {
+            first = middle + 1;
+        } else {
+            last = middle;
+        }
+    }
+    block = first < end ? &arena->blocks[first] : NULL;
+    if (block != NULL && block->addr > at) { /* lost to alignment */
+        stop = block->addr;
+        block = NULL;
+    } else if (block != NULL) {
+        kind = block->state == TAI_LIVE ? TAI_SHOT_LIVE : block->state == TAI_BUSY ? TAI_SHOT_BUSY : TAI_SHOT_FREE;
+        stop = block->addr + block->size;
+    } else if (at < chunk->commit_end) {
+        stop = chunk->commit_end;
+    }
+    stop = stop > s->end ? s->end : stop;
+    if (kind == TAI_SHOT_LIVE && (at != block->addr || stop != block->addr + block->size)) {
+        kind = TAI_SHOT_CHANGED;
+    }
+    tai_snap_add(s, kind, at, stop, block != NULL ? block->size : 0, block != NULL && at == block->addr);
+    if (kind == TAI_SHOT_LIVE) {
+        s->shots[s->count - 1].requested = block->requested;
+        s->shots[s->count - 1].tag = block->tag;
+        s->shots[s->count - 1].detail = block->generation;
+    }
+    s->at = stop;
+}
+
+static TAI_COLD int tai_arena_shoot(tai_snap *s, const void *self)
+{
+    const ta_arena *arena = (const ta_arena *)self;
+    for (; s->range < arena->chunk_count; s->range++, s->base = 0) {
+        const tai_chunk *chunk = &arena->chunks[s->range];
+        uint32_t end = s->range < arena->chunk ? chunk[1].first : arena->block_count;
+        if (s->base == 0 && s->count < s->room) {
+            tai_snap_begin_range(s, chunk->base, chunk->size, (size_t)(chunk->commit_end - chunk->base),
+                                 TAI_LARGE | (chunk->is_segment ? 8u : 0u));
+        }
+        while (s->base == 0 || s->at < s->end) {
+            if (s->count == s->room) {
+                return 0;
+            }
+            if (chunk->base == s->base) {
+                tai_arena_shoot_piece(s, arena, chunk, s->range <= arena->chunk ? chunk->first : end, end);
+            } else {
+                tai_snap_add(s, TAI_SHOT_HOLE, s->at, s->end, 0, 0);
+                s->at = s->end;
+            }
+        }
+    }
+    return 1;
+}
+
+static TAI_COLD int tai_direct_shoot(tai_snap *s, const void *self)
+{
+    const ta_direct *direct = (const ta_direct *)self;
+    for (s->range += s->range == 0; s->range < direct->records.end; s->range++) {
+        const tai_direct_block *block = tai_direct_at(direct, s->range);
+        uintptr_t end = block->segment + block->segment_bytes;
+        uint32_t state = block->link.state;
+        if (s->room - s->count < 3) {
+            return 0;
+        }
+        if (state != TAI_LIVE && state != TAI_CACHED && state != TAI_PENDING) {
+            continue;
+        }
+        tai_snap_add(s, TAI_SHOT_RANGE, block->segment, end, block->segment_bytes, TAI_LARGE | 8u);
+        if (state == TAI_PENDING) {
+            tai_snap_add(s, TAI_SHOT_FREE, block->segment, end, block->segment_bytes, 1);
+            continue;
+        }
+        if (block->link.addr != block->segment) {
+            tai_snap_add(s, TAI_SHOT_FREE, block->segment, block->link.addr, 0, 0);
+        }
+        tai_snap_add(s, TAI_SHOT_LIVE, block->link.addr, end, block->requested, block->link.generation);
+        s->shots[s->count - 1].stream = block->stream;
+        s->shots[s->count - 1].tag = block->tag;
+    }
+    return 1;
+}
+
+/* Ranges of tensors; those without are blocks of the upstream. */
+static TAI_COLD int tai_dynamic_shoot(tai_snap *s, const void *self)
+{
+    const ta_dynamic *d = (const ta_dynamic *)self;
+    for (s->range += s->range == 0; s->range < d->handles.end; s->range++) {
+        const tai_handle *h = tai_handle_at(d, s->range);
+        uintptr_t base = h->link.addr, held;
+        if (s->room - s->count < 4) {
+            return 0;
+        }
+        if ((h->link.state != TAI_LIVE && h->link.state != TAI_CACHED) || h->span_bytes == 0) {
+            continue;
+        }
+        tai_snap_add(s, TAI_SHOT_RANGE, base, base + h->span_bytes, h->committed, TAI_LARGE);
+        held = base + (h->link.state == TAI_LIVE ? h->held : 0);
+        if (held != base) {
+            tai_snap_add(s, TAI_SHOT_LIVE, base, held, h->effective, h->link.generation);
+            s->shots[s->count - 1].stream = h->stream;
+            s->shots[s->count - 1].tag = h->tag;
+        }
+        if (held != base + h->committed) {
+            tai_snap_add(s, TAI_SHOT_FREE, held, base + h->committed, 0, 0);
+        }
+        if (h->committed != h->span_bytes) {
+            tai_snap_add(s, TAI_SHOT_HOLE, base + h->committed, base + h->span_bytes, 0, 0);
+        }
+    }
+    return 1;
+}
+
+static TAI_COLD void tai_face_common(tai_face *out, tai_common *common)
+{
+    out->name = common->name;
+    out->id = common->id;
+    out->disposed = common->disposed;
+    out->forked = !common->disposed && tai_common_usable(common) != TA_OK;
+    out->budget = common->budget;
+    out->gate = &common->gate;
+}
+
+static TAI_COLD void tai_face_of(ta_allocator allocator, tai_face *out)
+{
+    memset(out, 0, sizeof *out);
+    if (allocator.vtable == &tai_pool_vtable) {
+        ta_pool *pool = (ta_pool *)allocator.self;
+        out->pool = pool;
+        out->name = pool->name;
+        out->id = pool->id;
+        out->disposed = pool->disposed;
+        out->forked = !pool->disposed && tai_pool_forked(pool);
+        out->budget = pool->space.budget;
+        out->gate = &pool->space.gate;
+        out->shoot = tai_pool_shoot;
+    } else if (allocator.vtable == &tai_arena_vtable) {
+        tai_face_common(out, &((ta_arena *)allocator.self)->common);
+        out->shoot = tai_arena_shoot;
+    } else if (allocator.vtable == &tai_direct_vtable) {
+        tai_face_common(out, &((ta_direct *)allocator.self)->common);
+        out->shoot = tai_direct_shoot;
+    } else if (allocator.vtable == &tai_dynamic_vtable) {
+        out->dynamic = (ta_dynamic *)allocator.self;
+        tai_face_common(out, &out->dynamic->common);
+        out->shoot = tai_dynamic_shoot;
+    }
+    if (out->disposed) { /* a shared budget may be gone */
+        out->budget = NULL;
+    }
+}
+
+/* ---- writing */
+/* A member of a struct that is written under its own name. */
+typedef struct tai_field {
+    const char *name;
+    size_t offset;
+    int kind; /* 0: size_t, TA_UNLIMITED is null; 1: uint64_t; 2: int as a truth */
+} tai_field;
+
+static TAI_COLD void tai_snap_fields(tai_writer *w, const void *object, const tai_field *fields, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        const char *at = (const char *)object + fields[i].offset;
+        size_t size;
+        uint64_t number;
+        int truth;
+        if (fields[i].kind == 0) {
+            memcpy(&size, at, sizeof size);
+            tai_json_size(w, fields[i].name, size);
+        } else if (fields[i].kind == 1) {
+            memcpy(&number, at, sizeof number);
+            tai_json_u64(w, fields[i].name, number);
+        } else {
+            memcpy(&truth, at, sizeof truth);
+            tai_json_bool(w, fields[i].name, truth);
+        }
+    }
+}
+#define TAI_FIELD_SIZE(type, member) {#member, offsetof(type, member), 0},
+#define TAI_FIELD_U64(type, member) {#member, offsetof(type, member), 1},
+#define TAI_FIELD_BOOL(type, member) {#member, offsetof(type, member), 2},
+#define TAI_FIELDS(w, object, fields) tai_snap_fields((w), (object), (fields), sizeof(fields) / sizeof *(fields))
+
+static TAI_COLD void tai_snap_stats(tai_writer *w, const ta_stats *stats)
+{
+    static const tai_field fields[] = {
+        TAI_FIELD_SIZE(ta_stats, requested_bytes) TAI_FIELD_SIZE(ta_stats, in_use_bytes)
+        TAI_FIELD_SIZE(ta_stats, cached_bytes) TAI_FIELD_SIZE(ta_stats, reserved_bytes)
+        TAI_FIELD_SIZE(ta_stats, wasted_bytes) TAI_FIELD_SIZE(ta_stats, live_count)
+        TAI_FIELD_SIZE(ta_stats, thread_cached_bytes) TAI_FIELD_SIZE(ta_stats, pending_bytes)
+        TAI_FIELD_SIZE(ta_stats, address_range_bytes) TAI_FIELD_SIZE(ta_stats, record_bytes)
+        TAI_FIELD_SIZE(ta_stats, peak_reserved_bytes) TAI_FIELD_SIZE(ta_stats, peak_in_use_upper_bytes)
+        TAI_FIELD_U64(ta_stats, allocation_count) TAI_FIELD_U64(ta_stats, deallocation_count)
+        TAI_FIELD_U64(ta_stats, allocated_bytes) TAI_FIELD_U64(ta_stats, freed_bytes)
+        TAI_FIELD_U64(ta_stats, hit_count) TAI_FIELD_U64(ta_stats, miss_count)
+        TAI_FIELD_U64(ta_stats, miss_grow_count) TAI_FIELD_U64(ta_stats, miss_recommit_count)
+        TAI_FIELD_U64(ta_stats, thread_hit_count) TAI_FIELD_U64(ta_stats, steal_count)
+        TAI_FIELD_U64(ta_stats, resize_count) TAI_FIELD_U64(ta_stats, failure_count)
+        TAI_FIELD_U64(ta_stats, failure_limit_count) TAI_FIELD_U64(ta_stats, failure_sealed_count)
+        TAI_FIELD_U64(ta_stats, failure_not_cached_count) TAI_FIELD_U64(ta_stats, trim_count)
+        TAI_FIELD_U64(ta_stats, trimmed_bytes)
+    };
+    tai_json_begin(w, "stats", "{");
+    TAI_FIELDS(w, stats, fields);
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_device(tai_writer *w, ta_device device)
+{
+    tai_json_begin(w, "device", "{");
+    tai_json_text(w, "type", device.type == TA_DEVICE_HOST ? "host" : device.type == TA_DEVICE_CUDA ? "cuda" : "other");
+    tai_json_u64(w, "index", (uint64_t)(uint32_t)device.index);
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD uint64_t tai_backend_id(ta_backend backend)
+{
+    return tai_mix((uint64_t)(uintptr_t)backend.vtable) ^ (uint64_t)(uintptr_t)backend.self;
+}
+
+static TAI_COLD uint64_t tai_budget_id(const ta_budget *budget)
+{
+    return tai_mix((uint64_t)(uintptr_t)budget);
+}
+
+/* Whether memory is known to be taken: only then a backend is asked about memory, or a device would be woken up. */
+static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, int in_use)
+{
+    static const char *const capabilities[] = {"segments", "ranges", "ordered", "host_access", "fresh_zero"};
+    const ta_backend backend = budget->backend;
+    const ta_backend_info *info = &budget->info;
+    size_t free_bytes = TA_UNLIMITED, total_bytes = TA_UNLIMITED;
+    uint32_t i;
+    if (in_use && backend.vtable->memory_info != NULL &&
+        backend.vtable->memory_info(backend.self, &free_bytes, &total_bytes) != TA_OK) {
+        free_bytes = total_bytes = TA_UNLIMITED;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_hex(w, "id", tai_backend_id(backend));
+    tai_json_text(w, "name", backend.vtable->name);
+    tai_snap_device(w, info->device);
+    tai_json_begin(w, "capabilities", "[");
+    for (i = 0; i < 5; i++) {
+        if ((info->caps >> i & 1) != 0) {
+            tai_json_text(w, NULL, capabilities[i]);
+        }
+    }
+    tai_json_end(w, "]");
+    tai_json_u64(w, "granularity_bytes", (uint64_t)info->granularity_bytes);
+    tai_json_u64(w, "alignment_bytes", (uint64_t)info->alignment_bytes);
+    tai_json_size(w, "range_bytes_max", info->range_bytes_max == 0 ? TA_UNLIMITED : info->range_bytes_max);
+    tai_json_size(w, "free_bytes", free_bytes);
+    tai_json_size(w, "total_bytes", total_bytes);
+    tai_json_end(w, "}");
+}
+
+/* Each backend and each budget once. */
+static TAI_COLD void tai_snap_budgets(tai_writer *w, const ta_allocator *allocators, size_t count, int backends)
+{
+    size_t i, j;
+    tai_json_begin(w, backends ? "backends" : "budgets", "[");
+    for (i = 0; i < count && w->result == TA_OK; i++) {
+        ta_budget_stats stats;
+        tai_face face, other;
+        int seen = 0, in_use = 0;
+        tai_face_of(allocators[i], &face);
+        for (j = 0; face.budget != NULL && j < count; j++) {
+            int same;
+            tai_face_of(allocators[j], &other);
+            same = other.budget != NULL && (backends ? tai_backend_id(other.budget->backend) ==
+                                                           tai_backend_id(face.budget->backend)
+                                                     : other.budget == face.budget);
+            seen |= same && j < i;
+            in_use |= same && TENSORALLOC_LOAD_RELAXED(&other.budget->reserved) != 0;
+        }
+        if (face.budget == NULL || seen) {
+            continue;
+        }
+        if (backends) {
+            tai_snap_backend(w, face.budget, in_use);
+            continue;
+        }
+        (void)ta_budget_get_stats(face.budget, &stats);
+        tai_json_begin(w, NULL, "{");
+        tai_json_hex(w, "id", tai_budget_id(face.budget));
+        tai_json_hex(w, "backend", tai_backend_id(face.budget->backend));
+        tai_json_size(w, "limit_bytes", stats.limit_bytes);
+        tai_json_u64(w, "reserved_bytes", (uint64_t)stats.reserved_bytes);
+        tai_json_u64(w, "peak_reserved_bytes", (uint64_t)stats.peak_reserved_bytes);
+        tai_json_u64(w, "allocator_count", (uint64_t)stats.allocator_count);
+        tai_json_end(w, "}");
+    }
+    tai_json_end(w, "]");
+}
+
+/* Closes what stands open, down to level. */
+static TAI_COLD void tai_snap_close(tai_snap *s, int level)
+{
+    if (s->opened == 3 && level < 3) {
+        tai_json_end(&s->writer, "]");
+        tai_json_end(&s->writer, "}");
+        s->opened = 2;
+    }
+    if (s->opened > level) {
+        tai_json_end(&s->writer, "]");
+        s->opened = 0;
+    }
+}
+
+static TAI_COLD void tai_snap_put_range(tai_snap *s, const tai_shot *shot)
+{
+    static const char *const heaps[] = {"tiny", "middle", "large"};
+    tai_writer *w = &s->writer;
+    tai_snap_close(s, 2);
+    if (s->opened != 2) {
+        tai_snap_close(s, 0);
+        tai_json_begin(w, "ranges", "[");
+    }
+    tai_json_key(w, NULL);
+    w->follows = 0;
+    tai_put(w, "\n{", 2);
+    tai_json_hex(w, "ptr", (uint64_t)shot->addr);
+    tai_json_u64(w, "size_bytes", (uint64_t)shot->size);
+    tai_json_text(w, "kind", (shot->detail & 8) != 0 ? "segment" : "range");
+    tai_json_text(w, "heap", heaps[shot->detail & 3]);
+    tai_json_u64(w, "committed_bytes", (uint64_t)shot->requested);
+    tai_json_begin(w, "blocks", "[");
+    s->opened = 3;
+}
+
+/* What statistics count of a piece. */
+static TAI_COLD void tai_snap_count(tai_snap *s, const tai_shot *shot)
+{
+    int live = shot->kind == TAI_SHOT_LIVE, bucket;
+    size_t whole = live ? shot->size : shot->requested;
+    s->state_count[shot->kind]++;
+    s->state_bytes[shot->kind] += shot->size;
+    if (whole != 0 && shot->kind != TAI_SHOT_CHANGED) {
+        bucket = tai_bucket_of(whole);
+        s->bucket_count[bucket][live] += live || shot->kind == TAI_SHOT_PENDING || shot->detail != 0;
+        s->bucket_bytes[bucket][live] += shot->kind != TAI_SHOT_HOLE ? shot->size : 0;
+    }
+}
+
+static TAI_COLD void tai_snap_put(tai_snap *s, const tai_shot *shot)
+{
+    static const char *const states[] = {"live", "free", "cached", "pending", "busy", "hole", "changed"};
+    tai_writer *w = &s->writer;
+    if (shot->kind == TAI_SHOT_RANGE) {
+        tai_snap_put_range(s, shot);
+        return;
+    }
+    if (shot->kind == TAI_SHOT_STREAM) {
+        if (s->opened == 0) {
+            tai_json_begin(w, "streams", "[");
+            s->opened = 1;
+        }
+        tai_json_begin(w, NULL, "{");
+        tai_json_hex(w, "id", shot->stream);
+        tai_json_bool(w, "retired", (int)shot->detail);
+        tai_json_end(w, "}");
+        return;
+    }
+    tai_snap_count(s, shot);
+    tai_put(w, &",\n{\"ptr\":\"0x"[!w->follows], w->follows ? 12 : 11);
+    tai_put_hex(w, (uint64_t)shot->addr);
+    TAI_PUT(w, "\",\"size_bytes\":");
+    tai_put_decimal(w, (uint64_t)shot->size);
+    TAI_PUT(w, ",\"state\":\"");
+    tai_put(w, states[shot->kind], strlen(states[shot->kind]));
+    TAI_PUT(w, "\"");
+    w->follows = 1;
+    if (shot->kind == TAI_SHOT_LIVE) {
+        TAI_PUT(w, ",\"requested_bytes\":");
+        tai_put_decimal(w, (uint64_t)shot->requested);
+        TAI_PUT(w, ",\"generation\":");
+        tai_put_decimal(w, shot->detail);
+        if (shot->tag != NULL) {
+            tai_json_text(w, "tag", shot->tag);
+        }
+    }
+    if (shot->stream != 0) {
+        tai_json_hex(w, "stream", shot->stream);
+    }
+    if (shot->kind == TAI_SHOT_PENDING) {
+        tai_json_u64(w, "waits_for", (uint64_t)shot->detail);
+    }
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_totals(tai_snap *s)
+{
+    static const char *const names[TAI_SHOT_STATES] = {"live_bytes", "free_bytes", "cached_bytes", "pending_bytes",
+                                                       "busy_bytes", "hole_bytes", "changed_bytes"};
+    tai_writer *w = &s->writer;
+    int i;
+    tai_json_begin(w, "totals", "{");
+    tai_json_u64(w, "visits", s->visits);
+    tai_json_u64(w, "live_count", (uint64_t)s->state_count[TAI_SHOT_LIVE]);
+    for (i = 0; i < TAI_SHOT_STATES; i++) {
+        tai_json_u64(w, names[i], (uint64_t)s->state_bytes[i]);
+    }
+    tai_json_end(w, "}");
+    tai_json_begin(w, "buckets", "[");
+    for (i = 0; i < TA_BUCKET_COUNT; i++) {
+        tai_json_begin(w, NULL, "{");
+        tai_json_u64(w, "size_min_bytes", (uint64_t)64 << i);
+        tai_json_size(w, "size_max_bytes", i == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << i) - 1);
+        tai_json_u64(w, "live_count", (uint64_t)s->bucket_count[i][1]);
+        tai_json_u64(w, "live_bytes", (uint64_t)s->bucket_bytes[i][1]);
+        tai_json_u64(w, "cached_count", (uint64_t)s->bucket_count[i][0]);
+        tai_json_u64(w, "cached_bytes", (uint64_t)s->bucket_bytes[i][0]);
+        tai_json_end(w, "}");
+    }
+    tai_json_end(w, "]");
+}
+
+/* Streams, ranges with their blocks, and what they add up to. */
+static TAI_COLD void tai_snap_blocks(tai_snap *s, const tai_face *face, const void *self)
+{
+    int done;
+    uint32_t i;
+    s->stream = s->range = s->hint = s->visits = 0;
+    s->base = 0;
+    s->opened = 0;
+    memset(s->state_count, 0, sizeof s->state_count);
+    memset(s->state_bytes, 0, sizeof s->state_bytes);
+    memset(s->bucket_count, 0, sizeof s->bucket_count);
+    memset(s->bucket_bytes, 0, sizeof s->bucket_bytes);
+    do {
+        s->count = 0;
+        tai_gate_enter(face->gate, NULL);
+        done = face->shoot(s, self);
+        tai_gate_leave(face->gate, NULL);
+        s->visits++;
+        for (i = 0; i < s->count && s->writer.result == TA_OK; i++) {
+            tai_snap_put(s, &s->shots[i]);
+        }
+    } while (!done && s->writer.result == TA_OK);
+    tai_snap_close(s, 2);
+    if (s->opened != 2) {
+        tai_snap_close(s, 0);
+        tai_json_begin(&s->writer, "ranges", "[");
+        s->opened = 2;
+    }
+    tai_snap_close(s, 0);
+    tai_snap_totals(s);
+}
+
+static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
+{
+    static const tai_field fields[] = {
+        TAI_FIELD_SIZE(ta_failure, requested_bytes) TAI_FIELD_SIZE(ta_failure, alignment_bytes)
+        TAI_FIELD_SIZE(ta_failure, limit_bytes) TAI_FIELD_SIZE(ta_failure, budget_used_bytes)
+        TAI_FIELD_SIZE(ta_failure, reserved_bytes) TAI_FIELD_SIZE(ta_failure, in_use_bytes)
+        TAI_FIELD_SIZE(ta_failure, free_bytes) TAI_FIELD_SIZE(ta_failure, largest_free_bytes)
+        TAI_FIELD_SIZE(ta_failure, pending_bytes) TAI_FIELD_U64(ta_failure, count)
+    };
+    char text[320];
+    if (failure->count == 0) {
+        return;
+    }
+    (void)ta_failure_report(failure, text, sizeof text);
+    tai_json_begin(w, "failure", "{");
+    tai_json_text(w, "result", ta_result_text(failure->result));
+    tai_json_text(w, "text", text);
+    TAI_FIELDS(w, failure, fields);
+    tai_json_hex(w, "stream", failure->stream);
+    tai_json_text(w, "tag", failure->tag);
+    tai_json_hex(w, "backend_code", (uint64_t)failure->backend_code);
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_pool(tai_writer *w, ta_pool *pool)
+{
+    static const tai_field options[] = {
+        TAI_FIELD_SIZE(ta_pool_desc, cached_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, buffers_per_bucket_max)
+        TAI_FIELD_SIZE(ta_pool_desc, slack_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, thread_cache_bytes)
+        TAI_FIELD_SIZE(ta_pool_desc, thread_cache_block_bytes) TAI_FIELD_SIZE(ta_pool_desc, range_bytes)
+        TAI_FIELD_SIZE(ta_pool_desc, block_count_max) TAI_FIELD_BOOL(ta_pool_desc, single_threaded)
+        TAI_FIELD_BOOL(ta_pool_desc, zeroed)
+    };
+    ta_failure failure;
+    tai_json_begin(w, "options", "{");
+    TAI_FIELDS(w, &pool->desc, options);
+    tai_json_bool(w, "sealed", TENSORALLOC_LOAD_RELAXED(&pool->sealed));
+    tai_json_end(w, "}");
+    (void)ta_pool_get_failure(pool, &failure);
+    tai_snap_failure(w, &failure);
+}
+
+static TAI_COLD void tai_snap_dims(tai_writer *w, const char *key, const int64_t *dims, int rank)
+{
+    int i;
+    tai_json_begin(w, key, "[");
+    for (i = 0; i < rank; i++) {
+        tai_json_size(w, NULL, dims[i] == TA_DIM_UNBOUNDED ? TA_UNLIMITED : (size_t)dims[i]);
+    }
+    tai_json_end(w, "]");
+}
+
+/* A tensor, or a warm range. */
+static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
+{
+    tai_writer *w = &s->writer;
+    ta_handle_info info;
+    uint32_t state = TAI_VACANT, generation = 0, site = 0;
+    int i;
+    memset(&info, 0, sizeof info);
+    tai_gate_enter(&d->common.gate, NULL);
+    if (index < d->handles.end) {
+        const tai_handle *h = tai_handle_at(d, index);
+        state = h->link.state;
+        if (state == TAI_LIVE || state == TAI_CACHED) {
+            tai_handle_show(h, &info);
+            generation = h->link.generation;
+            site = h->site;
+        }
+    }
+    tai_gate_leave(&d->common.gate, NULL);
+    if (state != TAI_LIVE && state != TAI_CACHED) {
+        return;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_u64(w, "index", index);
+    tai_json_u64(w, "generation", generation);
+    tai_json_text(w, "state", state == TAI_LIVE ? "live" : "warm");
+    tai_json_hex(w, "ptr", (uint64_t)(uintptr_t)info.data);
+    tai_json_u64(w, "in_place_bytes", (uint64_t)info.in_place_bytes);
+    tai_json_bool(w, "in_range", info.in_range);
+    if (state == TAI_LIVE) {
+        tai_json_u64(w, "effective_bytes", (uint64_t)info.effective_bytes);
+        tai_json_u64(w, "capacity_bytes", (uint64_t)info.capacity_bytes);
+        tai_json_text(w, "dtype", ta_dtype_name(info.bounds.dtype));
+        tai_snap_dims(w, "dims", info.dims, info.rank);
+        for (i = 0; i < info.rank; i++) {
+            info.dims[i] = tai_bounds_max(&info.bounds, i);
+            info.bounds.min[i] = tai_bounds_min(&info.bounds, i);
+            info.bounds.expected[i] = tai_bounds_expected(&info.bounds, i);
+        }
+        tai_snap_dims(w, "min", info.bounds.min, info.rank);
+        tai_snap_dims(w, "expected", info.bounds.expected, info.rank);
+        tai_snap_dims(w, "max", info.dims, info.rank);
+        tai_json_u64(w, "site", site);
+        tai_json_u64(w, "use_count", info.use_count);
+        tai_json_u64(w, "allocation_time_ns", info.allocation_time_ns);
+        tai_json_hex(w, "stream", info.stream);
+        tai_json_text(w, "tag", info.tag);
+    }
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p)
+{
+    uint32_t i;
+    tai_json_begin(w, "predictor", "{");
+    tai_json_text(w, "learns", p->weight_total == 0 ? NULL : p->growing ? "growth" : "sizes");
+    tai_json_u64(w, "observation_count", p->count);
+    tai_json_u64(w, "mean_bytes", p->mean_bytes);
+    tai_json_u64(w, "target_bytes", p->target_bytes);
+    tai_json_u64(w, "step_bytes", p->step_bytes);
+    tai_json_u64(w, "changes_per_million_uses", (uint64_t)p->change_rate * 1000000u >> TAI_RATE_ONE_BITS);
+    tai_json_begin(w, "weights", "[");
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        if (p->weights[i] != 0) {
+            tai_json_begin(w, NULL, "{");
+            tai_json_u64(w, "size_max_bytes", tai_bin_size(p, i));
+            tai_json_u64(w, "weight", p->weights[i]);
+            tai_json_end(w, "}");
+        }
+    }
+    tai_json_end(w, "]");
+    tai_json_end(w, "}");
+}
+
+/* What a site has learned. One that is being used is waited for, but not for long: it may be the caller's. */
+static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
+{
+    tai_writer *w = &s->writer;
+    tai_predictor predictor;
+    uintptr_t number = 0, busy = 1;
+    int round, is_live = 0;
+    for (round = 0; round < 100 && busy != 0; round++) {
+        tai_gate_enter(&d->common.gate, NULL);
+        is_live = index < d->sites.end && tai_site_at(d, index)->link.state == TAI_LIVE;
+        busy = is_live ? tai_site_at(d, index)->busy : 0;
+        if (is_live) {
+            number = tai_site_at(d, index)->link.addr;
+            if (busy == 0) {
+                memcpy(&predictor, tai_site_at(d, index)->state, sizeof predictor);
+            }
+        }
+        tai_gate_leave(&d->common.gate, NULL);
+        if (busy != 0) {
+            TAI_WAIT_A_MOMENT();
+        }
+    }
+    if (!is_live) {
+        return;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_u64(w, "index", index);
+    tai_json_hex(w, "number", (uint64_t)number);
+    tai_json_bool(w, "busy", busy != 0);
+    if (busy == 0 && d->full_size) { /* the predictive strategy */
+        tai_snap_predictor(w, &predictor);
+    }
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_dynamic(tai_snap *s, ta_dynamic *d)
+{
+    static const tai_field options[] = {
+        TAI_FIELD_SIZE(ta_dynamic_desc, capacity_bytes_max) TAI_FIELD_SIZE(ta_dynamic_desc, cached_bytes_max)
+        TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes_min) TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes)
+        TAI_FIELD_SIZE(ta_dynamic_desc, unbounded_bytes) TAI_FIELD_SIZE(ta_dynamic_desc, handle_count_max)
+        TAI_FIELD_BOOL(ta_dynamic_desc, disable_ranges) TAI_FIELD_BOOL(ta_dynamic_desc, strict)
+        TAI_FIELD_BOOL(ta_dynamic_desc, single_threaded)
+    };
+    tai_writer *w = &s->writer;
+    uint32_t i, end;
+    tai_json_begin(w, "options", "{");
+    TAI_FIELDS(w, &d->desc, options);
+    tai_json_text(w, "strategy", d->desc.strategy.vtable->name);
+    tai_json_end(w, "}");
+    if (d->common.disposed) {
+        return;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    end = d->handles.end;
+    tai_gate_leave(&d->common.gate, NULL);
+    tai_json_begin(w, "handles", "[");
+    for (i = 1; i < end && w->result == TA_OK; i++) {
+        tai_snap_handle(s, d, i);
+    }
+    tai_json_end(w, "]");
+    tai_gate_enter(&d->common.gate, NULL);
+    end = d->sites.end;
+    tai_gate_leave(&d->common.gate, NULL);
+    tai_json_begin(w, "sites", "[");
+    for (i = 1; i < end && w->result == TA_OK; i++) {
+        tai_snap_site(s, d, i);
+    }
+    tai_json_end(w, "]");
+}
+
+static TAI_COLD void tai_snap_allocator(tai_snap *s, ta_allocator allocator)
+{
+    tai_writer *w = &s->writer;
+    ta_device device;
+    ta_stats stats;
+    tai_face face, upstream;
+    tai_face_of(allocator, &face);
+    memset(&device, 0, sizeof device);
+    tai_json_key(w, NULL);
+    w->follows = 0;
+    tai_put(w, "\n{", 2);
+    tai_json_text(w, "kind", allocator.vtable->kind);
+    if (face.gate != NULL) {
+        tai_json_hex(w, "id", face.id);
+        tai_json_text(w, "name", face.name);
+        tai_json_bool(w, "disposed", face.disposed);
+    }
+    if (face.budget != NULL) {
+        tai_json_hex(w, "budget", tai_budget_id(face.budget));
+    }
+    if (allocator.vtable->device(allocator.self, &device) == TA_OK) {
+        tai_snap_device(w, device);
+    }
+    if (allocator.vtable->stats(allocator.self, &stats) == TA_OK) {
+        tai_snap_stats(w, &stats);
+    }
+    if (face.pool != NULL) {
+        tai_snap_pool(w, face.pool);
+    }
+    if (face.gate != NULL && !face.disposed && !s->desc->disable_blocks) {
+        tai_snap_blocks(s, &face, allocator.self);
+    }
+    if (face.dynamic != NULL) {
+        tai_face_of(face.dynamic->upstream, &upstream);
+        if (upstream.gate != NULL) {
+            tai_json_hex(w, "upstream", upstream.id);
+        }
+        tai_snap_dynamic(s, face.dynamic);
+    }
+    tai_json_end(w, "}");
+}
+
+/* The pool of a dynamic, unless it is in the list as well. */
+static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const ta_allocator *allocators, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        if (allocators[i].self == d->pool) {
+            return;
+        }
+    }
+    tai_snap_allocator(s, ta_pool_allocator(d->pool));
+}
+
+static TAI_COLD void tai_snap_open(tai_snap *s, const ta_snapshot_desc *desc, ta_write_fn write, void *user)
+{
+    size_t room = desc->scratch_bytes, front = (size_t)(0 - (uintptr_t)desc->scratch) & (sizeof(uint64_t) - 1);
+    tai_writer_open(&s->writer, write, user);
+    s->desc = desc;
+    s->shots = s->stack;
+    s->room = TAI_SHOTS;
+    room = desc->scratch == NULL || room < front ? 0 : (room - front) / sizeof(tai_shot);
+    if (room > TAI_SHOTS) {
+        s->shots = (tai_shot *)(void *)((char *)desc->scratch + front);
+        s->room = room > 0x7fffffff ? 0x7fffffffu : (uint32_t)room;
+    }
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocators, size_t count,
+                                                     const ta_snapshot_desc *desc, ta_write_fn write, void *user)
+{
+    ta_snapshot_desc zero;
+    tai_snap snap;
+    tai_face face;
+    size_t i;
+    if ((allocators == NULL && count != 0) || write == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    for (i = 0; i < count; i++) {
+        if (!tai_allocator_ok(allocators[i])) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        tai_face_of(allocators[i], &face);
+        if (face.forked) {
+            return TA_ERROR_FORKED;
+        }
+    }
+    memset(&zero, 0, sizeof zero);
+    tai_snap_open(&snap, desc != NULL ? desc : &zero, write, user);
+    tai_json_begin(&snap.writer, NULL, "{");
+    tai_json_text(&snap.writer, "format", "tensoralloc-snapshot");
+    tai_json_u64(&snap.writer, "version", 1);
+    tai_json_u64(&snap.writer, "library", TENSORALLOC_VERSION);
+    tai_json_u64(&snap.writer, "time_ns", TENSORALLOC_WALL_CLOCK_NS());
+    tai_json_u64(&snap.writer, "monotonic_ns", TENSORALLOC_CLOCK_NS());
+    tai_snap_budgets(&snap.writer, allocators, count, 1);
+    tai_snap_budgets(&snap.writer, allocators, count, 0);
+    tai_json_begin(&snap.writer, "allocators", "[");
+    for (i = 0; i < count && snap.writer.result == TA_OK; i++) {
+        tai_face_of(allocators[i], &face);
+        tai_snap_allocator(&snap, allocators[i]);
+        if (face.dynamic != NULL && face.dynamic->pool != NULL) {
+            tai_snap_own_pool(&snap, face.dynamic, allocators, count);
+        }
+    }
+    tai_json_end(&snap.writer, "]");
+    tai_json_end(&snap.writer, "}");
+    tai_put(&snap.writer, "\n", 1);
+    return tai_writer_flush(&snap.writer);
+}
+
 /* Private macros end here. */
 #undef TAI_ALIGNMENT_MAX
 #undef TAI_ALL_HEAPS
@@ -16077,6 +17082,10 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_COMMON_STREAMS
 #undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
+#undef TAI_FIELDS
+#undef TAI_FIELD_BOOL
+#undef TAI_FIELD_SIZE
+#undef TAI_FIELD_U64
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
 #undef TAI_HAS_VM
@@ -16100,12 +17109,14 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_PASSING_BATCHES
 #undef TAI_PATIENCE
 #undef TAI_PAUSE
+#undef TAI_PUT
 #undef TAI_RANGE_BITS
 #undef TAI_ROOM_BITS
 #undef TAI_ROOM_TIMES
 #undef TAI_REFILL_BYTES
 #undef TAI_SOURCES
 #undef TAI_RESULT_TEXT
+#undef TAI_SHOTS
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_STREAM_EVENTS
