@@ -1410,6 +1410,7 @@ typedef struct ta_snapshot_desc {
                              run of trimmed pages each allocator is seen at one moment */
     size_t scratch_bytes;
     int disable_blocks;   /* figures only: no ranges, no blocks */
+    ta_trace *trace;      /* NULL, or whose events are written too, as ta_trace_for_each gives them */
 } ta_snapshot_desc;
 
 /* Writes all that is known of allocators[count] as JSON. desc may be NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _FORKED
@@ -1450,6 +1451,8 @@ typedef struct ta_snapshot_desc {
        sites[]     index, number, busy; predictor {learns "sizes", "growth" or null, observation_count, mean_bytes,
                    target_bytes, step_bytes, changes_per_million_uses, weights [{size_max_bytes, weight}]} if the
                    strategy is the predictive one and the site is not busy
+     events[]      with a trace, oldest first: ptr, size_bytes, capacity_bytes, stream, time_ns, thread, name, tag, kind
+                   ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"), hit (alloc), result (failure)
    tests/snapshot.schema.json is the same as a JSON Schema; bench/memory_viz.py makes of it what PyTorch's memory_viz
    page reads. */
 TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size_t count,
@@ -16479,7 +16482,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 
 /*---------------------------------------------------------------------------------------------------------
   [TA:SNAPSHOT] everything that is known of allocators, as JSON.
-  Uses: WRITER, BUDGET, POOL-IMPL, ARENA-IMPL, DIRECT, PREDICT, DYNAMIC-IMPL, ALLOCATOR-IMPL.
+  Uses: WRITER, TRACE-IMPL, BUDGET, POOL-IMPL, ARENA-IMPL, DIRECT, PREDICT, DYNAMIC-IMPL, ALLOCATOR-IMPL.
 
   Blocks are copied to records (shots) inside the gate and written outside: as many at a time as there is room for, so
   with room for all of them an allocator is seen at one moment. Between two visits to the gate ranges may grow, blocks
@@ -17372,6 +17375,32 @@ static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const t
     tai_snap_allocator(s, ta_pool_allocator(d->pool));
 }
 
+static TAI_COLD void tai_snap_event(void *user, const ta_event *event)
+{
+    static const char *const kinds[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
+    tai_writer *w = (tai_writer *)user;
+    if (w->result != TA_OK || (size_t)event->kind >= sizeof kinds / sizeof *kinds) {
+        return;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_text(w, "kind", kinds[event->kind]);
+    tai_json_hex(w, "ptr", (uint64_t)(uintptr_t)event->ptr);
+    tai_json_u64(w, "size_bytes", (uint64_t)event->size_bytes);
+    tai_json_u64(w, "capacity_bytes", (uint64_t)event->capacity_bytes);
+    tai_json_hex(w, "stream", event->stream);
+    tai_json_u64(w, "time_ns", event->time_ns);
+    tai_json_u64(w, "thread", event->thread);
+    tai_json_text(w, "name", event->name);
+    tai_json_text(w, "tag", event->tag);
+    if (event->kind == TA_EVENT_ALLOC) {
+        tai_json_bool(w, "hit", event->hit);
+    }
+    if (event->kind == TA_EVENT_FAILURE) {
+        tai_json_text(w, "result", ta_result_text(event->result));
+    }
+    tai_json_end(w, "}");
+}
+
 static TAI_COLD void tai_snap_open(tai_snap *s, const ta_snapshot_desc *desc, ta_write_fn write, void *user)
 {
     size_t room = desc->scratch_bytes, front = (size_t)(0 - (uintptr_t)desc->scratch) & (sizeof(uint64_t) - 1);
@@ -17424,6 +17453,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
         }
     }
     tai_json_end(&snap.writer, "]");
+    if (snap.desc->trace != NULL) {
+        tai_json_begin(&snap.writer, "events", "[");
+        (void)ta_trace_for_each(snap.desc->trace, tai_snap_event, &snap.writer);
+        tai_json_end(&snap.writer, "]");
+    }
     tai_json_end(&snap.writer, "}");
     tai_put(&snap.writer, "\n", 1);
     return tai_writer_flush(&snap.writer);

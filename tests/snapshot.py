@@ -17,7 +17,7 @@ from common import ROOT, Checks, Workplace, run
 
 SCHEMA = ROOT / 'tests' / 'snapshot.schema.json'
 SCRIPT = ROOT / 'bench' / 'memory_viz.py'
-DOCUMENTS = ['all', 'empty', 'nasty', 'disposed']
+DOCUMENTS = ['all', 'empty', 'nasty', 'disposed', 'traced']
 
 # The texts of test_snapshot.c.
 NASTY = [
@@ -142,6 +142,14 @@ def check_totals(checks, document, viewer):
     checks.check(states == {'active_allocated', 'active_pending_free', 'inactive'}, 'all states occur', str(states))
 
 
+def check_events(checks, viewer):
+    actions = [entry['action'] for entry in viewer['device_traces'][0]]
+    # 20 blocks; one of them is resized: freed and allocated again; 7 are freed
+    checks.check([actions.count(a) for a in ('alloc', 'free_requested', 'free_completed', 'oom')] == [21, 8, 8, 1],
+                 'traced: every event', str(actions))
+    checks.check({entry['category'] for entry in viewer['device_traces'][0]} == {'even', 'unknown'}, 'traced: categories')
+
+
 def event(kind, ptr=0, size=0, tag=None, time=0, **more):
     return dict({'kind': kind, 'ptr': hex(ptr), 'size_bytes': size, 'capacity_bytes': size, 'stream': '0x0', 'tag': tag,
                  'name': 'pool', 'time_ns': time, 'thread': 1}, **more)
@@ -234,6 +242,8 @@ def main():
                 viewer = convert(checks, name, workplace / (name + '.json'), workplace / (name + '.pickle'))
                 if name == 'all':
                     check_totals(checks, document, viewer)
+                if name == 'traced':
+                    check_events(checks, viewer)
             check_tags(checks, documents['nasty'])
             histories(checks, workplace)
             refuses(checks, workplace)
