@@ -1452,7 +1452,7 @@ typedef struct ta_snapshot_desc {
                    target_bytes, step_bytes, changes_per_million_uses, weights [{size_max_bytes, weight}]} if the
                    strategy is the predictive one and the site is not busy
      events[]      with a trace, oldest first: ptr, size_bytes, capacity_bytes, stream, time_ns, thread, name, tag, kind
-                   ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"), hit (alloc), result (failure)
+                   ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"), hit (alloc), result (failed)
    tests/snapshot.schema.json is the same as a JSON Schema; bench/memory_viz.py makes of it what PyTorch's memory_viz
    page reads. */
 TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size_t count,
