@@ -11,7 +11,7 @@ import os
 import re
 import signal
 
-from common import ROOT, WARNINGS, Checks, Workplace, run, split
+from common import ROOT, WARNINGS, Checks, Workplace, run, split, symbols
 
 FOLDER = ROOT / 'tests' / 'misuse'
 BUILDS = {
@@ -99,6 +99,10 @@ def main():
                              workplace / (name + '-impl.o')]) for name, flags in BUILDS.items()]
         if not all(job.result() for job in jobs):
             checks.close()
+        of_checks = [name for name in symbols(workplace / 'release-impl.o') if re.search('misuse_[^c]|_guard_|_red_|_graves', name)]
+        checks.check(not of_checks, 'a release build has nothing of the checks', ' '.join(of_checks))
+        of_checks = [name for name in symbols(workplace / 'checked-impl.o') if name == 'tai_misuse']
+        checks.check(of_checks, 'a checked build has them')
         for program in programs:
             known = program.expected in codes and (program.released in codes or program.released == 'undefined')
             checks.check(known, '%s says what it expects' % program.name, '%s, %s' % (program.expected, program.released))
