@@ -100,7 +100,7 @@ def build(checks, compilers, workplace, name, standard, flags=(), defines=(), li
                            [*compile_, ROOT / 'tests' / 'config' / source, '-o', objects[-1]]):
             return None
     if '-flto' not in flags:
-        found = [kind for symbol, kind in symbols(objects[-1]).items() if re.search(r'(^|\d)ta_pool_create($|P)', symbol)]
+        found = [kind for symbol, kind in symbols(objects[-1]).items() if kind in 'tT' and re.search(r'(^|\d)ta_pool_create($|P)', symbol)]
         wanted = ['t'] if 'TENSORALLOC_STATIC' in defines else ['T']  # static ones may be mangled by C++ compilers
         checks.check(found == wanted, '%s: ta_pool_create is in the object' % name, 'nm says %s' % found)
     program = workplace / 'smoke'
