@@ -11667,7 +11667,7 @@ static void tai_predictor_move_edges(tai_predictor *p, uint32_t position)
 }
 
 /* A block has grown by so much. Nothing is reviewed as sizes are: of those that began together the short end first. */
-static void tai_predictor_add_growth(tai_predictor *p, uint64_t start, uint64_t growth)
+static TAI_COLD void tai_predictor_add_growth(tai_predictor *p, uint64_t start, uint64_t growth)
 {
     uint32_t position = tai_size_position(start), group = tai_predictor_group(p, position), total = 0, i;
     uint8_t *zones = p->zones[group];
