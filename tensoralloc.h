@@ -750,8 +750,10 @@ typedef struct ta_pool_desc {
     size_t thread_cache_bytes;       /* what one thread may hold; 0: 2 MiB */
     size_t thread_cache_block_bytes; /* largest block that thread caches hold, up to 64 KiB; 0: 64 KiB */
     size_t range_bytes;              /* first range of addresses for large blocks, 5/16 as much more for smaller
-                                        ones, less where addresses are scarce; more are chained when needed.
-                                        0: physical memory rounded up to a power of two, at most 64 GiB */
+                                        ones, less where addresses are scarce; more are chained when needed, each
+                                        twice as large. 0: physical memory rounded up to a power of two, at most
+                                        64 GiB (32 bits: 64 MiB), so that no number of pools takes the addresses
+                                        from the rest of the program */
     size_t block_count_max;          /* records to reserve addresses for; 0: 16 Mi (64 Ki without virtual memory) */
     uint32_t classes_per_doubling;   /* of what thread caches hold: 1, 2, 4 or 8; 0: 8 */
     ta_huge_pages huge_pages;        /* default: on for blocks above 1 KiB */
@@ -1696,22 +1698,26 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
 #ifndef TAI_RANGE_BITS
     #define TAI_RANGE_BITS 36
 #endif
-#define TAI_ROOM_BITS (TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
-
+/* Addresses that are left to the rest of the process, and to pools that come later: 4 GiB, of 32 bits a quarter. */
+#define TAI_ROOM_BITS (sizeof(size_t) == 4 ? 30 : TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
+/* So many are there for everybody. */
+#define TAI_ROOM_SMALL_BYTES (sizeof(size_t) == 4 ? (size_t)1 << 19 : (size_t)1 << 20)
 #ifndef TAI_ROOM_TIMES
-    #define TAI_ROOM_TIMES 16
+    #define TAI_ROOM_TIMES (sizeof(size_t) == 4 ? 32u : 16u)
 #endif
-/* Whether TAI_ROOM_TIMES x size addresses could be had: who takes a large size only then leaves some to the rest of the
-   process. */
+
+/* Whether TAI_ROOM_TIMES x size addresses could be had in one piece, and 2^TAI_ROOM_BITS: who takes a large size only
+   then leaves some to the others. Each takes a part of what is left, so thousands of pools find room, in 4 GiB or under
+   a tool that has few addresses (valgrind) hundreds: the first ones as much as they like, the last ones little. */
 static int tai_vm_has_room(size_t size)
 {
     void *ptr;
-    if (size <= ((size_t)1 << 20)) {
+    if (size <= TAI_ROOM_SMALL_BYTES) {
         return 1;
     }
     size = size > SIZE_MAX / TAI_ROOM_TIMES ? SIZE_MAX / 2 : size * TAI_ROOM_TIMES;
-    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0)) {
-        size = (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0); /* or the pools share out the rest to the last */
+    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << TAI_ROOM_BITS) {
+        size = (size_t)1 << TAI_ROOM_BITS;
     }
     ptr = tai_vm_reserve(size);
     return ptr != NULL && tai_vm_release(ptr, size);
@@ -6723,28 +6729,45 @@ static TAI_COLD int tai_region_map(tai_region *region, uintptr_t end)
     return 1;
 }
 
-/* Reserves a range for a heap: want bytes, halved down to 64 MiB and to what is needed. Not inside the gate. */
+/* Down to what a range of want bytes is halved when it is refused. Where addresses are scarce that is little for the
+   first range of a heap, which claims them before they are needed, and a segment for those that are chained. */
+static TAI_COLD size_t tai_space_least(const tai_space *space, int heap, size_t want)
+{
+    size_t least = want < ((size_t)64 << 20) ? want : (size_t)64 << 20;
+    if (space->info.device.type == TA_DEVICE_HOST && !tai_vm_has_room(least)) {
+        least = space->primary[heap] == NULL ? (size_t)16384 << 2 * heap : space->heaps[heap].segment_bytes;
+    }
+    return least < want ? least : want;
+}
+
+/* Ranges of some size begin where huge pages do. */
+static TAI_COLD size_t tai_range_alignment(const tai_space *space, size_t size)
+{
+    int huge = space->info.range_bytes_max == 0 && size >= 8 * TAI_HUGE_PAGE_BYTES;
+    return huge && space->granularity < TAI_HUGE_PAGE_BYTES ? TAI_HUGE_PAGE_BYTES : space->granularity;
+}
+
+/* Reserves a range for a heap: want bytes, or less, but what is needed. Not inside the gate. */
 static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t want, size_t need, tai_holder *me,
                                             uint32_t *out)
 {
-    size_t align = space->granularity, least = want < ((size_t)64 << 20) ? want : (size_t)64 << 20, size;
+    size_t align = tai_range_alignment(space, want), least, size;
     void *ptr = NULL;
     tai_region *region;
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
     int added;
     if (space->info.range_bytes_max == 0) {
-        if (align < TAI_HUGE_PAGE_BYTES && want >= 8 * TAI_HUGE_PAGE_BYTES) {
-            align = TAI_HUGE_PAGE_BYTES;
-        }
         want = tai_round_up(want, align);
-        least = tai_round_up(least, align);
-        need = tai_round_up(need, align);
+        least = tai_space_least(space, heap, want);
+        least = tai_round_up(least, tai_range_alignment(space, least));
+        need = tai_round_up(need, tai_range_alignment(space, need));
     } else {
         least = want = space->info.range_bytes_max;
     }
     least = least < need ? need : least;
     for (size = want < least ? least : want; size >= least && need != 0; size = tai_round_down(size / 2, align)) {
-        if (space->info.range_bytes_max != 0 || space->info.device.type != TA_DEVICE_HOST || tai_vm_has_room(size)) {
+        align = tai_range_alignment(space, size);
+        if (size == least || space->info.device.type != TA_DEVICE_HOST || tai_vm_has_room(size)) {
             result = space->backend.vtable->reserve(space->backend.self, size, align, space->heaps[heap].flags, &ptr);
         }
         if (result == TA_OK || size == least) {
@@ -6834,7 +6857,7 @@ static TAI_COLD void tai_region_skip(tai_space *space, tai_region *region, uintp
 /* How large the next range of a heap is to be: twice the last one. */
 static TAI_COLD size_t tai_space_chain_bytes(const tai_space *space, int heap)
 {
-    size_t bytes = space->range_bytes / 2;
+    size_t bytes = 0;
     uint32_t r;
     for (r = 0; r < space->region_count; r++) { /* the table changes only with the turn, which we have */
         const tai_region *region = space->regions[r];
@@ -6842,7 +6865,7 @@ static TAI_COLD size_t tai_space_chain_bytes(const tai_space *space, int heap)
             bytes = region->size;
         }
     }
-    return bytes > SIZE_MAX / 4 ? bytes : bytes * 2;
+    return bytes == 0 ? space->range_bytes : bytes > SIZE_MAX / 4 ? bytes : bytes * 2;
 }
 
 /* Grows the tail of a range so that an aligned piece of size fits; chains a range when all are full. */
@@ -7529,9 +7552,10 @@ typedef struct tai_space_desc {
     int undivided;
 } tai_space_desc;
 
-/* A power of two of at least the physical memory, up to 64 GiB; little where addresses are scarce (32 bits, a limit
-   on what the process may map). It is only the beginning: ranges are chained, each twice as large as the one
-   before, so that a thousand pools find room in one process. */
+/* A power of two of at least the physical memory, up to 64 GiB; little where addresses are scarce (32 bits, a limit on
+   what the process may map). Not more: with four times the physical memory of a machine of 32 GiB, 780 pools took the
+   128 TiB of a process, and malloc failed in the rest of the program. A pool that needs more loses nothing: ranges are
+   chained, each twice as large as the one before, and best fit looks over all of them. */
 static TAI_COLD size_t tai_range_default(void)
 {
     size_t physical = tai_physical_bytes(), limit = tai_address_limit_bytes();
@@ -18456,6 +18480,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_REPORTS_MAX
 #undef TAI_RESULT_TEXT
 #undef TAI_ROOM_BITS
+#undef TAI_ROOM_SMALL_BYTES
 #undef TAI_ROOM_TIMES
 #undef TAI_SHOTS
 #undef TAI_SOURCES

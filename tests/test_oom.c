@@ -1169,6 +1169,7 @@ SCENARIO(streams_over_segments, setup_pool, body_streams, TA_CAP_SEGMENTS, 0, 0,
   Little address space. Each in a child process: limits cannot be taken back.
   -------------------------------------------------------------------------------------------------------*/
 #define MANY_POOLS 500
+#define LATE_BLOCKS 600
 
 /* Memory for real work: 64 MiB of blocks, written and read. */
 static void work_with_a_pool(const ta_pool_desc *desc)
@@ -1207,7 +1208,7 @@ static void work_with_a_pool(const ta_pool_desc *desc)
 static void work_with_many_pools(size_t count)
 {
     static ta_pool *pools[MANY_POOLS];
-    static unsigned char *small[MANY_POOLS], *large[MANY_POOLS];
+    static unsigned char *small[MANY_POOLS], *large[MANY_POOLS], *late[LATE_BLOCKS];
     size_t i, wrong = 0;
     void *others;
     for (i = 0; i < count; i++) {
@@ -1222,6 +1223,18 @@ static void work_with_many_pools(size_t count)
                 memset(large[i], (int)(i % 256), 100000);
             }
         }
+    }
+    CHECK_EQ(wrong, 0);
+    for (i = 0; i < LATE_BLOCKS && pools[count - 1] != NULL; i++) { /* the last one can grow, too */
+        late[i] = (unsigned char *)ta_pool_alloc(pools[count - 1], 10000 + i * 16, NULL);
+        wrong += late[i] == NULL;
+        if (late[i] != NULL) {
+            memset(late[i], (int)(i % 256), 10000 + i * 16);
+        }
+    }
+    for (i = 0; i < LATE_BLOCKS; i++) {
+        wrong += late[i] == NULL || late[i][9999 + i * 16] != i % 256;
+        wrong += pools[count - 1] != NULL && ta_pool_free(pools[count - 1], late[i]) != TA_OK;
     }
     CHECK_EQ(wrong, 0);
     others = malloc(32 * MIB); /* the rest of the program still finds addresses */
@@ -1336,7 +1349,7 @@ static void address_space_of_4_gib(void)
 
 static void address_space_without_a_limit(void)
 {
-    work_with_everything(sizeof(size_t) > 4 ? MANY_POOLS : 50);
+    work_with_everything(MANY_POOLS);
 }
 
 /* Address space first: what other cases leave behind, e.g. the C library for its threads, counts there. */
