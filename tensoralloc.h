@@ -58,8 +58,8 @@
      TENSORALLOC_TORCH             impl   the functions of PyTorch's pluggable allocator; implies TENSORALLOC_CUDA
      TENSORALLOC_CUDA_LINK         impl   with it: the program is linked with the driver, nothing is loaded
      TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
-     TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches; siblings of a budget give each other
-                                          nothing (chosen by itself where there are no threads)
+     TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches; chosen by itself where there are no
+                                          threads
      TENSORALLOC_DEBUG             impl   0..3: 1 asserts on bad arguments, 2 and invariants, 3 and a full check of
                                           single-threaded pools after each call that goes to the heap; default 0
      TENSORALLOC_CHECKED           impl   finds misuse, at a price: red zones, fills, freed blocks held back, leaks; see
@@ -575,7 +575,7 @@ TENSORALLOC_DEF ta_backend ta_backend_host(void);
 
 /* A backend over the caller's memory, which is neither read nor written. One allocator at a time can reserve it.
    state: caller's storage that lives as long as the backend. buffer may be unaligned; up to 64 bytes at either
-   end may be lost to alignment. Errors: TA_ERROR_INVALID_ARGUMENT (null, or less than 256 bytes).
+   end may be lost to alignment. Errors: TA_ERROR_INVALID_ARGUMENT (null, or less than 256 bytes), _OVERFLOW.
    Threads: one at a time for this call, any for the backend. Never blocks. */
 typedef struct ta_fixed_buffer {
     uintptr_t base;
@@ -594,7 +594,7 @@ typedef struct ta_budget ta_budget;
 
 typedef struct ta_budget_desc {
     ta_backend backend; /* zero: the host backend */
-    size_t limit_bytes; /* of reserved memory, over all allocators together; 0: unlimited */
+    size_t limit_bytes; /* of reserved memory, over all allocators together; 0: TA_UNLIMITED */
 } ta_budget_desc;
 
 typedef struct ta_budget_stats {
@@ -609,7 +609,8 @@ typedef struct ta_budget_stats {
 TENSORALLOC_DEF ta_result ta_budget_create(const ta_budget_desc *desc, ta_budget **out);
 /* Frees a budget; NULL is TA_OK. TA_ERROR_BUSY while allocators are over it. */
 TENSORALLOC_DEF ta_result ta_budget_destroy(ta_budget *budget);
-/* Changes the limit (0: unlimited). Below what is reserved it stops growth and takes nothing away. Threads: any. */
+/* Changes the limit; TA_UNLIMITED lifts it, 0 is TA_ERROR_INVALID_ARGUMENT. Below what is reserved it stops growth and
+   takes nothing away. Threads: any. */
 TENSORALLOC_DEF ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_bytes);
 /* Reads the figures. Threads: any. */
 TENSORALLOC_DEF ta_result ta_budget_get_stats(ta_budget *budget, ta_budget_stats *out);
@@ -711,7 +712,7 @@ typedef struct ta_direct ta_direct;
 typedef struct ta_direct_desc {
     ta_backend backend; /* zero: the host backend; ignored when budget is given */
     ta_budget *budget;  /* NULL: a private one */
-    size_t limit_bytes; /* of the private budget; ignored when budget is given; 0: unlimited */
+    size_t limit_bytes; /* of the private budget; ignored when budget is given; 0: TA_UNLIMITED */
     const char *name;   /* copied, 31 bytes at most; NULL: "direct" */
 } ta_direct_desc;
 /* Makes a direct allocator. desc may be NULL. On error *out is NULL: TA_ERROR_INVALID_ARGUMENT, _RECORDS,
@@ -741,18 +742,19 @@ typedef enum ta_capture_check {
 typedef struct ta_pool_desc {
     ta_backend backend;              /* zero: the host backend; ignored when budget is given */
     ta_budget *budget;               /* NULL: a private one over backend */
-    size_t limit_bytes;              /* hard limit on reserved bytes of the private budget; 0: unlimited */
+    size_t limit_bytes;              /* hard limit on reserved bytes of the private budget; 0: TA_UNLIMITED */
     size_t initial_bytes;            /* committed at creation, rounded up: 1/64 for blocks up to 1 KiB (at most
                                         1 MiB), 1/8 for middle ones (at most 8 MiB), the rest large; 0: none */
-    size_t cached_bytes_max;         /* free bytes kept: above it whole pages go back, highest first; 0: unlimited */
-    size_t buffers_per_bucket_max;   /* blocks kept uncoalesced per size class and thread; 0: unlimited */
+    size_t cached_bytes_max;         /* free bytes kept: above it whole pages go back, highest first; 0: TA_UNLIMITED */
+    size_t buffers_per_bucket_max;   /* blocks kept uncoalesced per size class and thread; 0: TA_UNLIMITED */
     size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole; 0: always split */
     size_t thread_cache_bytes;       /* what one thread may hold; 0: 2 MiB */
-    size_t thread_cache_block_bytes; /* largest block that thread caches hold, up to 64 KiB; 0: 64 KiB */
+    size_t thread_cache_block_bytes; /* largest block that thread caches hold, 1 to 64 KiB; 0: 64 KiB */
     size_t range_bytes;              /* first range of addresses for large blocks, 5/16 as much more for smaller
                                         ones, less where addresses are scarce; more are chained when needed.
                                         0: physical memory rounded up to a power of two, at most 64 GiB */
-    size_t block_count_max;          /* records to reserve addresses for; 0: 16 Mi (64 Ki without virtual memory) */
+    size_t block_count_max;          /* records to reserve addresses for, at least 64; 0: 16 Mi (64 Ki without virtual
+                                        memory, 128 Ki on 32 bits) */
     uint32_t classes_per_doubling;   /* of what thread caches hold: 1, 2, 4 or 8; 0: 8 */
     ta_huge_pages huge_pages;        /* default: on for blocks above 1 KiB */
     int disable_thread_caches;       /* every call goes to the heap */
@@ -883,7 +885,8 @@ TENSORALLOC_DEF ta_result ta_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user)
 /* Checks every invariant of the pool; TA_OK or TA_ERROR_CORRUPT. No other thread may be in a call. O(blocks). */
 TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
 
-/* Why the last failed allocation of this pool failed; all-zero if none did. Threads: any. */
+/* Why the last failed allocation of this pool failed; all-zero if none did. Bad arguments leave it as it is, for the
+   result says all. Threads: any. */
 TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
 
 /* Tells the library that this process is a fresh child of fork. From now on allocators of the parent answer
@@ -904,7 +907,7 @@ typedef struct ta_arena ta_arena;
 typedef struct ta_arena_desc {
     ta_backend backend;    /* zero: the host backend; ignored when budget is given */
     ta_budget *budget;     /* NULL: a private one over backend */
-    size_t limit_bytes;    /* of the private budget; ignored when budget is given; 0: unlimited */
+    size_t limit_bytes;    /* of the private budget; ignored when budget is given; 0: TA_UNLIMITED */
     size_t range_bytes;    /* first range of addresses; 0: as ta_pool_desc. Without ranges: ignored */
     size_t chunk_bytes;    /* without ranges: smallest segment; 0: 1 MiB. Segments double up to 64 MiB */
     int single_threaded;   /* one thread at a time: no lock */
@@ -1127,8 +1130,8 @@ typedef ta_block_id ta_handle;
 typedef struct ta_dynamic_desc {
     ta_backend backend;          /* zero: the host backend; ignored when budget is given */
     ta_budget *budget;           /* NULL: a private one over backend */
-    size_t limit_bytes;          /* of the private budget: hard limit on reserved bytes; 0: unlimited */
-    size_t capacity_bytes_max;   /* sum of the capacities of all handles (MaxCapacity); 0: unlimited */
+    size_t limit_bytes;          /* of the private budget: hard limit on reserved bytes; 0: TA_UNLIMITED */
+    size_t capacity_bytes_max;   /* sum of the capacities of all handles (MaxCapacity); 0: TA_UNLIMITED */
     ta_allocator upstream;       /* where tensors without a range come from; zero: a pool of its own over the budget.
                                     Given without budget and backend, everything comes from it. Must outlive this,
                                     and must not be cleared, reset or disposed while tensors live */
@@ -1136,7 +1139,7 @@ typedef struct ta_dynamic_desc {
     size_t range_bytes;          /* addresses reserved first, more are chained; 0: as ta_pool_desc */
     size_t unbounded_bytes;      /* addresses for an unbounded maximum; 0: physical memory rounded up to a power of
                                     two, at most 64 GiB, less where addresses are scarce */
-    size_t cached_bytes_max;     /* memory that freed ranges keep warm; above it the oldest goes back; 0: unlimited */
+    size_t cached_bytes_max;     /* what freed ranges keep warm; above it the oldest goes back; 0: TA_UNLIMITED */
     size_t handle_count_max;     /* records for tensors and warm ranges, and as many sites; 0: 1 Mi (fewer where
                                     addresses are scarce) */
     ta_strategy strategy;        /* zero: predictive */
@@ -1377,7 +1380,7 @@ struct ta_stats {
     uint64_t thread_hit_count;   /* the part of hits that thread caches served */
     uint64_t steal_count;        /* blocks taken from another stream with a wait */
     uint64_t resize_count;       /* resizes in place that succeeded */
-    uint64_t failure_count;      /* allocations that failed */
+    uint64_t failure_count;      /* allocations that failed, but for bad arguments */
     uint64_t failure_limit_count;
     uint64_t failure_sealed_count;
     uint64_t failure_not_cached_count;
@@ -1400,7 +1403,7 @@ typedef struct ta_bucket_stats {
     size_t size_max_bytes; /* TA_UNLIMITED for the last bucket */
     size_t live_count;
     size_t live_bytes;     /* capacity */
-    size_t cached_count;   /* free blocks, in thread caches or in the heap */
+    size_t cached_count;   /* free blocks, in thread caches or in the heap; what is free at the end of a range is one */
     size_t cached_bytes;
 } ta_bucket_stats;
 
@@ -3772,6 +3775,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_backend_fixed(ta_fixed_buffer *state, void
     if (state == NULL || buffer == NULL || out == NULL || size_bytes < 256) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
+    if (size_bytes > UINTPTR_MAX - (uintptr_t)buffer) {
+        return TAI_BAD(TA_ERROR_OVERFLOW);
+    }
     state->base = (uintptr_t)buffer + front;
     state->size_bytes = tai_round_down(size_bytes - front, 64);
     state->reserved = 0;
@@ -3952,10 +3958,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_budget_destroy(ta_budget *budget)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_bytes)
 {
-    if (budget == NULL) {
+    if (budget == NULL || limit_bytes == 0) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    TENSORALLOC_STORE_RELAXED(&budget->limit, limit_bytes == 0 ? TA_UNLIMITED : limit_bytes);
+    TENSORALLOC_STORE_RELAXED(&budget->limit, limit_bytes);
     return TA_OK;
 }
 
@@ -4006,6 +4012,13 @@ static int tai_budget_charge(ta_budget *budget, size_t bytes)
     while (peak < seen && !tai_swap_size(&budget->peak, &peak, seen)) {
     }
     return 1;
+}
+
+/* Whether bytes fit at all beside what is in use, if everything else were given back. */
+static TAI_COLD int tai_budget_may_hold(const ta_budget *budget, size_t in_use, size_t bytes)
+{
+    size_t limit = TENSORALLOC_LOAD_RELAXED(&budget->limit);
+    return in_use <= limit && bytes <= limit - in_use;
 }
 
 static void tai_budget_refund(ta_budget *budget, size_t bytes)
@@ -7710,6 +7723,13 @@ typedef struct tai_counters {
     uint64_t deallocation_count, freed_bytes;
 } tai_counters;
 
+/* allocated - freed is what is requested now, also when a block was resized in place. */
+static void tai_count_resize(tai_counters *count, size_t was, size_t now)
+{
+    count->allocated_bytes += now > was ? now - was : 0;
+    count->freed_bytes += now < was ? was - now : 0;
+}
+
 typedef struct tai_slot {
     tai_holder holder;
     ta_pool *quick;        /* the pool, where the shortest paths will do: no order, no room[], several threads */
@@ -7754,7 +7774,6 @@ struct ta_pool {
     tai_counters count;          /* of large blocks and of slots that are gone */
     uint64_t miss_grow_count, miss_recommit_count, resize_count, thread_hit_base;
     uint64_t failure_count, failure_limit_count, failure_sealed_count, failure_not_cached_count;
-    int64_t requested_adjust;    /* by resizes */
     size_t peak_in_use;
     int sealed;
     int observed;
@@ -8847,7 +8866,7 @@ static TAI_COLD int tai_pool_sound(const ta_pool *pool)
            sum.used == tai_space_used(&pool->space) && sum.pending == pool->space.pending_bytes &&
            sum.committed == pool->space.reserved && sum.cached == tai_pool_thread_cached(pool) &&
            count.allocation_count - count.deallocation_count == sum.live_count &&
-           (int64_t)(count.allocated_bytes - count.freed_bytes) + pool->requested_adjust == (int64_t)sum.requested;
+           count.allocated_bytes - count.freed_bytes == (uint64_t)sum.requested;
 }
 
 /* TENSORALLOC_DEBUG 3: after each call that goes to the heap. Outside the gate. */
@@ -9335,14 +9354,26 @@ static TAI_COLD void tai_pool_balance(ta_pool *pool, const tai_plan *plan, size_
     }
 }
 
+/* Whether another allocator of the budget may reach into the pool: its own thread may be inside of one that has but
+   one, unless there are no threads at all. */
+static TAI_COLD int tai_pool_is_open(ta_pool *pool)
+{
+#ifdef TENSORALLOC_NO_THREADS
+    return !pool->disposed;
+#else
+    return !pool->disposed && pool->single_slot == NULL && !tai_pool_forked(pool);
+#endif
+}
+
 /* Asked by the budget for another allocator. */
 static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
 {
     ta_pool *pool = (ta_pool *)self;
     size_t cached;
-    if (pool->disposed || pool->single_slot != NULL || tai_pool_forked(pool)) { /* its own thread may be inside */
+    if (!tai_pool_is_open(pool)) {
         return 0;
     }
+    (void)tai_pool_flush_thread(pool);
     if (pool->space.ordered) {
         (void)tai_space_synchronize(&pool->space, NULL);
     }
@@ -9359,13 +9390,32 @@ static TAI_COLD size_t tai_pool_cached(void *self, int pages)
 {
     ta_pool *pool = (ta_pool *)self;
     size_t bytes;
-    if (pool->disposed || pool->single_slot != NULL || tai_pool_forked(pool)) {
+    if (!tai_pool_is_open(pool)) {
         return 0;
     }
     tai_gate_enter(&pool->space.gate, NULL);
     bytes = tai_pool_thread_cached(pool) + (pages ? tai_space_cached(&pool->space) : 0);
     tai_gate_leave(&pool->space.gate, NULL);
     return bytes;
+}
+
+/* Whether the request could not be served if all that is free anywhere came together: nobody's caches are emptied in
+   vain then. */
+static TAI_COLD int tai_pool_is_hopeless(ta_pool *pool, const tai_plan *plan, tai_holder *me)
+{
+    tai_space *space = &pool->space;
+    size_t live, cached, available, total;
+    tai_gate_enter(&space->gate, me);
+    live = tai_space_used(space);
+    cached = tai_pool_thread_cached(pool) + tai_guard_held(pool);
+    tai_gate_leave(&space->gate, me);
+    live = live > cached ? live - cached : 0;
+    if (!tai_budget_may_hold(space->budget, live, plan->size)) {
+        return 1;
+    }
+    return space->backend.vtable->memory_info != NULL &&
+           space->backend.vtable->memory_info(space->backend.self, &available, &total) == TA_OK && total != 0 &&
+           plan->size > total;
 }
 
 /* The ladder: one rung after the other until one of them gave something. 0: the end. */
@@ -9375,6 +9425,11 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
     tai_space *space = &pool->space;
     tai_holder *me = slot != NULL ? &slot->holder : NULL;
     size_t want = plan->size + (plan->alignment > space->granule ? plan->alignment : 0) + space->granularity;
+    if (*rung == 0 && why != TA_ERROR_RECORDS && tai_pool_is_hopeless(pool, plan, me)) {
+        *rung = 4;
+    } else if (*rung >= 1 && *rung <= 3 && why == TA_ERROR_RECORDS) { /* blocks that merge free records, no more */
+        *rung = 4;
+    }
     for (;;) {
         int helped = 0;
         switch ((*rung)++) {
@@ -9433,13 +9488,14 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
         if (TAI_CHECKED && *result == TA_ERROR_RECORDS && tai_guard_release(pool, 0) != 0) {
             continue;
         }
-        if (*result == TA_ERROR_RECORDS) {
-            return 0;
-        }
         if (index == 0 && TAI_CHECKED && tai_pool_is_bound(pool, plan) && tai_guard_release(pool, 0) != 0) {
             continue;
         }
-        if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&pool->sealed)) {
+        if (*result == TA_ERROR_RECORDS) {
+            if (tai_pool_is_bound(pool, plan)) {
+                return 0;
+            }
+        } else if (tai_pool_is_bound(pool, plan)) {
             *result = (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
         } else if (index != 0) {
             tai_pool_balance(pool, plan, plan->size, slot);
@@ -9471,7 +9527,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
             tai_pool_event(pool, TA_EVENT_LIMIT, TA_OK, NULL, plan->size, 0, request->stream, request->tag, 0);
         }
         if (*result == TA_ERROR_NOT_CACHED || *result == TA_ERROR_SEALED || *result == TA_ERROR_OVERFLOW ||
-            *result == TA_ERROR_RECORDS || (plan->flags & TA_REQUEST_WITHIN_BUDGET) != 0 ||
+            (plan->flags & TA_REQUEST_WITHIN_BUDGET) != 0 ||
             !tai_pool_climb(pool, &rung, request, plan, *result, slot)) {
             return 0;
         }
@@ -10478,7 +10534,7 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
     }
     *out_was = block->requested;
     tai_pool_shrink(pool, index, size);
-    pool->requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
+    tai_count_resize(&pool->count, block->requested, new_bytes);
     block->requested = new_bytes;
     tai_guard_paint(pool, index, new_bytes);
     tai_pool_record(pool, TA_EVENT_RESIZE, block, 0);
@@ -10813,7 +10869,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
         out->in_use_bytes = out->reserved_bytes;
     }
     out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
-    out->requested_bytes = (size_t)((int64_t)(count.allocated_bytes - count.freed_bytes) + pool->requested_adjust);
+    out->requested_bytes = (size_t)(count.allocated_bytes - count.freed_bytes);
     out->wasted_bytes = out->in_use_bytes - out->requested_bytes;
     out->live_count = (size_t)(count.allocation_count - count.deallocation_count);
     out->pending_bytes = space->pending_bytes;
@@ -10888,6 +10944,8 @@ static TAI_COLD int tai_bucket_visit(void *user, const ta_block_info *block)
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_bucket_stats(ta_pool *pool, int bucket_index, ta_bucket_stats *out)
 {
     tai_bucket_walk walk;
+    ta_result result;
+    uint32_t r;
     if (pool == NULL || out == NULL || bucket_index < 0 || bucket_index >= TA_BUCKET_COUNT) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
@@ -10896,7 +10954,18 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_bucket_stats(ta_pool *pool, int b
     out->size_max_bytes = bucket_index == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << bucket_index) - 1;
     walk.out = out;
     walk.bucket = bucket_index;
-    return tai_pool_walk(pool, tai_bucket_visit, &walk, 0);
+    result = tai_pool_walk(pool, tai_bucket_visit, &walk, 0);
+    tai_gate_enter(&pool->space.gate, NULL);
+    for (r = 0; result == TA_OK && r < pool->space.region_count; r++) { /* what lies free at the end of a range */
+        const tai_region *region = pool->space.regions[r];
+        size_t size = (size_t)(region->commit_end - region->top);
+        if (region->is_live && region->commit_end > region->top && tai_bucket_of(size) == bucket_index) {
+            out->cached_count++;
+            out->cached_bytes += size;
+        }
+    }
+    tai_gate_leave(&pool->space.gate, NULL);
+    return result;
 }
 
 /* ---- life */
@@ -10950,7 +11019,8 @@ static TAI_COLD ta_result tai_pool_resolve(const ta_pool_desc *desc, ta_pool_des
     if (out->thread_cache_block_bytes > 65536 || out->thread_cache_block_bytes < 1024 ||
         out->classes_per_doubling > 8 || !tai_is_power_of_two(out->classes_per_doubling) ||
         out->block_count_max < 64 || out->block_count_max > 0xfffffff0u || (int)out->huge_pages < 0 ||
-        (int)out->huge_pages > 2) {
+        (int)out->huge_pages > 2 || (uint32_t)out->capture_check > (uint32_t)TA_CAPTURE_SCOPES_ONLY ||
+        out->initial_bytes > PTRDIFF_MAX) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return TA_OK;
@@ -10992,19 +11062,24 @@ static TAI_COLD void tai_copy_name(char *out, const char *name)
    ones. */
 static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
 {
-    size_t share[TAI_HEAPS] = {0, 0, 0}, ignored;
+    size_t share[TAI_HEAPS] = {0, 0, 0}, page = pool->space.granularity, got = 0, sum = 0;
     int heap;
     ta_result result = TA_OK;
     if (!pool->space.undivided) {
-        share[TAI_TINY] = bytes / 64 > ((size_t)1 << 20) ? (size_t)1 << 20 : bytes / 64;
-        share[TAI_MIDDLE] = bytes / 8 > ((size_t)8 << 20) ? (size_t)8 << 20 : bytes / 8;
+        share[TAI_TINY] = tai_round_down(bytes / 64 > ((size_t)1 << 20) ? (size_t)1 << 20 : bytes / 64, page);
+        share[TAI_MIDDLE] = tai_round_down(bytes / 8 > ((size_t)8 << 20) ? (size_t)8 << 20 : bytes / 8, page);
     }
-    share[TAI_LARGE] = bytes - share[TAI_TINY] - share[TAI_MIDDLE];
-    for (heap = TAI_TINY; heap <= TAI_LARGE && result == TA_OK; heap++) {
-        if (share[heap] != 0) {
-            result = tai_space_grow(&pool->space, heap, tai_round_up(share[heap], pool->space.granule),
-                                    pool->space.granule, NULL, &ignored);
+    for (heap = TAI_TINY; heap <= TAI_LARGE && result == TA_OK; heap++) { /* commits may come in larger steps */
+        if (heap == TAI_LARGE) {
+            share[heap] = sum < bytes ? tai_round_up(bytes - sum, pool->space.granule) : 0;
         }
+        if (share[heap] != 0) {
+            result = tai_space_grow(&pool->space, heap, share[heap], pool->space.granule, NULL, &got);
+            sum += got;
+        }
+    }
+    if (sum != 0) {
+        tai_pool_event(pool, TA_EVENT_GROW, result, NULL, sum, 0, 0, NULL, 0);
     }
     return result;
 }
@@ -11154,7 +11229,6 @@ static TAI_COLD void tai_pool_forget_blocks(ta_pool *pool)
     tai_counters count = tai_pool_count(pool);
     pool->count.deallocation_count += count.allocation_count - count.deallocation_count;
     pool->count.freed_bytes += count.allocated_bytes - count.freed_bytes;
-    pool->requested_adjust = 0;
     memset(pool->slot0.heads, 0, sizeof pool->slot0.heads);
     pool->slot0.cached_bytes = pool->slot0.cached_low = pool->slot0.bytes_max = 0;
 }
@@ -11356,7 +11430,6 @@ typedef struct tai_common {
     uint64_t id;
     uint64_t miss_count, resize_count, failure_count, failure_limit_count, failure_not_cached_count;
     uint64_t trim_count, trimmed_bytes;
-    int64_t requested_adjust;
     size_t in_use, reserved, peak_in_use, peak_reserved, object_bytes, address_range_bytes;
     uint32_t process_id;
     uintptr_t turn; /* as in a space */
@@ -11582,8 +11655,7 @@ static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *
         return TA_ERROR_FORKED;
     }
     tai_gate_enter(&common->gate, NULL);
-    out->requested_bytes =
-        (size_t)((int64_t)(common->count.allocated_bytes - common->count.freed_bytes) + common->requested_adjust);
+    out->requested_bytes = (size_t)(common->count.allocated_bytes - common->count.freed_bytes);
     out->in_use_bytes = common->in_use;
     out->reserved_bytes = common->reserved;
     out->cached_bytes = common->reserved - common->in_use;
@@ -11616,7 +11688,6 @@ static TAI_COLD void tai_common_dispose(tai_common *common)
     tai_budget_refund(common->budget, common->reserved);
     common->count.deallocation_count = common->count.allocation_count;
     common->count.freed_bytes = common->count.allocated_bytes;
-    common->requested_adjust = 0;
     common->in_use = common->reserved = common->address_range_bytes = 0;
     common->disposed = 1;
 }
@@ -11662,7 +11733,7 @@ static TAI_COLD int tai_common_charge(tai_common *common, size_t bytes, uint32_t
     if (tai_budget_charge(common->budget, bytes)) {
         return 1;
     }
-    return (flags & TA_REQUEST_WITHIN_BUDGET) == 0 &&
+    return (flags & TA_REQUEST_WITHIN_BUDGET) == 0 && tai_budget_may_hold(common->budget, common->in_use, bytes) &&
            tai_budget_reclaim(common->budget, &common->member, bytes) != 0 &&
            tai_budget_charge(common->budget, bytes);
 }
@@ -12232,7 +12303,8 @@ static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *requ
             return block;
         }
         *why = tai_arena_grow(arena, size, alignment);
-        if (*why == TA_ERROR_LIMIT && !asked && (request->flags & TA_REQUEST_WITHIN_BUDGET) == 0) {
+        if (*why == TA_ERROR_LIMIT && !asked && (request->flags & TA_REQUEST_WITHIN_BUDGET) == 0 &&
+            tai_budget_may_hold(common->budget, common->in_use, size)) {
             asked = 1; /* not with the turn: siblings and their callbacks run */
             if (tai_budget_reclaim(common->budget, &common->member,
                                    size + alignment + common->info.granularity_bytes) != 0) {
@@ -12405,7 +12477,7 @@ static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size
     } else if (size > block->size) {
         return TA_ERROR_WOULD_MOVE;
     }
-    arena->common.requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
+    tai_count_resize(&arena->common.count, block->requested, new_bytes);
     block->requested = new_bytes;
     tai_common_paint(&arena->common, block->addr, new_bytes, block->size);
     arena->common.resize_count++;
@@ -13134,7 +13206,7 @@ static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, si
                    block->segment_bytes - (size_t)(block->link.addr - block->segment)) {
             result = TA_ERROR_WOULD_MOVE;
         } else {
-            direct->common.requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
+            tai_count_resize(&direct->common.count, block->requested, new_bytes);
             block->requested = new_bytes;
             tai_direct_paint(direct, block, new_bytes);
             direct->common.resize_count++;
@@ -15271,7 +15343,7 @@ static TAI_COLD int tai_dynamic_charge(ta_dynamic *d, size_t bytes, uint32_t fla
     if (tai_budget_charge(budget, bytes)) {
         return 1;
     }
-    if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0) {
+    if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0 || !tai_budget_may_hold(budget, 0, bytes)) {
         return 0;
     }
     return (tai_dynamic_give_back(d, bytes, TAI_SURPLUS) != 0 && tai_budget_charge(budget, bytes)) ||
@@ -15978,7 +16050,7 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         d->sum.allocation_count++;
     } else {
         d->common.resize_count++;
-        d->common.requested_adjust += (int64_t)size - (int64_t)from;
+        tai_count_resize(&d->common.count, from, size);
     }
     d->sum.allocated_bytes += h->capacity > old ? h->capacity - old : 0;
     tai_dynamic_count_use(d, h, size, from, old, first);
@@ -16769,7 +16841,7 @@ static TAI_COLD ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old
             tai_handle_hold(d, h, held);
             d->capacity -= new_bytes < old ? old - new_bytes : 0;
             d->common.resize_count++;
-            d->common.requested_adjust += (int64_t)new_bytes - (int64_t)h->effective;
+            tai_count_resize(&d->common.count, h->effective, new_bytes);
             d->sum.allocated_bytes += new_bytes > old ? new_bytes - old : 0;
             h->capacity = new_bytes;
             tai_dynamic_count_use(d, h, new_bytes, h->effective, old, 0);
@@ -18478,6 +18550,45 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_WAIT_A_MOMENT
 #undef TAI_WALK_BATCH
 #undef TAI_WRITER_BYTES
+#undef tai_arena_fill
+#undef tai_arena_fill_popped
+#undef tai_arena_look
+#undef tai_arena_look_all
+#undef tai_arena_set_fill_end
+#undef tai_arena_unfill
+#undef tai_buffer_blame
+#undef tai_bury
+#undef tai_common_blame
+#undef tai_common_bury
+#undef tai_common_paint
+#undef tai_direct_close
+#undef tai_direct_front
+#undef tai_direct_look
+#undef tai_direct_paint
+#undef tai_dynamic_look
+#undef tai_gate_enter_hot
+#undef tai_gate_leave_hot
+#undef tai_guard_check
+#undef tai_guard_close
+#undef tai_guard_held
+#undef tai_guard_hold
+#undef tai_guard_is_on
+#undef tai_guard_look
+#undef tai_guard_mark_gone
+#undef tai_guard_padded
+#undef tai_guard_paint
+#undef tai_guard_release
+#undef tai_guard_take
+#undef tai_pool_blame
+#undef tai_pool_told
+#undef tai_range_kill
+#undef tai_range_revive
+#undef tai_thread_index_delete
+#undef tai_thread_index_make
+#undef tai_thread_list
+#undef tai_thread_make
+#undef tai_thread_slots
+#undef tai_thread_unmake
 
 #endif /* TENSORALLOC_IMPLEMENTATION_ONCE */
 #endif /* TENSORALLOC_IMPLEMENTATION */
