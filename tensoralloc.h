@@ -5,6 +5,7 @@
      [TA:CONFIG]       linkage, version, limits
      [TA:TYPES]        results, streams, devices, requests, buffers
      [TA:HOOKS]        callbacks: events, out of memory, walking
+     [TA:TRACE]        tags: names for what code does; the trace: what happened, in a ring
      [TA:BACKEND-API]  where bytes come from; budgets; your own backend
      [TA:ALLOCATOR]    the one interface that every allocator implements
      [TA:POOL]         caches over a best-fit heap; the one most people use
@@ -12,10 +13,10 @@
      [TA:TENSOR]       dtypes, shapes, strides, a small tensor over a block
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:CUDA]         device and pinned memory through the driver
-     [TA:STATS]        counters, buckets, reports
-     Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS]
-     [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL]
-     [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:TORCH] [TA:REPORT]
+     [TA:STATS]        counters, buckets, reports, snapshots
+     Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:WRITER] [TA:TRACE-IMPL] [TA:HOST] [TA:BUDGET]
+     [TA:GUARD] [TA:BLOCKS] [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT]
+     [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:TORCH] [TA:REPORT] [TA:SNAPSHOT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -61,10 +62,13 @@
                                           nothing (chosen by itself where there are no threads)
      TENSORALLOC_DEBUG             impl   0..3: 1 asserts on bad arguments, 2 and invariants, 3 and a full check of
                                           single-threaded pools after each call that goes to the heap; default 0
-     TENSORALLOC_CHECKED           impl   misuse detection that costs something (two threads freeing one block)
+     TENSORALLOC_CHECKED           impl   finds misuse, at a price: red zones, fills, freed blocks held back, leaks; see
+                                          the manual. 2: memory that the host cannot reach is filled and read back, too
+     TENSORALLOC_TRAP(result)      impl   with it: called after each report of misuse, e.g. abort(); default nothing
      TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
      TENSORALLOC_LOG(result, name) impl   called without a lock when an allocation fails, with the ta_result and the
-                                          name of the allocator; default nothing
+                                          name of the allocator; in checked builds for each misuse, too, with a
+                                          sentence that begins with that name; default nothing
      TENSORALLOC_MALLOC(size), TENSORALLOC_FREE(ptr)             impl   memory of objects and records; give both or none
      TENSORALLOC_LOAD_RELAXED and the others of [TA:ATOMICS]      impl   atomics, all or none
      TENSORALLOC_LOCK_TYPE, _LOCK_INIT(l), _LOCK_ACQUIRE(l), _LOCK_RELEASE(l)   impl   the short lock; all or none
@@ -183,7 +187,11 @@ TENSORALLOC_DEF int ta_version(void);
     X(TA_ERROR_CORRUPT, "a check found a broken invariant") \
     X(TA_ERROR_BOUNDS, "the bounds contradict themselves, or their maximum holds nothing") \
     X(TA_ERROR_SHAPE, "the shape is outside the bounds, or of another rank") \
-    X(TA_ERROR_CAPTURE, "the stream is being captured into a graph")
+    X(TA_ERROR_CAPTURE, "the stream is being captured into a graph") \
+    X(TA_ERROR_OVERRUN, "bytes behind the block were written") \
+    X(TA_ERROR_UNDERRUN, "bytes in front of the block were written") \
+    X(TA_ERROR_USE_AFTER_FREE, "the block was written after it was freed") \
+    X(TA_ERROR_LEAK, "a block was never freed")
 
 typedef enum ta_result {
 #define TA_RESULT_ENUM(name, text) name,
@@ -223,8 +231,8 @@ typedef struct ta_request {
     size_t size_bytes;      /* > 0 */
     size_t alignment_bytes; /* power of two; 0: the backend's (64 on the host) */
     ta_stream stream;       /* home stream of the block; ignored by backends without order */
-    const char *tag;        /* NULL, or a string that outlives the block, and the pool if the request may fail
-                               (ta_pool_get_failure shows it): use literals */
+    const char *tag;        /* NULL, or a string that outlives the block, and the pool if a request to it may fail
+                               (failures show tags, those of blocks that were in the way too): use literals */
     uint32_t flags;         /* TA_REQUEST_* */
     uint32_t reserved;      /* 0 */
 } ta_request;
@@ -260,12 +268,14 @@ typedef enum ta_event_kind {
     TA_EVENT_GROW,    /* size_bytes were taken from the backend */
     TA_EVENT_TRIM,    /* size_bytes went back to the backend */
     TA_EVENT_LIMIT,   /* the budget refused size_bytes */
-    TA_EVENT_FAILURE  /* an allocation of size_bytes failed with result */
+    TA_EVENT_FAILURE, /* an allocation of size_bytes failed with result */
+    TA_EVENT_STEP,    /* of a trace: ta_trace_step */
+    TA_EVENT_MISUSE   /* TENSORALLOC_CHECKED: the program did what result says, with ptr */
 } ta_event_kind;
 
 typedef struct ta_event {
     ta_event_kind kind;
-    ta_result result;      /* TA_EVENT_FAILURE: why; else TA_OK */
+    ta_result result;      /* TA_EVENT_FAILURE, _MISUSE: why; else TA_OK */
     void *ptr;             /* the block, or NULL */
     size_t size_bytes;     /* requested bytes of blocks; bytes moved for grow, trim and limit */
     size_t capacity_bytes; /* capacity of the block, or 0 */
@@ -274,9 +284,47 @@ typedef struct ta_event {
     const char *name;      /* of the allocator */
     uint64_t time_ns;      /* monotonic */
     int hit;               /* TA_EVENT_ALLOC: served without asking the backend */
+    uint32_t thread;       /* small numbers that tell threads apart; out of a trace, else 0 */
 } ta_event;
 
 typedef void (*ta_event_fn)(void *user, const ta_event *event);
+
+/* What stood in the way of an allocation, and what would have helped: verdict, its text, action, its text. The first
+   that holds is told: memory that is there and only in the wrong place comes before memory that has to be found. */
+#define TA_VERDICT_LIST(X) \
+    X(TA_VERDICT_NONE, "nothing failed", TA_ACTION_NONE, "nothing") \
+    X(TA_VERDICT_NOT_CACHED, "only the cache was asked", TA_ACTION_ASK_BACKEND, "ask without TA_REQUEST_CACHED_ONLY") \
+    X(TA_VERDICT_SEALED, "the pool is sealed", TA_ACTION_UNSEAL, "unseal it, or let it see this size before") \
+    X(TA_VERDICT_RECORDS, "there is no room for records", TA_ACTION_RAISE_RECORDS, "raise block_count_max") \
+    X(TA_VERDICT_WAITING, "freed memory waits for streams", TA_ACTION_SYNCHRONIZE, "synchronize these streams") \
+    X(TA_VERDICT_OWN_CACHE, "free pages of this pool were not to be touched", TA_ACTION_TRIM, "trim the pool") \
+    X(TA_VERDICT_SIBLINGS, "other allocators over the budget cache it", TA_ACTION_EMPTY_SIBLINGS, \
+      "call ta_allocator_empty_cache on them, in the threads that use them") \
+    X(TA_VERDICT_THREAD_CACHES, "threads cache it", TA_ACTION_FLUSH_THREADS, "call ta_pool_thread_flush in them") \
+    X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
+    X(TA_VERDICT_LIMIT, "the limit of the budget is reached", TA_ACTION_RAISE_LIMIT, "raise the limit") \
+    X(TA_VERDICT_OUTSIDE, "others than this budget have it", TA_ACTION_FREE_OUTSIDE, "free memory outside") \
+    X(TA_VERDICT_FULL, "the backend has no more than this budget holds", TA_ACTION_FREE, "free blocks") \
+    X(TA_VERDICT_BACKEND, "the backend refused and does not say why", TA_ACTION_LOOK_UP, "look up backend_code")
+
+typedef enum ta_verdict {
+#define TA_VERDICT_ENUM(verdict, text, action, action_text) verdict,
+    TA_VERDICT_LIST(TA_VERDICT_ENUM)
+#undef TA_VERDICT_ENUM
+    TA_VERDICT_COUNT
+} ta_verdict;
+
+/* Each verdict has its action. */
+typedef enum ta_action {
+#define TA_ACTION_ENUM(verdict, text, action, action_text) action,
+    TA_VERDICT_LIST(TA_ACTION_ENUM)
+#undef TA_ACTION_ENUM
+    TA_ACTION_COUNT
+} ta_action;
+
+/* Text of a verdict and of an action, never NULL; "unknown" for values that are none. Threads: any. Pure. */
+TENSORALLOC_DEF const char *ta_verdict_text(ta_verdict verdict);
+TENSORALLOC_DEF const char *ta_action_text(ta_action action);
 
 /* Why an allocation failed. */
 typedef struct ta_failure {
@@ -294,6 +342,23 @@ typedef struct ta_failure {
     size_t pending_bytes;       /* freed, but work on other streams may still use them */
     int64_t backend_code;       /* the backend's own code (CUresult, yours); 0 if it tells none, as the host's */
     uint64_t count;             /* failures so far, this one included */
+    ta_verdict verdict;
+    ta_action action;
+    size_t action_bytes;        /* TA_ACTION_RAISE_LIMIT: the least limit that would do; else what is missing */
+    /* for memory failures (limit, fragmented, out of memory, backend); else 0 */
+    size_t thread_cached_bytes; /* in thread caches of this allocator */
+    size_t sibling_reserved_bytes; /* by other allocators over the budget */
+    size_t sibling_cached_bytes;   /* of that, what they could give back; single-threaded ones are not asked */
+    size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
+    size_t backend_total_bytes;
+    size_t outside_bytes;       /* total - free - what the budget holds; 0 if not known */
+    /* fragmented: the cheapest place for the request, once what lies there is freed */
+    void *blocking_ptr;
+    size_t blocking_span_bytes;
+    size_t blocking_bytes;      /* of blocks in it that are not free */
+    size_t blocking_count;
+    const char *blocking_tag;   /* the tag with most of these bytes; NULL: blocks without one */
+    size_t blocking_tag_bytes;
 } ta_failure;
 
 /* Called at the end of the ladder. Return nonzero after having freed something: the allocation is tried again,
@@ -322,6 +387,83 @@ typedef struct ta_block_info {
 
 /* Return 0 to go on, anything else to stop the walk. */
 typedef int (*ta_walk_fn)(void *user, const ta_block_info *block);
+
+/* Takes the next text_bytes of a text that is being written (UTF-8, no final 0). Return TA_OK to go on; anything else
+   ends the writing, and is what the writing function answers. */
+typedef ta_result (*ta_write_fn)(void *user, const char *text, size_t text_bytes);
+
+/* A ta_write_fn that appends to a FILE * of the C library, given as user. Errors: TA_ERROR_INVALID_ARGUMENT (NULL),
+   _BACKEND (fwrite failed). What is still in the file's buffer fails or not when you close it. Threads: as the file.
+   May block. */
+TENSORALLOC_DEF ta_result ta_file_write(void *file, const char *text, size_t text_bytes);
+
+/*=========================================================================================================
+  [TA:TRACE] tags: names for what code does; the trace: what happened, in a ring. Seen in events, walks, snapshots.
+  =======================================================================================================*/
+
+#define TA_TAG_BYTES_MAX 255 /* a longer tag is cut there */
+
+/* From now on, what this thread allocates belongs to the region of code called name: blocks take it as their tag where
+   their request has none of its own, in tensors with bounds and in pools that ask for it (tag_blocks, trace or on_event
+   in ta_pool_desc). Regions nest: "attention" inside of "forward" is the tag "forward/attention". NULL: no tag in here.
+   Returns what ta_tag_end must be given; regions of one thread end in the opposite order. name is copied, once: texts
+   of tags stay until ta_process_detach. Any bytes will do. There are 4096 of them; what comes later is called
+   "other tags". Threads: any, each its own regions. Cost: a look-up; a lock and memory at the first sight of a name. */
+TENSORALLOC_DEF const char *ta_tag_begin(const char *name);
+/* Ends the region: previous is what its ta_tag_begin returned. */
+TENSORALLOC_DEF void ta_tag_end(const char *previous);
+/* The tag of this thread's innermost region, NULL outside of any. Stays valid until ta_process_detach. */
+TENSORALLOC_DEF const char *ta_tag_get(void);
+
+/* The last events of the pools that record into it (trace in ta_pool_desc): a ring of records of 64 bytes. Recording
+   takes no lock and calls nobody; when the ring is full the oldest record goes, and is counted as dropped unless it was
+   flushed before. Events stand in the order in which they happened: a free before the allocation that got its
+   memory. */
+typedef struct ta_trace ta_trace;
+
+typedef struct ta_trace_desc {
+    size_t event_count_max; /* records in the ring, rounded up to a power of two, 16 to 2^26; 0: 65536 */
+} ta_trace_desc;
+
+typedef struct ta_trace_stats {
+    uint64_t event_count;   /* recorded since creation */
+    uint64_t flushed_count; /* of these: written by ta_trace_flush */
+    uint64_t dropped_count; /* of these: gone before they were */
+    size_t held_count;      /* of these: waiting to be; with event_count_max, how full the ring is */
+    size_t record_bytes;    /* memory of the trace */
+} ta_trace_stats;
+
+typedef enum ta_trace_format {
+    TA_TRACE_TEXT,  /* a line for each event, as bench/replay and bench/timeline read it; flushes may follow each other
+                       in one file: "a ID SIZE [ALIGN]", "f ID", "s" for a step. The rest stands behind a # */
+    TA_TRACE_CHROME /* one JSON document for Perfetto or chrome://tracing: live and reserved bytes of each allocator,
+                       and live bytes of each tag, as counters; steps and failures as instants */
+} ta_trace_format;
+
+/* Makes a trace. desc may be NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS. Threads: any. */
+TENSORALLOC_DEF ta_result ta_trace_create(const ta_trace_desc *desc, ta_trace **out);
+/* NULL is TA_OK. TA_ERROR_BUSY while a pool that records into it is not disposed. No other thread may be in a call. */
+TENSORALLOC_DEF ta_result ta_trace_destroy(ta_trace *trace);
+/* Marks the end of a step. Threads: any. Never blocks. */
+TENSORALLOC_DEF ta_result ta_trace_step(ta_trace *trace);
+/* A ta_event_fn with the trace as user: records the events of other allocators (on_event of ta_dynamic_desc, your
+   own), in the order in which they tell them. Tag and name are copied at their first sight; names of allocators above
+   the 63rd are "others". Threads: any. Never blocks. */
+TENSORALLOC_DEF void ta_trace_event(void *trace, const ta_event *event);
+/* Writes the events recorded so far that were not flushed before, oldest first, and takes them out. What a text calls
+   a block (ID) holds over all flushes. A block resized in place is freed and allocated again in it; frees of blocks
+   from before the trace, or whose allocation was dropped, are comments. A sink that fails ends the flush with its
+   result: the lines it did not take come first in the next flush of that format; a JSON document is cut off there, and
+   the next flush begins another. Errors: TA_ERROR_INVALID_ARGUMENT, _BUSY (another flush is in progress, or the sink
+   calls), _RECORDS. Threads: any; others may record, also into the pool that the sink uses. Allocates records. */
+TENSORALLOC_DEF ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write, void *user);
+/* Calls fn for every event that the ring holds, oldest first, and leaves them in: what was flushed is seen as long as
+   nothing came in its place. Others may record meanwhile. Threads: any. */
+TENSORALLOC_DEF ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user);
+/* Forgets all events without writing them, and what is known of live blocks. Errors: TA_ERROR_BUSY (a flush). */
+TENSORALLOC_DEF ta_result ta_trace_clear(ta_trace *trace);
+/* Threads: any. Never blocks. */
+TENSORALLOC_DEF ta_result ta_trace_get_stats(ta_trace *trace, ta_trace_stats *out);
 
 /*=========================================================================================================
   [TA:BACKEND-API] where bytes come from
@@ -416,7 +558,8 @@ typedef struct ta_backend_vtable {
 
     /* O; R without HOST_ACCESS. Writes zeros on stream. Any ptr and size inside committed memory. */
     ta_result (*zero)(void *self, void *ptr, size_t size_bytes, ta_stream stream);
-    /* O; R without HOST_ACCESS. Copies on stream; the spans do not overlap. */
+    /* O; R without HOST_ACCESS. Copies on stream; the spans do not overlap. TENSORALLOC_CHECKED=2 copies to host memory
+       with it. */
     ta_result (*copy)(void *self, void *dst, const void *src, size_t size_bytes, ta_stream stream);
 } ta_backend_vtable;
 
@@ -624,6 +767,9 @@ typedef struct ta_pool_desc {
     void *on_event_user;
     ta_out_of_memory_fn on_out_of_memory; /* NULL: none */
     void *on_out_of_memory_user;
+    ta_trace *trace;                 /* NULL: none. Records every call; thread caches stay. Must outlive the pool */
+    int tag_blocks;                  /* blocks take the tag of the thread's region (ta_tag_begin), and tags of requests
+                                        are copied; by itself with trace, but for the copies with on_event too */
 } ta_pool_desc;
 
 /* The configuration of the specification: 64 MiB cached at most, 8 buffers per bucket, power-of-two classes. */
@@ -634,7 +780,8 @@ TENSORALLOC_DEF ta_pool_desc ta_pool_desc_spec(void);
    Threads: any. Cost: a few system calls. */
 TENSORALLOC_DEF ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out);
 /* Disposes and frees the pool; NULL is TA_OK. No other thread may be in a call or start one; threads that used it
-   before may still be running or exit at any time. */
+   before may still be running or exit at any time. With TENSORALLOC_CHECKED it answers what it finds (manual, 9), and
+   the pool is gone all the same; so do dispose and the other allocators. */
 TENSORALLOC_DEF ta_result ta_pool_destroy(ta_pool *pool);
 /* Gives everything back, live blocks too (ordered backends: after their work). Afterwards get_stats, get_desc,
    get_failure, reset_peaks, ta_report, dispose and destroy still work, capacity_of and owns answer 0, and every
@@ -744,7 +891,8 @@ TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
    exists. Call it yourself in the child after a bare clone that copies memory, never after vfork. Threads: the
    child's only one. Never blocks. */
 TENSORALLOC_DEF void ta_after_fork_child(void);
-/* Removes this copy's thread key: call it before dlclose of the library that holds it, when no pool is left. */
+/* Removes this copy's thread key and the texts of tags: call it before dlclose of the library that holds it, when no
+   pool is left and no thread is in a region (ta_tag_begin). */
 TENSORALLOC_DEF void ta_process_detach(void);
 
 /*=========================================================================================================
@@ -1232,7 +1380,7 @@ TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, voi
 TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream);
 
 /*=========================================================================================================
-  [TA:STATS] counters, buckets, reports. Counters are exact when no call is in progress.
+  [TA:STATS] counters, buckets, reports, snapshots. Counters are exact when no call is in progress.
   =======================================================================================================*/
 
 struct ta_stats {
@@ -1298,6 +1446,60 @@ TENSORALLOC_DEF ta_result ta_pool_get_bucket_stats(ta_pool *pool, int bucket_ind
 TENSORALLOC_DEF size_t ta_report(ta_allocator allocator, char *text, size_t text_bytes);
 /* As ta_report: one sentence that says why an allocation failed. */
 TENSORALLOC_DEF size_t ta_failure_report(const ta_failure *failure, char *text, size_t text_bytes);
+
+/* Options of a snapshot. All-zero: everything, 64 blocks at a time. */
+typedef struct ta_snapshot_desc {
+    void *scratch;        /* memory for the time of the call, or NULL: with 64 bytes for each block, stream, range and
+                             run of trimmed pages each allocator is seen at one moment */
+    size_t scratch_bytes;
+    int disable_blocks;   /* figures only: no ranges, no blocks */
+    ta_trace *trace;      /* NULL, or whose events are written too, as ta_trace_for_each gives them */
+} ta_snapshot_desc;
+
+/* Writes all that is known of allocators[count] as JSON. desc may be NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _FORKED
+   (nothing was written), and whatever write answers: then it has been called for the last time.
+   Threads: any; others may go on. write is called without a lock and may use the allocators, but not dispose of them.
+   Blocks are copied as many at a time as there is room for: those are seen at one moment, but for what thread caches
+   give and take meanwhile; between two looks others may change the rest. Pieces tile their range whatever happens.
+   Tags of blocks that other threads free meanwhile must outlive the call. Allocates nothing, and needs 8 KiB of stack.
+   Cost: about 0.2 us a block. Asks backends in use for memory_info: may block there.
+   The text is UTF-8; what in tags and names is not becomes U+FFFD. Quantities are numbers (null: unlimited, unknown);
+   addresses, ids and streams are strings "0x...". Members without a comment are those of the struct named:
+     format "tensoralloc-snapshot", version 1 (goes up when a member changes its meaning or goes), library
+     (TENSORALLOC_VERSION), time_ns (since 1970), monotonic_ns (as in events)
+     backends[]    id, name, device {type "host", "cuda", "other"; index}, capabilities ["segments", "ranges",
+                   "ordered", "host_access", "fresh_zero"], and ta_backend_info; free_bytes, total_bytes (memory_info)
+     budgets[]     id, backend (id), and ta_budget_stats
+     allocators[]  in the order given; a pool that a dynamic has made for itself follows it
+       kind, id (ta_block_id.owner), name, disposed, budget (id), device, stats (ta_stats); user-made allocators, and
+       those of another copy of this file, have kind, device and stats only
+       options     of its desc; pools: sealed; dynamic: strategy (its name)
+       failure     pools, after one: text (ta_failure_report), and ta_failure; result, verdict, action as text
+       streams[]   pools on ordered backends: id, retired
+       ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes, blocks[]
+         blocks[]  tile the range by address: ptr, size_bytes, state, stream (if not 0)
+                     live     held by the program: requested_bytes, generation, tag (if it has one)
+                     free     in the allocator, with memory behind it
+                     cached   in a thread cache, or on its way between two
+                     pending  freed, waits_for so many uses on streams
+                     busy     between allocator and backend for a moment
+                     hole     addresses only: trimmed, or not used yet
+                     changed  a live block that is not whole: others have changed it between two looks
+       totals      visits (looks), live_count, and the bytes of each state, of what was written
+       buckets[]   pools: ta_bucket_stats of what was written
+       dynamic allocators also: upstream (id)
+       handles[]   index, generation, state "live" or "warm", ptr, in_place_bytes, in_range; live ones: effective_bytes,
+                   capacity_bytes, dtype, dims[], min[], expected[], max[], site (index), use_count,
+                   allocation_time_ns, stream, tag
+       sites[]     index, number, busy; predictor {learns "sizes", "growth" or null, observation_count, mean_bytes,
+                   target_bytes, step_bytes, changes_per_million_uses, weights [{size_max_bytes, weight}]} if the
+                   strategy is the predictive one and the site is not busy
+     events[]      with a trace, oldest first: ptr, size_bytes, capacity_bytes, stream, time_ns, thread, name, tag, kind
+                   ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"), hit (alloc), result (failed)
+   tests/snapshot.schema.json is the same as a JSON Schema; bench/memory_viz.py makes of it what PyTorch's memory_viz
+   page reads. */
+TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size_t count,
+                                            const ta_snapshot_desc *desc, ta_write_fn write, void *user);
 
 #ifdef __cplusplus
 }
@@ -1621,7 +1823,33 @@ static TAI_COLD uint64_t tai_clock_ns(void)
 #endif
 }
     #define TENSORALLOC_CLOCK_NS() tai_clock_ns()
+    #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__)) && !defined(__TINYC__)
+        #include <cpuid.h>
+        #define TAI_TICKS_OF_PROCESSOR 1
+    #endif
 #endif
+/* Time for the trace: ticks of the processor where they never stop nor change their pace, which cost a third of what
+   a look at the clock does; else ns. */
+static TAI_COLD int tai_ticks_known(void)
+{
+#ifdef TAI_TICKS_OF_PROCESSOR
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(0x80000007u, &a, &b, &c, &d) != 0 && (d >> 8 & 1) != 0;
+#else
+    return 0;
+#endif
+}
+
+TAI_INLINE uint64_t tai_ticks(int known)
+{
+#ifdef TAI_TICKS_OF_PROCESSOR
+    if (TAI_LIKELY(known)) {
+        return __builtin_ia32_rdtsc();
+    }
+#endif
+    (void)known;
+    return TENSORALLOC_CLOCK_NS();
+}
 #ifndef TENSORALLOC_WALL_CLOCK_NS
     #define TENSORALLOC_WALL_CLOCK_NS() ((uint64_t)time(NULL) * 1000000000u)
 #endif
@@ -1788,6 +2016,9 @@ static TAI_COLD void tai_barrier_all_threads(void)
 #ifndef TENSORALLOC_LOG
     #define TENSORALLOC_LOG(result, text) ((void)0)
 #endif
+#ifndef TENSORALLOC_TRAP
+    #define TENSORALLOC_TRAP(result) ((void)0)
+#endif
 #ifdef TENSORALLOC_CHECKED
     #define TAI_CHECKED 1
 #else
@@ -1833,6 +2064,7 @@ static void *tai_fail_null(ta_result why, ta_result *result)
         #define TENSORALLOC_CAS32(p, expected, desired) \
             __atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
         #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired) /* size_t */
+        #define TENSORALLOC_ADDZ(p, by) __atomic_fetch_add((p), (by), __ATOMIC_ACQ_REL) /* size_t; can do without */
         #define TENSORALLOC_COMPILER_BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
         #if defined(__x86_64__) && !defined(__ILP32__) && !TAI_THREAD_SANITIZER
             #define TAI_BUMP_IN_PLACE 1
@@ -1914,6 +2146,77 @@ static TAI_NOINLINE void tai_lock_wait(tai_lock *lock)
 #else
     #define TAI_WAIT_A_MOMENT() tai_yield()
 #endif
+
+/* What the trace needs: tickets, claims of records, and who is the only one. */
+#ifdef TENSORALLOC_NO_THREADS
+TAI_INLINE size_t tai_next(size_t *counter)
+{
+    return (*counter)++;
+}
+
+static uint32_t tai_next32(uint32_t *counter)
+{
+    return (*counter)++;
+}
+
+TAI_INLINE int tai_claim(size_t *state, size_t old, size_t claimed)
+{
+    (void)old;
+    *state = claimed;
+    return 1;
+}
+
+static int tai_try_take(uint32_t *taken)
+{
+    int free = *taken == 0;
+    *taken = 1;
+    return free;
+}
+#else
+TAI_INLINE size_t tai_next(size_t *counter)
+{
+#ifdef TENSORALLOC_ADDZ
+    return TENSORALLOC_ADDZ(counter, (size_t)1);
+#else
+    size_t old = TENSORALLOC_LOAD_RELAXED(counter);
+    while (!TENSORALLOC_CASZ(counter, &old, old + 1)) {
+        old = TENSORALLOC_LOAD_RELAXED(counter);
+    }
+    return old;
+#endif
+}
+
+static uint32_t tai_next32(uint32_t *counter)
+{
+    uint32_t old = TENSORALLOC_LOAD_RELAXED(counter);
+    while (!TENSORALLOC_CAS32(counter, &old, old + 1)) {
+        old = TENSORALLOC_LOAD_RELAXED(counter);
+    }
+    return old;
+}
+
+TAI_INLINE int tai_claim(size_t *state, size_t old, size_t claimed)
+{
+    return TENSORALLOC_CASZ(state, &old, claimed);
+}
+
+static int tai_try_take(uint32_t *taken)
+{
+    return TENSORALLOC_EXCHANGE32(taken, 1u) == 0;
+}
+#endif
+
+static void tai_take(uint32_t *taken)
+{
+    while (!tai_try_take(taken)) {
+        TAI_WAIT_A_MOMENT();
+    }
+}
+
+static void tai_give(uint32_t *taken)
+{
+    TENSORALLOC_STORE_RELEASE(taken, 0u);
+}
 
 /* Tells threads apart; never 0. */
 #ifdef TENSORALLOC_NO_THREADS
@@ -2087,6 +2390,11 @@ static int tai_add(size_t a, size_t b, size_t *out)
     return a <= SIZE_MAX - b;
 }
 
+static size_t tai_add_saturated(size_t a, size_t b)
+{
+    return a > TA_UNLIMITED - b ? TA_UNLIMITED : a + b;
+}
+
 static int tai_mul(size_t a, size_t b, size_t *out)
 {
     if (a != 0 && b > SIZE_MAX / a) {
@@ -2154,6 +2462,1119 @@ TENSORALLOC_DEF TAI_COLD const char *ta_result_text(ta_result result)
     };
     int index = (int)result;
     return index >= 0 && index < (int)TA_RESULT_COUNT ? text[index] : "unknown result";
+}
+
+TENSORALLOC_DEF TAI_COLD const char *ta_verdict_text(ta_verdict verdict)
+{
+    static const char *const text[] = {
+#define TAI_VERDICT_TEXT(name, words, action, action_words) words,
+        TA_VERDICT_LIST(TAI_VERDICT_TEXT)
+#undef TAI_VERDICT_TEXT
+    };
+    int index = (int)verdict;
+    return index >= 0 && index < (int)TA_VERDICT_COUNT ? text[index] : "unknown";
+}
+
+TENSORALLOC_DEF TAI_COLD const char *ta_action_text(ta_action action)
+{
+    static const char *const text[] = {
+#define TAI_ACTION_TEXT(name, words, action_name, action_words) action_words,
+        TA_VERDICT_LIST(TAI_ACTION_TEXT)
+#undef TAI_ACTION_TEXT
+    };
+    int index = (int)action;
+    return index >= 0 && index < (int)TA_ACTION_COUNT ? text[index] : "unknown";
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:WRITER] text for a sink of the program's, through a buffer on the stack; JSON.
+  Uses: MATH.
+  Invariants: after the sink's first error it is not called again, and everything more is dropped. JSON is valid
+  whatever strings hold: what is no UTF-8 becomes U+FFFD.
+  -------------------------------------------------------------------------------------------------------*/
+#define TAI_WRITER_BYTES 2048
+#define TAI_PUT(w, literal) tai_put((w), (literal), sizeof(literal) - 1)
+
+typedef struct tai_writer {
+    ta_write_fn write;
+    void *user;
+    ta_result result;
+    int follows; /* a value stands before in this object or array */
+    size_t used;
+    char text[TAI_WRITER_BYTES];
+} tai_writer;
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_file_write(void *file, const char *text, size_t text_bytes)
+{
+    if (file == NULL || (text == NULL && text_bytes != 0)) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    return text_bytes == 0 || fwrite(text, 1, text_bytes, (FILE *)file) == text_bytes ? TA_OK : TA_ERROR_BACKEND;
+}
+
+static TAI_COLD void tai_writer_open(tai_writer *w, ta_write_fn write, void *user)
+{
+    w->write = write;
+    w->user = user;
+    w->result = TA_OK;
+    w->follows = 0;
+    w->used = 0;
+}
+
+/* Hands over what is in the buffer. Returns what the sink has said so far. */
+static TAI_COLD ta_result tai_writer_flush(tai_writer *w)
+{
+    if (w->used != 0 && w->result == TA_OK) {
+        w->result = w->write(w->user, w->text, w->used);
+    }
+    w->used = 0;
+    return w->result;
+}
+
+/* Not cold: what writes each block is to be fast. */
+static TAI_NOINLINE void tai_put(tai_writer *w, const char *text, size_t bytes)
+{
+    while (bytes != 0) {
+        size_t room = TAI_WRITER_BYTES - w->used, part = bytes < room ? bytes : room;
+        memcpy(w->text + w->used, text, part);
+        w->used += part;
+        text += part;
+        bytes -= part;
+        if (w->used == TAI_WRITER_BYTES) {
+            (void)tai_writer_flush(w);
+        }
+    }
+}
+
+static TAI_NOINLINE void tai_put_decimal(tai_writer *w, uint64_t value)
+{
+    char digits[20], *at = digits + sizeof digits;
+    uint32_t low;
+    for (; value > 0xffffffffu; value /= 10) {
+        *--at = (char)('0' + value % 10);
+    }
+    low = (uint32_t)value;
+    do {
+        uint32_t rest = (uint32_t)((uint64_t)low * 0xcccccccdu >> 35); /* low / 10 without a division */
+        *--at = (char)('0' + (low - rest * 10));
+        low = rest;
+    } while (low != 0);
+    tai_put(w, at, (size_t)(digits + sizeof digits - at));
+}
+
+static TAI_NOINLINE void tai_put_hex(tai_writer *w, uint64_t value)
+{
+    char digits[16], *at = digits + sizeof digits;
+    do {
+        *--at = "0123456789abcdef"[value & 15];
+        value >>= 4;
+    } while (value != 0);
+    tai_put(w, at, (size_t)(digits + sizeof digits - at));
+}
+
+/* Length of the UTF-8 sequence at text, which is not ASCII; *valid 0: of its longest part that could begin one. */
+static TAI_COLD size_t tai_utf8_length(const unsigned char *text, int *valid)
+{
+    unsigned char lead = text[0];
+    unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;  /* below: longer than needed */
+    unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf; /* above: surrogates, beyond U+10FFFF */
+    size_t i, more = lead < 0xc2 || lead > 0xf4 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+    *valid = more != 0;
+    for (i = 1; i <= more; i++) {
+        if (text[i] < low || text[i] > high) {
+            *valid = 0;
+            return i;
+        }
+        low = 0x80;
+        high = 0xbf;
+    }
+    return i;
+}
+
+/* A JSON string; NULL is null. */
+static TAI_COLD void tai_put_string(tai_writer *w, const char *string)
+{
+    const unsigned char *text = (const unsigned char *)string;
+    if (string == NULL) {
+        tai_put(w, "null", 4);
+        return;
+    }
+    tai_put(w, "\"", 1);
+    while (*text != 0) {
+        int valid = 1;
+        size_t length = 0;
+        while (text[length] >= 0x20 && text[length] < 0x80 && text[length] != '"' && text[length] != '\\') {
+            length++;
+        }
+        if (length != 0) {
+            tai_put(w, (const char *)text, length);
+        } else if (*text < 0x20) {
+            TAI_PUT(w, "\\u00");
+            tai_put(w, *text < 0x10 ? "0" : "1", 1);
+            tai_put_hex(w, *text & 15u);
+            length = 1;
+        } else if (*text < 0x80) {
+            TAI_PUT(w, "\\");
+            tai_put(w, (const char *)text, length = 1);
+        } else {
+            length = tai_utf8_length(text, &valid);
+            tai_put(w, valid ? (const char *)text : "\xef\xbf\xbd", valid ? length : 3);
+        }
+        text += length;
+    }
+    tai_put(w, "\"", 1);
+}
+
+/* The comma between values, and the key: NULL in arrays. Keys are names of this file: nothing to escape. */
+static TAI_COLD void tai_json_key(tai_writer *w, const char *key)
+{
+    if (w->follows) {
+        tai_put(w, ",", 1);
+    }
+    w->follows = 1;
+    if (key != NULL) {
+        tai_put(w, "\"", 1);
+        tai_put(w, key, strlen(key));
+        tai_put(w, "\":", 2);
+    }
+}
+
+/* bracket: "{" or "[". */
+static TAI_COLD void tai_json_begin(tai_writer *w, const char *key, const char *bracket)
+{
+    tai_json_key(w, key);
+    tai_put(w, bracket, 1);
+    w->follows = 0;
+}
+
+/* bracket: "}" or "]". */
+static TAI_COLD void tai_json_end(tai_writer *w, const char *bracket)
+{
+    tai_put(w, bracket, 1);
+    w->follows = 1;
+}
+
+static TAI_COLD void tai_json_u64(tai_writer *w, const char *key, uint64_t value)
+{
+    tai_json_key(w, key);
+    tai_put_decimal(w, value);
+}
+
+/* A number, or null for TA_UNLIMITED. */
+static TAI_COLD void tai_json_size(tai_writer *w, const char *key, size_t value)
+{
+    if (value == TA_UNLIMITED) {
+        tai_json_key(w, key);
+        tai_put(w, "null", 4);
+    } else {
+        tai_json_u64(w, key, (uint64_t)value);
+    }
+}
+
+/* A string "0x...": for what is no quantity, and may need all 64 bits. */
+static TAI_COLD void tai_json_hex(tai_writer *w, const char *key, uint64_t value)
+{
+    tai_json_key(w, key);
+    tai_put(w, "\"0x", 3);
+    tai_put_hex(w, value);
+    tai_put(w, "\"", 1);
+}
+
+static TAI_COLD void tai_json_bool(tai_writer *w, const char *key, int value)
+{
+    tai_json_key(w, key);
+    tai_put(w, value ? "true" : "false", value ? 4 : 5);
+}
+
+static TAI_COLD void tai_json_text(tai_writer *w, const char *key, const char *string)
+{
+    tai_json_key(w, key);
+    tai_put_string(w, string);
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:TRACE-IMPL] tags and the trace.
+  Uses: PLATFORM, ATOMICS, MATH, WRITER.
+
+  Tags: a table of texts that are never changed nor freed; looked up without a lock, a short lock to add one.
+  A trace: whoever records takes the next ticket; ticket & mask is its record. The stamp of a record tells its state:
+     2 * ticket + 2   written by that ticket; the fields can be read, if the stamp is still the same afterwards
+     odd              being written: who comes to it a lap later, or reads, waits a while
+     less             not yet written; or never, if who had the ticket gave up
+  Invariants: tickets are taken before a block is freed and after it was allocated, so that their order is that of the
+  events; only what flushes touches next and what lies behind it.
+  -------------------------------------------------------------------------------------------------------*/
+#define TAI_TAG_COUNT 4096u /* and twice as many slots */
+#define TAI_SOURCES 64u
+#define TAI_PATIENCE 1000   /* yields until somebody who writes a record is taken for dead, as after a fork */
+#define TAI_TRACE_LINE 448u /* the longest line of a text, at most */
+
+typedef struct tai_tag {
+    uint32_t hash;
+    char text[TA_TAG_BYTES_MAX + 1]; /* as long as needed */
+} tai_tag;
+
+typedef struct tai_tags {
+    uint32_t count; /* guarded by tai_tags_taken */
+    uint32_t padding;
+    const tai_tag *slots[2 * TAI_TAG_COUNT];
+} tai_tags;
+
+/* Mutable globals, since regions know no allocator: the texts of tags, and what this thread is in. */
+static tai_tags *tai_tags_all;
+static uint32_t tai_tags_taken;
+static uint32_t tai_thread_numbers;
+typedef struct tai_thread_note {
+    const char *tag;
+    uint32_t number; /* 0: none yet */
+} tai_thread_note;
+#ifdef TENSORALLOC_NO_THREADS
+static tai_thread_note tai_here;
+#else
+static TENSORALLOC_THREAD_LOCAL tai_thread_note tai_here;
+#endif
+
+static TAI_COLD uint32_t tai_thread_number_make(void)
+{
+    uint32_t number = tai_next32(&tai_thread_numbers) + 1;
+    tai_here.number = number;
+    return number;
+}
+
+TAI_INLINE uint32_t tai_thread_number(void)
+{
+    uint32_t number = tai_here.number;
+    return TAI_LIKELY(number != 0) ? number : tai_thread_number_make();
+}
+
+/* The tag of this text, or NULL; *slot: where it would be. */
+static const tai_tag *tai_tag_find(const tai_tags *tags, const char *text, uint32_t hash, uint32_t *slot)
+{
+    uint32_t at = hash;
+    for (;; at++) {
+        const tai_tag *tag = TENSORALLOC_LOAD_ACQUIRE(&tags->slots[at % (2 * TAI_TAG_COUNT)]);
+        if (tag == NULL || (tag->hash == hash && strcmp(tag->text, text) == 0)) {
+            *slot = at % (2 * TAI_TAG_COUNT);
+            return tag;
+        }
+    }
+}
+
+/* The table, made at the first use; NULL without memory. */
+static TAI_COLD tai_tags *tai_tags_make(void)
+{
+    tai_tags *made = (tai_tags *)TENSORALLOC_MALLOC(sizeof *made), *tags;
+    if (made == NULL) {
+        return NULL;
+    }
+    memset(made, 0, sizeof *made);
+    tai_take(&tai_tags_taken);
+    tags = tai_tags_all;
+    if (tags == NULL) {
+        TENSORALLOC_STORE_RELEASE(&tai_tags_all, made);
+        tags = made;
+        made = NULL;
+    }
+    tai_give(&tai_tags_taken);
+    if (made != NULL) {
+        TENSORALLOC_FREE(made);
+    }
+    return tags;
+}
+
+static TAI_COLD const char *tai_tag_add(tai_tags *tags, const char *text, size_t length, uint32_t hash)
+{
+    static const char other[] = "other tags";
+    tai_tag *made = (tai_tag *)TENSORALLOC_MALLOC(offsetof(tai_tag, text) + length + 1);
+    const tai_tag *tag;
+    uint32_t slot;
+    if (made == NULL) {
+        return other;
+    }
+    made->hash = hash;
+    memcpy(made->text, text, length + 1);
+    tai_take(&tai_tags_taken);
+    tag = tai_tag_find(tags, text, hash, &slot);
+    if (tag == NULL && tags->count < TAI_TAG_COUNT) {
+        tags->count++;
+        tag = made;
+        made = NULL;
+        TENSORALLOC_STORE_RELEASE(&tags->slots[slot], tag);
+    }
+    tai_give(&tai_tags_taken);
+    if (made != NULL) {
+        TENSORALLOC_FREE(made);
+    }
+    return tag != NULL ? tag->text : other;
+}
+
+/* The text that stands for parent/name, or for name alone; cut between characters where it is too long. */
+static TAI_NOINLINE const char *tai_tag_intern(const char *parent, const char *name)
+{
+    char text[TA_TAG_BYTES_MAX + 1];
+    size_t length = 0;
+    uint32_t hash = 2166136261u, slot;
+    tai_tags *tags = TENSORALLOC_LOAD_ACQUIRE(&tai_tags_all);
+    const tai_tag *tag;
+    const char *from;
+    for (from = parent != NULL ? parent : name; length < TA_TAG_BYTES_MAX; from++) {
+        char c = *from;
+        if (c == 0 && parent == NULL) {
+            break;
+        }
+        if (c == 0) {
+            parent = NULL;
+            from = name - 1;
+            c = '/';
+        }
+        text[length++] = c;
+        hash = (hash ^ (unsigned char)c) * 16777619u;
+    }
+    if (length == TA_TAG_BYTES_MAX && (parent != NULL || *from != 0)) {
+        while (length > TA_TAG_BYTES_MAX - 4 && ((unsigned char)*from & 0xc0) == 0x80) {
+            from--; /* in the middle of a character */
+            length--;
+        }
+        for (hash = 2166136261u, slot = 0; slot < length; slot++) {
+            hash = (hash ^ (unsigned char)text[slot]) * 16777619u;
+        }
+    }
+    text[length] = 0;
+    if (TAI_UNLIKELY(tags == NULL) && (tags = tai_tags_make()) == NULL) {
+        return "other tags";
+    }
+    tag = tai_tag_find(tags, text, hash, &slot);
+    return tag != NULL ? tag->text : tai_tag_add(tags, text, length, hash);
+}
+
+TENSORALLOC_DEF const char *ta_tag_begin(const char *name)
+{
+    const char *previous = tai_here.tag;
+    tai_here.tag = name != NULL ? tai_tag_intern(previous, name) : NULL;
+    return previous;
+}
+
+TENSORALLOC_DEF void ta_tag_end(const char *previous)
+{
+    tai_here.tag = previous;
+}
+
+TENSORALLOC_DEF const char *ta_tag_get(void)
+{
+    return tai_here.tag;
+}
+
+/* No pool is left: the texts go, and what this thread was in. */
+static TAI_COLD void tai_tags_free(void)
+{
+    tai_tags *tags = tai_tags_all;
+    uint32_t i;
+    tai_here.tag = NULL;
+    TENSORALLOC_STORE_RELEASE(&tai_tags_all, (tai_tags *)NULL);
+    for (i = 0; tags != NULL && i < 2 * TAI_TAG_COUNT; i++) {
+        if (tags->slots[i] != NULL) {
+            TENSORALLOC_FREE((void *)(uintptr_t)tags->slots[i]);
+        }
+    }
+    TENSORALLOC_FREE(tags);
+}
+
+/* ---- the ring */
+typedef struct tai_record {
+    size_t stamp;
+    const char *tag;
+    uint64_t ticks;
+    uint64_t addr, size, capacity, stream;
+    uint64_t about; /* thread << 32 | source << 24 | log2 of the alignment << 16 | kind << 8 | result << 1 | hit */
+} tai_record;
+
+/* A live block as flushes know it; or the live bytes of a tag, with addr that of its text and number 0. */
+typedef struct tai_known {
+    uint64_t addr;
+    uint64_t number; /* counted from 1; 0: its allocation stands in no text */
+    uint64_t size;
+    const char *tag;
+    uint32_t source; /* 0: the entry is free */
+    uint32_t padding;
+} tai_known;
+
+struct ta_trace {
+    tai_record *records;
+    size_t mask;
+    int ticks_of_processor;
+    uint32_t users;          /* pools */
+    void *memory;            /* of the records */
+    uint64_t ticks_first, time_first;
+    char padding[64];
+    size_t head;             /* the next ticket; written by everybody */
+    char more_padding[64];
+    /* of who has taken busy */
+    uint32_t busy, source_count;
+    size_t next, cleared;    /* tickets: the first to be flushed; the first to be shown */
+    uint64_t flushed, lost, numbers, time_last;
+    tai_known *known;
+    size_t known_count, known_capacity; /* a power of two, or 0 */
+    int unsent;              /* the writer's text is that of a sink that failed */
+    tai_writer writer;
+    uint64_t live[TAI_SOURCES], reserved[TAI_SOURCES];
+    char names[TAI_SOURCES][32]; /* [0] is not used; guarded by tai_tags_taken */
+};
+
+/* Never blocks for long. Inside a gate too: calls nobody. */
+static TAI_NOINLINE void tai_trace_put(ta_trace *trace, uint64_t about, const void *ptr, size_t size, size_t capacity,
+                                       ta_stream stream, const char *tag)
+{
+    size_t ticket = tai_next(&trace->head), stamp = 2 * ticket + 2, old;
+    tai_record *record = &trace->records[ticket & trace->mask];
+    int patience = TAI_PATIENCE;
+    for (;;) {
+        old = TENSORALLOC_LOAD_RELAXED(&record->stamp);
+        if ((old & 1) == 0) {
+            if ((ptrdiff_t)(old - stamp) > 0) { /* a lap behind everybody */
+                return;
+            }
+            if (TAI_LIKELY(tai_claim(&record->stamp, old, stamp - 1))) {
+                break;
+            }
+        } else if (patience-- == 0) {
+            return;
+        } else {
+            TAI_WAIT_A_MOMENT();
+        }
+    }
+    TENSORALLOC_STORE_RELEASE(&record->tag, tag); /* release: after the claim, for who reads meanwhile */
+    TENSORALLOC_STORE_RELEASE(&record->ticks, tai_ticks(trace->ticks_of_processor));
+    TENSORALLOC_STORE_RELEASE(&record->addr, (uint64_t)(uintptr_t)ptr);
+    TENSORALLOC_STORE_RELEASE(&record->size, (uint64_t)size);
+    TENSORALLOC_STORE_RELEASE(&record->capacity, (uint64_t)capacity);
+    TENSORALLOC_STORE_RELEASE(&record->stream, stream);
+    TENSORALLOC_STORE_RELEASE(&record->about, about | (uint64_t)tai_thread_number() << 32);
+    TENSORALLOC_STORE_RELEASE(&record->stamp, stamp);
+}
+
+/* Copies the record of a ticket. 1: done; 0: it has been overwritten; -1: nobody has written it. */
+static int tai_trace_get(const ta_trace *trace, size_t ticket, tai_record *out)
+{
+    const tai_record *record = &trace->records[ticket & trace->mask];
+    size_t stamp = 2 * ticket + 2;
+    int patience = TAI_PATIENCE;
+    for (;;) {
+        size_t old = TENSORALLOC_LOAD_ACQUIRE(&record->stamp);
+        if (old == stamp) {
+            break;
+        }
+        if ((ptrdiff_t)(old - stamp) > 0) {
+            return 0;
+        }
+        if (patience-- == 0) {
+            return -1;
+        }
+        TAI_WAIT_A_MOMENT();
+    }
+    out->tag = TENSORALLOC_LOAD_ACQUIRE(&record->tag);
+    out->ticks = TENSORALLOC_LOAD_ACQUIRE(&record->ticks);
+    out->addr = TENSORALLOC_LOAD_ACQUIRE(&record->addr);
+    out->size = TENSORALLOC_LOAD_ACQUIRE(&record->size);
+    out->capacity = TENSORALLOC_LOAD_ACQUIRE(&record->capacity);
+    out->stream = TENSORALLOC_LOAD_ACQUIRE(&record->stream);
+    out->about = TENSORALLOC_LOAD_ACQUIRE(&record->about);
+    return TENSORALLOC_LOAD_RELAXED(&record->stamp) == stamp;
+}
+
+/* How ticks become ns: two looks at both clocks. */
+typedef struct tai_pace {
+    uint64_t ticks_first, time_first;
+    double ns_per_tick;
+} tai_pace;
+
+static TAI_COLD tai_pace tai_trace_pace(const ta_trace *trace)
+{
+    tai_pace pace;
+    pace.ticks_first = trace->ticks_first;
+    pace.time_first = trace->time_first;
+    pace.ns_per_tick = 1.0;
+    if (trace->ticks_of_processor) {
+        uint64_t time = TENSORALLOC_CLOCK_NS(), ticks = tai_ticks(1);
+        pace.ns_per_tick = ticks > trace->ticks_first && time > trace->time_first
+                                ? (double)(time - trace->time_first) / (double)(ticks - trace->ticks_first) : 0.0;
+    }
+    return pace;
+}
+
+static uint64_t tai_pace_time(const tai_pace *pace, uint64_t ticks)
+{
+    return ticks <= pace->ticks_first
+               ? pace->time_first
+               : pace->time_first + (uint64_t)((double)(ticks - pace->ticks_first) * pace->ns_per_tick);
+}
+
+/* The number by which records name an allocator: one for each name. */
+static TAI_COLD uint32_t tai_trace_source(ta_trace *trace, const char *name)
+{
+    uint32_t source;
+    char cut[32];
+    size_t length = 0;
+    while (name != NULL && length < 31 && name[length] != 0) {
+        cut[length] = name[length];
+        length++;
+    }
+    cut[length] = 0;
+    tai_take(&tai_tags_taken);
+    for (source = 1; source <= trace->source_count && strcmp(trace->names[source], cut) != 0;) {
+        source++;
+    }
+    if (source > trace->source_count) {
+        if (source < TAI_SOURCES - 1) {
+            memcpy(trace->names[source], cut, length + 1);
+            TENSORALLOC_STORE_RELAXED(&trace->source_count, source);
+        } else {
+            source = TAI_SOURCES - 1;
+        }
+    }
+    tai_give(&tai_tags_taken);
+    return source;
+}
+
+static uint64_t tai_trace_about(ta_event_kind kind, ta_result result, int hit, uint32_t source)
+{
+    return (uint64_t)source << 24 | (uint64_t)kind << 8 | (uint64_t)result << 1 | (uint64_t)(hit != 0);
+}
+
+static ta_event_kind tai_record_kind(const tai_record *record)
+{
+    return (ta_event_kind)(record->about >> 8 & 0xff);
+}
+
+static uint32_t tai_record_source(const tai_record *record)
+{
+    return (uint32_t)(record->about >> 24 & 0xff);
+}
+
+static ta_result tai_record_result(const tai_record *record)
+{
+    return (ta_result)(record->about >> 1 & 0x7f);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_create(const ta_trace_desc *desc, ta_trace **out)
+{
+    size_t count = desc == NULL || desc->event_count_max == 0 ? 65536 : desc->event_count_max, bytes, address;
+    ta_trace *trace;
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    *out = NULL;
+    if (count < 16 || count > (size_t)1 << 26) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    count = tai_power_of_two_at_least(count);
+    trace = tai_mul(count, sizeof(tai_record), &bytes) ? (ta_trace *)TENSORALLOC_MALLOC(sizeof *trace) : NULL;
+    if (trace == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(trace, 0, sizeof *trace);
+    trace->memory = TENSORALLOC_MALLOC(bytes + 64);
+    if (trace->memory == NULL) {
+        TENSORALLOC_FREE(trace);
+        return TA_ERROR_RECORDS;
+    }
+    address = tai_round_up((size_t)(uintptr_t)trace->memory, 64);
+    trace->records = (tai_record *)address;
+    memset(trace->records, 0, bytes);
+    trace->mask = count - 1;
+    memcpy(trace->names[TAI_SOURCES - 1], "others", 7);
+    trace->ticks_of_processor = tai_ticks_known();
+    trace->time_first = trace->time_last = TENSORALLOC_CLOCK_NS();
+    trace->ticks_first = trace->ticks_of_processor ? tai_ticks(1) : trace->time_first;
+    *out = trace;
+    return TA_OK;
+}
+
+static TAI_COLD void tai_trace_join(ta_trace *trace, int joins)
+{
+    tai_take(&tai_tags_taken);
+    TENSORALLOC_STORE_RELEASE(&trace->users, joins ? trace->users + 1 : trace->users - 1);
+    tai_give(&tai_tags_taken);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_destroy(ta_trace *trace)
+{
+    if (trace == NULL) {
+        return TA_OK;
+    }
+    if (TENSORALLOC_LOAD_ACQUIRE(&trace->users) != 0 || TENSORALLOC_LOAD_ACQUIRE(&trace->busy) != 0) {
+        return TA_ERROR_BUSY;
+    }
+    TENSORALLOC_FREE(trace->known);
+    TENSORALLOC_FREE(trace->memory);
+    TENSORALLOC_FREE(trace);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_trace_step(ta_trace *trace)
+{
+    if (trace == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    tai_trace_put(trace, tai_trace_about(TA_EVENT_STEP, TA_OK, 0, 0), NULL, 0, 0, 0, tai_here.tag);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF void ta_trace_event(void *trace, const ta_event *event)
+{
+    if (trace != NULL && event != NULL) {
+        ta_trace *to = (ta_trace *)trace;
+        tai_trace_put(to, tai_trace_about(event->kind, event->result, event->hit, tai_trace_source(to, event->name)),
+                      event->ptr, event->size_bytes, event->capacity_bytes, event->stream,
+                      event->tag != NULL ? tai_tag_intern(NULL, event->tag) : NULL);
+    }
+}
+
+/* The first ticket whose record the ring still has. */
+static size_t tai_trace_oldest(const ta_trace *trace, size_t head, size_t first)
+{
+    return head - first > trace->mask + 1 ? head - trace->mask - 1 : first;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user)
+{
+    tai_pace pace;
+    tai_record record;
+    ta_event event;
+    size_t at, end;
+    uint64_t last = 0;
+    if (trace == NULL || fn == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    pace = tai_trace_pace(trace);
+    end = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
+    at = tai_trace_oldest(trace, end, TENSORALLOC_LOAD_RELAXED(&trace->cleared));
+    for (; at != end; at++) {
+        if (tai_trace_get(trace, at, &record) != 1) {
+            continue;
+        }
+        memset(&event, 0, sizeof event);
+        event.kind = tai_record_kind(&record);
+        event.result = tai_record_result(&record);
+        event.ptr = (void *)(uintptr_t)record.addr;
+        event.size_bytes = (size_t)record.size;
+        event.capacity_bytes = (size_t)record.capacity;
+        event.stream = record.stream;
+        event.tag = record.tag;
+        event.name = tai_record_source(&record) != 0 ? trace->names[tai_record_source(&record)] : NULL;
+        event.time_ns = tai_pace_time(&pace, record.ticks);
+        event.time_ns = last = event.time_ns > last ? event.time_ns : last;
+        event.hit = (int)(record.about & 1);
+        event.thread = (uint32_t)(record.about >> 32);
+        fn(user, &event);
+    }
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_clear(ta_trace *trace)
+{
+    if (trace == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (!tai_try_take(&trace->busy)) {
+        return TA_ERROR_BUSY;
+    }
+    trace->next = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
+    TENSORALLOC_STORE_RELAXED(&trace->cleared, trace->next);
+    TENSORALLOC_FREE(trace->known);
+    trace->known = NULL;
+    trace->known_count = trace->known_capacity = 0;
+    trace->unsent = 0;
+    memset(trace->live, 0, sizeof trace->live);
+    memset(trace->reserved, 0, sizeof trace->reserved);
+    tai_give(&trace->busy);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_get_stats(ta_trace *trace, ta_trace_stats *out)
+{
+    size_t head, next;
+    if (trace == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    next = TENSORALLOC_LOAD_ACQUIRE(&trace->next); /* first: it never overtakes head */
+    head = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
+    out->event_count = (uint64_t)head;
+    out->flushed_count = TENSORALLOC_LOAD_RELAXED(&trace->flushed);
+    out->held_count = head - tai_trace_oldest(trace, head, next);
+    out->dropped_count = TENSORALLOC_LOAD_RELAXED(&trace->lost) + (uint64_t)(head - next - out->held_count);
+    out->record_bytes = sizeof *trace + (trace->mask + 1) * sizeof(tai_record) + 64 +
+                        TENSORALLOC_LOAD_RELAXED(&trace->known_capacity) * sizeof(tai_known);
+    return TA_OK;
+}
+
+/* ---- what flushes know of live blocks */
+static size_t tai_known_home(const ta_trace *trace, uint64_t addr, uint32_t source)
+{
+    return (size_t)tai_mix(addr ^ (uint64_t)source << 57) & (trace->known_capacity - 1);
+}
+
+static tai_known *tai_known_find(const ta_trace *trace, uint64_t addr, uint32_t source)
+{
+    size_t at;
+    if (trace->known_capacity == 0) {
+        return NULL;
+    }
+    at = tai_known_home(trace, addr, source);
+    while (trace->known[at].source != 0) {
+        if (trace->known[at].addr == addr && trace->known[at].source == source) {
+            return &trace->known[at];
+        }
+        at = (at + 1) & (trace->known_capacity - 1);
+    }
+    return NULL;
+}
+
+/* There is room, and it is not known. */
+static tai_known *tai_known_put(ta_trace *trace, uint64_t addr, uint32_t source)
+{
+    size_t at = tai_known_home(trace, addr, source);
+    while (trace->known[at].source != 0) {
+        at = (at + 1) & (trace->known_capacity - 1);
+    }
+    memset(&trace->known[at], 0, sizeof trace->known[at]);
+    trace->known[at].addr = addr;
+    trace->known[at].source = source;
+    trace->known_count++;
+    return &trace->known[at];
+}
+
+/* Room for two more. */
+static int tai_known_ensure(ta_trace *trace)
+{
+    tai_known *old = trace->known, *grown;
+    size_t i, count = trace->known_capacity, bytes;
+    if (trace->known_count + 2 < count - count / 4) {
+        return 1;
+    }
+    if (!tai_mul(count == 0 ? 256 : 2 * count, sizeof *grown, &bytes) ||
+        (grown = (tai_known *)TENSORALLOC_MALLOC(bytes)) == NULL) {
+        return 0;
+    }
+    memset(grown, 0, bytes);
+    trace->known = grown;
+    TENSORALLOC_STORE_RELAXED(&trace->known_capacity, bytes / sizeof *grown);
+    trace->known_count = 0;
+    for (i = 0; i < count; i++) {
+        if (old[i].source != 0) {
+            *tai_known_put(trace, old[i].addr, old[i].source) = old[i];
+        }
+    }
+    TENSORALLOC_FREE(old);
+    return 1;
+}
+
+/* Whoever had to go past the hole moves up. */
+static void tai_known_remove(ta_trace *trace, tai_known *entry)
+{
+    size_t mask = trace->known_capacity - 1, hole = (size_t)(entry - trace->known), at = hole;
+    for (;;) {
+        const tai_known *next;
+        at = (at + 1) & mask;
+        next = &trace->known[at];
+        if (next->source == 0) {
+            break;
+        }
+        if (((at - tai_known_home(trace, next->addr, next->source)) & mask) >= ((at - hole) & mask)) {
+            trace->known[hole] = *next;
+            hole = at;
+        }
+    }
+    trace->known[hole].source = 0;
+    trace->known_count--;
+}
+
+/* ---- the two formats */
+#define TAI_TAG_SOURCE 255u /* of entries that are tags */
+
+/* A record that is being written, and what the block was before. */
+typedef struct tai_line {
+    ta_event_kind kind;
+    uint32_t source;
+    uint64_t time;
+    uint64_t was, is;       /* live bytes */
+    uint64_t number, freed; /* what the block is called now and was called; 0: nothing */
+    const char *tag;        /* of the block */
+    uint64_t tag_live;
+} tai_line;
+
+/* The live bytes of the tag of a block. There is room for an entry. */
+static void tai_trace_follow_tag(ta_trace *trace, tai_line *line)
+{
+    tai_known *known;
+    if (line->tag == NULL || line->is == line->was) {
+        return;
+    }
+    known = tai_known_find(trace, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
+    known = known != NULL ? known : tai_known_put(trace, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
+    known->size += line->is - line->was;
+    line->tag_live = known->size;
+}
+
+/* What the record does to what is known. There is room for two entries. Only texts call blocks by numbers. */
+static void tai_trace_follow(ta_trace *trace, const tai_record *record, tai_line *line, int text)
+{
+    tai_known *known = NULL;
+    int lives = line->kind == TA_EVENT_ALLOC || line->kind == TA_EVENT_RESIZE;
+    if (lives || line->kind == TA_EVENT_FREE) {
+        known = tai_known_find(trace, record->addr, line->source);
+        line->was = known != NULL ? known->size : 0;
+        line->freed = known != NULL ? known->number : 0;
+        line->tag = known != NULL ? known->tag : record->tag;
+    }
+    if (lives) {
+        known = known != NULL ? known : tai_known_put(trace, record->addr, line->source);
+        known->tag = line->tag;
+        line->is = known->size = record->size;
+        line->number = known->number = text ? ++trace->numbers : 0;
+    } else if (known != NULL) {
+        tai_known_remove(trace, known);
+    }
+    trace->live[line->source] += line->is - line->was;
+    tai_trace_follow_tag(trace, line);
+    if (line->kind == TA_EVENT_GROW) {
+        trace->reserved[line->source] += record->size;
+    } else if (line->kind == TA_EVENT_TRIM) {
+        uint64_t *reserved = &trace->reserved[line->source];
+        *reserved -= record->size < *reserved ? record->size : *reserved;
+    }
+}
+
+static TAI_COLD void tai_put_text(tai_writer *w, const char *text)
+{
+    tai_put(w, text, strlen(text));
+}
+
+/* Text of the user's in a comment: on one line. */
+static TAI_COLD void tai_put_comment(tai_writer *w, const char *text)
+{
+    for (; *text != 0; text++) {
+        char c = (unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : *text;
+        tai_put(w, &c, 1);
+    }
+}
+
+static TAI_COLD void tai_trace_text(ta_trace *trace, const tai_record *record, const tai_line *line)
+{
+    static const char *const words[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
+    tai_writer *w = &trace->writer;
+    uint32_t alignment = (uint32_t)(record->about >> 16 & 0xff);
+    if (line->freed != 0) {
+        tai_put_text(w, "f ");
+        tai_put_decimal(w, line->freed);
+        tai_put_text(w, line->number != 0 ? "\n" : " ");
+    }
+    if (line->number != 0) {
+        tai_put_text(w, "a ");
+        tai_put_decimal(w, line->number);
+        tai_put_text(w, " ");
+        tai_put_decimal(w, line->is);
+        if (alignment != 0) {
+            tai_put_text(w, " ");
+            tai_put_decimal(w, (uint64_t)1 << alignment);
+        }
+        tai_put_text(w, " ");
+    } else if (line->kind == TA_EVENT_STEP) {
+        tai_put_text(w, "s ");
+    }
+    tai_put_text(w, "# ");
+    tai_put_decimal(w, line->time);
+    tai_put_text(w, " ns thread ");
+    tai_put_decimal(w, record->about >> 32);
+    if (line->source != 0) {
+        tai_put_text(w, " ");
+        tai_put_comment(w, trace->names[line->source]);
+        tai_put_text(w, " ");
+        tai_put_text(w, words[line->kind]);
+    }
+    if (line->number == 0 && line->source != 0) {
+        tai_put_text(w, " of ");
+        tai_put_decimal(w, record->size);
+    }
+    if (record->stream != 0) {
+        tai_put_text(w, " stream ");
+        tai_put_decimal(w, record->stream);
+    }
+    if (line->kind == TA_EVENT_FAILURE) {
+        tai_put_text(w, ": ");
+        tai_put_text(w, ta_result_text(tai_record_result(record)));
+    }
+    if (record->tag != NULL) {
+        tai_put_text(w, " tag ");
+        tai_put_comment(w, record->tag);
+    }
+    tai_put_text(w, "\n");
+}
+
+/* The head of one event of the document, up to its arguments. name, of at most 255 bytes, stands behind word. */
+static TAI_COLD void tai_chrome_begin(tai_writer *w, const char *word, const char *name, const char *phase,
+                                      uint64_t time, uint64_t thread)
+{
+    uint64_t rest = time % 1000;
+    char joined[TA_TAG_BYTES_MAX + 16], digits[4] = {'.', '0', '0', '0'};
+    size_t length = strlen(word);
+    digits[1] = (char)('0' + rest / 100);
+    digits[2] = (char)('0' + rest / 10 % 10);
+    digits[3] = (char)('0' + rest % 10);
+    memcpy(joined, word, length);
+    memcpy(joined + length, name, strlen(name) + 1);
+    tai_json_begin(w, NULL, "{");
+    tai_json_text(w, "name", joined);
+    tai_json_text(w, "ph", phase);
+    tai_json_u64(w, "ts", time / 1000);
+    tai_put(w, digits, sizeof digits);
+    tai_json_u64(w, "pid", 1);
+    tai_json_u64(w, "tid", thread);
+    if (phase[0] == 'i') {
+        tai_json_text(w, "s", "g");
+    }
+    tai_json_begin(w, "args", "{");
+}
+
+static TAI_COLD void tai_chrome_end(tai_writer *w)
+{
+    tai_json_end(w, "}");
+    tai_json_end(w, "}");
+    tai_put(w, "\n", 1);
+}
+
+static TAI_COLD void tai_trace_chrome(ta_trace *trace, const tai_record *record, const tai_line *line)
+{
+    tai_writer *w = &trace->writer;
+    uint64_t thread = record->about >> 32;
+    if (line->kind == TA_EVENT_STEP) {
+        tai_chrome_begin(w, "", "step", "i", line->time, thread);
+    } else if (line->kind == TA_EVENT_FAILURE || line->kind == TA_EVENT_LIMIT) {
+        tai_chrome_begin(w, "failure: ",
+                         line->kind == TA_EVENT_LIMIT ? "limit" : ta_result_text(tai_record_result(record)), "i",
+                         line->time, thread);
+        tai_json_text(w, "allocator", trace->names[line->source]);
+        tai_json_u64(w, "size", record->size);
+        tai_json_text(w, "tag", record->tag);
+    } else {
+        tai_chrome_begin(w, "", trace->names[line->source], "C", line->time, 0);
+        tai_json_u64(w, "live", trace->live[line->source]);
+        tai_json_u64(w, "reserved", trace->reserved[line->source]);
+    }
+    tai_chrome_end(w);
+    if (line->tag != NULL && line->is != line->was) {
+        tai_chrome_begin(w, "tag ", line->tag, "C", line->time, 0);
+        tai_json_u64(w, "live", line->tag_live);
+        tai_chrome_end(w);
+    }
+}
+
+/* Hands over what the writer holds; keeps it if the sink fails. */
+static ta_result tai_trace_send(ta_trace *trace)
+{
+    tai_writer *w = &trace->writer;
+    ta_result result = w->result;
+    if (result == TA_OK && w->used != 0) {
+        result = w->write(w->user, w->text, w->used);
+        trace->unsent = result != TA_OK;
+        w->used = result != TA_OK ? w->used : 0;
+    }
+    return result;
+}
+
+/* Records that nobody will write any more. */
+static void tai_trace_lose(ta_trace *trace, ta_trace_format format, size_t count)
+{
+    TENSORALLOC_STORE_RELAXED(&trace->lost, trace->lost + count);
+    if (format == TA_TRACE_TEXT) {
+        tai_put_text(&trace->writer, "# dropped here: ");
+        tai_put_decimal(&trace->writer, count);
+        tai_put_text(&trace->writer, "\n");
+    }
+}
+
+/* Writes the records up to end. With busy taken. */
+static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format format, size_t end)
+{
+    tai_pace pace = tai_trace_pace(trace);
+    tai_record record;
+    tai_line line;
+    ta_result result = TA_OK;
+    while (trace->next != end) {
+        size_t at = tai_trace_oldest(trace, TENSORALLOC_LOAD_ACQUIRE(&trace->head), trace->next);
+        if ((ptrdiff_t)(end - at) < 0) {
+            at = end;
+        }
+        if (format == TA_TRACE_CHROME || trace->writer.used > TAI_WRITER_BYTES - TAI_TRACE_LINE) {
+            result = trace->writer.used > TAI_WRITER_BYTES / 2 ? tai_trace_send(trace) : TA_OK;
+        }
+        if (result == TA_OK && !tai_known_ensure(trace)) {
+            result = TA_ERROR_RECORDS;
+        }
+        if (result != TA_OK) {
+            return result;
+        }
+        if (at != trace->next) {
+            tai_trace_lose(trace, format, at - trace->next);
+            TENSORALLOC_STORE_RELEASE(&trace->next, at);
+        } else if (tai_trace_get(trace, at, &record) != 1) {
+            tai_trace_lose(trace, format, 1);
+            TENSORALLOC_STORE_RELEASE(&trace->next, at + 1);
+        } else {
+            memset(&line, 0, sizeof line);
+            line.kind = tai_record_kind(&record);
+            line.source = tai_record_source(&record);
+            line.time = tai_pace_time(&pace, record.ticks);
+            line.time = trace->time_last = line.time > trace->time_last ? line.time : trace->time_last;
+            tai_trace_follow(trace, &record, &line, format == TA_TRACE_TEXT);
+            (format == TA_TRACE_TEXT ? tai_trace_text : tai_trace_chrome)(trace, &record, &line);
+            TENSORALLOC_STORE_RELAXED(&trace->flushed, trace->flushed + 1);
+            TENSORALLOC_STORE_RELEASE(&trace->next, at + 1);
+        }
+    }
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write,
+                                                  void *user)
+{
+    ta_result result;
+    tai_writer *w;
+    size_t unsent, i;
+    if (trace == NULL || write == NULL || (format != TA_TRACE_TEXT && format != TA_TRACE_CHROME)) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (!tai_try_take(&trace->busy)) {
+        return TA_ERROR_BUSY;
+    }
+    w = &trace->writer;
+    unsent = trace->unsent && format == TA_TRACE_TEXT ? w->used : 0;
+    for (i = 0; trace->unsent && unsent == 0 && i < trace->known_capacity; i++) {
+        trace->known[i].number = 0; /* what stood in the text that nobody took */
+    }
+    tai_writer_open(w, write, user);
+    w->used = unsent;
+    result = tai_trace_send(trace);
+    if (result == TA_OK && format == TA_TRACE_CHROME) {
+        tai_json_begin(w, NULL, "{");
+        tai_json_begin(w, "traceEvents", "[");
+    }
+    if (result == TA_OK) {
+        result = tai_trace_write(trace, format, TENSORALLOC_LOAD_ACQUIRE(&trace->head));
+    }
+    if (result == TA_OK && format == TA_TRACE_CHROME) {
+        tai_json_end(w, "]");
+        tai_json_begin(w, "otherData", "{");
+        tai_json_u64(w, "dropped", trace->lost);
+        tai_json_end(w, "}");
+        tai_json_end(w, "}");
+        tai_put(w, "\n", 1);
+    }
+    if (result == TA_OK) {
+        result = tai_trace_send(trace);
+    }
+    trace->unsent = trace->unsent && format == TA_TRACE_TEXT;
+    tai_give(&trace->busy);
+    return result;
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -2499,6 +3920,9 @@ typedef struct tai_member {
     struct tai_member *next;
     /* Gives back at least want_bytes if it can, without waiting for others; returns what it gave. */
     size_t (*reclaim)(void *self, size_t want_bytes);
+    /* Bytes that it caches where reclaim does not reach (thread caches), with pages != 0 also where it does. NULL:
+       none, or it cannot be asked. */
+    size_t (*cached)(void *self, int pages);
     void *self;
     uint32_t serial;  /* order of joining */
     uint32_t running; /* reclaims inside */
@@ -2656,8 +4080,10 @@ static TAI_COLD void tai_budget_leave(ta_budget *budget, tai_member *member)
     }
 }
 
-/* Asks every member but one to give memory back until want_bytes came together. */
-static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
+/* What every member but one caches: where reclaim does not reach, or (pages) in all. With give != 0 each is made to
+   give it back instead, until want_bytes have come together. */
+static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *except, size_t want_bytes, int give,
+                                      int pages)
 {
     size_t got = 0;
     uint32_t below = 0xffffffffu; /* the list goes from the youngest to the oldest */
@@ -2673,12 +4099,21 @@ static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *e
         below = member->serial;
         member->running++;
         TAI_LOCK_RELEASE(&budget->lock);
-        got += member->reclaim(member->self, want_bytes - got);
+        if (give) {
+            got += member->reclaim(member->self, want_bytes - got);
+        } else if (member->cached != NULL) {
+            got += member->cached(member->self, pages);
+        }
         TAI_LOCK_ACQUIRE(&budget->lock);
         member->running--;
     }
     TAI_LOCK_RELEASE(&budget->lock);
     return got;
+}
+
+static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
+{
+    return tai_budget_ask(budget, except, want_bytes, 1, 1);
 }
 
 /* The budget of a desc: the shared one, or a new private one. */
@@ -2697,6 +4132,130 @@ static TAI_COLD ta_result tai_budget_resolve(ta_budget *shared, ta_backend backe
     *out_owned = 1;
     return ta_budget_create(&desc, out);
 }
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:GUARD] checked builds: reports of misuse, red zones behind blocks, fills of freed ones, objects that are gone.
+  Nothing of it is compiled without TENSORALLOC_CHECKED.
+  Uses: ATOMICS, HOST, BUDGET.
+
+     live    addr | requested bytes | red zone, 64 bytes or more | next block     an underrun is seen in the red zone
+     freed   addr | filled, red zone too                         | next block     of the block in front
+  Invariants: none of these functions is called with a lock held, but for those that only look at bytes.
+  -------------------------------------------------------------------------------------------------------*/
+#ifdef TENSORALLOC_CHECKED
+    #define TAI_RED_BYTES ((size_t)64)
+    #define TAI_RED_END ((size_t)2048) /* of a longer one only this much at each end is looked at */
+    #define TAI_RED 0xb5               /* the byte that red zones are made of */
+    #define TAI_DEAD 0xdb              /* and freed blocks */
+    #define TAI_DEAD_BYTES ((size_t)64 << 20) /* of a larger block only the beginning is filled */
+    #define TAI_HELD_BYTES ((size_t)16 << 20) /* freed blocks that a pool holds back; the latest one always */
+    #define TAI_GRAVES 64u             /* destroyed objects that are remembered */
+    #define TAI_REPORTS_MAX 64         /* leaks that are told one by one */
+
+/* What an allocator knows of misuse. */
+typedef struct tai_guard {
+    int on;               /* 0: not in this memory, 1: red zones and fills by the host, 2: fills by the backend */
+    int closed;           /* the last look has been taken */
+    ta_result found;      /* damage that no call could answer with when it was found: check, dispose and destroy do */
+    uint32_t first, last; /* pools: freed blocks held back, the oldest first, linked by right */
+    size_t bytes;         /* their capacity */
+} tai_guard;
+
+static int tai_guard_mode(const ta_backend_info *info)
+{
+    int device = TENSORALLOC_CHECKED + 0 >= 2 ? 2 : 0;
+    return (info->caps & (TA_CAP_HOST_ACCESS | TA_CAP_ORDERED)) == TA_CAP_HOST_ACCESS ? 1 : device;
+}
+
+    #define tai_guard_held(pool) ((pool)->guard.bytes)
+
+static size_t tai_guard_padded(const tai_guard *guard, size_t size)
+{
+    return guard->on == 1 ? size + TAI_RED_BYTES : size;
+}
+
+/* Tells of misuse; other results are none. Returns why. */
+static TAI_COLD ta_result tai_misuse(const char *name, ta_event_fn on_event, void *user, ta_result why,
+                                     const void *ptr, size_t size, const char *tag)
+{
+    ta_event event;
+    char text[256];
+    if (why != TA_ERROR_FOREIGN && why != TA_ERROR_INTERIOR && why != TA_ERROR_STALE && why != TA_ERROR_SIZE_MISMATCH &&
+        why != TA_ERROR_DISPOSED && why != TA_ERROR_OVERRUN && why != TA_ERROR_UNDERRUN &&
+        why != TA_ERROR_USE_AFTER_FREE && why != TA_ERROR_LEAK) {
+        return why;
+    }
+    memset(&event, 0, sizeof event);
+    event.kind = TA_EVENT_MISUSE;
+    event.result = why;
+    event.ptr = (void *)(uintptr_t)ptr;
+    event.size_bytes = size;
+    event.tag = tag;
+    event.name = name;
+    event.time_ns = TENSORALLOC_CLOCK_NS();
+    if (on_event != NULL) {
+        on_event(user, &event);
+    }
+    (void)snprintf(text, sizeof text, "%.31s: %s: %.0f bytes at %p%s%.99s", name, ta_result_text(why), (double)size,
+                   event.ptr, tag != NULL ? ", tag " : "", tag != NULL ? tag : "");
+    TENSORALLOC_LOG(why, text);
+    TENSORALLOC_TRAP(why);
+    return why;
+}
+
+/* How much of a freed block is filled: a huge one may never have been touched. */
+static size_t tai_dead_bytes(size_t size)
+{
+    return size < TAI_DEAD_BYTES ? size : TAI_DEAD_BYTES;
+}
+
+static int tai_is_filled(uintptr_t addr, size_t bytes, int with)
+{
+    const unsigned char *at = (const unsigned char *)addr;
+    return bytes == 0 || (at[0] == with && memcmp(at, at + 1, bytes - 1) == 0);
+}
+
+static void tai_red_paint(uintptr_t addr, size_t requested, size_t capacity)
+{
+    size_t gap = capacity - requested, part = gap <= 2 * TAI_RED_END ? gap : TAI_RED_END;
+    memset((void *)(addr + requested), TAI_RED, part);
+    memset((void *)(addr + capacity - part), TAI_RED, part);
+}
+
+static int tai_red_is_whole(uintptr_t addr, size_t requested, size_t capacity)
+{
+    size_t gap = capacity - requested, part = gap <= 2 * TAI_RED_END ? gap : TAI_RED_END;
+    return tai_is_filled(addr + requested, part, TAI_RED) && tai_is_filled(addr + capacity - part, part, TAI_RED);
+}
+
+/* Whether what lies in front of end was written from behind: its last byte is gone, the first of 64 is not. */
+static int tai_red_is_underrun(uintptr_t end, size_t bytes, int with)
+{
+    const unsigned char *at = (const unsigned char *)end;
+    bytes = bytes < TAI_RED_BYTES ? bytes : TAI_RED_BYTES;
+    return bytes > 1 && at[-1] != with && *(at - bytes) == with;
+}
+
+/* Objects that were destroyed stay for a while, so that a use of them is an answer and no crash. */
+static size_t tai_graves[TAI_GRAVES];
+
+static TAI_COLD void tai_bury(void *object)
+{
+    size_t other = (size_t)(uintptr_t)object;
+    uint32_t i;
+    for (i = 0; i < TAI_GRAVES && other != 0; i++) { /* each moves on by one; the oldest falls out */
+        size_t before = TENSORALLOC_LOAD_ACQUIRE(&tai_graves[i]);
+        while (!tai_swap_size(&tai_graves[i], &before, other)) {
+        }
+        other = before;
+    }
+    TENSORALLOC_FREE((void *)(uintptr_t)other);
+}
+#else
+    #define tai_guard_padded(guard, size) (size)
+    #define tai_guard_held(pool) 0u
+    #define tai_bury(object) TENSORALLOC_FREE(object)
+#endif
 
 /*---------------------------------------------------------------------------------------------------------
   [TA:BLOCKS] records of blocks, out of band: a table that never moves, indexed from 1.
@@ -6216,11 +7775,11 @@ struct ta_pool {
     tai_slot *single_slot;       /* single-threaded pools: &slot0 */
     uint32_t class_count;
     int limited;                 /* blocks per class are: room[] counts */
-    int plain;                   /* large blocks need nothing special: not observed, not zeroed, not disposed */
+    int plain;                   /* large blocks need nothing special: not observed, watched, zeroed, disposed */
     int disposed;
     uint32_t process_id;
     uint32_t retired_count;      /* streams that were retired: slots look their stream up anew */
-    int capture_strict;          /* every allocation asks whether its stream is being captured */
+    int alert;                   /* TAI_ALERT_*: what every allocation but those of the shortest paths must do */
     uint64_t id;
     ta_pool_desc desc;           /* resolved */
     tai_member member;
@@ -6232,6 +7791,7 @@ struct ta_pool {
     size_t peak_in_use;
     int sealed;
     int observed;
+    uint32_t trace_source;
     ta_failure failure;
     tai_slot slot0;
     tai_passing passing[TAI_CLASS_MAX];
@@ -6241,11 +7801,26 @@ struct ta_pool {
     /* What the shortest paths read, away from what anybody writes. */
     tai_block *at;               /* the records; they never move */
     size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
-    size_t hot_bytes;            /* the same for the path that asks nothing; 0 where captures must be looked for */
-    tai_window windows[3];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
-                                    nothing special (as plain, and no cap on cached bytes). Or nothing */
+    size_t hot_bytes;            /* the same for the path that asks nothing; 0 where captures must be looked for, and
+                                    in watched pools */
+    size_t watched_bytes;        /* the same for the path of watched pools */
+    size_t large_above;          /* as desc.thread_cache_block_bytes; 0 in watched pools */
+    tai_window windows[6];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
+                                    nothing special (as plain, and no cap on cached bytes). Or nothing. Then the same
+                                    three of watched pools */
     uint32_t slot_hint;
     uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
+#ifdef TENSORALLOC_CHECKED
+    tai_guard guard;
+#endif
+};
+
+enum {
+    TAI_ALERT_CAPTURE = 1, /* asks whether the stream is being captured */
+    TAI_ALERT_TAG = 2,     /* observed or watched: the block takes the thread's tag */
+    TAI_ALERT_WATCHED = 4, /* a trace records it, or tags alone: thread caches stay */
+    TAI_ALERT_LARGE = 8,   /* watched, and large blocks need nothing special else */
+    TAI_ALERT_COPY = 16    /* tags of requests are copied: a trace may outlive them */
 };
 
 TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
@@ -6261,6 +7836,7 @@ TAI_INLINE void tai_pool_note_peak(ta_pool *pool)
         in_use -= pool->slot0.cached_low;
         pool->slot0.cached_low = pool->slot0.cached_bytes;
     }
+    in_use -= tai_guard_held(pool);
     if (in_use > pool->peak_in_use) {
         pool->peak_in_use = in_use;
     }
@@ -6574,6 +8150,7 @@ TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
     tai_thread_forget_slots(NULL);
     tai_thread_list = NULL;
     TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
+    tai_give(&tai_tags_taken); /* another thread may have had it */
 }
 
 /* Makes the thread key and hooks fork, once. */
@@ -6617,6 +8194,7 @@ TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, 0u);
         tai_thread_exit(list);
     }
+    tai_tags_free();
 }
 
 /* Frees this thread's slots whose pools are gone. */
@@ -6767,6 +8345,7 @@ TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
 
 TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
 {
+    tai_tags_free();
 }
 
 static tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
@@ -6853,10 +8432,30 @@ static TAI_COLD void tai_slot_retire(ta_pool *pool, ta_stream id)
   A hit in a thread cache takes no lock and no atomic read-modify-write. Everything else goes through the gate.
   Invariants: class_index != 0 only for blocks whose capacity is that class's; such blocks alone enter thread caches.
   -------------------------------------------------------------------------------------------------------*/
+static TAI_NOINLINE void tai_pool_put_record(ta_pool *pool, ta_event_kind kind, const tai_block *block, int hit)
+{
+    uint64_t alignment = (uint64_t)block->place.flags >> TAI_FLAG_ALIGNMENT_SHIFT;
+    tai_trace_put(pool->desc.trace, tai_trace_about(kind, TA_OK, hit, pool->trace_source) | alignment << 16,
+                  (void *)block->addr, block->requested, block->size, pool->space.streams[block->place.stream].id,
+                  block->tag);
+}
+
+/* A free is recorded before anybody else can have the block, an allocation after: both by who does it. */
+TAI_INLINE void tai_pool_record(ta_pool *pool, ta_event_kind kind, const tai_block *block, int hit)
+{
+    if (TAI_UNLIKELY(pool->desc.trace != NULL)) {
+        tai_pool_put_record(pool, kind, block, hit);
+    }
+}
+
 static void tai_pool_event(ta_pool *pool, ta_event_kind kind, ta_result result, void *ptr, size_t size,
                            size_t capacity, ta_stream stream, const char *tag, int hit)
 {
     ta_event event;
+    if (pool->desc.trace != NULL && kind != TA_EVENT_ALLOC && kind != TA_EVENT_FREE && kind != TA_EVENT_RESIZE) {
+        tai_trace_put(pool->desc.trace, tai_trace_about(kind, result, 0, pool->trace_source), ptr, size, capacity,
+                      stream, tag);
+    }
     if (pool->desc.on_event == NULL) {
         return;
     }
@@ -6874,6 +8473,16 @@ static void tai_pool_event(ta_pool *pool, ta_event_kind kind, ta_result result, 
     pool->desc.on_event(pool->desc.on_event_user, &event);
 }
 
+#ifdef TENSORALLOC_CHECKED
+/* Tells of misuse in which no block of the pool is known. Returns why. */
+static TAI_COLD ta_result tai_pool_told(const ta_pool *pool, ta_result why)
+{
+    return tai_misuse(pool->name, pool->desc.on_event, pool->desc.on_event_user, why, NULL, 0, NULL);
+}
+#else
+    #define tai_pool_told(pool, why) (why)
+#endif
+
 /* What every call but the fast paths asks first. */
 static ta_result tai_pool_usable(const ta_pool *pool)
 {
@@ -6881,7 +8490,7 @@ static ta_result tai_pool_usable(const ta_pool *pool)
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (pool->disposed) {
-        return TA_ERROR_DISPOSED;
+        return tai_pool_told(pool, TA_ERROR_DISPOSED);
     }
     return tai_pool_forked(pool) ? TA_ERROR_FORKED : TA_OK;
 }
@@ -6890,12 +8499,253 @@ static ta_result tai_pool_usable(const ta_pool *pool)
 static size_t tai_pool_thread_cached(const ta_pool *pool)
 {
     const tai_slot *slot;
-    size_t bytes = pool->slot0.cached_bytes + pool->passing_bytes;
+    size_t bytes = pool->slot0.cached_bytes + pool->passing_bytes + tai_guard_held(pool);
     for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
         bytes += TENSORALLOC_LOAD_RELAXED(&slot->cached_bytes);
     }
     return bytes;
 }
+
+/* ---- checked builds */
+#ifdef TENSORALLOC_CHECKED
+/* Tells of misuse of the block at ptr, if why is that. Returns why. Outside the gate. */
+static TAI_COLD ta_result tai_pool_blame(const ta_pool *pool, ta_result why, const void *ptr, size_t size,
+                                         const char *tag)
+{
+    return tai_misuse(pool->name, pool->desc.on_event, pool->desc.on_event_user, why, ptr, size, tag);
+}
+
+/* Damage that is found when it is too late for an answer: told, and kept for check, dispose and destroy. */
+static TAI_COLD void tai_guard_found(ta_pool *pool, ta_result why, const tai_block *block)
+{
+    pool->guard.found = why;
+    (void)tai_pool_blame(pool, why, (const void *)block->addr, block->requested, block->tag);
+}
+
+/* Whether bytes around a live block were written. Inside the gate. */
+static ta_result tai_guard_test(const ta_pool *pool, uint32_t index)
+{
+    const tai_block *at = pool->space.blocks.at, *block = &at[index], *prev = &at[block->prev];
+    if (pool->guard.on != 1) {
+        return TA_OK;
+    }
+    if (!tai_red_is_whole(block->addr, block->requested, block->size)) {
+        return TA_ERROR_OVERRUN;
+    }
+    if (block->prev != 0 && (prev->state == TAI_LIVE || prev->state == TAI_CACHED) &&
+        (prev->state == TAI_LIVE || prev->size <= TAI_DEAD_BYTES) &&
+        tai_red_is_underrun(block->addr, prev->state == TAI_LIVE ? prev->size - prev->requested : prev->size,
+                            prev->state == TAI_LIVE ? TAI_RED : TAI_DEAD)) {
+        return TA_ERROR_UNDERRUN;
+    }
+    return TA_OK;
+}
+
+/* As test, for the block that is to be freed or resized; what was done to it is told. Outside the gate. */
+static ta_result tai_guard_look(ta_pool *pool, const void *ptr)
+{
+    tai_block was;
+    ta_result result;
+    uint32_t index;
+    memset(&was, 0, sizeof was);
+    tai_gate_enter(&pool->space.gate, NULL);
+    index = tai_space_find(&pool->space, (uintptr_t)ptr);
+    result = index != 0 && TENSORALLOC_LOAD_RELAXED(&pool->space.blocks.at[index].state) == TAI_LIVE
+                 ? tai_guard_test(pool, index) : TA_OK;
+    was = pool->space.blocks.at[index];
+    tai_gate_leave(&pool->space.gate, NULL);
+    return tai_pool_blame(pool, result, ptr, was.requested, was.tag);
+}
+
+/* A busy block becomes live with a red zone behind it. */
+static void tai_guard_paint(const ta_pool *pool, uint32_t index, size_t requested)
+{
+    if (pool->guard.on == 1) {
+        tai_red_paint(pool->space.blocks.at[index].addr, requested, pool->space.blocks.at[index].size);
+    }
+}
+
+/* Fills a freed block on the device, but never as a part of a graph. */
+static TAI_COLD ta_result tai_guard_zero(ta_pool *pool, const tai_block *block, ta_stream stream)
+{
+    const ta_backend *backend = &pool->space.backend;
+    uint64_t capture = 0;
+    ta_result result = backend->vtable->capture == NULL
+                           ? TA_OK : backend->vtable->capture(backend->self, stream, &capture);
+    if (result == TA_OK && capture != 0) {
+        return TA_ERROR_CAPTURE;
+    }
+    return result != TA_OK ? result
+                           : tai_backend_zero(*backend, (void *)block->addr, tai_dead_bytes(block->size), stream);
+}
+
+/* Whether memory that was set to zero on the device still reads so. What cannot be read counts as whole. */
+static TAI_COLD int tai_guard_read_back(ta_pool *pool, const tai_block *block, ta_stream stream)
+{
+    const ta_backend *backend = &pool->space.backend;
+    size_t done, part = 65536, bytes = tai_dead_bytes(block->size);
+    uint64_t ticket = 0;
+    int whole = 1, ordered = pool->space.ordered;
+    char *copy = (char *)TENSORALLOC_MALLOC(part);
+    for (done = 0; copy != NULL && whole && done < bytes; done += part) {
+        part = bytes - done < part ? bytes - done : part;
+        memset(copy, 0, part);
+        if (tai_backend_copy(*backend, copy, (const void *)(block->addr + done), part, stream) != TA_OK ||
+            (ordered && backend->vtable->mark(backend->self, stream, &ticket) != TA_OK)) {
+            break;
+        }
+        if (ordered) {
+            whole = backend->vtable->sync(backend->self, ticket) != TA_OK || tai_is_filled((uintptr_t)copy, part, 0);
+            tai_space_drop(&pool->space, ticket);
+        } else {
+            whole = tai_is_filled((uintptr_t)copy, part, 0);
+        }
+    }
+    TENSORALLOC_FREE(copy);
+    return whole;
+}
+
+/* Freed blocks go on to the heap, the oldest first, until at most keep bytes are held back. What was written into them
+   meanwhile is told. Returns how many went. Outside the gate. */
+static TAI_COLD size_t tai_guard_release(ta_pool *pool, size_t keep)
+{
+    tai_guard *guard = &pool->guard;
+    tai_space *space = &pool->space;
+    size_t count = 0;
+    for (;;) {
+        tai_block *block;
+        uint32_t index;
+        ta_stream stream;
+        int whole;
+        tai_gate_enter(&space->gate, NULL);
+        index = guard->first;
+        block = &space->blocks.at[index];
+        if (index == 0 || guard->bytes <= keep || (keep != 0 && index == guard->last)) {
+            tai_gate_leave(&space->gate, NULL);
+            return count;
+        }
+        guard->first = block->right;
+        guard->last = guard->first == 0 ? 0 : guard->last;
+        guard->bytes -= block->size;
+        stream = space->streams[block->place.stream].id;
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+        tai_gate_leave(&space->gate, NULL);
+        whole = guard->on == 1 ? tai_is_filled(block->addr, tai_dead_bytes(block->size), TAI_DEAD)
+                               : tai_guard_read_back(pool, block, stream);
+        if (!whole) {
+            tai_guard_found(pool, TA_ERROR_USE_AFTER_FREE, block);
+        }
+        tai_gate_enter(&space->gate, NULL);
+        tai_heap_put(space, index);
+        tai_gate_leave(&space->gate, NULL);
+        count++;
+    }
+}
+
+/* A busy block was freed: it is held back. Inside the gate: 0 if this pool does not do that. */
+static int tai_guard_take(ta_pool *pool, uint32_t index)
+{
+    tai_block *block = &pool->space.blocks.at[index];
+    if (pool->guard.on == 0) {
+        return 0;
+    }
+    TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+    pool->count.deallocation_count++;
+    pool->count.freed_bytes += block->requested;
+    return 1;
+}
+
+/* The rest of it, outside the gate. */
+static void tai_guard_hold(ta_pool *pool, uint32_t index)
+{
+    tai_guard *guard = &pool->guard;
+    tai_block *block = &pool->space.blocks.at[index];
+    ta_result filled = TA_OK;
+    if (guard->on == 0) {
+        return;
+    }
+    if (guard->on == 1) {
+        memset((void *)block->addr, TAI_DEAD, tai_dead_bytes(block->size));
+    } else {
+        filled = tai_guard_zero(pool, block, pool->space.streams[block->place.stream].id);
+    }
+    tai_gate_enter(&pool->space.gate, NULL);
+    if (filled == TA_OK) {
+        block->right = block->left = 0;
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+        if (guard->last != 0) {
+            pool->space.blocks.at[guard->last].right = index;
+        } else {
+            guard->first = index;
+        }
+        guard->last = index;
+        guard->bytes += block->size;
+    } else {
+        tai_heap_put(&pool->space, index);
+    }
+    tai_gate_leave(&pool->space.gate, NULL);
+    (void)tai_guard_release(pool, TAI_HELD_BYTES);
+}
+
+/* Looks at every block, and holds none back any more; leaks != 0: those that are live are told of, too. Returns the
+   worst. Outside the gate. */
+static TAI_COLD ta_result tai_guard_check(ta_pool *pool, int leaks)
+{
+    uint32_t index;
+    ta_result result = TA_OK;
+    int told = 0;
+    (void)tai_guard_release(pool, 0);
+    for (index = 1; index < pool->space.blocks.end; index++) {
+        tai_block was;
+        ta_result one = TA_OK;
+        tai_gate_enter(&pool->space.gate, NULL);
+        was = pool->space.blocks.at[index];
+        if (was.state == TAI_LIVE) {
+            one = tai_guard_test(pool, index);
+            one = one == TA_OK && leaks ? TA_ERROR_LEAK : one;
+        }
+        tai_gate_leave(&pool->space.gate, NULL);
+        if (one != TA_OK && (one != TA_ERROR_LEAK || ++told <= TAI_REPORTS_MAX)) {
+            (void)tai_pool_blame(pool, one, (const void *)was.addr, was.requested, was.tag);
+        }
+        result = one != TA_OK && (result == TA_OK || result == TA_ERROR_LEAK) ? one : result;
+    }
+    return pool->guard.found != TA_OK ? pool->guard.found : result;
+}
+
+static TAI_COLD int tai_guard_is_on(const ta_pool *pool)
+{
+    return pool->guard.on != 0;
+}
+
+/* The pool is destroyed: nobody is told of events any more. */
+static TAI_COLD void tai_guard_mark_gone(ta_pool *pool)
+{
+    pool->disposed = 2;
+    pool->desc.on_event = NULL;
+}
+
+/* As check, before the pool goes. */
+static TAI_COLD ta_result tai_guard_close(ta_pool *pool, int leaks)
+{
+    if (pool->disposed || pool->guard.closed || tai_pool_forked(pool)) {
+        return TA_OK;
+    }
+    pool->guard.closed = 1;
+    return tai_guard_check(pool, leaks);
+}
+#else
+    #define tai_pool_blame(pool, why, ptr, size, tag) (why)
+    #define tai_guard_look(pool, ptr) TA_OK
+    #define tai_guard_paint(pool, index, requested) ((void)0)
+    #define tai_guard_release(pool, keep) 0u
+    #define tai_guard_take(pool, index) 0
+    #define tai_guard_hold(pool, index) ((void)0)
+    #define tai_guard_check(pool, leaks) TA_OK
+    #define tai_guard_close(pool, leaks) TA_OK
+    #define tai_guard_is_on(pool) 0
+    #define tai_guard_mark_gone(pool) ((void)0)
+#endif
 
 /* ---- checks */
 /* Depth-first over one bin; counts blocks and finds order or place wrong. Depth is that of a treap: small. */
@@ -7076,6 +8926,7 @@ static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, t
     plan->flags = request->flags | (pool->desc.zeroed ? (uint32_t)TA_REQUEST_ZEROED : 0u);
     plan->class_index = 0;
     plan->heap = TAI_LARGE;
+    size = tai_guard_padded(&pool->guard, size);
     plan->size = tai_round_up(size, space->granule);
     if (size <= pool->desc.thread_cache_block_bytes) {
         plan->heap = tai_space_heap_of(space, size);
@@ -7129,6 +8980,186 @@ static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
     }
 }
 
+/* A run of neighbours; bytes: of it that can be used once it is free. */
+typedef struct tai_run {
+    uint32_t first, last;
+    size_t bytes, blocked, count;
+} tai_run;
+
+/* Adds a block to the run, or takes it out of it. Trimmed pages are nothing to have under a limit, and their
+   neighbours not much. */
+static TAI_COLD void tai_run_count(tai_run *run, const tai_space *space, uint32_t index, int add)
+{
+    const tai_block *block = &space->blocks.at[index];
+    const tai_region *region = space->regions[block->place.region];
+    uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
+    size_t bytes = block->size, holes = 0;
+    if (state == TAI_FREE && (block->place.flags & TAI_FLAG_HOLES) != 0 && space->info.range_bytes_max == 0) {
+        holes = tai_holes_bytes(space, region, block->addr, block->addr + block->size);
+        holes += holes != 0 ? 2 * space->granularity : 0;
+    }
+    bytes = bytes > holes ? bytes - holes : 0;
+    if (index == region->last) {
+        bytes += (size_t)((space->info.range_bytes_max != 0 ? region->base + region->size : region->commit_end) -
+                          region->top);
+    }
+    run->bytes = add ? run->bytes + bytes : run->bytes - bytes;
+    if (state == TAI_LIVE) {
+        run->blocked = add ? run->blocked + block->size : run->blocked - block->size;
+        run->count = add ? run->count + 1 : run->count - 1;
+    }
+}
+
+/* The run of which need bytes can be used once its live blocks are free, with as few bytes to free as possible. What
+   threads cache is in no run. Inside the gate. O(blocks). */
+static TAI_COLD void tai_region_find_run(const tai_space *space, const tai_region *region, size_t need, tai_run *best)
+{
+    const tai_block *at = space->blocks.at;
+    tai_run run;
+    memset(&run, 0, sizeof run);
+    run.first = region->first;
+    for (run.last = region->first; run.last != 0; run.last = at[run.last].next) {
+        tai_run less;
+        uint32_t state = TENSORALLOC_LOAD_RELAXED(&at[run.last].state);
+        if (state == TAI_CACHED || state == TAI_BUSY) {
+            run.bytes = run.blocked = run.count = 0;
+            run.first = at[run.last].next;
+            continue;
+        }
+        tai_run_count(&run, space, run.last, 1);
+        while (run.bytes >= need) {
+            if (run.blocked != 0 && (best->first == 0 || run.blocked < best->blocked)) {
+                *best = run;
+            }
+            less = run;
+            tai_run_count(&less, space, run.first, 0);
+            if (run.first == run.last || less.bytes < need) {
+                break;
+            }
+            less.first = at[run.first].next;
+            run = less;
+        }
+    }
+}
+
+/* What is in the way, by tag. 0: no place would be large enough. Inside the gate. */
+static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *plan, ta_failure *out)
+{
+    enum { TAGS = 16 }; /* others do not count */
+    const tai_space *space = &pool->space;
+    const tai_block *at = space->blocks.at;
+    const char *tags[TAGS];
+    size_t bytes[TAGS], need = plan->size + (plan->alignment > space->granule ? plan->alignment : 0);
+    uint32_t r, index, tag, count = 0;
+    tai_run best;
+    memset(&best, 0, sizeof best);
+    for (r = 0; r < space->region_count; r++) {
+        if (space->regions[r]->is_live && space->regions[r]->heap == (uint32_t)plan->heap) {
+            tai_region_find_run(space, space->regions[r], need, &best);
+        }
+    }
+    if (best.first == 0) {
+        return 0;
+    }
+    out->blocking_ptr = (void *)at[best.first].addr;
+    out->blocking_span_bytes = (size_t)(at[best.last].addr + at[best.last].size - at[best.first].addr);
+    out->blocking_bytes = best.blocked;
+    out->blocking_count = best.count;
+    for (index = best.first;; index = at[index].next) {
+        if (TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_LIVE) {
+            const char *of = TENSORALLOC_LOAD_RELAXED(&at[index].tag);
+            for (tag = 0; tag < count && tags[tag] != of; tag++) {
+            }
+            if (tag == count && count < TAGS) {
+                tags[count] = of;
+                bytes[count++] = 0;
+            }
+            if (tag < count) {
+                bytes[tag] += at[index].size;
+                if (bytes[tag] > out->blocking_tag_bytes) {
+                    out->blocking_tag_bytes = bytes[tag];
+                    out->blocking_tag = of;
+                }
+            }
+        }
+        if (index == best.last) {
+            return 1;
+        }
+    }
+}
+
+/* Memory was missing: where it is. The ladder has been climbed, or was not to be. Outside the gate. */
+static TAI_COLD void tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
+{
+    tai_space *space = &pool->space;
+    const ta_backend_vtable *backend = space->backend.vtable;
+    size_t used = out->budget_used_bytes, free_bytes = out->free_bytes, need, room;
+    int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0, bounded = space->info.range_bytes_max != 0;
+    need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0), space->granularity);
+    if (out->result != TA_ERROR_LIMIT && backend->memory_info != NULL && !bounded &&
+        backend->memory_info(space->backend.self, &out->backend_free_bytes, &out->backend_total_bytes) != TA_OK) {
+        out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    }
+    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
+        out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
+    }
+    out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
+    out->sibling_cached_bytes = tai_budget_ask(space->budget, &pool->member, TA_UNLIMITED, 0, !asked);
+    room = out->result == TA_ERROR_LIMIT ? (out->limit_bytes > used ? out->limit_bytes - used : 0)
+           : bounded ? free_bytes : out->backend_free_bytes != TA_UNLIMITED ? out->backend_free_bytes : 0;
+    out->action_bytes = need > room ? need - room : need;
+    if (asked) {
+        (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
+    }
+    tai_gate_enter(&space->gate, me);
+    out->thread_cached_bytes = tai_pool_thread_cached(pool);
+    if (out->pending_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_WAITING;
+    } else if (!asked && !bounded && free_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_OWN_CACHE;
+    } else if (out->sibling_cached_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_SIBLINGS;
+    } else if (out->thread_cached_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_THREAD_CACHES;
+    } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && free_bytes >= out->action_bytes)) &&
+               tai_pool_find_blocking(pool, plan, out)) {
+        out->verdict = TA_VERDICT_FRAGMENTED;
+        out->action_bytes = out->blocking_bytes;
+    } else if (out->result == TA_ERROR_LIMIT) {
+        out->verdict = TA_VERDICT_LIMIT;
+        out->action_bytes = tai_add_saturated(used, need);
+    } else if (!bounded && (out->backend_free_bytes == TA_UNLIMITED || out->backend_free_bytes >= need)) {
+        out->verdict = TA_VERDICT_BACKEND;
+    } else {
+        out->verdict = out->outside_bytes >= out->action_bytes ? TA_VERDICT_OUTSIDE : TA_VERDICT_FULL;
+    }
+    tai_gate_leave(&space->gate, me);
+}
+
+/* The verdict on a failure whose figures are known. Outside the gate. */
+static TAI_COLD void tai_pool_judge(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
+{
+    static const ta_action actions[] = {
+#define TAI_VERDICT_ACTION(verdict, text, action, action_text) action,
+        TA_VERDICT_LIST(TAI_VERDICT_ACTION)
+#undef TAI_VERDICT_ACTION
+    };
+    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    if (out->result == TA_ERROR_NOT_CACHED) {
+        out->verdict = TA_VERDICT_NOT_CACHED;
+    } else if (out->result == TA_ERROR_SEALED) {
+        out->verdict = TA_VERDICT_SEALED;
+    } else if (out->result == TA_ERROR_RECORDS) {
+        out->verdict = TA_VERDICT_RECORDS;
+    } else if (out->result == TA_ERROR_LIMIT || out->result == TA_ERROR_OUT_OF_MEMORY ||
+               out->result == TA_ERROR_FRAGMENTED) {
+        tai_pool_judge_memory(pool, plan, me, out);
+    } else {
+        out->verdict = TA_VERDICT_BACKEND;
+    }
+    out->action = actions[out->verdict];
+}
+
 /* Fills in why an allocation fails. Outside the gate. */
 static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const tai_plan *plan,
                                        ta_result why, tai_holder *me, ta_failure *out)
@@ -7177,6 +9208,7 @@ static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request,
     out->result = why;
     out->count = pool->failure_count + 1;
     tai_gate_leave(&space->gate, me);
+    tai_pool_judge(pool, plan, me, out);
 }
 
 /* The end of an allocation that failed: counted, kept, told. Returns the result, perhaps more exact. */
@@ -7266,7 +9298,7 @@ static void tai_pool_share_cap(ta_pool *pool, tai_slot *slot)
 /* What this thread's cache holds and others hold or may come to hold without asking. Inside the gate. */
 static size_t tai_pool_thread_claims(const ta_pool *pool, const tai_slot *slot)
 {
-    size_t bytes = pool->slot0.cached_bytes;
+    size_t bytes = pool->slot0.cached_bytes + tai_guard_held(pool);
     const tai_slot *other;
     for (other = pool->slots; other != NULL; other = other->pool_next) {
         size_t held = TENSORALLOC_LOAD_RELAXED(&other->cached_bytes);
@@ -7291,6 +9323,7 @@ static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
     }
     tai_gate_leave(&space->gate, me);
     if (over) {
+        (void)tai_guard_release(pool, 0);
         if (space->ordered) {
             (void)tai_space_poll(space, 0, me);
         }
@@ -7347,10 +9380,25 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
         (void)tai_space_synchronize(&pool->space, NULL);
     }
     (void)tai_passing_flush(pool, NULL);
+    (void)tai_guard_release(pool, 0);
     tai_gate_enter(&pool->space.gate, NULL);
     cached = tai_space_cached(&pool->space);
     tai_gate_leave(&pool->space.gate, NULL);
     return tai_pool_trim(pool, TAI_ALL_HEAPS, cached > want_bytes ? cached - want_bytes : 0, 0, NULL);
+}
+
+/* Asked by the budget for another allocator that has failed. */
+static TAI_COLD size_t tai_pool_cached(void *self, int pages)
+{
+    ta_pool *pool = (ta_pool *)self;
+    size_t bytes;
+    if (pool->disposed || pool->single_slot != NULL || tai_pool_forked(pool)) {
+        return 0;
+    }
+    tai_gate_enter(&pool->space.gate, NULL);
+    bytes = tai_pool_thread_cached(pool) + (pages ? tai_space_cached(&pool->space) : 0);
+    tai_gate_leave(&pool->space.gate, NULL);
+    return bytes;
 }
 
 /* The ladder: one rung after the other until one of them gave something. 0: the end. */
@@ -7364,7 +9412,7 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
         int helped = 0;
         switch ((*rung)++) {
         case 0: /* own cache */
-            helped = tai_pool_flush_thread(pool) != 0;
+            helped = tai_pool_flush_thread(pool) + tai_guard_release(pool, 0) != 0;
             break;
         case 1: /* other streams */
             helped = space->ordered && tai_space_synchronize(space, me) == TA_OK;
@@ -7394,6 +9442,12 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
     }
 }
 
+/* Whether a request must be served from what the pool has. */
+TAI_INLINE int tai_pool_is_bound(const ta_pool *pool, const tai_plan *plan)
+{
+    return (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&pool->sealed);
+}
+
 /* Finds a busy, committed block for the plan, going to the backend where it must. 0 with *result.
    *missed: bit 0 the heap grew, bit 1 trimmed pages came back. Outside the gate. */
 static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const tai_plan *plan, tai_slot *slot,
@@ -7409,8 +9463,14 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
         if (!backend_needed) {
             return index;
         }
+        if (TAI_CHECKED && *result == TA_ERROR_RECORDS && tai_guard_release(pool, 0) != 0) {
+            continue;
+        }
         if (*result == TA_ERROR_RECORDS) {
             return 0;
+        }
+        if (index == 0 && TAI_CHECKED && tai_pool_is_bound(pool, plan) && tai_guard_release(pool, 0) != 0) {
+            continue;
         }
         if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&pool->sealed)) {
             *result = (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
@@ -7486,6 +9546,9 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
             result = tai_backend_zero(space->backend, (void *)block->addr, request->size_bytes, request->stream);
         }
     }
+    if (result == TA_OK) {
+        tai_guard_paint(pool, index, request->size_bytes);
+    }
     tai_gate_enter(&space->gate, me);
     if (result == TA_OK) {
         tai_pool_make_live(pool, index, request->size_bytes, request->tag,
@@ -7495,6 +9558,7 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
         pool->count.allocated_bytes += request->size_bytes;
         pool->miss_grow_count += (missed & 1) != 0;
         pool->miss_recommit_count += missed == 2;
+        tai_pool_record(pool, TA_EVENT_ALLOC, block, missed == 0);
     } else {
         tai_heap_put(space, index);
     }
@@ -7503,7 +9567,7 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
 }
 
 /* As tai_pool_hit, zeroed where asked. */
-static void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_request *request, const tai_plan *plan)
+TAI_INLINE void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_request *request, const tai_plan *plan)
 {
     void *ptr;
     if (slot == NULL || plan->class_index == 0 || slot->stream_id != tai_pool_stream(pool, request->stream)) {
@@ -7528,12 +9592,37 @@ static ta_result tai_pool_check_capture(const ta_pool *pool, ta_stream stream)
     return result == TA_OK && id != 0 ? TA_ERROR_CAPTURE : result;
 }
 
+/* What pools ask before an allocation that has no short path: captures; the thread's tag. A hit of a watched pool is
+   served here. */
+static TAI_NOINLINE void *tai_pool_alert(ta_pool *pool, ta_request *request, const tai_plan *plan, ta_result *result)
+{
+    void *ptr = NULL;
+    *result = (pool->alert & TAI_ALERT_CAPTURE) != 0 ? tai_pool_check_capture(pool, request->stream) : TA_OK;
+    if (*result == TA_OK && (pool->alert & TAI_ALERT_TAG) != 0) {
+        if (request->tag == NULL) {
+            request->tag = tai_here.tag;
+        } else if ((pool->alert & TAI_ALERT_COPY) != 0) {
+            request->tag = tai_tag_intern(NULL, request->tag);
+        }
+        if ((pool->alert & TAI_ALERT_WATCHED) != 0) {
+            ta_stream stream = tai_pool_stream(pool, request->stream);
+            ptr = tai_pool_hit_request(pool, tai_slot_for(pool, stream), request, plan);
+            if (ptr != NULL && pool->desc.trace != NULL) {
+                tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, 1, pool->trace_source), ptr,
+                              request->size_bytes, plan->size, stream, request->tag);
+            }
+        }
+    }
+    return ptr;
+}
+
 /* Everything that the fast paths do not do. */
 static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
 {
     tai_slot *slot;
     tai_holder *me;
     tai_plan plan;
+    ta_request tagged;
     uint32_t index = 0, stream = 0;
     int missed = 0, ok = 1;
     void *ptr;
@@ -7544,8 +9633,14 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
     if (why == TA_OK) {
         why = tai_pool_plan(pool, request, &plan);
     }
-    if (why == TA_OK && pool->capture_strict) {
-        why = tai_pool_check_capture(pool, request->stream);
+    if (why == TA_OK && pool->alert != 0) {
+        tagged = *request;
+        request = &tagged;
+        ptr = tai_pool_alert(pool, &tagged, &plan, &why);
+        if (ptr != NULL) {
+            (void)tai_fail_null(TA_OK, result);
+            return ptr;
+        }
     }
     if (why != TA_OK) {
         return tai_fail_null(why, result);
@@ -7597,18 +9692,15 @@ static TAI_NOINLINE void *tai_pool_alloc_simple(ta_pool *pool, size_t size, size
     return tai_pool_alloc_request(pool, &request, result);
 }
 
-/* A large block from the heap, in one visit to the gate; whatever is not simple goes the long way. */
-static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_result *result)
+/* A large block from the heap, in one visit to the gate; whatever is not simple goes the long way. watched: whether the
+   pool is; a constant. */
+TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t size, ta_result *result, int watched)
 {
     tai_space *space = &pool->space;
-    tai_slot *slot = tai_slot_last(pool);
     size_t rounded = tai_round_up(size, space->granule);
     uint32_t index;
     void *ptr;
     ta_result why;
-    if (TAI_UNLIKELY(slot == NULL || !pool->plain || size > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX)) {
-        return tai_pool_alloc_simple(pool, size, 0, 0, result);
-    }
     tai_gate_enter_hot(&space->gate, &slot->holder);
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
@@ -7625,15 +9717,51 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
         }
     }
     tai_pool_note_peak(pool);
-    tai_pool_make_live(pool, index, size, NULL, 0, 0, 0);
+    tai_pool_make_live(pool, index, size, watched ? tai_here.tag : NULL, 0, 0, 0);
     pool->count.allocation_count++;
     pool->count.allocated_bytes += size;
     ptr = (void *)space->blocks.at[index].addr;
+    if (watched) {
+        tai_pool_record(pool, TA_EVENT_ALLOC, &space->blocks.at[index], 1);
+    }
     tai_gate_leave_hot(&space->gate, &slot->holder);
     if (result != NULL) {
         *result = TA_OK;
     }
     return ptr;
+}
+
+/* The short ways of watched pools. */
+static TAI_NOINLINE void *tai_pool_alloc_watched(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_slot *slot = tai_slot_last(pool);
+    if (slot != NULL && size - 1 < pool->watched_bytes && slot->stream_id == 0) {
+        uint32_t c = pool->class_of[(size - 1) / 64];
+        const char *tag = tai_here.tag;
+        void *ptr = tai_pool_hit(pool, slot, c, size, tag);
+        if (TAI_LIKELY(ptr != NULL)) {
+            if (pool->desc.trace != NULL) {
+                tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, 1, pool->trace_source), ptr,
+                              size, pool->class_bytes[c], 0, tag);
+            }
+            (void)tai_fail_null(TA_OK, result);
+            return ptr;
+        }
+    } else if (slot != NULL && size > pool->desc.thread_cache_block_bytes &&
+               size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && (pool->alert & TAI_ALERT_LARGE) != 0) {
+        return tai_pool_alloc_at_once(pool, slot, size, result, 1);
+    }
+    return tai_pool_alloc_simple(pool, size, 0, 0, result);
+}
+
+static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_slot *slot = tai_slot_last(pool);
+    if (TAI_UNLIKELY(slot == NULL || !pool->plain || size > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX)) {
+        return (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_alloc_watched(pool, size, result)
+                                                      : tai_pool_alloc_simple(pool, size, 0, 0, result);
+    }
+    return tai_pool_alloc_at_once(pool, slot, size, result, 0);
 }
 
 /* A block for the size classes that the cache does not have: out of a bin, in one visit to the gate, and a few
@@ -7743,7 +9871,7 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_LIKELY(size_bytes - 1 < pool->hot_bytes)) { /* not 0 either */
         return tai_pool_alloc_quick(pool, size_bytes, result);
     }
-    if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
+    if (TAI_LIKELY(size_bytes > pool->large_above)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
     }
     return tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
@@ -7879,6 +10007,10 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     if (result != TA_OK || ptr == NULL) {
         return result;
     }
+    result = tai_guard_look(pool, ptr);
+    if (TAI_CHECKED && result != TA_OK) {
+        return result;
+    }
     memset(&was, 0, sizeof was);
     slot = tai_slot_for(pool, 0);
     me = slot != NULL ? &slot->holder : NULL;
@@ -7897,7 +10029,8 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
             was = *block;
             home = space->streams[was.place.stream].id;
             later = block->left != 0;
-            if (!later) {
+            tai_pool_record(pool, TA_EVENT_FREE, &was, 0);
+            if (!later && !tai_guard_take(pool, index)) {
                 tai_pool_give_block(pool, index, slot);
             }
         } else {
@@ -7907,10 +10040,18 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     tai_gate_leave(&space->gate, me);
     if (later) {
         result = tai_pool_give_later(pool, index, me);
+        if (result != TA_OK) {
+            tai_pool_record(pool, TA_EVENT_ALLOC, &was, 1); /* it is live again */
+        }
     }
     if (result != TA_OK) {
-        TENSORALLOC_LOG(result, pool->name);
-        return result;
+        if (!TAI_CHECKED) {
+            TENSORALLOC_LOG(result, pool->name);
+        }
+        return tai_pool_blame(pool, result, ptr, size, NULL);
+    }
+    if (TAI_CHECKED && !later) {
+        tai_guard_hold(pool, index);
     }
     tai_pool_event(pool, TA_EVENT_FREE, TA_OK, ptr, was.requested, was.size, home, was.tag, 0);
     if (pool->desc.cached_bytes_max != TA_UNLIMITED) {
@@ -7925,12 +10066,12 @@ static ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_t size, const
     return tai_pool_free_ordered(pool, ptr, size, stream, NULL);
 }
 
-/* A large block back to the heap, in one visit to the gate. */
-static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size_t size)
+/* A large block back to the heap, in one visit to the gate; 0: it goes the long way. Inlined, watched a constant. */
+TAI_INLINE int tai_pool_free_at_once(ta_pool *pool, void *ptr, size_t size, int watched)
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
-    const tai_window *window = &pool->windows[2];
+    const tai_window *window = &pool->windows[watched ? 5 : 2];
     size_t offset = (size_t)((uintptr_t)ptr - window->base);
     tai_block *block;
     uint32_t index;
@@ -7943,6 +10084,9 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
             if (TAI_UNLIKELY(pool->single_slot != NULL)) {
                 tai_pool_note_peak(pool);
             }
+            if (watched) {
+                tai_pool_record(pool, TA_EVENT_FREE, block, 0);
+            }
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
@@ -7950,15 +10094,16 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
             space->used[TAI_LARGE] -= block->size;
             (void)tai_heap_give(space, index);
             tai_gate_leave_hot(&space->gate, &slot->holder);
-            return TA_OK;
+            return 1;
         }
         tai_gate_leave_hot(&space->gate, &slot->holder);
     }
-    return tai_pool_free_slow(pool, ptr, size, NULL);
+    return 0;
 }
 
-/* A small block into this thread's cache, without the gate, where the shortest path is not enough; or the long way. */
-static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
+/* A small block into this thread's cache, without the gate, where the shortest path is not enough; 0: it goes the long
+   way. Inlined, watched a constant. */
+TAI_INLINE int tai_pool_free_cached(ta_pool *pool, void *ptr, size_t size, uint32_t index, int watched)
 {
     tai_block *block = &pool->at[index];
     tai_slot *slot = tai_slot_last(pool);
@@ -7967,14 +10112,47 @@ static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size
                    slot != NULL && slot->stream == block->place.stream && c != 0 && slot->room[c] != 0 &&
                    (size == 0 || size == block->requested) &&
                    (slot->cached_bytes + block->size <= slot->bytes_max || tai_passing_give(pool, slot, c)))) {
+        if (watched) {
+            tai_pool_record(pool, TA_EVENT_FREE, block, 0);
+        }
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
         TAI_BUMP64(slot->count.deallocation_count, 1);
         TAI_BUMP64(slot->count.freed_bytes, block->requested);
         tai_slot_push(pool, slot, index);
+        return 1;
+    }
+    return 0;
+}
+
+/* The short ways of watched pools. */
+static TAI_NOINLINE ta_result tai_pool_free_watched(ta_pool *pool, void *ptr, size_t size)
+{
+    int w;
+    for (w = 3; w < 5 && !TAI_CHECKED; w++) {
+        const tai_window *window = &pool->windows[w];
+        size_t offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            uint32_t index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+            return tai_pool_free_cached(pool, ptr, size, index, 1) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+        }
+    }
+    return tai_pool_free_at_once(pool, ptr, size, 1) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size_t size)
+{
+    if (TAI_LIKELY(tai_pool_free_at_once(pool, ptr, size, 0))) {
         return TA_OK;
     }
-    return tai_pool_free_slow(pool, ptr, size, NULL);
+    return (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_free_watched(pool, ptr, size)
+                                                  : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
+{
+    return TAI_LIKELY(tai_pool_free_cached(pool, ptr, size, index, 0)) ? TA_OK
+                                                                      : tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
 /* Every instruction here counts. */
@@ -8031,7 +10209,7 @@ TENSORALLOC_DEF ta_result ta_pool_free_sized(ta_pool *pool, void *ptr, size_t si
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (TAI_UNLIKELY(size_bytes == 0 && ptr != NULL)) {
-        return TA_ERROR_SIZE_MISMATCH;
+        return tai_pool_blame(pool, TA_ERROR_SIZE_MISMATCH, ptr, 0, NULL);
     }
     return tai_pool_free_any(pool, ptr, size_bytes);
 }
@@ -8047,7 +10225,7 @@ TENSORALLOC_DEF ta_result ta_pool_put_aligned(ta_pool *pool, void *ptr, size_t s
         return TAI_BAD(TA_ERROR_INVALID_ALIGNMENT);
     }
     if (((uintptr_t)ptr & (alignment_bytes - 1)) != 0) {
-        return TA_ERROR_FOREIGN;
+        return pool == NULL ? TA_ERROR_FOREIGN : tai_pool_blame(pool, TA_ERROR_FOREIGN, ptr, size_bytes, NULL);
     }
     return ta_pool_free_sized(pool, ptr, size_bytes);
 }
@@ -8104,6 +10282,9 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
     index = tai_pool_live(pool, ptr, &result);
     if (index != 0) {
         tai_block_show(pool, index, out);
+        if (tai_guard_padded(&pool->guard, 1) != 1) { /* the rest is the red zone */
+            out->capacity_bytes = out->requested_bytes;
+        }
     } else {
         memset(out, 0, sizeof *out);
         out->id.owner = pool->id;
@@ -8115,12 +10296,18 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
 TENSORALLOC_DEF TAI_COLD size_t ta_pool_capacity_of(ta_pool *pool, const void *ptr)
 {
     ta_block_info info;
+    if (TAI_CHECKED && pool != NULL && pool->disposed == 1) { /* to ask is right */
+        return 0;
+    }
     return ta_pool_describe(pool, ptr, &info) == TA_OK ? info.capacity_bytes : 0;
 }
 
 TENSORALLOC_DEF TAI_COLD int ta_pool_owns(ta_pool *pool, const void *ptr)
 {
     ta_block_info info;
+    if (TAI_CHECKED && pool != NULL && pool->disposed == 1) {
+        return 0;
+    }
     return ta_pool_describe(pool, ptr, &info) == TA_OK;
 }
 
@@ -8193,7 +10380,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_record_use(ta_pool *pool, void *ptr, 
         result = tai_space_record_use(&pool->space, index, stream);
     }
     tai_gate_leave(&pool->space.gate, NULL);
-    return result;
+    return tai_pool_blame(pool, result, ptr, 0, NULL);
 }
 
 /* Gives the end of a live block back where that is more than slack. Inside the gate. */
@@ -8315,7 +10502,7 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
         return TA_ERROR_SIZE_MISMATCH;
     }
     tai_pool_note_peak(pool);
-    size = tai_round_up(new_bytes, space->granule);
+    size = tai_round_up(tai_guard_padded(&pool->guard, new_bytes), space->granule);
     if (size < space->heaps[block->place.heap].block_bytes_min) {
         size = space->heaps[block->place.heap].block_bytes_min;
     }
@@ -8326,6 +10513,8 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
     tai_pool_shrink(pool, index, size);
     pool->requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
     block->requested = new_bytes;
+    tai_guard_paint(pool, index, new_bytes);
+    tai_pool_record(pool, TA_EVENT_RESIZE, block, 0);
     pool->resize_count++;
     tai_pool_note_peak(pool);
     return TA_OK;
@@ -8358,13 +10547,17 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
         return result != TA_OK ? result : ptr == NULL ? TA_ERROR_INVALID_ARGUMENT
              : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
     }
+    result = tai_guard_look(pool, ptr);
+    if (TAI_CHECKED && result != TA_OK) {
+        return result;
+    }
     slot = tai_slot_for(pool, 0);
     me = slot != NULL ? &slot->holder : NULL;
     tai_gate_enter(&pool->space.gate, me);
     result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes, &was);
     tai_gate_leave(&pool->space.gate, me);
     if (result == TA_ERROR_WOULD_MOVE && !TENSORALLOC_LOAD_RELAXED(&pool->sealed) &&
-        tai_pool_extend_tail(pool, ptr, new_bytes, me, &bytes) == TA_OK) {
+        tai_pool_extend_tail(pool, ptr, tai_guard_padded(&pool->guard, new_bytes), me, &bytes) == TA_OK) {
         tai_gate_enter(&pool->space.gate, me);
         result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes, &was);
         tai_gate_leave(&pool->space.gate, me);
@@ -8382,7 +10575,7 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
         tai_pool_keep_cap(pool, slot);
     }
     tai_pool_debug(pool);
-    return result;
+    return tai_pool_blame(pool, result, ptr, old_bytes, NULL);
 }
 
 TENSORALLOC_DEF ta_result ta_pool_resize_in_place(ta_pool *pool, void *ptr, size_t new_bytes)
@@ -8460,6 +10653,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_thread_flush(ta_pool *pool)
     ta_result result = tai_pool_usable(pool);
     if (result == TA_OK) {
         (void)tai_pool_flush_thread(pool);
+        (void)tai_guard_release(pool, 0);
     }
     return result;
 }
@@ -8601,7 +10795,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_check(ta_pool *pool)
     tai_gate_enter(&pool->space.gate, NULL);
     sound = tai_pool_sound(pool);
     tai_gate_leave(&pool->space.gate, NULL);
-    return sound ? TA_OK : TA_ERROR_CORRUPT;
+    return sound ? tai_guard_check(pool, 0) : TA_ERROR_CORRUPT;
 }
 
 /* ---- statistics */
@@ -8634,6 +10828,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     memset(out, 0, sizeof *out);
+    if (TAI_CHECKED && pool->disposed == 2) {
+        return tai_pool_told(pool, TA_ERROR_DISPOSED);
+    }
     space = &pool->space;
     if (!pool->disposed && tai_pool_forked(pool)) {
         return TA_ERROR_FORKED;
@@ -8811,11 +11008,9 @@ static TAI_COLD void tai_pool_make_classes(ta_pool *pool)
                pool->space.granule / 64);
     }
     pool->class_count = c + 1;
-    pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed
+    pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed ||
+                                    tai_guard_is_on(pool)
                           ? 0 : (size_t)end << pool->space.granule_shift;
-    pool->capture_strict = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
-                           pool->desc.capture_check == TA_CAPTURE_STRICT;
-    pool->hot_bytes = pool->capture_strict ? 0 : pool->cacheable_bytes;
 }
 
 static TAI_COLD void tai_copy_name(char *out, const char *name)
@@ -8859,13 +11054,40 @@ static TAI_COLD void tai_pool_open_window(tai_window *window, tai_region *region
     }
 }
 
+/* Who sees what: which paths are open. */
+static TAI_COLD void tai_pool_open_paths(ta_pool *pool)
+{
+    const ta_pool_desc *desc = &pool->desc;
+    int capture = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
+                  desc->capture_check == TA_CAPTURE_STRICT;
+    int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks), w = watched ? 3 : 0;
+    int plain = !pool->observed && !desc->zeroed && !pool->space.ordered && !tai_guard_is_on(pool);
+    pool->alert = (capture ? TAI_ALERT_CAPTURE : 0) | (pool->observed || watched ? TAI_ALERT_TAG : 0) |
+                  (watched ? TAI_ALERT_WATCHED : 0) | (watched && plain ? TAI_ALERT_LARGE : 0) |
+                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0);
+    pool->plain = plain && !watched;
+    pool->hot_bytes = capture || watched ? 0 : pool->cacheable_bytes;
+    pool->watched_bytes = capture || !watched ? 0 : pool->cacheable_bytes;
+    pool->large_above = watched ? 0 : desc->thread_cache_block_bytes;
+    tai_pool_open_window(&pool->windows[w], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
+    tai_pool_open_window(&pool->windows[w + 1], pool->space.primary[TAI_MIDDLE]);
+    if (plain && desc->cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
+        tai_pool_open_window(&pool->windows[w + 2], pool->space.primary[TAI_LARGE]);
+    }
+    if (desc->trace != NULL) {
+        pool->trace_source = tai_trace_source(desc->trace, pool->name);
+        tai_trace_join(desc->trace, 1);
+    }
+}
+
 static TAI_COLD void tai_pool_free_object(ta_pool *pool)
 {
     tai_space_free_records(&pool->space);
     if (pool->space.budget_owned) {
         (void)ta_budget_destroy(pool->space.budget);
     }
-    TENSORALLOC_FREE(pool);
+    tai_guard_mark_gone(pool);
+    tai_bury(pool);
 }
 
 static TAI_COLD void tai_pool_space_desc(const ta_pool_desc *desc, tai_space_desc *out)
@@ -8914,16 +11136,14 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     }
     pool->desc.backend = pool->space.backend;
     pool->observed = resolved.on_event != NULL;
-    pool->plain = !pool->observed && !resolved.zeroed && !pool->space.ordered;
+#ifdef TENSORALLOC_CHECKED
+    pool->guard.on = tai_guard_mode(&pool->space.info);
+#endif
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
     pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
     tai_pool_make_classes(pool);
     pool->at = pool->space.blocks.at;
-    tai_pool_open_window(&pool->windows[0], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
-    tai_pool_open_window(&pool->windows[1], pool->space.primary[TAI_MIDDLE]);
-    if (pool->plain && resolved.cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
-        tai_pool_open_window(&pool->windows[2], pool->space.primary[TAI_LARGE]);
-    }
+    tai_pool_open_paths(pool);
     pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
     tai_slot_reset(&pool->slot0, pool, 0, 0);
     pool->slot0.quick = NULL;
@@ -8939,6 +11159,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
 #endif
     pool->member.self = pool;
     pool->member.reclaim = tai_pool_reclaim;
+    pool->member.cached = tai_pool_cached;
     tai_budget_join(pool->space.budget, &pool->member);
     if (resolved.initial_bytes != 0) {
         result = tai_pool_reserve_initial(pool, resolved.initial_bytes);
@@ -8971,6 +11192,21 @@ static TAI_COLD void tai_pool_forget_blocks(ta_pool *pool)
     pool->slot0.cached_bytes = pool->slot0.cached_low = pool->slot0.bytes_max = 0;
 }
 
+/* Live blocks and all memory go back: what a trace sees of dispose. */
+static TAI_COLD void tai_pool_record_all_free(ta_pool *pool)
+{
+    uint32_t index, end = pool->desc.trace != NULL ? pool->space.blocks.end : 0;
+    for (index = 1; index < end; index++) {
+        if (TENSORALLOC_LOAD_RELAXED(&pool->space.blocks.at[index].state) == TAI_LIVE) {
+            tai_pool_record(pool, TA_EVENT_FREE, &pool->space.blocks.at[index], 0);
+        }
+    }
+    if (end != 0) {
+        tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_TRIM, TA_OK, 0, pool->trace_source), NULL,
+                      pool->space.reserved, 0, 0, NULL);
+    }
+}
+
 /* Waits for all work on the device that may use blocks of the pool. */
 static TAI_COLD void tai_pool_drain(ta_pool *pool)
 {
@@ -8992,42 +11228,50 @@ static TAI_COLD void tai_pool_drain(ta_pool *pool)
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
 {
     int w;
+    ta_result found;
     if (pool == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (pool->disposed) {
-        return TA_OK;
+        return TAI_CHECKED && pool->disposed == 2 ? tai_pool_told(pool, TA_ERROR_DISPOSED) : TA_OK;
     }
     if (tai_pool_forked(pool)) {
         return TA_ERROR_FORKED;
     }
+    found = tai_guard_close(pool, 0);
     tai_pool_detach_slots(pool);
     (void)tai_passing_flush(pool, NULL);
     tai_budget_leave(pool->space.budget, &pool->member);
     tai_pool_note_peak(pool);
     tai_pool_drain(pool);
+    tai_pool_record_all_free(pool);
     pool->disposed = 1;
     pool->plain = 0;
-    pool->cacheable_bytes = pool->hot_bytes = 0;
-    for (w = 0; w < 3; w++) {
+    pool->cacheable_bytes = pool->hot_bytes = pool->watched_bytes = 0;
+    for (w = 0; w < 6; w++) {
         TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
     }
     tai_space_release(&pool->space);
     tai_pool_forget_blocks(pool);
-    return TA_OK;
+    if (pool->desc.trace != NULL) {
+        tai_trace_join(pool->desc.trace, 0);
+        pool->desc.trace = NULL;
+    }
+    return found;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_destroy(ta_pool *pool)
 {
-    ta_result result;
+    ta_result result, found;
     if (pool == NULL) {
         return TA_OK;
     }
+    found = tai_guard_close(pool, 1);
     result = ta_pool_dispose(pool);
-    if (result == TA_OK) {
+    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
         tai_pool_free_object(pool);
     }
-    return result;
+    return result == TA_OK ? found : result;
 }
 
 /* ---- the pool as an allocator */
@@ -9155,7 +11399,45 @@ typedef struct tai_common {
     uint32_t stream_count, stream_room;
     ta_stream *streams; /* ordered backends: whose work must be over before memory goes back */
     char name[32];
+#ifdef TENSORALLOC_CHECKED
+    tai_guard guard;
+    ta_event_fn on_event; /* NULL: none */
+    void *on_event_user;
+#endif
 } tai_common;
+
+#ifdef TENSORALLOC_CHECKED
+/* Tells of misuse, if why is that. Returns why. Outside the gate. */
+static TAI_COLD ta_result tai_common_blame(const tai_common *common, ta_result why, const void *ptr, size_t size,
+                                           const char *tag)
+{
+    return tai_misuse(common->name, common->on_event, common->on_event_user, why, ptr, size, tag);
+}
+
+static void tai_common_paint(const tai_common *common, uintptr_t addr, size_t requested, size_t capacity)
+{
+    if (common->guard.on) {
+        tai_red_paint(addr, requested, capacity);
+    }
+}
+
+static TAI_COLD void tai_common_bury(tai_common *common, void *object)
+{
+    common->disposed = 2;
+    common->on_event = NULL;
+    tai_bury(object);
+}
+
+/* Of two findings the first, but a leak only where there is nothing worse. */
+static ta_result tai_guard_worse(ta_result one, ta_result other)
+{
+    return one == TA_OK || (one == TA_ERROR_LEAK && other != TA_OK) ? other : one;
+}
+#else
+    #define tai_common_blame(common, why, ptr, size, tag) (why)
+    #define tai_common_paint(common, addr, requested, capacity) ((void)0)
+    #define tai_common_bury(common, object) TENSORALLOC_FREE(object)
+#endif
 
 static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_budget *budget, ta_backend backend,
                                           size_t limit, const char *name, int single_threaded)
@@ -9166,6 +11448,9 @@ static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_bud
     }
     common->backend = common->budget->backend;
     common->info = common->budget->info;
+#ifdef TENSORALLOC_CHECKED
+    common->guard.on = tai_guard_mode(&common->info) == 1;
+#endif
     common->single_threaded = single_threaded;
     tai_gate_init(&common->gate, single_threaded);
     tai_copy_name(common->name, name);
@@ -9181,7 +11466,7 @@ static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_bud
 static ta_result tai_common_usable(const tai_common *common)
 {
     if (common->disposed) {
-        return TA_ERROR_DISPOSED;
+        return tai_common_blame(common, TA_ERROR_DISPOSED, NULL, 0, NULL);
     }
 #ifndef TENSORALLOC_NO_THREADS
     tai_process_init();
@@ -9323,6 +11608,9 @@ static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *
                                            ta_stats *out)
 {
     memset(out, 0, sizeof *out);
+    if (TAI_CHECKED && common->disposed == 2) {
+        return tai_common_usable(common);
+    }
     if (!common->disposed && tai_common_usable(common) != TA_OK) {
         return TA_ERROR_FORKED;
     }
@@ -9572,6 +11860,9 @@ typedef struct tai_chunk {
     size_t size;
     uint32_t first; /* record of its first block */
     int is_segment;
+#ifdef TENSORALLOC_CHECKED
+    uintptr_t fill_end; /* what is free below it is filled */
+#endif
 } tai_chunk;
 
 struct ta_arena {
@@ -9588,6 +11879,122 @@ struct ta_arena {
     int use_ranges;
     ta_arena_desc desc;
 };
+
+/* ---- checked builds. Inside the gate, but for the last two. */
+#ifdef TENSORALLOC_CHECKED
+/* Whether bytes around a live block were written. */
+static ta_result tai_arena_test(const ta_arena *arena, const tai_arena_block *block)
+{
+    const tai_arena_block *prev = block - 1;
+    if (!arena->common.guard.on) {
+        return TA_OK;
+    }
+    if (!tai_red_is_whole(block->addr, block->requested, block->size)) {
+        return TA_ERROR_OVERRUN;
+    }
+    if (block != arena->blocks && prev->state == TAI_LIVE && prev->addr + prev->size == block->addr &&
+        tai_red_is_underrun(block->addr, prev->size - prev->requested, TAI_RED)) {
+        return TA_ERROR_UNDERRUN;
+    }
+    return TA_OK;
+}
+
+/* [from, to) of a chunk is free now. */
+static void tai_arena_fill(const ta_arena *arena, tai_chunk *chunk, uintptr_t from, uintptr_t to)
+{
+    if (arena->common.guard.on && from < to && (size_t)(to - from) <= TAI_DEAD_BYTES) {
+        memset((void *)from, TAI_DEAD, (size_t)(to - from));
+        chunk->fill_end = to > chunk->fill_end ? to : chunk->fill_end;
+    } else if (arena->common.guard.on && from < to) {
+        chunk->fill_end = from < chunk->fill_end ? from : chunk->fill_end;
+    }
+}
+
+/* [from, to) of a chunk is about to be used, or filled again. */
+static void tai_arena_unfill(ta_arena *arena, const tai_chunk *chunk, uintptr_t from, uintptr_t to)
+{
+    to = to < chunk->fill_end ? to : chunk->fill_end;
+    if (arena->common.guard.on && from < to && !tai_is_filled(from, (size_t)(to - from), TAI_DEAD)) {
+        arena->common.guard.found = TA_ERROR_USE_AFTER_FREE;
+    }
+}
+
+static uint32_t tai_arena_chunk_of(const ta_arena *arena, uintptr_t addr)
+{
+    uint32_t c = 0;
+    while (c + 1 < arena->chunk_count && (size_t)(addr - arena->chunks[c].base) >= arena->chunks[c].size) {
+        c++;
+    }
+    return c;
+}
+
+/* A block was taken away from the end. */
+static void tai_arena_fill_popped(ta_arena *arena, const tai_arena_block *block)
+{
+    tai_chunk *chunk = &arena->chunks[tai_arena_chunk_of(arena, block->addr)];
+    if (block->state == TAI_VACANT) {
+        tai_arena_unfill(arena, chunk, block->addr, block->addr + block->size);
+    }
+    tai_arena_fill(arena, chunk, chunk->top, block->addr + block->size);
+}
+
+static void tai_arena_set_fill_end(tai_chunk *chunk, uintptr_t end)
+{
+    chunk->fill_end = chunk->fill_end < end ? chunk->fill_end : end;
+}
+
+/* As test for the block at ptr, told. Outside the gate. */
+static ta_result tai_arena_look(ta_arena *arena, const void *ptr)
+{
+    tai_arena_block was;
+    ta_result result = TA_OK;
+    uint32_t i;
+    memset(&was, 0, sizeof was);
+    tai_gate_enter(&arena->common.gate, NULL);
+    for (i = arena->block_count; i-- > 0;) {
+        if (arena->blocks[i].addr == (uintptr_t)ptr && arena->blocks[i].state == TAI_LIVE) {
+            was = arena->blocks[i];
+            result = tai_arena_test(arena, &arena->blocks[i]);
+            break;
+        }
+    }
+    tai_gate_leave(&arena->common.gate, NULL);
+    return tai_common_blame(&arena->common, result, ptr, was.requested, was.tag);
+}
+
+/* Looks at the blocks from index on; each that was damaged is told. What was found before counts, too. Outside. */
+static TAI_COLD ta_result tai_arena_look_all(ta_arena *arena, uint32_t index)
+{
+    ta_result found;
+    tai_gate_enter(&arena->common.gate, NULL);
+    found = arena->common.guard.found;
+    arena->common.guard.found = TA_OK;
+    tai_gate_leave(&arena->common.gate, NULL);
+    (void)tai_common_blame(&arena->common, found, NULL, 0, NULL);
+    tai_gate_enter(&arena->common.gate, NULL);
+    for (; index < arena->block_count; index++) {
+        tai_arena_block was = arena->blocks[index];
+        ta_result one = was.state == TAI_LIVE ? tai_arena_test(arena, &arena->blocks[index])
+                      : was.state == TAI_VACANT && arena->common.guard.on && was.size <= TAI_DEAD_BYTES &&
+                                !tai_is_filled(was.addr, was.size, TAI_DEAD) ? TA_ERROR_USE_AFTER_FREE : TA_OK;
+        if (one != TA_OK) {
+            tai_gate_leave(&arena->common.gate, NULL);
+            found = tai_guard_worse(found, tai_common_blame(&arena->common, one, (const void *)was.addr,
+                                                            was.requested, was.tag));
+            tai_gate_enter(&arena->common.gate, NULL);
+        }
+    }
+    tai_gate_leave(&arena->common.gate, NULL);
+    return found;
+}
+#else
+    #define tai_arena_fill(arena, chunk, from, to) ((void)0)
+    #define tai_arena_unfill(arena, chunk, from, to) ((void)0)
+    #define tai_arena_fill_popped(arena, block) ((void)0)
+    #define tai_arena_set_fill_end(chunk, end) ((void)0)
+    #define tai_arena_look(arena, ptr) TA_OK
+    #define tai_arena_look_all(arena, index) TA_OK
+#endif
 
 /* Takes size bytes out of what is committed; NULL chunk index moves on to chunks kept by a reset. Inside the gate. */
 static tai_arena_block *tai_arena_bump(ta_arena *arena, size_t size, size_t alignment)
@@ -9608,6 +12015,7 @@ static tai_arena_block *tai_arena_bump(ta_arena *arena, size_t size, size_t alig
         block->size = size;
         block->epoch = arena->epoch;
         block->state = TAI_BUSY;
+        tai_arena_unfill(arena, chunk, chunk->top, addr + size);
         chunk->top = addr + size;
         return block;
     }
@@ -9817,6 +12225,7 @@ static void tai_arena_pop(ta_arena *arena)
     chunk->top = arena->block_count == chunk->first
                      ? chunk->base
                      : arena->blocks[arena->block_count - 1].addr + arena->blocks[arena->block_count - 1].size;
+    tai_arena_fill_popped(arena, block);
     if (block->state == TAI_LIVE) {
         tai_common_count_free(&arena->common, block->requested, block->size);
         block->state = TAI_VACANT;
@@ -9887,7 +12296,7 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
     if (!tai_common_use_stream(common, request->stream)) {
         return tai_common_fail(common, TA_ERROR_RECORDS, result);
     }
-    size = tai_round_up(request->size_bytes, common->info.alignment_bytes);
+    size = tai_round_up(tai_guard_padded(&common->guard, request->size_bytes), common->info.alignment_bytes);
     block = tai_arena_obtain(arena, request, size, alignment, &fresh, &missed, &why);
     if (block == NULL) {
         return tai_common_fail(common, why, result);
@@ -9896,6 +12305,7 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
     if (((request->flags & TA_REQUEST_ZEROED) != 0 || arena->desc.zeroed) && !fresh) {
         why = tai_backend_zero(common->backend, (void *)addr, request->size_bytes, request->stream);
     }
+    tai_common_paint(common, addr, request->size_bytes, size);
     tai_gate_enter(&common->gate, NULL);
     if (why == TA_OK) {
         block->requested = request->size_bytes;
@@ -9965,6 +12375,10 @@ static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t ali
     if (!tai_common_use_stream(&arena->common, stream)) {
         return TA_ERROR_RECORDS;
     }
+    result = tai_arena_look(arena, ptr);
+    if (TAI_CHECKED && result != TA_OK) {
+        return result;
+    }
     tai_gate_enter(&arena->common.gate, NULL);
     block = tai_arena_find(arena, ptr, &result);
     if (block != NULL && size != 0 && size != block->requested) {
@@ -9973,10 +12387,12 @@ static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t ali
         tai_common_count_free(&arena->common, block->requested, block->size);
         block->state = TAI_VACANT;
         block->generation++;
+        tai_arena_fill(arena, &arena->chunks[tai_arena_chunk_of(arena, block->addr)], block->addr,
+                       block->addr + block->size);
         tai_arena_pop_vacant(arena);
     }
     tai_gate_leave(&arena->common.gate, NULL);
-    return result;
+    return tai_common_blame(&arena->common, result, ptr, size, NULL);
 }
 
 /* The chunk that the last block lies in; there is one. Inside the gate. */
@@ -9995,7 +12411,8 @@ static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size
 {
     ta_result result;
     tai_arena_block *block = tai_arena_find(arena, ptr, &result);
-    size_t size = tai_round_up(new_bytes, arena->common.info.alignment_bytes);
+    size_t size = tai_round_up(tai_guard_padded(&arena->common.guard, new_bytes),
+                               arena->common.info.alignment_bytes);
     *out_more = 0;
     if (block == NULL) {
         return result;
@@ -10014,6 +12431,8 @@ static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size
             arena->common.peak_in_use = arena->common.in_use;
         }
         block->size = size;
+        tai_arena_unfill(arena, chunk, chunk->top, block->addr + size);
+        tai_arena_fill(arena, chunk, block->addr + size, chunk->top);
         chunk->top = block->addr + size;
         chunk->touched_end = chunk->top > chunk->touched_end ? chunk->top : chunk->touched_end;
     } else if (size > block->size) {
@@ -10021,6 +12440,7 @@ static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size
     }
     arena->common.requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
     block->requested = new_bytes;
+    tai_common_paint(&arena->common, block->addr, new_bytes, block->size);
     arena->common.resize_count++;
     return TA_OK;
 }
@@ -10035,6 +12455,10 @@ static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, siz
     if (result != TA_OK || ptr == NULL || new_bytes == 0 || new_bytes > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
         return result != TA_OK ? result : ptr == NULL ? TA_ERROR_INVALID_ARGUMENT
              : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
+    }
+    result = tai_arena_look(arena, ptr);
+    if (TAI_CHECKED && result != TA_OK) {
+        return result;
     }
     tai_gate_enter(&common->gate, NULL);
     result = tai_arena_resize_once(arena, ptr, old_bytes, new_bytes, &more);
@@ -10056,7 +12480,7 @@ static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, siz
         }
         tai_common_turn_end(common);
     }
-    return result;
+    return tai_common_blame(common, result, ptr, old_bytes, NULL);
 }
 
 static void *tai_arena_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
@@ -10091,6 +12515,7 @@ static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t kee
         arena->chunk_count -= end == chunk.base;
     } else {
         arena->chunks[c].commit_end = end; /* out of reach */
+        tai_arena_set_fill_end(&arena->chunks[c], end);
     }
     tai_gate_leave(&common->gate, NULL);
     if (end == chunk.commit_end) {
@@ -10154,6 +12579,18 @@ static ta_result tai_arena_v_empty_cache(void *self)
     return tai_arena_v_trim(self, 0, NULL);
 }
 
+static TAI_COLD size_t tai_arena_cached(void *self, int pages)
+{
+    ta_arena *arena = (ta_arena *)self;
+    size_t cached = 0;
+    if (pages && !arena->common.single_threaded && tai_common_usable(&arena->common) == TA_OK) {
+        tai_gate_enter(&arena->common.gate, NULL);
+        cached = arena->common.reserved - arena->common.in_use;
+        tai_gate_leave(&arena->common.gate, NULL);
+    }
+    return cached;
+}
+
 static TAI_COLD size_t tai_arena_reclaim(void *self, size_t want_bytes)
 {
     ta_arena *arena = (ta_arena *)self;
@@ -10187,12 +12624,14 @@ static ta_result tai_arena_v_dispose(void *self)
     ta_arena *arena = (ta_arena *)self;
     tai_common *common = &arena->common;
     uint32_t c;
+    ta_result found;
     if (common->disposed) {
-        return TA_OK;
+        return TAI_CHECKED && common->disposed == 2 ? tai_common_usable(common) : TA_OK;
     }
     if (tai_common_usable(common) != TA_OK) {
         return TA_ERROR_FORKED;
     }
+    found = tai_arena_look_all(arena, 0);
     tai_budget_leave(common->budget, &common->member);
     (void)tai_common_sync_all(common);
     for (c = 0; c < arena->chunk_count; c++) {
@@ -10212,7 +12651,7 @@ static ta_result tai_arena_v_dispose(void *self)
     arena->chunk_count = arena->chunk_room = arena->block_count = 0;
     tai_table_free(&arena->table);
     common->object_bytes = 0;
-    return TA_OK;
+    return found;
 }
 
 static ta_result tai_arena_v_destroy(void *self)
@@ -10236,7 +12675,7 @@ static ta_result tai_arena_v_describe(void *self, const void *ptr, ta_block_info
         out->committed_bytes = block->size;
         out->ptr = (void *)block->addr;
         out->requested_bytes = block->requested;
-        out->capacity_bytes = block->size;
+        out->capacity_bytes = tai_guard_padded(&arena->common.guard, 1) == 1 ? block->size : block->requested;
         out->state = TA_BLOCK_LIVE;
         out->tag = block->tag;
         out->id.index = (uint32_t)(block - arena->blocks);
@@ -10302,6 +12741,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_create(const ta_arena_desc *desc, ta
     arena->blocks = (tai_arena_block *)(void *)arena->table.base;
     arena->use_ranges = (arena->common.info.caps & TA_CAP_RANGES) != 0;
     arena->common.member.reclaim = tai_arena_reclaim;
+    arena->common.member.cached = tai_arena_cached;
     tai_budget_join(arena->common.budget, &arena->common.member);
     *out = arena;
     return TA_OK;
@@ -10314,11 +12754,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_destroy(ta_arena *arena)
         return TA_OK;
     }
     result = tai_arena_v_dispose(arena);
-    if (result == TA_OK) {
+    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
         if (arena->common.budget_owned) {
             (void)ta_budget_destroy(arena->common.budget);
         }
-        TENSORALLOC_FREE(arena);
+        tai_common_bury(&arena->common, arena);
     }
     return result;
 }
@@ -10375,7 +12815,11 @@ TENSORALLOC_DEF ta_result ta_arena_rewind(ta_arena *arena, ta_arena_mark mark)
         return result;
     }
     if (mark.owner != arena->common.id) {
-        return TA_ERROR_FOREIGN;
+        return tai_common_blame(&arena->common, TA_ERROR_FOREIGN, NULL, 0, NULL);
+    }
+    result = tai_arena_look_all(arena, mark.block_count);
+    if (TAI_CHECKED && result != TA_OK) {
+        return result;
     }
     tai_gate_enter(&arena->common.gate, NULL);
     if (mark.block_count > arena->block_count || mark.epoch < arena->reset_epoch ||
@@ -10389,13 +12833,17 @@ TENSORALLOC_DEF ta_result ta_arena_rewind(ta_arena *arena, ta_arena_mark mark)
         arena->epoch++;
     }
     tai_gate_leave(&arena->common.gate, NULL);
-    return result;
+    return tai_common_blame(&arena->common, result, NULL, 0, NULL);
 }
 
 TENSORALLOC_DEF ta_result ta_arena_reset(ta_arena *arena, size_t retain_bytes)
 {
     ta_result result = arena == NULL ? TA_ERROR_INVALID_ARGUMENT : tai_common_usable(&arena->common);
     if (result != TA_OK) {
+        return result;
+    }
+    result = tai_arena_look_all(arena, 0);
+    if (TAI_CHECKED && result != TA_OK) {
         return result;
     }
     tai_gate_enter(&arena->common.gate, NULL);
@@ -10437,6 +12885,68 @@ static tai_direct_block *tai_direct_at(const ta_direct *direct, uint32_t index)
 {
     return (tai_direct_block *)(void *)tai_record_at(&direct->records, index);
 }
+
+/* ---- checked builds: a red zone on either side of a block */
+#ifdef TENSORALLOC_CHECKED
+static size_t tai_direct_front(const ta_direct *direct)
+{
+    return direct->common.guard.on ? TAI_RED_BYTES : 0;
+}
+
+static void tai_direct_paint(const ta_direct *direct, const tai_direct_block *block, size_t requested)
+{
+    size_t front = (size_t)(block->link.addr - block->segment);
+    if (direct->common.guard.on) {
+        tai_red_paint(block->segment, 0, front);
+        tai_red_paint(block->link.addr, requested, block->segment_bytes - front);
+    }
+}
+
+/* Whether bytes around a live block were written, told. Outside the gate; the block is busy, or nobody else uses it. */
+static TAI_COLD ta_result tai_direct_look(const ta_direct *direct, const tai_direct_block *block)
+{
+    size_t front = (size_t)(block->link.addr - block->segment);
+    ta_result result = TA_OK;
+    if (direct->common.guard.on) {
+        result = !tai_red_is_whole(block->link.addr, block->requested, block->segment_bytes - front)
+                     ? TA_ERROR_OVERRUN
+               : !tai_red_is_whole(block->segment, 0, front) ? TA_ERROR_UNDERRUN : TA_OK;
+    }
+    return tai_common_blame(&direct->common, result, (const void *)block->link.addr, block->requested, block->tag);
+}
+
+/* Before it goes: damage, and blocks that were never freed. */
+static TAI_COLD ta_result tai_direct_close(ta_direct *direct, int leaks)
+{
+    ta_result found = TA_OK, one;
+    uint32_t i;
+    int told = 0;
+    if (direct->common.disposed || direct->common.guard.closed || tai_common_usable(&direct->common) != TA_OK) {
+        return TA_OK;
+    }
+    direct->common.guard.closed = 1;
+    for (i = 1; i < direct->records.end; i++) {
+        const tai_direct_block *block = tai_direct_at(direct, i);
+        if (block->link.state == TAI_LIVE) {
+            one = tai_direct_look(direct, block);
+            if (one == TA_OK && leaks) {
+                one = TA_ERROR_LEAK;
+                if (++told <= TAI_REPORTS_MAX) {
+                    (void)tai_common_blame(&direct->common, one, (const void *)block->link.addr, block->requested,
+                                           block->tag);
+                }
+            }
+            found = tai_guard_worse(found, one);
+        }
+    }
+    return found;
+}
+#else
+    #define tai_direct_front(direct) 0u
+    #define tai_direct_paint(direct, block, requested) ((void)0)
+    #define tai_direct_look(direct, block) TA_OK
+    #define tai_direct_close(direct, leaks) TA_OK
+#endif
 
 static TAI_COLD uint32_t tai_direct_find(ta_direct *direct, const void *ptr, ta_result *result)
 {
@@ -10500,7 +13010,7 @@ static ta_result tai_direct_take_segment(ta_direct *direct, uint32_t index, size
     tai_gate_enter(&common->gate, NULL);
     block->segment = (uintptr_t)ptr;
     block->segment_bytes = bytes;
-    block->link.addr = (uintptr_t)tai_round_up((size_t)(uintptr_t)ptr, alignment);
+    block->link.addr = (uintptr_t)tai_round_up((size_t)(uintptr_t)ptr + tai_direct_front(direct), alignment);
     tai_common_count_reserved(common, bytes);
     tai_gate_leave(&common->gate, NULL);
     return TA_OK;
@@ -10532,6 +13042,9 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     }
     block = tai_direct_at(direct, index);
     bytes = request->size_bytes + (alignment > common->info.granularity_bytes ? alignment : 0);
+    if (TAI_CHECKED) { /* in front, behind */
+        bytes = tai_guard_padded(&common->guard, tai_round_up(tai_direct_front(direct), alignment) + bytes);
+    }
     why = tai_direct_take_segment(direct, index, tai_round_up(bytes, common->info.granularity_bytes), alignment,
                                   request->flags);
     if (why != TA_OK) {
@@ -10548,6 +13061,7 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
         (void)tai_direct_give_segment(direct, index);
         return tai_common_fail(common, why, result);
     }
+    tai_direct_paint(direct, block, request->size_bytes);
     tai_gate_enter(&common->gate, NULL);
     block->requested = request->size_bytes;
     block->tag = request->tag;
@@ -10604,6 +13118,13 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
     }
     tai_gate_leave(&common->gate, NULL);
     if (result != TA_OK) {
+        return tai_common_blame(common, result, ptr, size, NULL);
+    }
+    result = tai_direct_look(direct, &was);
+    if (TAI_CHECKED && result != TA_OK) {
+        tai_gate_enter(&common->gate, NULL);
+        tai_direct_at(direct, index)->link.state = TAI_LIVE;
+        tai_gate_leave(&common->gate, NULL);
         return result;
     }
     result = tai_direct_wait(common, was.stream);
@@ -10642,16 +13163,18 @@ static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, si
         tai_direct_block *block = tai_direct_at(direct, index);
         if (old_bytes != 0 && old_bytes != block->requested) {
             result = TA_ERROR_SIZE_MISMATCH;
-        } else if (new_bytes > block->segment_bytes - (size_t)(block->link.addr - block->segment)) {
+        } else if (tai_guard_padded(&direct->common.guard, new_bytes) >
+                   block->segment_bytes - (size_t)(block->link.addr - block->segment)) {
             result = TA_ERROR_WOULD_MOVE;
         } else {
             direct->common.requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
             block->requested = new_bytes;
+            tai_direct_paint(direct, block, new_bytes);
             direct->common.resize_count++;
         }
     }
     tai_gate_leave(&direct->common.gate, NULL);
-    return result;
+    return tai_common_blame(&direct->common, result, ptr, old_bytes, NULL);
 }
 
 static void *tai_direct_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
@@ -10722,12 +13245,14 @@ static ta_result tai_direct_v_dispose(void *self)
     ta_direct *direct = (ta_direct *)self;
     tai_common *common = &direct->common;
     uint32_t i;
+    ta_result found;
     if (common->disposed) {
-        return TA_OK;
+        return TAI_CHECKED && common->disposed == 2 ? tai_common_usable(common) : TA_OK;
     }
     if (tai_common_usable(common) != TA_OK) {
         return TA_ERROR_FORKED;
     }
+    found = tai_direct_close(direct, 0);
     for (i = 1; i < direct->records.end; i++) {
         const tai_direct_block *block = tai_direct_at(direct, i);
         if (block->link.state != TAI_VACANT) {
@@ -10737,7 +13262,7 @@ static ta_result tai_direct_v_dispose(void *self)
     }
     tai_common_dispose(common);
     tai_records_free(&direct->records);
-    return TA_OK;
+    return found;
 }
 
 static ta_result tai_direct_v_destroy(void *self)
@@ -10763,6 +13288,9 @@ static ta_result tai_direct_v_describe(void *self, const void *ptr, ta_block_inf
         out->requested_bytes = block->requested;
         out->capacity_bytes = block->segment_bytes - (size_t)(block->link.addr - block->segment);
         out->committed_bytes = out->capacity_bytes;
+        if (tai_guard_padded(&direct->common.guard, 1) != 1) {
+            out->capacity_bytes = block->requested;
+        }
         out->state = TA_BLOCK_LIVE;
         out->stream = block->stream;
         out->tag = block->tag;
@@ -10834,18 +13362,19 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_direct_create(const ta_direct_desc *desc, 
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_direct_destroy(ta_direct *direct)
 {
-    ta_result result;
+    ta_result result, found;
     if (direct == NULL) {
         return TA_OK;
     }
+    found = tai_direct_close(direct, 1);
     result = tai_direct_v_dispose(direct);
-    if (result == TA_OK) {
+    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
         if (direct->common.budget_owned) {
             (void)ta_budget_destroy(direct->common.budget);
         }
-        TENSORALLOC_FREE(direct);
+        tai_common_bury(&direct->common, direct);
     }
-    return result;
+    return result == TA_OK ? found : result;
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -10990,6 +13519,16 @@ TENSORALLOC_DEF ta_result ta_allocator_check_buffer(ta_allocator allocator, cons
     return TA_OK;
 }
 
+#ifdef TENSORALLOC_CHECKED
+static TAI_COLD ta_result tai_buffer_blame(ta_allocator allocator, ta_result why, const ta_buffer *buffer)
+{
+    return tai_misuse(allocator.vtable != NULL ? allocator.vtable->kind : "no allocator", NULL, NULL, why, buffer->data,
+                      buffer->size_bytes, NULL);
+}
+#else
+    #define tai_buffer_blame(allocator, why, buffer) (why)
+#endif
+
 TENSORALLOC_DEF ta_result ta_allocator_free_buffer(ta_allocator allocator, ta_buffer *buffer, ta_stream stream)
 {
     ta_result result;
@@ -11000,6 +13539,9 @@ TENSORALLOC_DEF ta_result ta_allocator_free_buffer(ta_allocator allocator, ta_bu
         return TA_OK;
     }
     result = ta_allocator_check_buffer(allocator, buffer);
+    if (TAI_CHECKED && result != TA_OK && result != TA_ERROR_DISPOSED) { /* describe tells of that */
+        return tai_buffer_blame(allocator, result, buffer);
+    }
     if (result == TA_OK) {
         result = ta_allocator_free(allocator, buffer->data, 0, 0, stream);
     }
@@ -12286,6 +14828,9 @@ typedef struct tai_handle {
     ta_bounds_sizes sizes; /* of the bounds */
     int64_t dims[TA_RANK_MAX];
     ta_shape_bounds bounds;
+#ifdef TENSORALLOC_CHECKED
+    size_t dead; /* cached: so much of it is filled */
+#endif
 } tai_handle;
 
 struct ta_dynamic {
@@ -12317,6 +14862,56 @@ static tai_site *tai_site_at(const ta_dynamic *d, uint32_t index)
 {
     return (tai_site *)(void *)tai_record_at(&d->sites, index);
 }
+
+/* ---- checked builds: what is written into a tensor that was freed */
+#ifdef TENSORALLOC_CHECKED
+static void tai_range_kill(const ta_dynamic *d, tai_handle *h)
+{
+    h->dead = 0;
+    if (d->common.guard.on) {
+        h->dead = tai_dead_bytes(h->committed);
+        memset((void *)h->link.addr, TAI_DEAD, h->dead);
+    }
+}
+
+/* The range is used again, or goes. Outside the gate, by the only one who knows it. */
+static void tai_range_revive(ta_dynamic *d, tai_handle *h)
+{
+    if (!tai_is_filled(h->link.addr, h->dead, TAI_DEAD)) {
+        d->common.guard.found = TA_ERROR_USE_AFTER_FREE;
+        (void)tai_common_blame(&d->common, TA_ERROR_USE_AFTER_FREE, (const void *)h->link.addr, h->dead, NULL);
+    }
+    h->dead = 0;
+}
+
+/* Before it goes: tensors that were written after they were freed, and those that never were. */
+static TAI_COLD ta_result tai_dynamic_look(ta_dynamic *d, int leaks)
+{
+    ta_result found = TA_OK;
+    uint32_t i;
+    int told = 0;
+    if (d->common.disposed || d->common.guard.closed || tai_common_usable(&d->common) != TA_OK) {
+        return TA_OK;
+    }
+    d->common.guard.closed = 1;
+    for (i = 1; i < d->handles.end; i++) {
+        tai_handle *h = tai_handle_at(d, i);
+        if (h->link.state == TAI_CACHED) {
+            tai_range_revive(d, h);
+        } else if (h->link.state == TAI_LIVE && leaks) {
+            found = TA_ERROR_LEAK;
+            if (++told <= TAI_REPORTS_MAX) {
+                (void)tai_common_blame(&d->common, found, (const void *)h->link.addr, h->effective, h->tag);
+            }
+        }
+    }
+    return tai_guard_worse(found, d->common.guard.found);
+}
+#else
+    #define tai_range_kill(d, h) ((void)0)
+    #define tai_range_revive(d, h) ((void)0)
+    #define tai_dynamic_look(d, leaks) TA_OK
+#endif
 
 static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event *event, ta_event_kind kind, ta_result result,
                                       size_t size)
@@ -12536,6 +15131,7 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
     size_t from = tai_round_up(keep, d->common.info.granularity_bytes);
     size_t bytes = from < h->committed ? h->committed - from : 0;
     ta_result result = TA_OK;
+    tai_range_revive(d, h);
     if (h->by_touch && !whole) {
         result = bytes == 0 ? TA_OK : backend->discard(d->common.backend.self, (void *)(h->link.addr + from), bytes);
     } else if (from < h->accessible) {
@@ -12968,6 +15564,7 @@ static TAI_COLD uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t leas
     }
     tai_gate_leave(&d->common.gate, NULL);
     if (index != 0) {
+        tai_range_revive(d, tai_handle_at(d, index));
         return index;
     }
     for (; span == 0; bytes = tai_round_up(bytes / 4, d->span_granule)) {
@@ -13490,7 +16087,7 @@ static ta_result tai_handle_claim(ta_dynamic *d, ta_handle handle, tai_handle **
         tai_gate_leave(&d->common.gate, NULL);
         if (busy == 0 || busy == me) {
             *out = h;
-            return busy == me ? TA_ERROR_BUSY : result;
+            return busy == me ? TA_ERROR_BUSY : tai_common_blame(&d->common, result, NULL, 0, NULL);
         }
         TAI_WAIT_A_MOMENT();
     }
@@ -13725,7 +16322,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
     for (i = 0; i < h->rank; i++) {
         h->has_symbols |= h->bounds.symbols[i] != NULL;
     }
-    h->tag = request->tag;
+    h->tag = request->tag != NULL ? request->tag : tai_here.tag;
     h->flags = request->flags;
     h->start = size;
     h->site = site;
@@ -13880,6 +16477,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     }
     tai_gate_leave(&d->common.gate, NULL);
     if (in_range) {
+        tai_range_kill(d, h);
         tai_range_give(d, index);
     }
     tai_news_tell(d, &news, TA_EVENT_FREE, TA_OK, size);
@@ -13913,8 +16511,30 @@ TENSORALLOC_DEF void *ta_dynamic_get_data(ta_dynamic *d, ta_handle handle)
         h = tai_handle_find(d, handle, &result);
         data = h != NULL ? (void *)h->link.addr : NULL;
         tai_gate_leave(&d->common.gate, NULL);
+        (void)tai_common_blame(&d->common, result, NULL, 0, NULL);
     }
     return data;
+}
+
+/* Inside the gate. */
+static TAI_COLD void tai_handle_show(const ta_dynamic *d, const tai_handle *h, ta_handle_info *out)
+{
+    out->data = (void *)h->link.addr;
+    out->effective_bytes = h->effective;
+    out->capacity_bytes = h->capacity;
+    out->in_place_bytes = h->span_bytes != 0 ? h->span_bytes : h->capacity;
+    out->utilization = h->capacity == 0 ? 1.0 : (double)h->effective / (double)h->capacity;
+    out->rank = h->rank;
+    out->in_range = h->span_bytes != 0;
+    memcpy(out->dims, h->dims, sizeof h->dims);
+    out->bounds = h->bounds;
+    out->allocation_time_ns = h->time_ns;
+    out->use_count = h->use_count;
+    out->stream = h->stream;
+    out->tag = h->tag;
+    if (h->site != 0 && h->link.state == TAI_LIVE) {
+        out->strategy = tai_site_at(d, h->site)->strategy;
+    }
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handle handle, ta_handle_info *out)
@@ -13928,22 +16548,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handl
     tai_gate_enter(&d->common.gate, NULL);
     h = tai_handle_find(d, handle, &result);
     if (h != NULL) {
-        out->data = (void *)h->link.addr;
-        out->effective_bytes = h->effective;
-        out->capacity_bytes = h->capacity;
-        out->in_place_bytes = h->span_bytes != 0 ? h->span_bytes : h->capacity;
-        out->utilization = h->capacity == 0 ? 1.0 : (double)h->effective / (double)h->capacity;
-        out->rank = h->rank;
-        out->in_range = h->span_bytes != 0;
-        memcpy(out->dims, h->dims, sizeof h->dims);
-        out->bounds = h->bounds;
-        out->allocation_time_ns = h->time_ns;
-        out->use_count = h->use_count;
-        out->stream = h->stream;
-        out->tag = h->tag;
-        if (h->site != 0) {
-            out->strategy = tai_site_at(d, h->site)->strategy;
-        }
+        tai_handle_show(d, h, out);
     }
     tai_gate_leave(&d->common.gate, NULL);
     return result;
@@ -14022,11 +16627,6 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_record_use(ta_dynamic *d, ta_handl
     }
     tai_handle_release(d, h);
     return result;
-}
-
-static size_t tai_add_saturated(size_t a, size_t b)
-{
-    return a > TA_UNLIMITED - b ? TA_UNLIMITED : a + b;
 }
 
 /* What a tensor of these bytes takes from the backend; small ones get their maximum at once. */
@@ -14193,7 +16793,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     held = tai_handle_held(d, ptr, request->size_bytes);
     h = tai_handle_at(d, index);
     h->flat = 1;
-    h->tag = request->tag;
+    h->tag = request->tag != NULL ? request->tag : tai_here.tag;
     h->start = h->capacity = request->size_bytes;
     h->link.addr = (uintptr_t)ptr;
     tai_gate_enter(&d->common.gate, NULL);
@@ -14224,6 +16824,7 @@ static TAI_COLD ta_result tai_dynamic_v_free(void *self, void *ptr, size_t size,
         return result;
     }
     result = tai_dynamic_handle_of(d, ptr, &handle);
+    result = tai_common_blame(&d->common, result, ptr, 0, NULL);
     if (result == TA_OK) {
         result = tai_handle_claim(d, handle, &h);
     }
@@ -14245,7 +16846,7 @@ static TAI_COLD ta_result tai_dynamic_v_free(void *self, void *ptr, size_t size,
     if (result != TA_OK) {
         tai_handle_release(d, h);
     }
-    return result;
+    return result == TA_ERROR_SIZE_MISMATCH ? tai_common_blame(&d->common, result, ptr, size, NULL) : result;
 }
 
 /* In place as far as the upstream can. Tensors with bounds are resized by their shape. */
@@ -14261,6 +16862,7 @@ static TAI_COLD ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old
              : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
     }
     result = tai_dynamic_handle_of(d, ptr, &handle);
+    result = tai_common_blame(&d->common, result, ptr, 0, NULL);
     if (result == TA_OK) {
         result = tai_handle_claim(d, handle, &h);
     }
@@ -14361,6 +16963,19 @@ static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
     return got + (got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, TAI_HEADROOM) : 0);
 }
 
+/* Warm ranges and what is committed beyond capacities; the headroom of tensors is not counted. */
+static TAI_COLD size_t tai_dynamic_cached(void *self, int pages)
+{
+    ta_dynamic *d = (ta_dynamic *)self;
+    size_t cached = 0;
+    if (pages && !d->common.single_threaded && tai_common_usable(&d->common) == TA_OK) {
+        tai_gate_enter(&d->common.gate, NULL);
+        cached = d->common.reserved + d->block_bytes - d->common.in_use;
+        tai_gate_leave(&d->common.gate, NULL);
+    }
+    return cached;
+}
+
 static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
 {
     ta_dynamic *d = (ta_dynamic *)self;
@@ -14420,12 +17035,13 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
     ta_result result;
     uint32_t i;
     if (d->common.disposed) {
-        return TA_OK;
+        return TAI_CHECKED && d->common.disposed == 2 ? tai_common_usable(&d->common) : TA_OK;
     }
     result = tai_common_usable(&d->common);
     if (result != TA_OK) {
         return result;
     }
+    result = tai_dynamic_look(d, 0);
     (void)tai_common_sync_all(&d->common);
     for (i = 1; i < d->handles.end; i++) {
         tai_handle *h = tai_handle_at(d, i);
@@ -14438,7 +17054,8 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
     }
     tai_budget_leave(d->common.budget, &d->common.member);
     if (d->pool != NULL) {
-        (void)ta_pool_dispose(d->pool);
+        ta_result below = ta_pool_dispose(d->pool);
+        result = TAI_CHECKED && result == TA_OK ? below : result;
     }
     if (d->use_ranges) {
         tai_space_release(&d->spans);
@@ -14453,7 +17070,7 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
     d->common.object_bytes = 0;
     d->sum.free_count = d->sum.allocation_count;
     d->warm_bytes = d->block_bytes = d->effective = d->capacity = 0;
-    return TA_OK;
+    return result;
 }
 
 static TAI_COLD ta_result tai_dynamic_v_destroy(void *self)
@@ -14521,6 +17138,10 @@ static TAI_COLD void tai_dynamic_resolve(ta_dynamic *d, const ta_dynamic_desc *d
     int host = d->common.info.device.type == TA_DEVICE_HOST;
     size_t count = tai_block_count_default() / 16, huge = host ? (size_t)65536 : (size_t)8 << 20;
     d->desc = *desc;
+#ifdef TENSORALLOC_CHECKED
+    d->common.on_event = desc->on_event;
+    d->common.on_event_user = desc->on_event_user;
+#endif
     d->desc.backend = d->common.backend;
     d->desc.name = d->common.name;
     d->desc.capacity_bytes_max = desc->capacity_bytes_max != 0 ? desc->capacity_bytes_max : TA_UNLIMITED;
@@ -14596,7 +17217,7 @@ static TAI_COLD void tai_dynamic_close(ta_dynamic *d)
     if (d->common.budget_owned) {
         (void)ta_budget_destroy(d->common.budget);
     }
-    TENSORALLOC_FREE(d);
+    tai_common_bury(&d->common, d);
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc, ta_dynamic **out)
@@ -14638,6 +17259,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
     tai_dynamic_open_ranges(d, desc->upstream.vtable == NULL || desc->budget != NULL || desc->backend.vtable != NULL);
     d->desc.upstream = d->upstream;
     d->common.member.reclaim = tai_dynamic_reclaim;
+    d->common.member.cached = tai_dynamic_cached;
     tai_budget_join(d->common.budget, &d->common.member);
     *out = d;
     return TA_OK;
@@ -14645,15 +17267,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 {
-    ta_result result;
+    ta_result result, found;
     if (d == NULL) {
         return TA_OK;
     }
+    found = tai_dynamic_look(d, 1);
     result = tai_dynamic_v_dispose(d);
-    if (result == TA_OK) {
+    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
         tai_dynamic_close(d);
     }
-    return result;
+    return result == TA_OK ? found : result;
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -14820,40 +17443,1068 @@ TENSORALLOC_DEF TAI_COLD size_t ta_dynamic_report(ta_dynamic *d, char *text, siz
     return length > 0 ? (size_t)length : 0;
 }
 
+/* The second half of the sentence. */
+static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_t text_bytes)
+{
+    char a[32], b[32], c[32];
+    text[0] = 0;
+    switch ((int)f->verdict) {
+    case TA_VERDICT_NONE:
+        break;
+    case TA_VERDICT_WAITING:
+        (void)snprintf(text, text_bytes, "; %s are freed and wait for streams: %s",
+                       tai_size_text(f->pending_bytes, a, sizeof a), ta_action_text(f->action));
+        break;
+    case TA_VERDICT_SIBLINGS:
+        (void)snprintf(text, text_bytes, "; other allocators over the budget hold %s and cache %s of it: %s",
+                       tai_size_text(f->sibling_reserved_bytes, a, sizeof a),
+                       tai_size_text(f->sibling_cached_bytes, b, sizeof b), ta_action_text(f->action));
+        break;
+    case TA_VERDICT_THREAD_CACHES:
+        (void)snprintf(text, text_bytes, "; threads cache %s: %s",
+                       tai_size_text(f->thread_cached_bytes, a, sizeof a), ta_action_text(f->action));
+        break;
+    case TA_VERDICT_FRAGMENTED:
+        (void)snprintf(text, text_bytes, "; in the way are %s in %llu blocks, %s of them tagged %s%.60s%s: %s",
+                       tai_size_text(f->blocking_bytes, a, sizeof a), (unsigned long long)f->blocking_count,
+                       tai_size_text(f->blocking_tag_bytes, b, sizeof b), f->blocking_tag != NULL ? "\"" : "",
+                       f->blocking_tag != NULL ? f->blocking_tag : "nothing", f->blocking_tag != NULL ? "\"" : "",
+                       ta_action_text(f->action));
+        break;
+    case TA_VERDICT_LIMIT:
+        (void)snprintf(text, text_bytes, ": %s to %s, or free as much as is missing", ta_action_text(f->action),
+                       tai_size_text(f->action_bytes, a, sizeof a));
+        break;
+    case TA_VERDICT_OUTSIDE:
+        (void)snprintf(text, text_bytes, "; it has %s free of %s, and others have %s: %s",
+                       tai_size_text(f->backend_free_bytes, a, sizeof a),
+                       tai_size_text(f->backend_total_bytes, b, sizeof b),
+                       tai_size_text(f->outside_bytes, c, sizeof c), ta_action_text(f->action));
+        break;
+    default:
+        (void)snprintf(text, text_bytes, "; %s: %s", ta_verdict_text(f->verdict), ta_action_text(f->action));
+        break;
+    }
+}
+
 TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, char *text, size_t text_bytes)
 {
-    char size[32], a[32], b[32], c[32];
+    char size[32], a[32], b[32], c[32], verdict[256];
     int length = 0;
     if (failure == NULL || (text == NULL && text_bytes != 0)) {
         return 0;
     }
     tai_size_text(failure->requested_bytes, size, sizeof size);
+    tai_verdict_sentence(failure, verdict, sizeof verdict);
     switch ((int)failure->result) {
     case TA_ERROR_LIMIT:
         length = snprintf(text, text_bytes,
-                          "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)", size,
+                          "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)%s", size,
                           tai_size_text(failure->limit_bytes, a, sizeof a),
                           tai_size_text(failure->budget_used_bytes, b, sizeof b),
-                          tai_size_text(failure->reserved_bytes, c, sizeof c));
+                          tai_size_text(failure->reserved_bytes, c, sizeof c), verdict);
         break;
     case TA_ERROR_FRAGMENTED:
-        length =
-            snprintf(text, text_bytes, "%s do not fit in one piece: %s are free, the largest free block has %s",
-                     size, tai_size_text(failure->free_bytes, a, sizeof a),
-                     tai_size_text(failure->largest_free_bytes, b, sizeof b));
+        length = snprintf(text, text_bytes,
+                          "%s do not fit in one piece: %s are free, the largest free block has %s%s", size,
+                          tai_size_text(failure->free_bytes, a, sizeof a),
+                          tai_size_text(failure->largest_free_bytes, b, sizeof b), verdict);
         break;
     case TA_ERROR_OUT_OF_MEMORY:
     case TA_ERROR_BACKEND:
         length = snprintf(text, text_bytes,
-                          "%s do not fit: the backend refused (code %lld) with %s reserved, %s of it in use", size,
+                          "%s do not fit: the backend refused (code %lld) with %s reserved, %s of it in use%s", size,
                           (long long)failure->backend_code, tai_size_text(failure->reserved_bytes, a, sizeof a),
-                          tai_size_text(failure->in_use_bytes, b, sizeof b));
+                          tai_size_text(failure->in_use_bytes, b, sizeof b), verdict);
         break;
     default:
-        length = snprintf(text, text_bytes, "%s: %s", size, ta_result_text(failure->result));
+        length = snprintf(text, text_bytes, "%s: %s%s", size, ta_result_text(failure->result), verdict);
         break;
     }
     return length > 0 ? (size_t)length : 0;
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:SNAPSHOT] everything that is known of allocators, as JSON.
+  Uses: WRITER, TRACE-IMPL, BUDGET, POOL-IMPL, ARENA-IMPL, DIRECT, PREDICT, DYNAMIC-IMPL, ALLOCATOR-IMPL.
+
+  Blocks are copied to records (shots) inside the gate and written outside: as many at a time as there is room for, so
+  with room for all of them an allocator is seen at one moment. Between two visits to the gate ranges may grow, blocks
+  may be split and merged: the next visit goes on at the address where the last one ended, within the range as it was
+  first seen. So the shots of a range always tile it.
+  Invariants: nothing is allocated; the sink is called without a lock.
+  -------------------------------------------------------------------------------------------------------*/
+enum {
+    TAI_SHOT_LIVE, TAI_SHOT_FREE, TAI_SHOT_CACHED, TAI_SHOT_PENDING, TAI_SHOT_BUSY, TAI_SHOT_HOLE, TAI_SHOT_CHANGED,
+    TAI_SHOT_STATES,
+    TAI_SHOT_RANGE = TAI_SHOT_STATES, TAI_SHOT_STREAM
+};
+#define TAI_SHOTS 64 /* on the stack */
+
+/* A piece of a range, a range (its pieces follow), or a stream of a pool. */
+typedef struct tai_shot {
+    uintptr_t addr;
+    size_t size;
+    size_t requested;  /* live: bytes; range: committed bytes; others: size of the block this is a piece of, or 0 */
+    ta_stream stream;
+    const char *tag;   /* live */
+    uint32_t kind;
+    uint32_t detail;   /* live: generation; pending: streams to wait for; range: heap, 8 for segments; stream: retired;
+                          others: 1 for the first piece of a block */
+} tai_shot;
+
+typedef struct tai_snap {
+    tai_writer writer;
+    const ta_snapshot_desc *desc;
+    tai_shot *shots;
+    uint32_t room, count;
+    /* where the next visit goes on */
+    uint32_t stream, range, hint;
+    uintptr_t base, at, end; /* of the range; base 0: not begun */
+    /* what was written of this allocator */
+    uint32_t visits;
+    int opened;              /* what is open: 1 streams, 2 ranges, 3 blocks of a range */
+    size_t state_count[TAI_SHOT_STATES], state_bytes[TAI_SHOT_STATES];
+    size_t bucket_count[TA_BUCKET_COUNT][2], bucket_bytes[TA_BUCKET_COUNT][2]; /* [1]: live */
+    tai_shot stack[TAI_SHOTS];
+} tai_snap;
+
+/* What allocators of this file have in common here. */
+typedef struct tai_face {
+    const char *name;
+    uint64_t id;
+    ta_budget *budget; /* NULL: none to be seen */
+    tai_gate *gate;    /* NULL: not of this file, or nothing to walk */
+    int (*shoot)(tai_snap *snap, const void *self);
+    int disposed;
+    int forked;
+    ta_dynamic *dynamic;
+    ta_pool *pool;
+} tai_face;
+
+static TAI_COLD void tai_snap_add(tai_snap *s, uint32_t kind, uintptr_t from, uintptr_t to, size_t requested,
+                                  uint32_t detail)
+{
+    tai_shot *shot = &s->shots[s->count++];
+    memset(shot, 0, sizeof *shot);
+    shot->kind = kind;
+    shot->addr = from;
+    shot->size = (size_t)(to - from);
+    shot->requested = requested;
+    shot->detail = detail;
+}
+
+/* ---- taking shots. Inside the gate. Each returns 1 when it has seen everything. */
+static TAI_COLD void tai_snap_begin_range(tai_snap *s, uintptr_t base, size_t size, size_t committed, uint32_t detail)
+{
+    tai_snap_add(s, TAI_SHOT_RANGE, base, base + size, committed, detail);
+    s->base = s->at = base;
+    s->end = base + size;
+    s->hint = 0;
+}
+
+/* The block of the pool's region over at, which is below top. */
+static TAI_COLD uint32_t tai_snap_block_over(const tai_space *space, uint32_t region, uintptr_t at, uint32_t hint)
+{
+    const tai_block *blocks = space->blocks.at;
+    if (hint != 0 && TENSORALLOC_LOAD_RELAXED(&blocks[hint].state) != TAI_VACANT &&
+        blocks[hint].place.region == region && (size_t)(at - blocks[hint].addr) < blocks[hint].size) {
+        return hint;
+    }
+    for (hint = space->regions[region]->first; blocks[hint].addr + blocks[hint].size <= at; hint = blocks[hint].next) {
+    }
+    return hint;
+}
+
+/* The next piece of a region: at most one block, or one run of pages of it. */
+static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, const tai_region *region)
+{
+    static const uint32_t kinds[] = {/* by TAI_VACANT to TAI_BUSY */
+                                     TAI_SHOT_BUSY, TAI_SHOT_LIVE, TAI_SHOT_CACHED,
+                                     TAI_SHOT_FREE, TAI_SHOT_PENDING, TAI_SHOT_BUSY};
+    uintptr_t at = s->at, stop = s->end, run, run_end;
+    uint32_t kind = at < region->commit_end ? TAI_SHOT_FREE : TAI_SHOT_HOLE;
+    const tai_block *block = NULL;
+    tai_shot *shot;
+    if (at < region->top) {
+        uint32_t index = tai_snap_block_over(space, region->index, at, s->hint);
+        block = &space->blocks.at[index];
+        kind = kinds[TENSORALLOC_LOAD_RELAXED(&block->state)];
+        stop = block->addr + block->size;
+        s->hint = block->next;
+    } else if (at < region->commit_end) {
+        stop = region->commit_end;
+    }
+    stop = stop > s->end ? s->end : stop;
+    if (kind == TAI_SHOT_FREE && region->hole_bytes != 0 &&
+        tai_holes_run(space, region, at, stop, 1, &run, &run_end)) {
+        if (run <= at) {
+            kind = TAI_SHOT_HOLE;
+            run = run_end;
+        }
+        s->hint = run < stop && block != NULL ? (uint32_t)(block - space->blocks.at) : s->hint;
+        stop = run < stop ? run : stop;
+    }
+    if (kind == TAI_SHOT_LIVE && (at != block->addr || stop != block->addr + block->size)) {
+        kind = TAI_SHOT_CHANGED;
+    }
+    tai_snap_add(s, kind, at, stop, block != NULL ? block->size : 0, block != NULL && at == block->addr);
+    shot = &s->shots[s->count - 1];
+    if (block != NULL) {
+        shot->stream = space->streams[block->place.stream].id;
+        shot->detail = kind == TAI_SHOT_PENDING ? block->right : shot->detail;
+    }
+    if (kind == TAI_SHOT_LIVE) {
+        shot->requested = TENSORALLOC_LOAD_RELAXED(&block->requested);
+        shot->tag = TENSORALLOC_LOAD_RELAXED(&block->tag);
+        shot->detail = TENSORALLOC_LOAD_RELAXED(&block->generation);
+    }
+    s->at = stop;
+}
+
+static TAI_COLD int tai_pool_shoot(tai_snap *s, const void *self)
+{
+    const tai_space *space = &((const ta_pool *)self)->space;
+    for (; space->ordered && s->stream < space->stream_count; s->stream++) { /* [0] is none */
+        if (s->stream != 0) {
+            if (s->count == s->room) {
+                return 0;
+            }
+            tai_snap_add(s, TAI_SHOT_STREAM, 0, 0, 0, (uint32_t)(space->streams[s->stream].retired != 0));
+            s->shots[s->count - 1].stream = space->streams[s->stream].id;
+        }
+    }
+    for (; s->range < space->region_count; s->range++, s->base = 0) {
+        const tai_region *region = space->regions[s->range];
+        if (s->base == 0 && !region->is_live) {
+            continue;
+        }
+        if (s->base == 0 && s->count < s->room) {
+            tai_snap_begin_range(s, region->base, region->size,
+                                 (size_t)(region->commit_end - region->base) - region->hole_bytes,
+                                 region->heap | (region->is_segment ? 8u : 0u));
+        }
+        while (s->base == 0 || s->at < s->end) {
+            if (s->count == s->room) {
+                return 0;
+            }
+            if (region->is_live && region->base == s->base) {
+                tai_pool_shoot_piece(s, space, region);
+            } else { /* went back to the backend since */
+                tai_snap_add(s, TAI_SHOT_HOLE, s->at, s->end, 0, 0);
+                s->at = s->end;
+            }
+        }
+    }
+    return 1;
+}
+
+/* The next piece of a chunk: a block, or what lies between two. first, end: its records. */
+static TAI_COLD void tai_arena_shoot_piece(tai_snap *s, const ta_arena *arena, const tai_chunk *chunk, uint32_t first,
+                                           uint32_t end)
+{
+    const tai_arena_block *block;
+    uintptr_t at = s->at, stop = s->end;
+    uint32_t kind = at < chunk->commit_end ? TAI_SHOT_FREE : TAI_SHOT_HOLE, middle, last = end;
+    while (first < last) { /* the first block that ends behind at */
+        middle = first + (last - first) / 2;
+        if (arena->blocks[middle].addr + arena->blocks[middle].size <= at) {
+            first = middle + 1;
+        } else {
+            last = middle;
+        }
+    }
+    block = first < end ? &arena->blocks[first] : NULL;
+    if (block != NULL && block->addr > at) { /* lost to alignment */
+        stop = block->addr;
+        block = NULL;
+    } else if (block != NULL) {
+        kind = block->state == TAI_LIVE ? TAI_SHOT_LIVE : block->state == TAI_BUSY ? TAI_SHOT_BUSY : TAI_SHOT_FREE;
+        stop = block->addr + block->size;
+    } else if (at < chunk->commit_end) {
+        stop = chunk->commit_end;
+    }
+    stop = stop > s->end ? s->end : stop;
+    if (kind == TAI_SHOT_LIVE && (at != block->addr || stop != block->addr + block->size)) {
+        kind = TAI_SHOT_CHANGED;
+    }
+    tai_snap_add(s, kind, at, stop, block != NULL ? block->size : 0, block != NULL && at == block->addr);
+    if (kind == TAI_SHOT_LIVE) {
+        s->shots[s->count - 1].requested = block->requested;
+        s->shots[s->count - 1].tag = block->tag;
+        s->shots[s->count - 1].detail = block->generation;
+    }
+    s->at = stop;
+}
+
+static TAI_COLD int tai_arena_shoot(tai_snap *s, const void *self)
+{
+    const ta_arena *arena = (const ta_arena *)self;
+    for (; s->range < arena->chunk_count; s->range++, s->base = 0) {
+        const tai_chunk *chunk = &arena->chunks[s->range];
+        uint32_t end = s->range < arena->chunk ? chunk[1].first : arena->block_count;
+        if (s->base == 0 && s->count < s->room) {
+            tai_snap_begin_range(s, chunk->base, chunk->size, (size_t)(chunk->commit_end - chunk->base),
+                                 TAI_LARGE | (chunk->is_segment ? 8u : 0u));
+        }
+        while (s->base == 0 || s->at < s->end) {
+            if (s->count == s->room) {
+                return 0;
+            }
+            if (chunk->base == s->base) {
+                tai_arena_shoot_piece(s, arena, chunk, s->range <= arena->chunk ? chunk->first : end, end);
+            } else {
+                tai_snap_add(s, TAI_SHOT_HOLE, s->at, s->end, 0, 0);
+                s->at = s->end;
+            }
+        }
+    }
+    return 1;
+}
+
+static TAI_COLD int tai_direct_shoot(tai_snap *s, const void *self)
+{
+    const ta_direct *direct = (const ta_direct *)self;
+    for (s->range += s->range == 0; s->range < direct->records.end; s->range++) {
+        const tai_direct_block *block = tai_direct_at(direct, s->range);
+        uintptr_t end = block->segment + block->segment_bytes;
+        uint32_t state = block->link.state;
+        if (s->room - s->count < 3) {
+            return 0;
+        }
+        if (state != TAI_LIVE && state != TAI_CACHED && state != TAI_PENDING) {
+            continue;
+        }
+        tai_snap_add(s, TAI_SHOT_RANGE, block->segment, end, block->segment_bytes, TAI_LARGE | 8u);
+        if (state == TAI_PENDING) {
+            tai_snap_add(s, TAI_SHOT_FREE, block->segment, end, block->segment_bytes, 1);
+            continue;
+        }
+        if (block->link.addr != block->segment) {
+            tai_snap_add(s, TAI_SHOT_FREE, block->segment, block->link.addr, 0, 0);
+        }
+        tai_snap_add(s, TAI_SHOT_LIVE, block->link.addr, end, block->requested, block->link.generation);
+        s->shots[s->count - 1].stream = block->stream;
+        s->shots[s->count - 1].tag = block->tag;
+    }
+    return 1;
+}
+
+/* Ranges of tensors; those without are blocks of the upstream. */
+static TAI_COLD int tai_dynamic_shoot(tai_snap *s, const void *self)
+{
+    const ta_dynamic *d = (const ta_dynamic *)self;
+    for (s->range += s->range == 0; s->range < d->handles.end; s->range++) {
+        const tai_handle *h = tai_handle_at(d, s->range);
+        uintptr_t base = h->link.addr, held;
+        if (s->room - s->count < 4) {
+            return 0;
+        }
+        if ((h->link.state != TAI_LIVE && h->link.state != TAI_CACHED) || h->span_bytes == 0) {
+            continue;
+        }
+        tai_snap_add(s, TAI_SHOT_RANGE, base, base + h->span_bytes, h->committed, TAI_LARGE);
+        held = base + (h->link.state == TAI_LIVE ? h->held : 0);
+        if (held != base) {
+            tai_snap_add(s, TAI_SHOT_LIVE, base, held, h->effective, h->link.generation);
+            s->shots[s->count - 1].stream = h->stream;
+            s->shots[s->count - 1].tag = h->tag;
+        }
+        if (held != base + h->committed) {
+            tai_snap_add(s, TAI_SHOT_FREE, held, base + h->committed, 0, 0);
+        }
+        if (h->committed != h->span_bytes) {
+            tai_snap_add(s, TAI_SHOT_HOLE, base + h->committed, base + h->span_bytes, 0, 0);
+        }
+    }
+    return 1;
+}
+
+static TAI_COLD void tai_face_common(tai_face *out, tai_common *common)
+{
+    out->name = common->name;
+    out->id = common->id;
+    out->disposed = common->disposed;
+    out->forked = !common->disposed && tai_common_usable(common) != TA_OK;
+    out->budget = common->budget;
+    out->gate = &common->gate;
+}
+
+static TAI_COLD void tai_face_of(ta_allocator allocator, tai_face *out)
+{
+    memset(out, 0, sizeof *out);
+    if (allocator.vtable == &tai_pool_vtable) {
+        ta_pool *pool = (ta_pool *)allocator.self;
+        out->pool = pool;
+        out->name = pool->name;
+        out->id = pool->id;
+        out->disposed = pool->disposed;
+        out->forked = !pool->disposed && tai_pool_forked(pool);
+        out->budget = pool->space.budget;
+        out->gate = &pool->space.gate;
+        out->shoot = tai_pool_shoot;
+    } else if (allocator.vtable == &tai_arena_vtable) {
+        tai_face_common(out, &((ta_arena *)allocator.self)->common);
+        out->shoot = tai_arena_shoot;
+    } else if (allocator.vtable == &tai_direct_vtable) {
+        tai_face_common(out, &((ta_direct *)allocator.self)->common);
+        out->shoot = tai_direct_shoot;
+    } else if (allocator.vtable == &tai_dynamic_vtable) {
+        out->dynamic = (ta_dynamic *)allocator.self;
+        tai_face_common(out, &out->dynamic->common);
+        out->shoot = tai_dynamic_shoot;
+    }
+    if (out->disposed) { /* a shared budget may be gone */
+        out->budget = NULL;
+    }
+}
+
+/* ---- writing */
+/* A member of a struct that is written under its own name. */
+typedef struct tai_field {
+    const char *name;
+    size_t offset;
+    int kind; /* 0: size_t, TA_UNLIMITED is null; 1: uint64_t; 2: int as a truth */
+} tai_field;
+
+static TAI_COLD void tai_snap_fields(tai_writer *w, const void *object, const tai_field *fields, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        const char *at = (const char *)object + fields[i].offset;
+        size_t size;
+        uint64_t number;
+        int truth;
+        if (fields[i].kind == 0) {
+            memcpy(&size, at, sizeof size);
+            tai_json_size(w, fields[i].name, size);
+        } else if (fields[i].kind == 1) {
+            memcpy(&number, at, sizeof number);
+            tai_json_u64(w, fields[i].name, number);
+        } else {
+            memcpy(&truth, at, sizeof truth);
+            tai_json_bool(w, fields[i].name, truth);
+        }
+    }
+}
+#define TAI_FIELD_SIZE(type, member) {#member, offsetof(type, member), 0},
+#define TAI_FIELD_U64(type, member) {#member, offsetof(type, member), 1},
+#define TAI_FIELD_BOOL(type, member) {#member, offsetof(type, member), 2},
+#define TAI_FIELDS(w, object, fields) tai_snap_fields((w), (object), (fields), sizeof(fields) / sizeof *(fields))
+
+static TAI_COLD void tai_snap_stats(tai_writer *w, const ta_stats *stats)
+{
+    static const tai_field fields[] = {
+        TAI_FIELD_SIZE(ta_stats, requested_bytes) TAI_FIELD_SIZE(ta_stats, in_use_bytes)
+        TAI_FIELD_SIZE(ta_stats, cached_bytes) TAI_FIELD_SIZE(ta_stats, reserved_bytes)
+        TAI_FIELD_SIZE(ta_stats, wasted_bytes) TAI_FIELD_SIZE(ta_stats, live_count)
+        TAI_FIELD_SIZE(ta_stats, thread_cached_bytes) TAI_FIELD_SIZE(ta_stats, pending_bytes)
+        TAI_FIELD_SIZE(ta_stats, address_range_bytes) TAI_FIELD_SIZE(ta_stats, record_bytes)
+        TAI_FIELD_SIZE(ta_stats, peak_reserved_bytes) TAI_FIELD_SIZE(ta_stats, peak_in_use_upper_bytes)
+        TAI_FIELD_U64(ta_stats, allocation_count) TAI_FIELD_U64(ta_stats, deallocation_count)
+        TAI_FIELD_U64(ta_stats, allocated_bytes) TAI_FIELD_U64(ta_stats, freed_bytes)
+        TAI_FIELD_U64(ta_stats, hit_count) TAI_FIELD_U64(ta_stats, miss_count)
+        TAI_FIELD_U64(ta_stats, miss_grow_count) TAI_FIELD_U64(ta_stats, miss_recommit_count)
+        TAI_FIELD_U64(ta_stats, thread_hit_count) TAI_FIELD_U64(ta_stats, steal_count)
+        TAI_FIELD_U64(ta_stats, resize_count) TAI_FIELD_U64(ta_stats, failure_count)
+        TAI_FIELD_U64(ta_stats, failure_limit_count) TAI_FIELD_U64(ta_stats, failure_sealed_count)
+        TAI_FIELD_U64(ta_stats, failure_not_cached_count) TAI_FIELD_U64(ta_stats, trim_count)
+        TAI_FIELD_U64(ta_stats, trimmed_bytes)
+    };
+    tai_json_begin(w, "stats", "{");
+    TAI_FIELDS(w, stats, fields);
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_device(tai_writer *w, ta_device device)
+{
+    tai_json_begin(w, "device", "{");
+    tai_json_text(w, "type", device.type == TA_DEVICE_HOST ? "host" : device.type == TA_DEVICE_CUDA ? "cuda" : "other");
+    tai_json_u64(w, "index", (uint64_t)(uint32_t)device.index);
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD uint64_t tai_backend_id(ta_backend backend)
+{
+    return tai_mix((uint64_t)(uintptr_t)backend.vtable) ^ (uint64_t)(uintptr_t)backend.self;
+}
+
+static TAI_COLD uint64_t tai_budget_id(const ta_budget *budget)
+{
+    return tai_mix((uint64_t)(uintptr_t)budget);
+}
+
+/* Whether memory is known to be taken: only then a backend is asked about memory, or a device would be woken up. */
+static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, int in_use)
+{
+    static const char *const capabilities[] = {"segments", "ranges", "ordered", "host_access", "fresh_zero"};
+    const ta_backend backend = budget->backend;
+    const ta_backend_info *info = &budget->info;
+    size_t free_bytes = TA_UNLIMITED, total_bytes = TA_UNLIMITED;
+    uint32_t i;
+    if (in_use && backend.vtable->memory_info != NULL &&
+        backend.vtable->memory_info(backend.self, &free_bytes, &total_bytes) != TA_OK) {
+        free_bytes = total_bytes = TA_UNLIMITED;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_hex(w, "id", tai_backend_id(backend));
+    tai_json_text(w, "name", backend.vtable->name);
+    tai_snap_device(w, info->device);
+    tai_json_begin(w, "capabilities", "[");
+    for (i = 0; i < 5; i++) {
+        if ((info->caps >> i & 1) != 0) {
+            tai_json_text(w, NULL, capabilities[i]);
+        }
+    }
+    tai_json_end(w, "]");
+    tai_json_u64(w, "granularity_bytes", (uint64_t)info->granularity_bytes);
+    tai_json_u64(w, "alignment_bytes", (uint64_t)info->alignment_bytes);
+    tai_json_size(w, "range_bytes_max", info->range_bytes_max == 0 ? TA_UNLIMITED : info->range_bytes_max);
+    tai_json_size(w, "free_bytes", free_bytes);
+    tai_json_size(w, "total_bytes", total_bytes);
+    tai_json_end(w, "}");
+}
+
+/* Each backend and each budget once. */
+static TAI_COLD void tai_snap_budgets(tai_writer *w, const ta_allocator *allocators, size_t count, int backends)
+{
+    size_t i, j;
+    tai_json_begin(w, backends ? "backends" : "budgets", "[");
+    for (i = 0; i < count && w->result == TA_OK; i++) {
+        ta_budget_stats stats;
+        tai_face face, other;
+        int seen = 0, in_use = 0;
+        tai_face_of(allocators[i], &face);
+        for (j = 0; face.budget != NULL && j < count; j++) {
+            int same;
+            tai_face_of(allocators[j], &other);
+            same = other.budget != NULL && (backends ? tai_backend_id(other.budget->backend) ==
+                                                           tai_backend_id(face.budget->backend)
+                                                     : other.budget == face.budget);
+            seen |= same && j < i;
+            in_use |= same && TENSORALLOC_LOAD_RELAXED(&other.budget->reserved) != 0;
+        }
+        if (face.budget == NULL || seen) {
+            continue;
+        }
+        if (backends) {
+            tai_snap_backend(w, face.budget, in_use);
+            continue;
+        }
+        (void)ta_budget_get_stats(face.budget, &stats);
+        tai_json_begin(w, NULL, "{");
+        tai_json_hex(w, "id", tai_budget_id(face.budget));
+        tai_json_hex(w, "backend", tai_backend_id(face.budget->backend));
+        tai_json_size(w, "limit_bytes", stats.limit_bytes);
+        tai_json_u64(w, "reserved_bytes", (uint64_t)stats.reserved_bytes);
+        tai_json_u64(w, "peak_reserved_bytes", (uint64_t)stats.peak_reserved_bytes);
+        tai_json_u64(w, "allocator_count", (uint64_t)stats.allocator_count);
+        tai_json_end(w, "}");
+    }
+    tai_json_end(w, "]");
+}
+
+/* Closes what stands open, down to level. */
+static TAI_COLD void tai_snap_close(tai_snap *s, int level)
+{
+    if (s->opened == 3 && level < 3) {
+        tai_json_end(&s->writer, "]");
+        tai_json_end(&s->writer, "}");
+        s->opened = 2;
+    }
+    if (s->opened > level) {
+        tai_json_end(&s->writer, "]");
+        s->opened = 0;
+    }
+}
+
+static TAI_COLD void tai_snap_put_range(tai_snap *s, const tai_shot *shot)
+{
+    static const char *const heaps[] = {"tiny", "middle", "large"};
+    tai_writer *w = &s->writer;
+    tai_snap_close(s, 2);
+    if (s->opened != 2) {
+        tai_snap_close(s, 0);
+        tai_json_begin(w, "ranges", "[");
+    }
+    tai_json_key(w, NULL);
+    w->follows = 0;
+    tai_put(w, "\n{", 2);
+    tai_json_hex(w, "ptr", (uint64_t)shot->addr);
+    tai_json_u64(w, "size_bytes", (uint64_t)shot->size);
+    tai_json_text(w, "kind", (shot->detail & 8) != 0 ? "segment" : "range");
+    tai_json_text(w, "heap", heaps[shot->detail & 3]);
+    tai_json_u64(w, "committed_bytes", (uint64_t)shot->requested);
+    tai_json_begin(w, "blocks", "[");
+    s->opened = 3;
+}
+
+/* What statistics count of a piece. */
+static TAI_COLD void tai_snap_count(tai_snap *s, const tai_shot *shot)
+{
+    int live = shot->kind == TAI_SHOT_LIVE, bucket;
+    size_t whole = live ? shot->size : shot->requested;
+    s->state_count[shot->kind]++;
+    s->state_bytes[shot->kind] += shot->size;
+    if (whole != 0 && shot->kind != TAI_SHOT_CHANGED) {
+        bucket = tai_bucket_of(whole);
+        s->bucket_count[bucket][live] += live || shot->kind == TAI_SHOT_PENDING || shot->detail != 0;
+        s->bucket_bytes[bucket][live] += shot->kind != TAI_SHOT_HOLE ? shot->size : 0;
+    }
+}
+
+static TAI_COLD void tai_snap_put(tai_snap *s, const tai_shot *shot)
+{
+    static const char *const states[] = {"live", "free", "cached", "pending", "busy", "hole", "changed"};
+    tai_writer *w = &s->writer;
+    if (shot->kind == TAI_SHOT_RANGE) {
+        tai_snap_put_range(s, shot);
+        return;
+    }
+    if (shot->kind == TAI_SHOT_STREAM) {
+        if (s->opened == 0) {
+            tai_json_begin(w, "streams", "[");
+            s->opened = 1;
+        }
+        tai_json_begin(w, NULL, "{");
+        tai_json_hex(w, "id", shot->stream);
+        tai_json_bool(w, "retired", (int)shot->detail);
+        tai_json_end(w, "}");
+        return;
+    }
+    tai_snap_count(s, shot);
+    tai_put(w, &",\n{\"ptr\":\"0x"[!w->follows], w->follows ? 12 : 11);
+    tai_put_hex(w, (uint64_t)shot->addr);
+    TAI_PUT(w, "\",\"size_bytes\":");
+    tai_put_decimal(w, (uint64_t)shot->size);
+    TAI_PUT(w, ",\"state\":\"");
+    tai_put(w, states[shot->kind], strlen(states[shot->kind]));
+    TAI_PUT(w, "\"");
+    w->follows = 1;
+    if (shot->kind == TAI_SHOT_LIVE) {
+        TAI_PUT(w, ",\"requested_bytes\":");
+        tai_put_decimal(w, (uint64_t)shot->requested);
+        TAI_PUT(w, ",\"generation\":");
+        tai_put_decimal(w, shot->detail);
+        if (shot->tag != NULL) {
+            tai_json_text(w, "tag", shot->tag);
+        }
+    }
+    if (shot->stream != 0) {
+        tai_json_hex(w, "stream", shot->stream);
+    }
+    if (shot->kind == TAI_SHOT_PENDING) {
+        tai_json_u64(w, "waits_for", (uint64_t)shot->detail);
+    }
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_totals(tai_snap *s)
+{
+    static const char *const names[TAI_SHOT_STATES] = {"live_bytes", "free_bytes", "cached_bytes", "pending_bytes",
+                                                       "busy_bytes", "hole_bytes", "changed_bytes"};
+    tai_writer *w = &s->writer;
+    int i;
+    tai_json_begin(w, "totals", "{");
+    tai_json_u64(w, "visits", s->visits);
+    tai_json_u64(w, "live_count", (uint64_t)s->state_count[TAI_SHOT_LIVE]);
+    for (i = 0; i < TAI_SHOT_STATES; i++) {
+        tai_json_u64(w, names[i], (uint64_t)s->state_bytes[i]);
+    }
+    tai_json_end(w, "}");
+    tai_json_begin(w, "buckets", "[");
+    for (i = 0; i < TA_BUCKET_COUNT; i++) {
+        tai_json_begin(w, NULL, "{");
+        tai_json_u64(w, "size_min_bytes", (uint64_t)64 << i);
+        tai_json_size(w, "size_max_bytes", i == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << i) - 1);
+        tai_json_u64(w, "live_count", (uint64_t)s->bucket_count[i][1]);
+        tai_json_u64(w, "live_bytes", (uint64_t)s->bucket_bytes[i][1]);
+        tai_json_u64(w, "cached_count", (uint64_t)s->bucket_count[i][0]);
+        tai_json_u64(w, "cached_bytes", (uint64_t)s->bucket_bytes[i][0]);
+        tai_json_end(w, "}");
+    }
+    tai_json_end(w, "]");
+}
+
+/* Streams, ranges with their blocks, and what they add up to. */
+static TAI_COLD void tai_snap_blocks(tai_snap *s, const tai_face *face, const void *self)
+{
+    int done;
+    uint32_t i;
+    s->stream = s->range = s->hint = s->visits = 0;
+    s->base = 0;
+    s->opened = 0;
+    memset(s->state_count, 0, sizeof s->state_count);
+    memset(s->state_bytes, 0, sizeof s->state_bytes);
+    memset(s->bucket_count, 0, sizeof s->bucket_count);
+    memset(s->bucket_bytes, 0, sizeof s->bucket_bytes);
+    do {
+        s->count = 0;
+        tai_gate_enter(face->gate, NULL);
+        done = face->shoot(s, self);
+        tai_gate_leave(face->gate, NULL);
+        s->visits++;
+        for (i = 0; i < s->count && s->writer.result == TA_OK; i++) {
+            tai_snap_put(s, &s->shots[i]);
+        }
+    } while (!done && s->writer.result == TA_OK);
+    tai_snap_close(s, 2);
+    if (s->opened != 2) {
+        tai_snap_close(s, 0);
+        tai_json_begin(&s->writer, "ranges", "[");
+        s->opened = 2;
+    }
+    tai_snap_close(s, 0);
+    tai_snap_totals(s);
+}
+
+static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
+{
+    static const tai_field fields[] = {
+        TAI_FIELD_SIZE(ta_failure, requested_bytes) TAI_FIELD_SIZE(ta_failure, alignment_bytes)
+        TAI_FIELD_SIZE(ta_failure, limit_bytes) TAI_FIELD_SIZE(ta_failure, budget_used_bytes)
+        TAI_FIELD_SIZE(ta_failure, reserved_bytes) TAI_FIELD_SIZE(ta_failure, in_use_bytes)
+        TAI_FIELD_SIZE(ta_failure, free_bytes) TAI_FIELD_SIZE(ta_failure, largest_free_bytes)
+        TAI_FIELD_SIZE(ta_failure, pending_bytes) TAI_FIELD_U64(ta_failure, count)
+        TAI_FIELD_SIZE(ta_failure, action_bytes) TAI_FIELD_SIZE(ta_failure, thread_cached_bytes)
+        TAI_FIELD_SIZE(ta_failure, sibling_reserved_bytes) TAI_FIELD_SIZE(ta_failure, sibling_cached_bytes)
+        TAI_FIELD_SIZE(ta_failure, backend_free_bytes) TAI_FIELD_SIZE(ta_failure, backend_total_bytes)
+        TAI_FIELD_SIZE(ta_failure, outside_bytes) TAI_FIELD_SIZE(ta_failure, blocking_span_bytes)
+        TAI_FIELD_SIZE(ta_failure, blocking_bytes) TAI_FIELD_SIZE(ta_failure, blocking_count)
+        TAI_FIELD_SIZE(ta_failure, blocking_tag_bytes)
+    };
+    char text[512];
+    if (failure->count == 0) {
+        return;
+    }
+    (void)ta_failure_report(failure, text, sizeof text);
+    tai_json_begin(w, "failure", "{");
+    tai_json_text(w, "result", ta_result_text(failure->result));
+    tai_json_text(w, "text", text);
+    TAI_FIELDS(w, failure, fields);
+    tai_json_hex(w, "stream", failure->stream);
+    tai_json_text(w, "tag", failure->tag);
+    tai_json_hex(w, "backend_code", (uint64_t)failure->backend_code);
+    tai_json_text(w, "verdict", ta_verdict_text(failure->verdict));
+    tai_json_text(w, "action", ta_action_text(failure->action));
+    tai_json_hex(w, "blocking_ptr", (uint64_t)(uintptr_t)failure->blocking_ptr);
+    tai_json_text(w, "blocking_tag", failure->blocking_tag);
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_pool(tai_writer *w, ta_pool *pool)
+{
+    static const tai_field options[] = {
+        TAI_FIELD_SIZE(ta_pool_desc, cached_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, buffers_per_bucket_max)
+        TAI_FIELD_SIZE(ta_pool_desc, slack_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, thread_cache_bytes)
+        TAI_FIELD_SIZE(ta_pool_desc, thread_cache_block_bytes) TAI_FIELD_SIZE(ta_pool_desc, range_bytes)
+        TAI_FIELD_SIZE(ta_pool_desc, block_count_max) TAI_FIELD_BOOL(ta_pool_desc, single_threaded)
+        TAI_FIELD_BOOL(ta_pool_desc, zeroed)
+    };
+    ta_failure failure;
+    tai_json_begin(w, "options", "{");
+    TAI_FIELDS(w, &pool->desc, options);
+    tai_json_bool(w, "sealed", TENSORALLOC_LOAD_RELAXED(&pool->sealed));
+    tai_json_end(w, "}");
+    (void)ta_pool_get_failure(pool, &failure);
+    tai_snap_failure(w, &failure);
+}
+
+static TAI_COLD void tai_snap_dims(tai_writer *w, const char *key, const int64_t *dims, int rank)
+{
+    int i;
+    tai_json_begin(w, key, "[");
+    for (i = 0; i < rank; i++) {
+        tai_json_size(w, NULL, dims[i] == TA_DIM_UNBOUNDED ? TA_UNLIMITED : (size_t)dims[i]);
+    }
+    tai_json_end(w, "]");
+}
+
+/* A tensor, or a warm range. */
+static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
+{
+    tai_writer *w = &s->writer;
+    ta_handle_info info;
+    uint32_t state = TAI_VACANT, generation = 0, site = 0;
+    int i;
+    memset(&info, 0, sizeof info);
+    tai_gate_enter(&d->common.gate, NULL);
+    if (index < d->handles.end) {
+        const tai_handle *h = tai_handle_at(d, index);
+        state = h->link.state;
+        if (state == TAI_LIVE || state == TAI_CACHED) {
+            tai_handle_show(d, h, &info);
+            generation = h->link.generation;
+            site = h->site;
+        }
+    }
+    tai_gate_leave(&d->common.gate, NULL);
+    if (state != TAI_LIVE && state != TAI_CACHED) {
+        return;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_u64(w, "index", index);
+    tai_json_u64(w, "generation", generation);
+    tai_json_text(w, "state", state == TAI_LIVE ? "live" : "warm");
+    tai_json_hex(w, "ptr", (uint64_t)(uintptr_t)info.data);
+    tai_json_u64(w, "in_place_bytes", (uint64_t)info.in_place_bytes);
+    tai_json_bool(w, "in_range", info.in_range);
+    if (state == TAI_LIVE) {
+        tai_json_u64(w, "effective_bytes", (uint64_t)info.effective_bytes);
+        tai_json_u64(w, "capacity_bytes", (uint64_t)info.capacity_bytes);
+        tai_json_text(w, "dtype", ta_dtype_name(info.bounds.dtype));
+        tai_snap_dims(w, "dims", info.dims, info.rank);
+        for (i = 0; i < info.rank; i++) {
+            info.dims[i] = tai_bounds_max(&info.bounds, i);
+            info.bounds.min[i] = tai_bounds_min(&info.bounds, i);
+            info.bounds.expected[i] = tai_bounds_expected(&info.bounds, i);
+        }
+        tai_snap_dims(w, "min", info.bounds.min, info.rank);
+        tai_snap_dims(w, "expected", info.bounds.expected, info.rank);
+        tai_snap_dims(w, "max", info.dims, info.rank);
+        tai_json_u64(w, "site", site);
+        tai_json_u64(w, "use_count", info.use_count);
+        tai_json_u64(w, "allocation_time_ns", info.allocation_time_ns);
+        tai_json_hex(w, "stream", info.stream);
+        tai_json_text(w, "tag", info.tag);
+    }
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p)
+{
+    uint32_t i;
+    tai_json_begin(w, "predictor", "{");
+    tai_json_text(w, "learns", p->weight_total == 0 ? NULL : p->growing ? "growth" : "sizes");
+    tai_json_u64(w, "observation_count", p->count);
+    tai_json_u64(w, "mean_bytes", p->mean_bytes);
+    tai_json_u64(w, "target_bytes", p->target_bytes);
+    tai_json_u64(w, "step_bytes", p->step_bytes);
+    tai_json_u64(w, "changes_per_million_uses", (uint64_t)p->change_rate * 1000000u >> TAI_RATE_ONE_BITS);
+    tai_json_begin(w, "weights", "[");
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        if (p->weights[i] != 0) {
+            tai_json_begin(w, NULL, "{");
+            tai_json_u64(w, "size_max_bytes", tai_bin_size(p, i));
+            tai_json_u64(w, "weight", p->weights[i]);
+            tai_json_end(w, "}");
+        }
+    }
+    tai_json_end(w, "]");
+    tai_json_end(w, "}");
+}
+
+/* What a site has learned. One that is being used is waited for, but not for long: it may be the caller's. */
+static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
+{
+    tai_writer *w = &s->writer;
+    tai_predictor predictor;
+    uintptr_t number = 0, busy = 1;
+    int round, is_live = 0;
+    for (round = 0; round < 100 && busy != 0; round++) {
+        tai_gate_enter(&d->common.gate, NULL);
+        is_live = index < d->sites.end && tai_site_at(d, index)->link.state == TAI_LIVE;
+        busy = is_live ? tai_site_at(d, index)->busy : 0;
+        if (is_live) {
+            number = tai_site_at(d, index)->link.addr;
+            if (busy == 0) {
+                memcpy(&predictor, tai_site_at(d, index)->state, sizeof predictor);
+            }
+        }
+        tai_gate_leave(&d->common.gate, NULL);
+        if (busy != 0) {
+            TAI_WAIT_A_MOMENT();
+        }
+    }
+    if (!is_live) {
+        return;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_u64(w, "index", index);
+    tai_json_hex(w, "number", (uint64_t)number);
+    tai_json_bool(w, "busy", busy != 0);
+    if (busy == 0 && d->full_size) { /* the predictive strategy */
+        tai_snap_predictor(w, &predictor);
+    }
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_dynamic(tai_snap *s, ta_dynamic *d)
+{
+    static const tai_field options[] = {
+        TAI_FIELD_SIZE(ta_dynamic_desc, capacity_bytes_max) TAI_FIELD_SIZE(ta_dynamic_desc, cached_bytes_max)
+        TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes_min) TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes)
+        TAI_FIELD_SIZE(ta_dynamic_desc, unbounded_bytes) TAI_FIELD_SIZE(ta_dynamic_desc, handle_count_max)
+        TAI_FIELD_BOOL(ta_dynamic_desc, disable_ranges) TAI_FIELD_BOOL(ta_dynamic_desc, strict)
+        TAI_FIELD_BOOL(ta_dynamic_desc, single_threaded)
+    };
+    tai_writer *w = &s->writer;
+    uint32_t i, end;
+    tai_json_begin(w, "options", "{");
+    TAI_FIELDS(w, &d->desc, options);
+    tai_json_text(w, "strategy", d->desc.strategy.vtable->name);
+    tai_json_end(w, "}");
+    if (d->common.disposed) {
+        return;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    end = d->handles.end;
+    tai_gate_leave(&d->common.gate, NULL);
+    tai_json_begin(w, "handles", "[");
+    for (i = 1; i < end && w->result == TA_OK; i++) {
+        tai_snap_handle(s, d, i);
+    }
+    tai_json_end(w, "]");
+    tai_gate_enter(&d->common.gate, NULL);
+    end = d->sites.end;
+    tai_gate_leave(&d->common.gate, NULL);
+    tai_json_begin(w, "sites", "[");
+    for (i = 1; i < end && w->result == TA_OK; i++) {
+        tai_snap_site(s, d, i);
+    }
+    tai_json_end(w, "]");
+}
+
+static TAI_COLD void tai_snap_allocator(tai_snap *s, ta_allocator allocator)
+{
+    tai_writer *w = &s->writer;
+    ta_device device;
+    ta_stats stats;
+    tai_face face, upstream;
+    tai_face_of(allocator, &face);
+    memset(&device, 0, sizeof device);
+    tai_json_key(w, NULL);
+    w->follows = 0;
+    tai_put(w, "\n{", 2);
+    tai_json_text(w, "kind", allocator.vtable->kind);
+    if (face.gate != NULL) {
+        tai_json_hex(w, "id", face.id);
+        tai_json_text(w, "name", face.name);
+        tai_json_bool(w, "disposed", face.disposed);
+    }
+    if (face.budget != NULL) {
+        tai_json_hex(w, "budget", tai_budget_id(face.budget));
+    }
+    if (allocator.vtable->device(allocator.self, &device) == TA_OK) {
+        tai_snap_device(w, device);
+    }
+    if (allocator.vtable->stats(allocator.self, &stats) == TA_OK) {
+        tai_snap_stats(w, &stats);
+    }
+    if (face.pool != NULL) {
+        tai_snap_pool(w, face.pool);
+    }
+    if (face.gate != NULL && !face.disposed && !s->desc->disable_blocks) {
+        tai_snap_blocks(s, &face, allocator.self);
+    }
+    if (face.dynamic != NULL) {
+        tai_face_of(face.dynamic->upstream, &upstream);
+        if (upstream.gate != NULL) {
+            tai_json_hex(w, "upstream", upstream.id);
+        }
+        tai_snap_dynamic(s, face.dynamic);
+    }
+    tai_json_end(w, "}");
+}
+
+/* The pool of a dynamic, unless it is in the list as well. */
+static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const ta_allocator *allocators, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        if (allocators[i].self == d->pool) {
+            return;
+        }
+    }
+    tai_snap_allocator(s, ta_pool_allocator(d->pool));
+}
+
+static TAI_COLD void tai_snap_event(void *user, const ta_event *event)
+{
+    static const char *const kinds[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
+    tai_writer *w = (tai_writer *)user;
+    if (w->result != TA_OK || (size_t)event->kind >= sizeof kinds / sizeof *kinds) {
+        return;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_text(w, "kind", kinds[event->kind]);
+    tai_json_hex(w, "ptr", (uint64_t)(uintptr_t)event->ptr);
+    tai_json_u64(w, "size_bytes", (uint64_t)event->size_bytes);
+    tai_json_u64(w, "capacity_bytes", (uint64_t)event->capacity_bytes);
+    tai_json_hex(w, "stream", event->stream);
+    tai_json_u64(w, "time_ns", event->time_ns);
+    tai_json_u64(w, "thread", event->thread);
+    tai_json_text(w, "name", event->name);
+    tai_json_text(w, "tag", event->tag);
+    if (event->kind == TA_EVENT_ALLOC) {
+        tai_json_bool(w, "hit", event->hit);
+    }
+    if (event->kind == TA_EVENT_FAILURE) {
+        tai_json_text(w, "result", ta_result_text(event->result));
+    }
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_open(tai_snap *s, const ta_snapshot_desc *desc, ta_write_fn write, void *user)
+{
+    size_t room = desc->scratch_bytes, front = (size_t)(0 - (uintptr_t)desc->scratch) & (sizeof(uint64_t) - 1);
+    tai_writer_open(&s->writer, write, user);
+    s->desc = desc;
+    s->shots = s->stack;
+    s->room = TAI_SHOTS;
+    room = desc->scratch == NULL || room < front ? 0 : (room - front) / sizeof(tai_shot);
+    if (room > TAI_SHOTS) {
+        s->shots = (tai_shot *)(void *)((char *)desc->scratch + front);
+        s->room = room > 0x7fffffff ? 0x7fffffffu : (uint32_t)room;
+    }
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocators, size_t count,
+                                                     const ta_snapshot_desc *desc, ta_write_fn write, void *user)
+{
+    ta_snapshot_desc zero;
+    tai_snap snap;
+    tai_face face;
+    size_t i;
+    if ((allocators == NULL && count != 0) || write == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    for (i = 0; i < count; i++) {
+        if (!tai_allocator_ok(allocators[i])) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        tai_face_of(allocators[i], &face);
+        if (face.forked) {
+            return TA_ERROR_FORKED;
+        }
+    }
+    memset(&zero, 0, sizeof zero);
+    tai_snap_open(&snap, desc != NULL ? desc : &zero, write, user);
+    tai_json_begin(&snap.writer, NULL, "{");
+    tai_json_text(&snap.writer, "format", "tensoralloc-snapshot");
+    tai_json_u64(&snap.writer, "version", 1);
+    tai_json_u64(&snap.writer, "library", TENSORALLOC_VERSION);
+    tai_json_u64(&snap.writer, "time_ns", TENSORALLOC_WALL_CLOCK_NS());
+    tai_json_u64(&snap.writer, "monotonic_ns", TENSORALLOC_CLOCK_NS());
+    tai_snap_budgets(&snap.writer, allocators, count, 1);
+    tai_snap_budgets(&snap.writer, allocators, count, 0);
+    tai_json_begin(&snap.writer, "allocators", "[");
+    for (i = 0; i < count && snap.writer.result == TA_OK; i++) {
+        tai_face_of(allocators[i], &face);
+        tai_snap_allocator(&snap, allocators[i]);
+        if (face.dynamic != NULL && face.dynamic->pool != NULL) {
+            tai_snap_own_pool(&snap, face.dynamic, allocators, count);
+        }
+    }
+    tai_json_end(&snap.writer, "]");
+    if (snap.desc->trace != NULL) {
+        tai_json_begin(&snap.writer, "events", "[");
+        (void)ta_trace_for_each(snap.desc->trace, tai_snap_event, &snap.writer);
+        tai_json_end(&snap.writer, "]");
+    }
+    tai_json_end(&snap.writer, "}");
+    tai_put(&snap.writer, "\n", 1);
+    return tai_writer_flush(&snap.writer);
 }
 
 /* Private macros end here. */
@@ -14869,17 +18520,25 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_CHECKED
 #undef TAI_CLASS_MAX
 #undef TAI_COLD
+#undef TAI_COMMON_STREAMS
 #undef TAI_CUDA_CALL
 #undef TAI_CU_CHUNK_MAX
 #undef TAI_CU_FILL
 #undef TAI_CU_LIST
 #undef TAI_CU_MEMBER
-#undef TAI_COMMON_STREAMS
+#undef TAI_DEAD
+#undef TAI_DEAD_BYTES
 #undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
+#undef TAI_FIELDS
+#undef TAI_FIELD_BOOL
+#undef TAI_FIELD_SIZE
+#undef TAI_FIELD_U64
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
+#undef TAI_GRAVES
 #undef TAI_HAS_VM
+#undef TAI_HELD_BYTES
 #undef TAI_HOST_DISCARD
 #undef TAI_HOST_GRANULARITY
 #undef TAI_HUGE_PAGE_BYTES
@@ -14892,32 +18551,45 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_LOCK_RELEASE
 #undef TAI_MAP_ANONYMOUS
 #undef TAI_MAP_NORESERVE
-#undef TAI_NO_SLOTS
 #undef TAI_NOINLINE
+#undef TAI_NO_SLOTS
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX
 #undef TAI_OS_WINDOWS
 #undef TAI_PASSING_BATCHES
+#undef TAI_PATIENCE
 #undef TAI_PAUSE
+#undef TAI_PUT
 #undef TAI_RANGE_BITS
+#undef TAI_RED
+#undef TAI_RED_BYTES
+#undef TAI_RED_END
+#undef TAI_REFILL_BYTES
+#undef TAI_REPORTS_MAX
+#undef TAI_RESULT_TEXT
 #undef TAI_ROOM_BITS
 #undef TAI_ROOM_TIMES
-#undef TAI_REFILL_BYTES
-#undef TAI_RESULT_TEXT
+#undef TAI_SHOTS
+#undef TAI_SOURCES
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_STREAM_EVENTS
 #undef TAI_SUBS
+#undef TAI_TAG_COUNT
+#undef TAI_TAG_SOURCE
 #undef TAI_THREAD_EXIT_CALL
 #undef TAI_THREAD_INDEX
 #undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
+#undef TAI_TICKS_OF_PROCESSOR
 #undef TAI_TINY_BYTES
 #undef TAI_TORCH_DEVICES
+#undef TAI_TRACE_LINE
 #undef TAI_UNITS_MAX
 #undef TAI_UNLIKELY
 #undef TAI_WAIT_A_MOMENT
 #undef TAI_WALK_BATCH
+#undef TAI_WRITER_BYTES
 
 #endif /* TENSORALLOC_IMPLEMENTATION_ONCE */
 #endif /* TENSORALLOC_IMPLEMENTATION */
@@ -15010,6 +18682,25 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
      as long as the place was not handed out again; ta_buffer carries a generation and is told apart even then.
      Two threads that free one block at the very same moment are told apart for certain with
      TENSORALLOC_CHECKED; without it the block may end up in two caches.
+     A checked build (TENSORALLOC_CHECKED where the implementation is compiled) finds more, at the price of speed and
+     of some memory, and tells of it: TA_EVENT_MISUSE to on_event, a sentence with the allocator's name, the size,
+     the address and the tag to TENSORALLOC_LOG, then TENSORALLOC_TRAP, and the result of the call.
+       TA_ERROR_OVERRUN, _UNDERRUN   on the host every block ends in a red zone of 64 bytes or more, so capacity is
+                                     what was requested. Looked at by free, resize, rewind, reset, check, dispose and
+                                     destroy; a damaged block stays live. Bytes in front of the first block of a range
+                                     are not seen.
+       TA_ERROR_USE_AFTER_FREE       freed blocks are filled (the first 64 MiB of each) and held back, 16 MiB of
+                                     them: their addresses are not given out again meanwhile, and a second free is
+                                     TA_ERROR_STALE for certain. A write is seen when the block leaves, and by
+                                     ta_pool_check; dispose and destroy answer it, too. Arenas are filled where they are
+                                     rewound, ranges of tensors while they are warm. Memory that the host does not reach
+                                     only with TENSORALLOC_CHECKED=2: zeros, read back.
+       TA_ERROR_LEAK                 from the destroy of a pool, direct or dynamic allocator with live blocks, each of
+                                     them told (64 at most). It is gone all the same. Clear or dispose before, if you
+                                     mean it.
+       TA_ERROR_DISPOSED             also after destroy, as long as the object is among the last 64 of them.
+     There are no thread caches then, red zones count as in use and wasted, blocks held back as cached; out of memory,
+     or asked for what is cached, the pool lets them go.
 
   10. Tensors that grow
      ta_dynamic_alloc takes bounds: min, expected and max of each dimension; the maximum may be unbounded. A tensor
