@@ -1016,7 +1016,7 @@ TENSORALLOC_DEF int ta_tensor_is_contiguous(const ta_tensor *tensor);
    bounds and handles that name it. Read through ta_shape_bounds; changed by ta_symbol_set. */
 typedef struct ta_symbol {
     const char *name; /* for people; may be NULL */
-    int64_t min, expected, max;
+    int64_t min, expected, max; /* of the dimension, as in ta_shape_bounds */
 } ta_symbol;
 
 /* Sets the numbers; all bounds that use the symbol mean the new ones from now on, those of live handles too: a handle
@@ -1087,16 +1087,17 @@ typedef struct ta_strategy_vtable {
 
 /* A table and its settings (which must live as long as what uses them). */
 typedef struct ta_strategy {
-    const ta_strategy_vtable *vtable; /* NULL: ta_strategy_predictive(NULL) */
+    const ta_strategy_vtable *vtable; /* NULL: the default of where it is given */
     const void *config;
 } ta_strategy;
 
-/* Settings of the predictive strategy; zero: the defaults. They say how many bytes held idle for one use a change of
-   capacity is worth. */
+/* Settings of the predictive strategy; zero: the defaults; at most 4096 each. They say how many bytes held idle for one
+   use a change of capacity is worth. */
 typedef struct ta_predictive_config {
     uint32_t block_price;   /* of a block, in means of the sizes seen; 0: about 4, more (to 7.5) while more than
                                one use in ten changes the capacity */
-    uint32_t growing_price; /* of a growing block, in means of its sizes; 0: 16 */
+    uint32_t growing_price; /* of a growing block, in means of its sizes; 0: 16. What such blocks grow by is learned by
+                               their size at the start, in four groups */
     uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: about 7 */
 } ta_predictive_config;
 
@@ -1109,14 +1110,15 @@ typedef struct ta_adaptive_config {
     int disable_learning;    /* the expected size stays that of the bounds; else it is the mean of what is observed */
 } ta_adaptive_config;
 
-/* Learns the distribution of sizes; the default. config may be NULL. Threads: any. Pure. */
+/* The strategies of this library. config, factor: NULL, or settings, read at each decision and never written, that live
+   as long as what uses the strategy. Threads: any. Pure.
+   predictive: learns the distribution of sizes; the default. A decision and an observation take some tens of ns. */
 TENSORALLOC_DEF ta_strategy ta_strategy_predictive(const ta_predictive_config *config);
 /* Exactly what is needed, at every resize. */
 TENSORALLOC_DEF ta_strategy ta_strategy_exact(void);
-/* factor x what is needed, when it grows; never shrinks. factor: pointer to a double (what is not above 1 counts as
-   1); NULL: 1.2. */
+/* factor x what is needed, when it grows; never shrinks. What is not above 1 counts as 1; NULL: 1.2. */
 TENSORALLOC_DEF ta_strategy ta_strategy_padding(const double *factor);
-/* AdaptivePaddingStrategy of the specification. config may be NULL. */
+/* AdaptivePaddingStrategy of the specification. */
 TENSORALLOC_DEF ta_strategy ta_strategy_adaptive(const ta_adaptive_config *config);
 
 /* An allocator of tensors with bounds. Each tensor whose maximum is large gets addresses for that maximum and memory
@@ -1142,7 +1144,7 @@ typedef struct ta_dynamic_desc {
     size_t cached_bytes_max;     /* what freed ranges keep warm; above it the oldest goes back; 0: TA_UNLIMITED */
     size_t handle_count_max;     /* records for tensors and warm ranges, and as many sites; 0: 1 Mi (fewer where
                                     addresses are scarce) */
-    ta_strategy strategy;        /* zero: predictive */
+    ta_strategy strategy;        /* of handles that bring none of their own; zero: predictive. Must outlive this */
     ta_huge_pages huge_pages;    /* of ranges: whole ones are committed then; default: off */
     int disable_ranges;          /* blocks only */
     int strict;                  /* a shape outside the bounds is TA_ERROR_SHAPE; else it is granted, but may move */
@@ -1165,7 +1167,10 @@ typedef struct ta_dynamic_request {
                                       gone: one per place in the program. 0: this handle learns alone */
     ta_stream stream;              /* home stream */
     const char *tag;               /* NULL, or a string that outlives the handle */
-    uint32_t flags;
+    ta_strategy strategy;          /* zero: that of the site if others are there already, else the object's. Those of a
+                                      site have one strategy: another is TA_ERROR_INVALID_ARGUMENT. Its settings must
+                                      live as long as the handle, with a site as long as the object */
+    uint32_t flags;                /* TA_DYNAMIC_GROWING, TA_REQUEST_ZEROED, TA_REQUEST_WITHIN_BUDGET */
     uint32_t reserved;             /* 0 */
 } ta_dynamic_request;
 
@@ -1173,7 +1178,8 @@ typedef struct ta_dynamic_request {
 typedef struct ta_handle_info {
     void *data;                  /* NULL only while an empty tensor has never had memory */
     size_t effective_bytes;      /* of the current shape: these are yours, and what a resize preserves */
-    size_t capacity_bytes;       /* usable without a change of capacity; never above the declared maximum */
+    size_t capacity_bytes;       /* usable without a change of capacity; never above the declared maximum, or the
+                                    effective size where that is larger */
     size_t in_place_bytes;       /* grows at least to this without moving, if memory is to be had */
     double utilization;          /* effective / capacity; 1 without capacity */
     int rank;
@@ -1182,26 +1188,34 @@ typedef struct ta_handle_info {
     ta_shape_bounds bounds;
     uint64_t allocation_time_ns; /* wall clock, ns since 1970 */
     uint64_t use_count;          /* allocation and resizes */
-    ta_stream stream;
+    ta_stream stream;            /* home stream */
     const char *tag;
+    ta_strategy strategy;        /* the one in force; zero for plain blocks */
 } ta_handle_info;
 
-/* Makes one. desc may be NULL; it is copied. On error *out is NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS,
-   _UNSUPPORTED (an upstream on a device without the backend whose copy moves its bytes). Threads: any. */
+/* Makes one. desc may be NULL; it is copied, what it points to is not. On error *out is NULL. Errors:
+   TA_ERROR_INVALID_ARGUMENT, _RECORDS, _UNSUPPORTED (an upstream on a device without the backend whose copy moves its
+   bytes). Ownership: the caller's until ta_dynamic_destroy. Threads: any. May block in the backend: records; addresses
+   are reserved with the first tensor that wants some. */
 TENSORALLOC_DEF ta_result ta_dynamic_create(const ta_dynamic_desc *desc, ta_dynamic **out);
-/* Frees everything; NULL is TA_OK. No other thread may be in a call. */
+/* Frees everything, live tensors too, when the work on them is finished; NULL is TA_OK. Handles, views and data are
+   not to be used any more. Errors: TA_ERROR_FORKED. Threads: no other one may be in a call. May block in the backend.
+   O(tensors). */
 TENSORALLOC_DEF ta_result ta_dynamic_destroy(ta_dynamic *dynamic);
 /* As an allocator: trim and empty_cache give back what freed ranges keep warm; dispose; and plain blocks, which are
-   handles too (their id is the handle). */
+   handles too (their id is the handle). Owns nothing: valid as long as the object. Pure. */
 TENSORALLOC_DEF ta_allocator ta_dynamic_allocator(ta_dynamic *dynamic);
-/* The options in force: a 0 that stands for another value is replaced by it. name points into the object. */
+/* The options in force: a 0 that stands for another value is replaced by it. name points into the object. Threads:
+   any. Pure. */
 TENSORALLOC_DEF ta_result ta_dynamic_get_desc(ta_dynamic *dynamic, ta_dynamic_desc *out);
 
 /* Makes a tensor of the expected shape. On error *out is all-zero. Errors: those of ta_shape_bounds_get_sizes,
    TA_ERROR_LIMIT (limit or capacity_bytes_max), _OUT_OF_MEMORY, _RECORDS, _SHAPE (first shape, when strict).
-   Ownership: the caller's until ta_dynamic_free. Threads: any. May block in the backend. */
+   Ownership: the caller's until ta_dynamic_free. Threads: any. May block in the backend; a warm range that has enough
+   spares that. O(1), but for the pages. */
 TENSORALLOC_DEF ta_result ta_dynamic_alloc(ta_dynamic *dynamic, const ta_shape_bounds *bounds, ta_handle *out);
-/* The full entry point. */
+/* The full entry point. As ta_dynamic_alloc; also TA_ERROR_INVALID_ARGUMENT (flags, strategy), _INVALID_ALIGNMENT,
+   _BUSY (called from a strategy of this very site). */
 TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *dynamic, const ta_dynamic_request *request,
                                                    ta_handle *out);
 /* Gives the tensor another shape of the same rank. Preserves the first min(old, new) effective bytes; in a row-major
@@ -1209,25 +1223,43 @@ TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *dynamic, const ta
    Within in_place_bytes nothing moves and nothing is copied; else the bytes are copied on the home stream. Errors,
    nothing has changed then: TA_ERROR_SHAPE (rank; outside the bounds when strict), _INVALID_ARGUMENT (negative),
    _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _BOUNDS (a symbol has changed), _STALE, _FOREIGN, _BUSY (called from a strategy
-   of this very handle or site). Threads: any; two threads that resize one handle do so one after the other. May block
-   in the backend. */
+   of this very handle or site), _UNSUPPORTED (a plain block). Threads: any; two threads that resize one handle, or two
+   of one site, do so one after the other. May block in the backend. O(1) where nothing moves, but for the pages. */
 TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
+/* As ta_dynamic_resize, and says where the tensor is then: NULL on failure with *result (may be NULL itself), and with
+   TA_OK for an empty tensor that never had memory. The address is that of this resize, whatever other threads do. */
+TENSORALLOC_DEF void *ta_dynamic_resize_data(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank,
+                                             ta_result *result);
 /* Frees the tensor; a zero handle is TA_OK. Its memory stays warm for tensors with similar bounds. Errors:
    TA_ERROR_STALE, _FOREIGN, _BUSY. Work on the home stream need not be finished, other streams are announced with
-   ta_dynamic_record_use. */
+   ta_dynamic_record_use. Threads: any; of two that free one handle the second gets TA_ERROR_STALE. O(1); may block in
+   the backend above cached_bytes_max. */
 TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *dynamic, ta_handle handle);
-/* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations). */
+/* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations): its
+   strategy learns, capacity and figures stay. Errors: as ta_dynamic_resize, but for memory. Threads: any. Never blocks
+   in the backend. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
-/* Address of the tensor; NULL if the handle is stale or foreign, or the tensor never had memory. */
+/* Address of the tensor; NULL if the handle is stale or foreign, or the tensor never had memory. Valid until a resize
+   that moves, or the free. Not to be dereferenced on the host for device memory. Threads: any. Pure. O(1). */
 TENSORALLOC_DEF void *ta_dynamic_get_data(ta_dynamic *dynamic, ta_handle handle);
-/* All that is known of a handle. Errors: TA_ERROR_STALE, _FOREIGN. */
+/* The tensor as it is now: address, shape, row-major strides, dtype, effective and capacity bytes. A view: it owns
+   nothing and is not told of changes. The next resize makes its shape an old one, and its address too if that moves
+   the tensor; after ta_dynamic_free nothing of it may be used, and ta_allocator_check_buffer on its buffer says so. An
+   empty tensor has an all-zero buffer. ta_tensor_destroy on a view that is not empty frees the tensor. Errors:
+   TA_ERROR_STALE, _FOREIGN, _UNSUPPORTED (a plain block); *out is all-zero then. Threads: any. Never blocks in the
+   backend. */
+TENSORALLOC_DEF ta_result ta_dynamic_get_tensor(ta_dynamic *dynamic, ta_handle handle, ta_tensor *out);
+/* All that is known of a handle, as of one moment; *out is all-zero on error. Errors: TA_ERROR_STALE, _FOREIGN.
+   Threads: any. Pure. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_get_handle(ta_dynamic *dynamic, ta_handle handle, ta_handle_info *out);
-/* TA_OK if a resize to this shape would leave the tensor where it is (memory permitting), TA_ERROR_WOULD_MOVE if it
-   may have to be copied; errors as ta_dynamic_resize. */
+/* Asks whether a resize to this shape will move the tensor: TA_OK if it would stay where it is (memory permitting),
+   TA_ERROR_WOULD_MOVE if it may have to be copied; errors as ta_dynamic_resize. Changes nothing, learns nothing.
+   Threads: any; the answer holds until the next change of the tensor. Pure. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_will_fit_in_place(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims,
                                                        int rank);
 /* Work on stream uses the tensor: memory is taken away from it, and given to others after free, only when that work
-   is finished. Home stream: nothing to do. Without TA_CAP_ORDERED it only checks the handle. */
+   is finished. Home stream: nothing to do. Without TA_CAP_ORDERED it only checks the handle. Errors: TA_ERROR_STALE,
+   _FOREIGN, _BUSY, _RECORDS, what the backend says. Threads: any. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_record_use(ta_dynamic *dynamic, ta_handle handle, ta_stream stream);
 
 /* Whether tensors with these bounds would fit beside what is there. */
@@ -1239,8 +1271,9 @@ typedef struct ta_fit {
                                                     ask an upstream of your own yourself */
     int fits_min, fits_expected, fits_max;
 } ta_fit;
-/* Asks before allocating. bounds[count]. Errors as ta_shape_bounds_get_sizes of the first that is wrong. Takes
-   nothing. Threads: any. */
+/* Asks before allocating. bounds[count]; symbols count as they are now. Errors as ta_shape_bounds_get_sizes of the
+   first that is wrong; *out is all-zero then. Takes nothing and promises nothing: other threads may be faster. Threads:
+   any. May ask the backend how much it has. O(count). */
 TENSORALLOC_DEF ta_result ta_dynamic_would_fit(ta_dynamic *dynamic, const ta_shape_bounds *bounds, size_t count,
                                                ta_fit *out);
 
@@ -1276,9 +1309,9 @@ typedef struct ta_dynamic_stats {
     double regret;                   /* over_allocated / used: what holding exactly the size would have saved */
 } ta_dynamic_stats;
 
-/* Reads the statistics; also after dispose. Threads: any. */
+/* Reads the statistics, as of one moment; also after dispose. Errors: TA_ERROR_FORKED. Threads: any. Pure. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_get_stats(ta_dynamic *dynamic, ta_dynamic_stats *out);
-/* AllocationStats as text, in the manner of ta_report. */
+/* AllocationStats as text, in the manner of ta_report. Threads: any. Pure. */
 TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t text_bytes);
 
 /*=========================================================================================================
@@ -14835,6 +14868,8 @@ TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_adaptive(const ta_adaptive_conf
 typedef struct tai_site {
     tai_link link;     /* addr: the caller's number, 0: of one handle alone */
     uintptr_t busy;    /* the thread that uses the state */
+    ta_strategy strategy;
+    int full_size;     /* the predictive strategy: small tensors get their maximum at once */
     uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
 } tai_site;
 
@@ -14877,7 +14912,7 @@ struct ta_dynamic {
     ta_backend addresses;  /* what spans sees: ours, but commit and decommit do nothing */
     size_t span_granule;
     int use_ranges;
-    int full_size;         /* the predictive strategy: small tensors get their maximum at once */
+    int full_size;         /* of the strategy of sites that have no other */
     ta_allocator upstream;
     ta_pool *pool;         /* the upstream if it is ours */
     ta_dynamic_desc desc;
@@ -14966,12 +15001,14 @@ static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event *event, ta_event_k
 typedef struct tai_news {
     ta_event event;
     size_t grown;
+    uintptr_t addr;
 } tai_news;
 
 static void tai_news_take(const ta_dynamic *d, tai_handle *h, tai_news *news)
 {
+    news->addr = h->link.addr;
     if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
-        memset(news, 0, sizeof *news);
+        memset(&news->event, 0, sizeof news->event);
         news->event.ptr = (void *)h->link.addr;
         news->event.capacity_bytes = h->capacity;
         news->event.stream = h->stream;
@@ -15889,27 +15926,22 @@ static void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t
     in->growing = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0;
 }
 
-/* The capacity that a tensor of this size is to have. */
+/* The capacity that a tensor with bounds and this size is to have. */
 static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
 {
-    const ta_strategy_vtable *strategy = d->desc.strategy.vtable;
-    size_t most = sizes->max_bytes < size ? size : sizes->max_bytes, target = size;
-    if (h->flat) {
-        return size;
-    }
-    if (h->span_bytes == 0 && most < d->desc.range_bytes_min && d->full_size) {
+    size_t most = sizes->max_bytes < size ? size : sizes->max_bytes, target;
+    tai_site *site = tai_site_at(d, h->site);
+    const ta_strategy_vtable *strategy = site->strategy.vtable;
+    ta_strategy_input in;
+    if (h->span_bytes == 0 && most < d->desc.range_bytes_min && site->full_size) {
         return most;
     }
-    if (h->site != 0) {
-        ta_strategy_input in;
-        void *state = tai_site_at(d, h->site)->state;
-        tai_handle_input(h, sizes, size, &in);
-        if (size <= h->capacity && h->use_count != 0 && h->capacity <= most &&
-            (strategy->should_resize == NULL || !strategy->should_resize(d->desc.strategy.config, state, &in))) {
-            return h->capacity;
-        }
-        target = strategy->required_size(d->desc.strategy.config, state, &in);
+    tai_handle_input(h, sizes, size, &in);
+    if (size <= h->capacity && h->use_count != 0 && h->capacity <= most &&
+        (strategy->should_resize == NULL || !strategy->should_resize(site->strategy.config, site->state, &in))) {
+        return h->capacity;
     }
+    target = strategy->required_size(site->strategy.config, site->state, &in);
     target = target < size ? size : target > most ? most : target;
     if (target > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
         target = size;
@@ -15923,11 +15955,11 @@ static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bou
 
 static void tai_handle_observe(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
 {
-    const ta_strategy_vtable *strategy = d->desc.strategy.vtable;
+    tai_site *site = tai_site_at(d, h->site);
     ta_strategy_input in;
-    if (h->site != 0 && strategy->observe != NULL) {
+    if (site->strategy.vtable->observe != NULL) {
         tai_handle_input(h, sizes, size, &in);
-        strategy->observe(d->desc.strategy.config, tai_site_at(d, h->site)->state, &in);
+        site->strategy.vtable->observe(site->strategy.config, site->state, &in);
     }
 }
 
@@ -16140,35 +16172,56 @@ static void tai_handle_release(ta_dynamic *d, tai_handle *h)
     tai_gate_leave(&d->common.gate, NULL);
 }
 
+/* A new site; number 0: of one handle alone. 0: there is no room. Inside the gate. */
+static TAI_COLD uint32_t tai_site_new(ta_dynamic *d, uintptr_t number, const ta_strategy *strategy)
+{
+    uint32_t index = tai_record_new(&d->sites);
+    if (index != 0) {
+        tai_site *site = tai_site_at(d, index);
+        memset(site->state, 0, sizeof site->state);
+        site->strategy = strategy->vtable != NULL ? *strategy : d->desc.strategy;
+        site->full_size = site->strategy.vtable == ta_strategy_predictive(NULL).vtable;
+        site->link.addr = number;
+        site->link.state = TAI_LIVE;
+        if (number != 0) {
+            tai_record_link(&d->sites, index);
+        }
+    }
+    return index;
+}
+
 /* The site of a number (0: a new one of its own), claimed; 0 with *result. */
-static TAI_COLD uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, ta_result *result)
+static TAI_COLD uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, const ta_strategy *strategy, ta_result *result)
 {
     uintptr_t me = tai_thread_id(), busy;
     uint32_t index;
+    int is_other = 0;
     do {
         tai_gate_enter(&d->common.gate, NULL);
         index = number != 0 ? tai_record_find(&d->sites, number) : 0;
         busy = index != 0 ? tai_site_at(d, index)->busy : 0;
+        if (index != 0 && strategy->vtable != NULL) {
+            const ta_strategy *own = &tai_site_at(d, index)->strategy;
+            is_other = own->vtable != strategy->vtable || own->config != strategy->config;
+        }
         if (index == 0 && d->sites.count >= d->desc.handle_count_max) {
             number = 0; /* no room to remember it: this handle learns alone */
         }
-        if (index == 0 && (index = tai_record_new(&d->sites)) != 0) {
-            memset(tai_site_at(d, index)->state, 0, sizeof tai_site_at(d, index)->state);
-            tai_site_at(d, index)->link.addr = number;
-            tai_site_at(d, index)->link.state = TAI_LIVE;
-            if (number != 0) {
-                tai_record_link(&d->sites, index);
-            }
+        if (index == 0) {
+            index = tai_site_new(d, number, strategy);
         }
-        if (index != 0 && busy == 0) {
+        if (index != 0 && busy == 0 && !is_other) {
             tai_site_at(d, index)->busy = me;
         }
         tai_gate_leave(&d->common.gate, NULL);
-        if (busy != 0 && busy != me) {
+        if (busy != 0 && busy != me && !is_other) {
             TAI_WAIT_A_MOMENT();
         }
-    } while (busy != 0 && busy != me);
-    *result = index == 0 ? TA_ERROR_RECORDS : busy == me ? TA_ERROR_BUSY : TA_OK;
+    } while (busy != 0 && busy != me && !is_other);
+    *result = index == 0   ? TA_ERROR_RECORDS
+              : is_other   ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT)
+              : busy == me ? TA_ERROR_BUSY
+                           : TA_OK;
     return *result == TA_OK ? index : 0;
 }
 
@@ -16264,6 +16317,14 @@ static TAI_COLD void tai_handle_publish(ta_dynamic *d, uint32_t index, ta_handle
     tai_gate_leave(&d->common.gate, NULL);
 }
 
+/* Zero, or a table that can be used. */
+static TAI_COLD int tai_strategy_is_good(const ta_strategy *strategy)
+{
+    const ta_strategy_vtable *vtable = strategy->vtable;
+    return vtable == NULL || (vtable->struct_bytes == sizeof(ta_strategy_vtable) && vtable->required_size != NULL &&
+                              vtable->state_bytes <= TA_STRATEGY_STATE_BYTES);
+}
+
 /* First shape and size of a request, checked. */
 static TAI_COLD ta_result tai_dynamic_plan(const ta_dynamic *d, const ta_dynamic_request *request,
                                            ta_bounds_sizes *sizes, int64_t *dims, size_t *out_size)
@@ -16275,7 +16336,7 @@ static TAI_COLD ta_result tai_dynamic_plan(const ta_dynamic *d, const ta_dynamic
     if (result != TA_OK) {
         return result;
     }
-    if (request->reserved != 0 || (request->flags & ~flags) != 0) {
+    if (request->reserved != 0 || (request->flags & ~flags) != 0 || !tai_strategy_is_good(&request->strategy)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (request->alignment_bytes > TAI_ALIGNMENT_MAX ||
@@ -16319,7 +16380,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
         span = tai_span_bytes(d, sizes.max_bytes, size, alignment);
         index = tai_handle_new(d, span, sizes.max_bytes == TA_UNLIMITED ? size : span, alignment, request->stream,
                                &result);
-        site = index != 0 ? tai_site_claim(d, request->site, &result) : 0;
+        site = index != 0 ? tai_site_claim(d, request->site, &request->strategy, &result) : 0;
     } else {
         result = TA_ERROR_RECORDS;
     }
@@ -16376,13 +16437,15 @@ static ta_result tai_handle_measure(const ta_dynamic *d, const tai_handle *h, co
     return result == TA_OK && d->desc.strict ? ta_shape_bounds_contains(&h->bounds, dims, rank) : result;
 }
 
-TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank)
+/* *out: the address afterwards, 0 on failure. */
+static ta_result tai_dynamic_resize(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank, uintptr_t *out)
 {
     ta_bounds_sizes sizes;
     size_t size = 0;
     tai_handle *h = NULL;
     tai_news news;
     ta_result result = tai_dynamic_usable(d);
+    *out = 0;
     if (result == TA_OK) {
         result = tai_handle_claim(d, handle, &h);
     }
@@ -16396,6 +16459,7 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
     }
     result = tai_handle_resize(d, h, handle.index, &sizes, size, dims, &news);
     if (result == TA_OK) {
+        *out = news.addr;
         tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
     } else {
         tai_news_take(d, h, &news);
@@ -16404,6 +16468,23 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
         (void)tai_dynamic_fail(d, result, size);
     }
     return result;
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank)
+{
+    uintptr_t addr;
+    return tai_dynamic_resize(d, handle, dims, rank, &addr);
+}
+
+TENSORALLOC_DEF void *ta_dynamic_resize_data(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank,
+                                             ta_result *result)
+{
+    uintptr_t addr;
+    ta_result why = tai_dynamic_resize(d, handle, dims, rank, &addr);
+    if (result != NULL) {
+        *result = why;
+    }
+    return (void *)addr;
 }
 
 TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank)
@@ -16508,7 +16589,7 @@ TENSORALLOC_DEF void *ta_dynamic_get_data(ta_dynamic *d, ta_handle handle)
 }
 
 /* Inside the gate. */
-static TAI_COLD void tai_handle_show(const tai_handle *h, ta_handle_info *out)
+static TAI_COLD void tai_handle_show(const ta_dynamic *d, const tai_handle *h, ta_handle_info *out)
 {
     out->data = (void *)h->link.addr;
     out->effective_bytes = h->effective;
@@ -16523,6 +16604,9 @@ static TAI_COLD void tai_handle_show(const tai_handle *h, ta_handle_info *out)
     out->use_count = h->use_count;
     out->stream = h->stream;
     out->tag = h->tag;
+    if (h->site != 0 && h->link.state == TAI_LIVE) {
+        out->strategy = tai_site_at(d, h->site)->strategy;
+    }
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handle handle, ta_handle_info *out)
@@ -16536,10 +16620,41 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handl
     tai_gate_enter(&d->common.gate, NULL);
     h = tai_handle_find(d, handle, &result);
     if (h != NULL) {
-        tai_handle_show(h, out);
+        tai_handle_show(d, h, out);
     }
     tai_gate_leave(&d->common.gate, NULL);
     return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_tensor(ta_dynamic *d, ta_handle handle, ta_tensor *out)
+{
+    const tai_handle *h;
+    ta_result result = tai_dynamic_usable(d);
+    if (out == NULL) {
+        return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    if (result != TA_OK) {
+        return result;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    h = tai_handle_find(d, handle, &result);
+    if (h != NULL && h->flat) {
+        result = TA_ERROR_UNSUPPORTED;
+    } else if (h != NULL) {
+        out->allocator = ta_dynamic_allocator(d);
+        out->dtype = h->bounds.dtype;
+        out->rank = h->rank;
+        memcpy(out->dims, h->dims, sizeof h->dims);
+        if (h->effective != 0) {
+            out->buffer.data = (void *)h->link.addr;
+            out->buffer.size_bytes = h->effective;
+            out->buffer.capacity_bytes = h->capacity;
+            out->buffer.id = handle;
+        }
+    }
+    tai_gate_leave(&d->common.gate, NULL);
+    return result == TA_OK ? ta_strides_row_major(out->dims, out->rank, out->strides) : result;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_will_fit_in_place(ta_dynamic *d, ta_handle handle, const int64_t *dims,
@@ -17181,7 +17296,6 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
 {
     ta_dynamic_desc zero;
     ta_dynamic *d;
-    const ta_strategy_vtable *strategy;
     ta_result result;
     if (out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -17189,9 +17303,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
     *out = NULL;
     memset(&zero, 0, sizeof zero);
     desc = desc == NULL ? &zero : desc;
-    strategy = desc->strategy.vtable;
-    if (strategy != NULL && (strategy->struct_bytes != sizeof(ta_strategy_vtable) || strategy->required_size == NULL ||
-                             strategy->state_bytes > TA_STRATEGY_STATE_BYTES)) {
+    if (!tai_strategy_is_good(&desc->strategy)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     d = (ta_dynamic *)TENSORALLOC_MALLOC(sizeof *d);
@@ -18193,7 +18305,7 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
         const tai_handle *h = tai_handle_at(d, index);
         state = h->link.state;
         if (state == TAI_LIVE || state == TAI_CACHED) {
-            tai_handle_show(h, &info);
+            tai_handle_show(d, h, &info);
             generation = h->link.generation;
             site = h->site;
         }
