@@ -18394,7 +18394,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
        TA_ERROR_RECORDS        no memory or room for bookkeeping: raise block_count_max
      What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_pool_get_failure
      keeps the last failure, ta_failure_report makes a sentence of it. On failure nothing has changed, in any
-     function.
+     function. ta_failure.verdict is finer than the result: it tells memory that is there, and only in the wrong place,
+     from memory that has to be found (TA_VERDICT_LIST, in the order in which they are looked for), action and
+     action_bytes what would have made this request succeed. Free memory in pieces is said with the cheapest place for
+     the request: blocking_ptr, and how much of what tag would have to go from there.
 
   5. Giving memory back
      Nothing goes back by itself, except above cached_bytes_max, and when one heap grows while another is mostly
@@ -18477,7 +18480,14 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      is granted as a size of its own: limits bind then.
      Bounds may name symbols (ta_symbol): numbers that several bounds share, held once.
 
-  11. Where the specified names live
+  11. Seeing memory
+     ta_snapshot_write writes what is known of allocators as JSON: its members are described where it is declared.
+     Blocks are looked at 64 at a time, or with scratch as many as it holds, inside the gate (25 ns for each); they are
+     written outside of it. So other threads go on, the sink may use the allocators, and what is written is exact when
+     nobody else is in a call. bench/memory_viz.py turns a snapshot, with the events of a trace if there are any, into
+     what https://pytorch.org/memory_viz reads.
+
+  12. Where the specified names live
      IMemoryAllocator: Allocate, Free, CacheSize, AllocatedSize, EmptyCache, Device, Dispose
                           ta_allocator_alloc_buffer, _free_buffer, ta_stats.cached_bytes, .reserved_bytes,
                           _empty_cache, _get_device, _dispose
@@ -18509,7 +18519,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
                           ta_dynamic_stats: allocation_count, resize_count, allocated_bytes, wasted_bytes,
                           average_utilization; ta_dynamic_report
 
-  12. Versions (semantic versioning at source level; the last ten)
+  13. Versions (semantic versioning at source level; the last ten)
      0.1.0  backends, CUDA, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
 
   tensoralloc.h is available under either of the two licences below; choose the one you prefer.
