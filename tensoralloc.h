@@ -302,6 +302,7 @@ typedef void (*ta_event_fn)(void *user, const ta_event *event);
       "call ta_allocator_empty_cache on them, in the threads that use them") \
     X(TA_VERDICT_THREAD_CACHES, "threads cache it", TA_ACTION_FLUSH_THREADS, "call ta_pool_thread_flush in them") \
     X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
+    X(TA_VERDICT_CAPACITY, "capacity_bytes_max is reached", TA_ACTION_RAISE_CAPACITY, "raise capacity_bytes_max") \
     X(TA_VERDICT_LIMIT, "the limit of the budget is reached", TA_ACTION_RAISE_LIMIT, "raise the limit") \
     X(TA_VERDICT_OUTSIDE, "others than this budget have it", TA_ACTION_FREE_OUTSIDE, "free memory outside") \
     X(TA_VERDICT_FULL, "the backend has no more than this budget holds", TA_ACTION_FREE, "free blocks") \
@@ -344,7 +345,7 @@ typedef struct ta_failure {
     uint64_t count;             /* failures so far, this one included */
     ta_verdict verdict;
     ta_action action;
-    size_t action_bytes;        /* TA_ACTION_RAISE_LIMIT: the least limit that would do; else what is missing */
+    size_t action_bytes;        /* to raise a limit or capacity_bytes_max: one that would do; else what is missing */
     /* for memory failures (limit, fragmented, out of memory, backend); else 0 */
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
@@ -1275,6 +1276,9 @@ typedef struct ta_dynamic_stats {
 
 /* Reads the statistics; also after dispose. Threads: any. */
 TENSORALLOC_DEF ta_result ta_dynamic_get_stats(ta_dynamic *dynamic, ta_dynamic_stats *out);
+/* Why the last allocation or resize that failed for want of memory or room failed; all-zero if none did. Its own pool's
+   failures are told as that pool tells them. Threads: any. */
+TENSORALLOC_DEF ta_result ta_dynamic_get_failure(ta_dynamic *dynamic, ta_failure *out);
 /* AllocationStats as text, in the manner of ta_report. */
 TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t text_bytes);
 
@@ -1441,7 +1445,7 @@ typedef struct ta_snapshot_desc {
        kind, id (ta_block_id.owner), name, disposed, budget (id), device, stats (ta_stats); user-made allocators, and
        those of another copy of this file, have kind, device and stats only
        options     of its desc; pools: sealed; dynamic: strategy (its name)
-       failure     pools, after one: text (ta_failure_report), and ta_failure; result, verdict, action as text
+       failure     pools and dynamics, after one: text (ta_failure_report), ta_failure; result, verdict, action as text
        streams[]   pools on ordered backends: id, retired
        ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes, blocks[]
          blocks[]  tile the range by address: ptr, size_bytes, state, stream (if not 0)
@@ -4081,6 +4085,58 @@ static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *excep
 static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
 {
     return tai_budget_ask(budget, except, want_bytes, 1, 1);
+}
+
+/* What the backend and siblings say of a request that needs bytes more of them. The result, what the budget held and
+   what the allocator had reserved are known. Outside the gate. Asked: siblings have been made to give. */
+static TAI_COLD void tai_budget_explain(ta_budget *budget, const tai_member *member, size_t need, int asked,
+                                        ta_failure *out)
+{
+    const ta_backend_vtable *backend = budget->backend.vtable;
+    size_t used = out->budget_used_bytes, room = 0;
+    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    if (out->result == TA_ERROR_LIMIT) {
+        room = out->limit_bytes > used ? out->limit_bytes - used : 0;
+    } else if (budget->info.range_bytes_max != 0) {
+        room = out->free_bytes;
+    } else if (backend->memory_info != NULL && backend->memory_info(budget->backend.self, &out->backend_free_bytes,
+                                                                    &out->backend_total_bytes) != TA_OK) {
+        out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    } else if (out->backend_free_bytes != TA_UNLIMITED) {
+        room = out->backend_free_bytes;
+    }
+    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
+        out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
+    }
+    out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
+    out->sibling_cached_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, !asked);
+    out->action_bytes = need > room ? need - room : need;
+}
+
+/* The verdict where nothing that is cached, waits or is in pieces would do. */
+static TAI_COLD ta_verdict tai_budget_verdict(const ta_budget *budget, size_t need, ta_failure *out)
+{
+    if (out->result == TA_ERROR_LIMIT) {
+        out->action_bytes = tai_add_saturated(out->budget_used_bytes, need);
+        return TA_VERDICT_LIMIT;
+    }
+    if (budget->info.range_bytes_max == 0 &&
+        (out->backend_free_bytes == TA_UNLIMITED || out->backend_free_bytes >= need)) {
+        return TA_VERDICT_BACKEND;
+    }
+    return out->outside_bytes >= out->action_bytes ? TA_VERDICT_OUTSIDE : TA_VERDICT_FULL;
+}
+
+/* Each verdict has its action. */
+static TAI_COLD void tai_failure_conclude(ta_failure *failure, ta_verdict verdict)
+{
+    static const ta_action actions[] = {
+#define TAI_VERDICT_ACTION(name, text, action, action_text) action,
+        TA_VERDICT_LIST(TAI_VERDICT_ACTION)
+#undef TAI_VERDICT_ACTION
+    };
+    failure->verdict = verdict;
+    failure->action = actions[verdict];
 }
 
 /* The budget of a desc: the shared one, or a new private one. */
@@ -9056,75 +9112,54 @@ static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *
 }
 
 /* Memory was missing: where it is. The ladder has been climbed, or was not to be. Outside the gate. */
-static TAI_COLD void tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
+static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
     tai_space *space = &pool->space;
-    const ta_backend_vtable *backend = space->backend.vtable;
-    size_t used = out->budget_used_bytes, free_bytes = out->free_bytes, need, room;
+    size_t need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0),
+                               space->granularity);
     int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0, bounded = space->info.range_bytes_max != 0;
-    need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0), space->granularity);
-    if (out->result != TA_ERROR_LIMIT && backend->memory_info != NULL && !bounded &&
-        backend->memory_info(space->backend.self, &out->backend_free_bytes, &out->backend_total_bytes) != TA_OK) {
-        out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
-    }
-    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
-        out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
-    }
-    out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
-    out->sibling_cached_bytes = tai_budget_ask(space->budget, &pool->member, TA_UNLIMITED, 0, !asked);
-    room = out->result == TA_ERROR_LIMIT ? (out->limit_bytes > used ? out->limit_bytes - used : 0)
-           : bounded ? free_bytes : out->backend_free_bytes != TA_UNLIMITED ? out->backend_free_bytes : 0;
-    out->action_bytes = need > room ? need - room : need;
+    ta_verdict verdict;
+    tai_budget_explain(space->budget, &pool->member, need, asked, out);
     if (asked) {
         (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
     }
     tai_gate_enter(&space->gate, me);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
     if (out->pending_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_WAITING;
-    } else if (!asked && !bounded && free_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_OWN_CACHE;
+        verdict = TA_VERDICT_WAITING;
+    } else if (!asked && !bounded && out->free_bytes >= out->action_bytes) {
+        verdict = TA_VERDICT_OWN_CACHE;
     } else if (out->sibling_cached_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_SIBLINGS;
+        verdict = TA_VERDICT_SIBLINGS;
     } else if (out->thread_cached_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_THREAD_CACHES;
-    } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && free_bytes >= out->action_bytes)) &&
+        verdict = TA_VERDICT_THREAD_CACHES;
+    } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && out->free_bytes >= out->action_bytes)) &&
                tai_pool_find_blocking(pool, plan, out)) {
-        out->verdict = TA_VERDICT_FRAGMENTED;
+        verdict = TA_VERDICT_FRAGMENTED;
         out->action_bytes = out->blocking_bytes;
-    } else if (out->result == TA_ERROR_LIMIT) {
-        out->verdict = TA_VERDICT_LIMIT;
-        out->action_bytes = tai_add_saturated(used, need);
-    } else if (!bounded && (out->backend_free_bytes == TA_UNLIMITED || out->backend_free_bytes >= need)) {
-        out->verdict = TA_VERDICT_BACKEND;
     } else {
-        out->verdict = out->outside_bytes >= out->action_bytes ? TA_VERDICT_OUTSIDE : TA_VERDICT_FULL;
+        verdict = tai_budget_verdict(space->budget, need, out);
     }
     tai_gate_leave(&space->gate, me);
+    return verdict;
 }
 
 /* The verdict on a failure whose figures are known. Outside the gate. */
 static TAI_COLD void tai_pool_judge(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
-    static const ta_action actions[] = {
-#define TAI_VERDICT_ACTION(verdict, text, action, action_text) action,
-        TA_VERDICT_LIST(TAI_VERDICT_ACTION)
-#undef TAI_VERDICT_ACTION
-    };
+    ta_verdict verdict = TA_VERDICT_BACKEND;
     out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
     if (out->result == TA_ERROR_NOT_CACHED) {
-        out->verdict = TA_VERDICT_NOT_CACHED;
+        verdict = TA_VERDICT_NOT_CACHED;
     } else if (out->result == TA_ERROR_SEALED) {
-        out->verdict = TA_VERDICT_SEALED;
+        verdict = TA_VERDICT_SEALED;
     } else if (out->result == TA_ERROR_RECORDS) {
-        out->verdict = TA_VERDICT_RECORDS;
+        verdict = TA_VERDICT_RECORDS;
     } else if (out->result == TA_ERROR_LIMIT || out->result == TA_ERROR_OUT_OF_MEMORY ||
                out->result == TA_ERROR_FRAGMENTED) {
-        tai_pool_judge_memory(pool, plan, me, out);
-    } else {
-        out->verdict = TA_VERDICT_BACKEND;
+        verdict = tai_pool_judge_memory(pool, plan, me, out);
     }
-    out->action = actions[out->verdict];
+    tai_failure_conclude(out, verdict);
 }
 
 /* Fills in why an allocation fails. Outside the gate. */
@@ -14816,6 +14851,8 @@ struct ta_dynamic {
     size_t untold_bytes;   /* went back to the backend; the event follows when nothing is claimed */
     size_t effective, capacity, peak_capacity, peak_wasted;
     ta_dynamic_stats sum;  /* the cumulative part */
+    ta_failure failure;    /* the last one */
+    uint64_t pool_failure_count; /* of our pool, up to the last one of ours */
 };
 
 static tai_handle *tai_handle_at(const ta_dynamic *d, uint32_t index)
@@ -15991,10 +16028,55 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
 }
 
 /* With nothing claimed. */
-static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size)
+/* Why size bytes could not be had by a tensor that has capacity bytes, of which kept stay where they are. */
+static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
+                                          uint32_t flags, ta_failure *out)
 {
+    ta_budget *budget = d->common.budget;
+    size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes);
+    ta_verdict verdict;
+    ta_stats stats;
+    memset(out, 0, sizeof *out);
+    if (d->pool != NULL && ta_pool_get_failure(d->pool, out) == TA_OK && out->result == why &&
+        out->requested_bytes >= size && out->count != d->pool_failure_count) {
+        d->pool_failure_count = out->count;
+        return; /* it is the pool's, which knows better */
+    }
+    memset(out, 0, sizeof *out);
+    memset(&stats, 0, sizeof stats);
+    (void)ta_allocator_get_stats(ta_dynamic_allocator(d), &stats);
+    out->result = why;
+    out->requested_bytes = size;
+    out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&budget->limit);
+    out->budget_used_bytes = TENSORALLOC_LOAD_RELAXED(&budget->reserved);
+    out->reserved_bytes = stats.reserved_bytes;
+    out->in_use_bytes = stats.in_use_bytes;
+    out->free_bytes = stats.cached_bytes;
+    if (why == TA_ERROR_OUT_OF_MEMORY || why == TA_ERROR_BACKEND) {
+        out->backend_code = tai_backend_code(d->common.backend);
+    }
+    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    verdict = why == TA_ERROR_RECORDS ? TA_VERDICT_RECORDS : TA_VERDICT_BACKEND;
+    if (why == TA_ERROR_LIMIT && tai_dynamic_missing(d, capacity, size) != 0) {
+        out->action_bytes = d->desc.capacity_bytes_max + tai_dynamic_missing(d, capacity, size);
+        verdict = TA_VERDICT_CAPACITY;
+    } else if (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) {
+        tai_budget_explain(budget, &d->common.member, need, (flags & TA_REQUEST_WITHIN_BUDGET) == 0, out);
+        verdict = out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
+                                                                 : tai_budget_verdict(budget, need, out);
+    }
+    tai_failure_conclude(out, verdict);
+}
+
+static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
+                                           uint32_t flags)
+{
+    ta_failure failure;
+    tai_dynamic_diagnose(d, why, size, capacity, kept, flags, &failure);
     tai_gate_enter(&d->common.gate, NULL);
     d->sum.failure_count++;
+    failure.count = d->sum.failure_count;
+    d->failure = failure;
     d->common.failure_count++;
     d->common.failure_limit_count += why == TA_ERROR_LIMIT;
     d->common.failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
@@ -16252,7 +16334,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
         result = TA_ERROR_RECORDS;
     }
     if (index == 0) {
-        return tai_dynamic_fail(d, result, size);
+        return tai_dynamic_fail(d, result, size, 0, 0, request->flags);
     }
     h = tai_handle_at(d, index);
     h->bounds = *request->bounds;
@@ -16268,7 +16350,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
     result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size, dims, &news) : result;
     if (result != TA_OK) {
         tai_handle_drop(d, index);
-        return tai_dynamic_fail(d, result, size);
+        return tai_dynamic_fail(d, result, size, 0, 0, request->flags);
     }
     tai_handle_publish(d, index, out);
     tai_news_tell(d, &news, TA_EVENT_ALLOC, TA_OK, size);
@@ -16326,10 +16408,12 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
     if (result == TA_OK) {
         tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
     } else {
+        size_t capacity = h->capacity, kept = h->span_bytes != 0 ? h->capacity : 0;
+        uint32_t flags = h->flags;
         tai_news_take(d, h, &news);
         tai_handle_release(d, h);
         tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0); /* what came before it failed */
-        (void)tai_dynamic_fail(d, result, size);
+        (void)tai_dynamic_fail(d, result, size, capacity, kept, flags);
     }
     return result;
 }
@@ -16600,6 +16684,20 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_stats(ta_dynamic *d, ta_dynami
     return TA_OK;
 }
 
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_failure(ta_dynamic *d, ta_failure *out)
+{
+    if (d == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (!d->common.disposed && tai_common_usable(&d->common) != TA_OK) {
+        return TA_ERROR_FORKED;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    *out = d->failure;
+    tai_gate_leave(&d->common.gate, NULL);
+    return TA_OK;
+}
+
 /* ---- as an allocator */
 /* The record of a live block's start; 0 with *result. Inside the gate. */
 static TAI_COLD uint32_t tai_dynamic_find(const ta_dynamic *d, const void *ptr, ta_result *result)
@@ -16673,7 +16771,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
         }
     }
     if (index == 0) {
-        return tai_fail_null(tai_dynamic_fail(d, why, request->size_bytes), result);
+        return tai_fail_null(tai_dynamic_fail(d, why, request->size_bytes, 0, 0, request->flags), result);
     }
     held = tai_handle_held(d, ptr, request->size_bytes);
     h = tai_handle_at(d, index);
@@ -17359,6 +17457,7 @@ static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_
                        f->blocking_tag != NULL ? f->blocking_tag : "nothing", f->blocking_tag != NULL ? "\"" : "",
                        ta_action_text(f->action));
         break;
+    case TA_VERDICT_CAPACITY:
     case TA_VERDICT_LIMIT:
         (void)snprintf(text, text_bytes, ": %s to %s, or free as much as is missing", ta_action_text(f->action),
                        tai_size_text(f->action_bytes, a, sizeof a));
@@ -17384,7 +17483,10 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
     }
     tai_size_text(failure->requested_bytes, size, sizeof size);
     tai_verdict_sentence(failure, verdict, sizeof verdict);
-    switch ((int)failure->result) {
+    switch (failure->verdict == TA_VERDICT_CAPACITY ? (int)TA_OK : (int)failure->result) {
+    case TA_OK:
+        length = snprintf(text, text_bytes, "%s do not fit: capacity_bytes_max is reached%s", size, verdict);
+        break;
     case TA_ERROR_LIMIT:
         length = snprintf(text, text_bytes,
                           "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)%s", size,
@@ -18227,11 +18329,14 @@ static TAI_COLD void tai_snap_dynamic(tai_snap *s, ta_dynamic *d)
         TAI_FIELD_BOOL(ta_dynamic_desc, single_threaded)
     };
     tai_writer *w = &s->writer;
+    ta_failure failure;
     uint32_t i, end;
     tai_json_begin(w, "options", "{");
     TAI_FIELDS(w, &d->desc, options);
     tai_json_text(w, "strategy", d->desc.strategy.vtable->name);
     tai_json_end(w, "}");
+    (void)ta_dynamic_get_failure(d, &failure);
+    tai_snap_failure(w, &failure);
     if (d->common.disposed) {
         return;
     }
