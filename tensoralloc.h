@@ -17555,7 +17555,7 @@ typedef struct tai_snap {
     uint32_t visits;
     int opened;              /* what is open: 1 streams, 2 ranges, 3 blocks of a range */
     size_t state_count[TAI_SHOT_STATES], state_bytes[TAI_SHOT_STATES];
-    size_t bucket_count[TA_BUCKET_COUNT][2], bucket_bytes[TA_BUCKET_COUNT][2]; /* [1]: live */
+    ta_bucket_stats buckets[TA_BUCKET_COUNT];
     tai_shot stack[TAI_SHOTS];
 } tai_snap;
 
@@ -17850,56 +17850,67 @@ static TAI_COLD void tai_face_of(ta_allocator allocator, tai_face *out)
 }
 
 /* ---- writing */
-/* A member of a struct that is written under its own name. */
+/* A member of a struct that is written under its own name: tables are smaller than calls. */
 typedef struct tai_field {
     const char *name;
     size_t offset;
-    int kind; /* 0: size_t, TA_UNLIMITED is null; 1: uint64_t; 2: int as a truth */
+    int kind; /* TAI_FIELD_* */
 } tai_field;
+enum { TAI_IS_SIZE, TAI_IS_U64, TAI_IS_U32, TAI_IS_BOOL, TAI_IS_HEX, TAI_IS_PTR, TAI_IS_TEXT };
 
+/* Sizes: TA_UNLIMITED is null. */
 static TAI_COLD void tai_snap_fields(tai_writer *w, const void *object, const tai_field *fields, size_t count)
 {
     size_t i;
     for (i = 0; i < count; i++) {
-        const char *at = (const char *)object + fields[i].offset;
-        size_t size;
-        uint64_t number;
-        int truth;
-        if (fields[i].kind == 0) {
-            memcpy(&size, at, sizeof size);
-            tai_json_size(w, fields[i].name, size);
-        } else if (fields[i].kind == 1) {
-            memcpy(&number, at, sizeof number);
-            tai_json_u64(w, fields[i].name, number);
-        } else {
-            memcpy(&truth, at, sizeof truth);
-            tai_json_bool(w, fields[i].name, truth);
+        const char *name = fields[i].name;
+        const void *at = (const char *)object + fields[i].offset;
+        switch (fields[i].kind) {
+        case TAI_IS_SIZE:
+            tai_json_size(w, name, *(const size_t *)at);
+            break;
+        case TAI_IS_U64:
+            tai_json_u64(w, name, *(const uint64_t *)at);
+            break;
+        case TAI_IS_U32:
+            tai_json_u64(w, name, *(const uint32_t *)at);
+            break;
+        case TAI_IS_BOOL:
+            tai_json_bool(w, name, *(const int *)at);
+            break;
+        case TAI_IS_HEX:
+            tai_json_hex(w, name, *(const uint64_t *)at);
+            break;
+        case TAI_IS_PTR:
+            tai_json_hex(w, name, (uint64_t)(uintptr_t)*(void *const *)at);
+            break;
+        default:
+            tai_json_text(w, name, *(const char *const *)at);
+            break;
         }
     }
 }
-#define TAI_FIELD_SIZE(type, member) {#member, offsetof(type, member), 0},
-#define TAI_FIELD_U64(type, member) {#member, offsetof(type, member), 1},
-#define TAI_FIELD_BOOL(type, member) {#member, offsetof(type, member), 2},
+#define TAI_FIELD(type, kind, member) {#member, offsetof(type, member), TAI_IS_##kind},
 #define TAI_FIELDS(w, object, fields) tai_snap_fields((w), (object), (fields), sizeof(fields) / sizeof *(fields))
 
 static TAI_COLD void tai_snap_stats(tai_writer *w, const ta_stats *stats)
 {
     static const tai_field fields[] = {
-        TAI_FIELD_SIZE(ta_stats, requested_bytes) TAI_FIELD_SIZE(ta_stats, in_use_bytes)
-        TAI_FIELD_SIZE(ta_stats, cached_bytes) TAI_FIELD_SIZE(ta_stats, reserved_bytes)
-        TAI_FIELD_SIZE(ta_stats, wasted_bytes) TAI_FIELD_SIZE(ta_stats, live_count)
-        TAI_FIELD_SIZE(ta_stats, thread_cached_bytes) TAI_FIELD_SIZE(ta_stats, pending_bytes)
-        TAI_FIELD_SIZE(ta_stats, address_range_bytes) TAI_FIELD_SIZE(ta_stats, record_bytes)
-        TAI_FIELD_SIZE(ta_stats, peak_reserved_bytes) TAI_FIELD_SIZE(ta_stats, peak_in_use_upper_bytes)
-        TAI_FIELD_U64(ta_stats, allocation_count) TAI_FIELD_U64(ta_stats, deallocation_count)
-        TAI_FIELD_U64(ta_stats, allocated_bytes) TAI_FIELD_U64(ta_stats, freed_bytes)
-        TAI_FIELD_U64(ta_stats, hit_count) TAI_FIELD_U64(ta_stats, miss_count)
-        TAI_FIELD_U64(ta_stats, miss_grow_count) TAI_FIELD_U64(ta_stats, miss_recommit_count)
-        TAI_FIELD_U64(ta_stats, thread_hit_count) TAI_FIELD_U64(ta_stats, steal_count)
-        TAI_FIELD_U64(ta_stats, resize_count) TAI_FIELD_U64(ta_stats, failure_count)
-        TAI_FIELD_U64(ta_stats, failure_limit_count) TAI_FIELD_U64(ta_stats, failure_sealed_count)
-        TAI_FIELD_U64(ta_stats, failure_not_cached_count) TAI_FIELD_U64(ta_stats, trim_count)
-        TAI_FIELD_U64(ta_stats, trimmed_bytes)
+        TAI_FIELD(ta_stats, SIZE, requested_bytes) TAI_FIELD(ta_stats, SIZE, in_use_bytes)
+        TAI_FIELD(ta_stats, SIZE, cached_bytes) TAI_FIELD(ta_stats, SIZE, reserved_bytes)
+        TAI_FIELD(ta_stats, SIZE, wasted_bytes) TAI_FIELD(ta_stats, SIZE, live_count)
+        TAI_FIELD(ta_stats, SIZE, thread_cached_bytes) TAI_FIELD(ta_stats, SIZE, pending_bytes)
+        TAI_FIELD(ta_stats, SIZE, address_range_bytes) TAI_FIELD(ta_stats, SIZE, record_bytes)
+        TAI_FIELD(ta_stats, SIZE, peak_reserved_bytes) TAI_FIELD(ta_stats, SIZE, peak_in_use_upper_bytes)
+        TAI_FIELD(ta_stats, U64, allocation_count) TAI_FIELD(ta_stats, U64, deallocation_count)
+        TAI_FIELD(ta_stats, U64, allocated_bytes) TAI_FIELD(ta_stats, U64, freed_bytes)
+        TAI_FIELD(ta_stats, U64, hit_count) TAI_FIELD(ta_stats, U64, miss_count)
+        TAI_FIELD(ta_stats, U64, miss_grow_count) TAI_FIELD(ta_stats, U64, miss_recommit_count)
+        TAI_FIELD(ta_stats, U64, thread_hit_count) TAI_FIELD(ta_stats, U64, steal_count)
+        TAI_FIELD(ta_stats, U64, resize_count) TAI_FIELD(ta_stats, U64, failure_count)
+        TAI_FIELD(ta_stats, U64, failure_limit_count) TAI_FIELD(ta_stats, U64, failure_sealed_count)
+        TAI_FIELD(ta_stats, U64, failure_not_cached_count) TAI_FIELD(ta_stats, U64, trim_count)
+        TAI_FIELD(ta_stats, U64, trimmed_bytes)
     };
     tai_json_begin(w, "stats", "{");
     TAI_FIELDS(w, stats, fields);
@@ -17927,6 +17938,9 @@ static TAI_COLD uint64_t tai_budget_id(const ta_budget *budget)
 /* Whether memory is known to be taken: only then a backend is asked about memory, or a device would be woken up. */
 static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, int in_use)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_backend_info, SIZE, granularity_bytes) TAI_FIELD(ta_backend_info, SIZE, alignment_bytes)
+    };
     static const char *const capabilities[] = {"segments", "ranges", "ordered", "host_access", "fresh_zero"};
     const ta_backend backend = budget->backend;
     const ta_backend_info *info = &budget->info;
@@ -17947,8 +17961,7 @@ static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, in
         }
     }
     tai_json_end(w, "]");
-    tai_json_u64(w, "granularity_bytes", (uint64_t)info->granularity_bytes);
-    tai_json_u64(w, "alignment_bytes", (uint64_t)info->alignment_bytes);
+    TAI_FIELDS(w, info, fields);
     tai_json_size(w, "range_bytes_max", info->range_bytes_max == 0 ? TA_UNLIMITED : info->range_bytes_max);
     tai_json_size(w, "free_bytes", free_bytes);
     tai_json_size(w, "total_bytes", total_bytes);
@@ -17958,6 +17971,10 @@ static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, in
 /* Each backend and each budget once. */
 static TAI_COLD void tai_snap_budgets(tai_writer *w, const ta_allocator *allocators, size_t count, int backends)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_budget_stats, SIZE, limit_bytes) TAI_FIELD(ta_budget_stats, SIZE, reserved_bytes)
+        TAI_FIELD(ta_budget_stats, SIZE, peak_reserved_bytes) TAI_FIELD(ta_budget_stats, SIZE, allocator_count)
+    };
     size_t i, j;
     tai_json_begin(w, backends ? "backends" : "budgets", "[");
     for (i = 0; i < count && w->result == TA_OK; i++) {
@@ -17985,10 +18002,7 @@ static TAI_COLD void tai_snap_budgets(tai_writer *w, const ta_allocator *allocat
         tai_json_begin(w, NULL, "{");
         tai_json_hex(w, "id", tai_budget_id(face.budget));
         tai_json_hex(w, "backend", tai_backend_id(face.budget->backend));
-        tai_json_size(w, "limit_bytes", stats.limit_bytes);
-        tai_json_u64(w, "reserved_bytes", (uint64_t)stats.reserved_bytes);
-        tai_json_u64(w, "peak_reserved_bytes", (uint64_t)stats.peak_reserved_bytes);
-        tai_json_u64(w, "allocator_count", (uint64_t)stats.allocator_count);
+        TAI_FIELDS(w, &stats, fields);
         tai_json_end(w, "}");
     }
     tai_json_end(w, "]");
@@ -18038,8 +18052,13 @@ static TAI_COLD void tai_snap_count(tai_snap *s, const tai_shot *shot)
     s->state_bytes[shot->kind] += shot->size;
     if (whole != 0 && shot->kind != TAI_SHOT_CHANGED) {
         bucket = tai_bucket_of(whole);
-        s->bucket_count[bucket][live] += live || shot->kind == TAI_SHOT_PENDING || shot->detail != 0;
-        s->bucket_bytes[bucket][live] += shot->kind != TAI_SHOT_HOLE ? shot->size : 0;
+        if (live) {
+            s->buckets[bucket].live_count++;
+            s->buckets[bucket].live_bytes += shot->size;
+        } else {
+            s->buckets[bucket].cached_count += shot->kind == TAI_SHOT_PENDING || shot->detail != 0;
+            s->buckets[bucket].cached_bytes += shot->kind != TAI_SHOT_HOLE ? shot->size : 0;
+        }
     }
 }
 
@@ -18093,6 +18112,11 @@ static TAI_COLD void tai_snap_totals(tai_snap *s)
 {
     static const char *const names[TAI_SHOT_STATES] = {"live_bytes", "free_bytes", "cached_bytes", "pending_bytes",
                                                        "busy_bytes", "hole_bytes", "changed_bytes"};
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_bucket_stats, SIZE, size_min_bytes) TAI_FIELD(ta_bucket_stats, SIZE, size_max_bytes)
+        TAI_FIELD(ta_bucket_stats, SIZE, live_count) TAI_FIELD(ta_bucket_stats, SIZE, live_bytes)
+        TAI_FIELD(ta_bucket_stats, SIZE, cached_count) TAI_FIELD(ta_bucket_stats, SIZE, cached_bytes)
+    };
     tai_writer *w = &s->writer;
     int i;
     tai_json_begin(w, "totals", "{");
@@ -18104,13 +18128,10 @@ static TAI_COLD void tai_snap_totals(tai_snap *s)
     tai_json_end(w, "}");
     tai_json_begin(w, "buckets", "[");
     for (i = 0; i < TA_BUCKET_COUNT; i++) {
+        s->buckets[i].size_min_bytes = (size_t)64 << i;
+        s->buckets[i].size_max_bytes = i == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << i) - 1;
         tai_json_begin(w, NULL, "{");
-        tai_json_u64(w, "size_min_bytes", (uint64_t)64 << i);
-        tai_json_size(w, "size_max_bytes", i == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << i) - 1);
-        tai_json_u64(w, "live_count", (uint64_t)s->bucket_count[i][1]);
-        tai_json_u64(w, "live_bytes", (uint64_t)s->bucket_bytes[i][1]);
-        tai_json_u64(w, "cached_count", (uint64_t)s->bucket_count[i][0]);
-        tai_json_u64(w, "cached_bytes", (uint64_t)s->bucket_bytes[i][0]);
+        TAI_FIELDS(w, &s->buckets[i], fields);
         tai_json_end(w, "}");
     }
     tai_json_end(w, "]");
@@ -18126,8 +18147,7 @@ static TAI_COLD void tai_snap_blocks(tai_snap *s, const tai_face *face, const vo
     s->opened = 0;
     memset(s->state_count, 0, sizeof s->state_count);
     memset(s->state_bytes, 0, sizeof s->state_bytes);
-    memset(s->bucket_count, 0, sizeof s->bucket_count);
-    memset(s->bucket_bytes, 0, sizeof s->bucket_bytes);
+    memset(s->buckets, 0, sizeof s->buckets);
     do {
         s->count = 0;
         tai_gate_enter(face->gate, NULL);
@@ -18151,17 +18171,19 @@ static TAI_COLD void tai_snap_blocks(tai_snap *s, const tai_face *face, const vo
 static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
 {
     static const tai_field fields[] = {
-        TAI_FIELD_SIZE(ta_failure, requested_bytes) TAI_FIELD_SIZE(ta_failure, alignment_bytes)
-        TAI_FIELD_SIZE(ta_failure, limit_bytes) TAI_FIELD_SIZE(ta_failure, budget_used_bytes)
-        TAI_FIELD_SIZE(ta_failure, reserved_bytes) TAI_FIELD_SIZE(ta_failure, in_use_bytes)
-        TAI_FIELD_SIZE(ta_failure, free_bytes) TAI_FIELD_SIZE(ta_failure, largest_free_bytes)
-        TAI_FIELD_SIZE(ta_failure, pending_bytes) TAI_FIELD_U64(ta_failure, count)
-        TAI_FIELD_SIZE(ta_failure, action_bytes) TAI_FIELD_SIZE(ta_failure, thread_cached_bytes)
-        TAI_FIELD_SIZE(ta_failure, sibling_reserved_bytes) TAI_FIELD_SIZE(ta_failure, sibling_cached_bytes)
-        TAI_FIELD_SIZE(ta_failure, backend_free_bytes) TAI_FIELD_SIZE(ta_failure, backend_total_bytes)
-        TAI_FIELD_SIZE(ta_failure, outside_bytes) TAI_FIELD_SIZE(ta_failure, blocking_span_bytes)
-        TAI_FIELD_SIZE(ta_failure, blocking_bytes) TAI_FIELD_SIZE(ta_failure, blocking_count)
-        TAI_FIELD_SIZE(ta_failure, blocking_tag_bytes)
+        TAI_FIELD(ta_failure, SIZE, requested_bytes) TAI_FIELD(ta_failure, SIZE, alignment_bytes)
+        TAI_FIELD(ta_failure, SIZE, limit_bytes) TAI_FIELD(ta_failure, SIZE, budget_used_bytes)
+        TAI_FIELD(ta_failure, SIZE, reserved_bytes) TAI_FIELD(ta_failure, SIZE, in_use_bytes)
+        TAI_FIELD(ta_failure, SIZE, free_bytes) TAI_FIELD(ta_failure, SIZE, largest_free_bytes)
+        TAI_FIELD(ta_failure, SIZE, pending_bytes) TAI_FIELD(ta_failure, U64, count)
+        TAI_FIELD(ta_failure, SIZE, action_bytes) TAI_FIELD(ta_failure, SIZE, thread_cached_bytes)
+        TAI_FIELD(ta_failure, SIZE, sibling_reserved_bytes) TAI_FIELD(ta_failure, SIZE, sibling_cached_bytes)
+        TAI_FIELD(ta_failure, SIZE, backend_free_bytes) TAI_FIELD(ta_failure, SIZE, backend_total_bytes)
+        TAI_FIELD(ta_failure, SIZE, outside_bytes) TAI_FIELD(ta_failure, SIZE, blocking_span_bytes)
+        TAI_FIELD(ta_failure, SIZE, blocking_bytes) TAI_FIELD(ta_failure, SIZE, blocking_count)
+        TAI_FIELD(ta_failure, SIZE, blocking_tag_bytes) TAI_FIELD(ta_failure, HEX, stream)
+        TAI_FIELD(ta_failure, TEXT, tag) TAI_FIELD(ta_failure, HEX, backend_code)
+        TAI_FIELD(ta_failure, PTR, blocking_ptr) TAI_FIELD(ta_failure, TEXT, blocking_tag)
     };
     char text[512];
     if (failure->count == 0) {
@@ -18172,24 +18194,19 @@ static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
     tai_json_text(w, "result", ta_result_text(failure->result));
     tai_json_text(w, "text", text);
     TAI_FIELDS(w, failure, fields);
-    tai_json_hex(w, "stream", failure->stream);
-    tai_json_text(w, "tag", failure->tag);
-    tai_json_hex(w, "backend_code", (uint64_t)failure->backend_code);
     tai_json_text(w, "verdict", ta_verdict_text(failure->verdict));
     tai_json_text(w, "action", ta_action_text(failure->action));
-    tai_json_hex(w, "blocking_ptr", (uint64_t)(uintptr_t)failure->blocking_ptr);
-    tai_json_text(w, "blocking_tag", failure->blocking_tag);
     tai_json_end(w, "}");
 }
 
 static TAI_COLD void tai_snap_pool(tai_writer *w, ta_pool *pool)
 {
     static const tai_field options[] = {
-        TAI_FIELD_SIZE(ta_pool_desc, cached_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, buffers_per_bucket_max)
-        TAI_FIELD_SIZE(ta_pool_desc, slack_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, thread_cache_bytes)
-        TAI_FIELD_SIZE(ta_pool_desc, thread_cache_block_bytes) TAI_FIELD_SIZE(ta_pool_desc, range_bytes)
-        TAI_FIELD_SIZE(ta_pool_desc, block_count_max) TAI_FIELD_BOOL(ta_pool_desc, single_threaded)
-        TAI_FIELD_BOOL(ta_pool_desc, zeroed)
+        TAI_FIELD(ta_pool_desc, SIZE, cached_bytes_max) TAI_FIELD(ta_pool_desc, SIZE, buffers_per_bucket_max)
+        TAI_FIELD(ta_pool_desc, SIZE, slack_bytes_max) TAI_FIELD(ta_pool_desc, SIZE, thread_cache_bytes)
+        TAI_FIELD(ta_pool_desc, SIZE, thread_cache_block_bytes) TAI_FIELD(ta_pool_desc, SIZE, range_bytes)
+        TAI_FIELD(ta_pool_desc, SIZE, block_count_max) TAI_FIELD(ta_pool_desc, BOOL, single_threaded)
+        TAI_FIELD(ta_pool_desc, BOOL, zeroed)
     };
     ta_failure failure;
     tai_json_begin(w, "options", "{");
@@ -18213,6 +18230,11 @@ static TAI_COLD void tai_snap_dims(tai_writer *w, const char *key, const int64_t
 /* A tensor, or a warm range. */
 static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_handle_info, SIZE, effective_bytes) TAI_FIELD(ta_handle_info, SIZE, capacity_bytes)
+        TAI_FIELD(ta_handle_info, U64, use_count) TAI_FIELD(ta_handle_info, U64, allocation_time_ns)
+        TAI_FIELD(ta_handle_info, HEX, stream) TAI_FIELD(ta_handle_info, TEXT, tag)
+    };
     tai_writer *w = &s->writer;
     ta_handle_info info;
     uint32_t state = TAI_VACANT, generation = 0, site = 0;
@@ -18240,8 +18262,7 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
     tai_json_u64(w, "in_place_bytes", (uint64_t)info.in_place_bytes);
     tai_json_bool(w, "in_range", info.in_range);
     if (state == TAI_LIVE) {
-        tai_json_u64(w, "effective_bytes", (uint64_t)info.effective_bytes);
-        tai_json_u64(w, "capacity_bytes", (uint64_t)info.capacity_bytes);
+        TAI_FIELDS(w, &info, fields);
         tai_json_text(w, "dtype", ta_dtype_name(info.bounds.dtype));
         tai_snap_dims(w, "dims", info.dims, info.rank);
         for (i = 0; i < info.rank; i++) {
@@ -18253,23 +18274,21 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
         tai_snap_dims(w, "expected", info.bounds.expected, info.rank);
         tai_snap_dims(w, "max", info.dims, info.rank);
         tai_json_u64(w, "site", site);
-        tai_json_u64(w, "use_count", info.use_count);
-        tai_json_u64(w, "allocation_time_ns", info.allocation_time_ns);
-        tai_json_hex(w, "stream", info.stream);
-        tai_json_text(w, "tag", info.tag);
     }
     tai_json_end(w, "}");
 }
 
 static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(tai_predictor, U64, mean_bytes) TAI_FIELD(tai_predictor, U64, target_bytes)
+        TAI_FIELD(tai_predictor, U64, step_bytes)
+    };
     uint32_t i;
     tai_json_begin(w, "predictor", "{");
     tai_json_text(w, "learns", p->weight_total == 0 ? NULL : p->growing ? "growth" : "sizes");
     tai_json_u64(w, "observation_count", p->count);
-    tai_json_u64(w, "mean_bytes", p->mean_bytes);
-    tai_json_u64(w, "target_bytes", p->target_bytes);
-    tai_json_u64(w, "step_bytes", p->step_bytes);
+    TAI_FIELDS(w, p, fields);
     tai_json_u64(w, "changes_per_million_uses", (uint64_t)p->change_rate * 1000000u >> TAI_RATE_ONE_BITS);
     tai_json_begin(w, "weights", "[");
     for (i = 0; i < TAI_PREDICT_BINS; i++) {
@@ -18322,11 +18341,11 @@ static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
 static TAI_COLD void tai_snap_dynamic(tai_snap *s, ta_dynamic *d)
 {
     static const tai_field options[] = {
-        TAI_FIELD_SIZE(ta_dynamic_desc, capacity_bytes_max) TAI_FIELD_SIZE(ta_dynamic_desc, cached_bytes_max)
-        TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes_min) TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes)
-        TAI_FIELD_SIZE(ta_dynamic_desc, unbounded_bytes) TAI_FIELD_SIZE(ta_dynamic_desc, handle_count_max)
-        TAI_FIELD_BOOL(ta_dynamic_desc, disable_ranges) TAI_FIELD_BOOL(ta_dynamic_desc, strict)
-        TAI_FIELD_BOOL(ta_dynamic_desc, single_threaded)
+        TAI_FIELD(ta_dynamic_desc, SIZE, capacity_bytes_max) TAI_FIELD(ta_dynamic_desc, SIZE, cached_bytes_max)
+        TAI_FIELD(ta_dynamic_desc, SIZE, range_bytes_min) TAI_FIELD(ta_dynamic_desc, SIZE, range_bytes)
+        TAI_FIELD(ta_dynamic_desc, SIZE, unbounded_bytes) TAI_FIELD(ta_dynamic_desc, SIZE, handle_count_max)
+        TAI_FIELD(ta_dynamic_desc, BOOL, disable_ranges) TAI_FIELD(ta_dynamic_desc, BOOL, strict)
+        TAI_FIELD(ta_dynamic_desc, BOOL, single_threaded)
     };
     tai_writer *w = &s->writer;
     ta_failure failure;
@@ -18415,20 +18434,18 @@ static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const t
 static TAI_COLD void tai_snap_event(void *user, const ta_event *event)
 {
     static const char *const kinds[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_event, PTR, ptr) TAI_FIELD(ta_event, SIZE, size_bytes) TAI_FIELD(ta_event, SIZE, capacity_bytes)
+        TAI_FIELD(ta_event, HEX, stream) TAI_FIELD(ta_event, U64, time_ns) TAI_FIELD(ta_event, U32, thread)
+        TAI_FIELD(ta_event, TEXT, name) TAI_FIELD(ta_event, TEXT, tag)
+    };
     tai_writer *w = (tai_writer *)user;
     if (w->result != TA_OK || (size_t)event->kind >= sizeof kinds / sizeof *kinds) {
         return;
     }
     tai_json_begin(w, NULL, "{");
     tai_json_text(w, "kind", kinds[event->kind]);
-    tai_json_hex(w, "ptr", (uint64_t)(uintptr_t)event->ptr);
-    tai_json_u64(w, "size_bytes", (uint64_t)event->size_bytes);
-    tai_json_u64(w, "capacity_bytes", (uint64_t)event->capacity_bytes);
-    tai_json_hex(w, "stream", event->stream);
-    tai_json_u64(w, "time_ns", event->time_ns);
-    tai_json_u64(w, "thread", event->thread);
-    tai_json_text(w, "name", event->name);
-    tai_json_text(w, "tag", event->tag);
+    TAI_FIELDS(w, event, fields);
     if (event->kind == TA_EVENT_ALLOC) {
         tai_json_bool(w, "hit", event->hit);
     }
@@ -18523,10 +18540,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_DEAD_BYTES
 #undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
+#undef TAI_FIELD
 #undef TAI_FIELDS
-#undef TAI_FIELD_BOOL
-#undef TAI_FIELD_SIZE
-#undef TAI_FIELD_U64
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
 #undef TAI_GRAVES
