@@ -1432,7 +1432,7 @@ typedef struct ta_snapshot_desc {
    Threads: any; others may go on. write is called without a lock and may use the allocators, but not dispose of them.
    Blocks are copied as many at a time as there is room for: those are seen at one moment, but for what thread caches
    give and take meanwhile; between two looks others may change the rest. Pieces tile their range whatever happens.
-   Tags of blocks that other threads free meanwhile must outlive the call. Allocates nothing, and needs 8 KiB of stack.
+   Tags of blocks that other threads free meanwhile must outlive the call. Allocates nothing, and needs 10 KiB of stack.
    Cost: about 0.2 us a block. Asks backends in use for memory_info: may block there.
    The text is UTF-8; what in tags and names is not becomes U+FFFD. Quantities are numbers (null: unlimited, unknown);
    addresses, ids and streams are strings "0x...". Members without a comment are those of the struct named:
