@@ -302,6 +302,7 @@ typedef void (*ta_event_fn)(void *user, const ta_event *event);
       "call ta_allocator_empty_cache on them, in the threads that use them") \
     X(TA_VERDICT_THREAD_CACHES, "threads cache it", TA_ACTION_FLUSH_THREADS, "call ta_pool_thread_flush in them") \
     X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
+    X(TA_VERDICT_CAPACITY, "capacity_bytes_max is reached", TA_ACTION_RAISE_CAPACITY, "raise capacity_bytes_max") \
     X(TA_VERDICT_LIMIT, "the limit of the budget is reached", TA_ACTION_RAISE_LIMIT, "raise the limit") \
     X(TA_VERDICT_OUTSIDE, "others than this budget have it", TA_ACTION_FREE_OUTSIDE, "free memory outside") \
     X(TA_VERDICT_FULL, "the backend has no more than this budget holds", TA_ACTION_FREE, "free blocks") \
@@ -344,7 +345,7 @@ typedef struct ta_failure {
     uint64_t count;             /* failures so far, this one included */
     ta_verdict verdict;
     ta_action action;
-    size_t action_bytes;        /* TA_ACTION_RAISE_LIMIT: the least limit that would do; else what is missing */
+    size_t action_bytes;        /* to raise a limit or capacity_bytes_max: one that would do; else what is missing */
     /* for memory failures (limit, fragmented, out of memory, backend); else 0 */
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
@@ -1311,6 +1312,9 @@ typedef struct ta_dynamic_stats {
 
 /* Reads the statistics, as of one moment; also after dispose. Errors: TA_ERROR_FORKED. Threads: any. Pure. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_get_stats(ta_dynamic *dynamic, ta_dynamic_stats *out);
+/* Why the last allocation or resize that failed for want of memory or room failed; all-zero if none did. Its own pool's
+   failures are told as that pool tells them. Threads: any. */
+TENSORALLOC_DEF ta_result ta_dynamic_get_failure(ta_dynamic *dynamic, ta_failure *out);
 /* AllocationStats as text, in the manner of ta_report. Threads: any. Pure. */
 TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t text_bytes);
 
@@ -1464,7 +1468,7 @@ typedef struct ta_snapshot_desc {
    Threads: any; others may go on. write is called without a lock and may use the allocators, but not dispose of them.
    Blocks are copied as many at a time as there is room for: those are seen at one moment, but for what thread caches
    give and take meanwhile; between two looks others may change the rest. Pieces tile their range whatever happens.
-   Tags of blocks that other threads free meanwhile must outlive the call. Allocates nothing, and needs 8 KiB of stack.
+   Tags of blocks that other threads free meanwhile must outlive the call. Allocates nothing, and needs 10 KiB of stack.
    Cost: about 0.2 us a block. Asks backends in use for memory_info: may block there.
    The text is UTF-8; what in tags and names is not becomes U+FFFD. Quantities are numbers (null: unlimited, unknown);
    addresses, ids and streams are strings "0x...". Members without a comment are those of the struct named:
@@ -1477,7 +1481,7 @@ typedef struct ta_snapshot_desc {
        kind, id (ta_block_id.owner), name, disposed, budget (id), device, stats (ta_stats); user-made allocators, and
        those of another copy of this file, have kind, device and stats only
        options     of its desc; pools: sealed; dynamic: strategy (its name)
-       failure     pools, after one: text (ta_failure_report), and ta_failure; result, verdict, action as text
+       failure     pools and dynamics, after one: text (ta_failure_report), ta_failure; result, verdict, action as text
        streams[]   pools on ordered backends: id, retired
        ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes, blocks[]
          blocks[]  tile the range by address: ptr, size_bytes, state, stream (if not 0)
@@ -4127,6 +4131,58 @@ static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *excep
 static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
 {
     return tai_budget_ask(budget, except, want_bytes, 1, 1);
+}
+
+/* What the backend and siblings say of a request that needs bytes more of them. The result, what the budget held and
+   what the allocator had reserved are known. Outside the gate. Asked: siblings have been made to give. */
+static TAI_COLD void tai_budget_explain(ta_budget *budget, const tai_member *member, size_t need, int asked,
+                                        ta_failure *out)
+{
+    const ta_backend_vtable *backend = budget->backend.vtable;
+    size_t used = out->budget_used_bytes, room = 0;
+    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    if (out->result == TA_ERROR_LIMIT) {
+        room = out->limit_bytes > used ? out->limit_bytes - used : 0;
+    } else if (budget->info.range_bytes_max != 0) {
+        room = out->free_bytes;
+    } else if (backend->memory_info != NULL && backend->memory_info(budget->backend.self, &out->backend_free_bytes,
+                                                                    &out->backend_total_bytes) != TA_OK) {
+        out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    } else if (out->backend_free_bytes != TA_UNLIMITED) {
+        room = out->backend_free_bytes;
+    }
+    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
+        out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
+    }
+    out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
+    out->sibling_cached_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, !asked);
+    out->action_bytes = need > room ? need - room : need;
+}
+
+/* The verdict where nothing that is cached, waits or is in pieces would do. */
+static TAI_COLD ta_verdict tai_budget_verdict(const ta_budget *budget, size_t need, ta_failure *out)
+{
+    if (out->result == TA_ERROR_LIMIT) {
+        out->action_bytes = tai_add_saturated(out->budget_used_bytes, need);
+        return TA_VERDICT_LIMIT;
+    }
+    if (budget->info.range_bytes_max == 0 &&
+        (out->backend_free_bytes == TA_UNLIMITED || out->backend_free_bytes >= need)) {
+        return TA_VERDICT_BACKEND;
+    }
+    return out->outside_bytes >= out->action_bytes ? TA_VERDICT_OUTSIDE : TA_VERDICT_FULL;
+}
+
+/* Each verdict has its action. */
+static TAI_COLD void tai_failure_conclude(ta_failure *failure, ta_verdict verdict)
+{
+    static const ta_action actions[] = {
+#define TAI_VERDICT_ACTION(name, text, action, action_text) action,
+        TA_VERDICT_LIST(TAI_VERDICT_ACTION)
+#undef TAI_VERDICT_ACTION
+    };
+    failure->verdict = verdict;
+    failure->action = actions[verdict];
 }
 
 /* The budget of a desc: the shared one, or a new private one. */
@@ -9108,75 +9164,54 @@ static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *
 }
 
 /* Memory was missing: where it is. The ladder has been climbed, or was not to be. Outside the gate. */
-static TAI_COLD void tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
+static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
     tai_space *space = &pool->space;
-    const ta_backend_vtable *backend = space->backend.vtable;
-    size_t used = out->budget_used_bytes, free_bytes = out->free_bytes, need, room;
+    size_t need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0),
+                               space->granularity);
     int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0, bounded = space->info.range_bytes_max != 0;
-    need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0), space->granularity);
-    if (out->result != TA_ERROR_LIMIT && backend->memory_info != NULL && !bounded &&
-        backend->memory_info(space->backend.self, &out->backend_free_bytes, &out->backend_total_bytes) != TA_OK) {
-        out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
-    }
-    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
-        out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
-    }
-    out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
-    out->sibling_cached_bytes = tai_budget_ask(space->budget, &pool->member, TA_UNLIMITED, 0, !asked);
-    room = out->result == TA_ERROR_LIMIT ? (out->limit_bytes > used ? out->limit_bytes - used : 0)
-           : bounded ? free_bytes : out->backend_free_bytes != TA_UNLIMITED ? out->backend_free_bytes : 0;
-    out->action_bytes = need > room ? need - room : need;
+    ta_verdict verdict;
+    tai_budget_explain(space->budget, &pool->member, need, asked, out);
     if (asked) {
         (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
     }
     tai_gate_enter(&space->gate, me);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
     if (out->pending_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_WAITING;
-    } else if (!asked && !bounded && free_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_OWN_CACHE;
+        verdict = TA_VERDICT_WAITING;
+    } else if (!asked && !bounded && out->free_bytes >= out->action_bytes) {
+        verdict = TA_VERDICT_OWN_CACHE;
     } else if (out->sibling_cached_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_SIBLINGS;
+        verdict = TA_VERDICT_SIBLINGS;
     } else if (out->thread_cached_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_THREAD_CACHES;
-    } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && free_bytes >= out->action_bytes)) &&
+        verdict = TA_VERDICT_THREAD_CACHES;
+    } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && out->free_bytes >= out->action_bytes)) &&
                tai_pool_find_blocking(pool, plan, out)) {
-        out->verdict = TA_VERDICT_FRAGMENTED;
+        verdict = TA_VERDICT_FRAGMENTED;
         out->action_bytes = out->blocking_bytes;
-    } else if (out->result == TA_ERROR_LIMIT) {
-        out->verdict = TA_VERDICT_LIMIT;
-        out->action_bytes = tai_add_saturated(used, need);
-    } else if (!bounded && (out->backend_free_bytes == TA_UNLIMITED || out->backend_free_bytes >= need)) {
-        out->verdict = TA_VERDICT_BACKEND;
     } else {
-        out->verdict = out->outside_bytes >= out->action_bytes ? TA_VERDICT_OUTSIDE : TA_VERDICT_FULL;
+        verdict = tai_budget_verdict(space->budget, need, out);
     }
     tai_gate_leave(&space->gate, me);
+    return verdict;
 }
 
 /* The verdict on a failure whose figures are known. Outside the gate. */
 static TAI_COLD void tai_pool_judge(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
-    static const ta_action actions[] = {
-#define TAI_VERDICT_ACTION(verdict, text, action, action_text) action,
-        TA_VERDICT_LIST(TAI_VERDICT_ACTION)
-#undef TAI_VERDICT_ACTION
-    };
+    ta_verdict verdict = TA_VERDICT_BACKEND;
     out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
     if (out->result == TA_ERROR_NOT_CACHED) {
-        out->verdict = TA_VERDICT_NOT_CACHED;
+        verdict = TA_VERDICT_NOT_CACHED;
     } else if (out->result == TA_ERROR_SEALED) {
-        out->verdict = TA_VERDICT_SEALED;
+        verdict = TA_VERDICT_SEALED;
     } else if (out->result == TA_ERROR_RECORDS) {
-        out->verdict = TA_VERDICT_RECORDS;
+        verdict = TA_VERDICT_RECORDS;
     } else if (out->result == TA_ERROR_LIMIT || out->result == TA_ERROR_OUT_OF_MEMORY ||
                out->result == TA_ERROR_FRAGMENTED) {
-        tai_pool_judge_memory(pool, plan, me, out);
-    } else {
-        out->verdict = TA_VERDICT_BACKEND;
+        verdict = tai_pool_judge_memory(pool, plan, me, out);
     }
-    out->action = actions[out->verdict];
+    tai_failure_conclude(out, verdict);
 }
 
 /* Fills in why an allocation fails. Outside the gate. */
@@ -14923,6 +14958,8 @@ struct ta_dynamic {
     size_t untold_bytes;   /* went back to the backend; the event follows when nothing is claimed */
     size_t effective, capacity, peak_capacity, peak_wasted;
     ta_dynamic_stats sum;  /* the cumulative part */
+    ta_failure failure;    /* the last one */
+    uint64_t pool_failure_count; /* of our pool, up to the last one of ours */
 };
 
 static tai_handle *tai_handle_at(const ta_dynamic *d, uint32_t index)
@@ -16095,10 +16132,55 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
 }
 
 /* With nothing claimed. */
-static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size)
+/* Why size bytes could not be had by a tensor that has capacity bytes, of which kept stay where they are. */
+static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
+                                          uint32_t flags, ta_failure *out)
 {
+    ta_budget *budget = d->common.budget;
+    size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes);
+    ta_verdict verdict;
+    ta_stats stats;
+    memset(out, 0, sizeof *out);
+    if (d->pool != NULL && ta_pool_get_failure(d->pool, out) == TA_OK && out->result == why &&
+        out->requested_bytes >= size && out->count != d->pool_failure_count) {
+        d->pool_failure_count = out->count;
+        return; /* it is the pool's, which knows better */
+    }
+    memset(out, 0, sizeof *out);
+    memset(&stats, 0, sizeof stats);
+    (void)ta_allocator_get_stats(ta_dynamic_allocator(d), &stats);
+    out->result = why;
+    out->requested_bytes = size;
+    out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&budget->limit);
+    out->budget_used_bytes = TENSORALLOC_LOAD_RELAXED(&budget->reserved);
+    out->reserved_bytes = stats.reserved_bytes;
+    out->in_use_bytes = stats.in_use_bytes;
+    out->free_bytes = stats.cached_bytes;
+    if (why == TA_ERROR_OUT_OF_MEMORY || why == TA_ERROR_BACKEND) {
+        out->backend_code = tai_backend_code(d->common.backend);
+    }
+    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    verdict = why == TA_ERROR_RECORDS ? TA_VERDICT_RECORDS : TA_VERDICT_BACKEND;
+    if (why == TA_ERROR_LIMIT && tai_dynamic_missing(d, capacity, size) != 0) {
+        out->action_bytes = d->desc.capacity_bytes_max + tai_dynamic_missing(d, capacity, size);
+        verdict = TA_VERDICT_CAPACITY;
+    } else if (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) {
+        tai_budget_explain(budget, &d->common.member, need, (flags & TA_REQUEST_WITHIN_BUDGET) == 0, out);
+        verdict = out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
+                                                                 : tai_budget_verdict(budget, need, out);
+    }
+    tai_failure_conclude(out, verdict);
+}
+
+static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
+                                           uint32_t flags)
+{
+    ta_failure failure;
+    tai_dynamic_diagnose(d, why, size, capacity, kept, flags, &failure);
     tai_gate_enter(&d->common.gate, NULL);
     d->sum.failure_count++;
+    failure.count = d->sum.failure_count;
+    d->failure = failure;
     d->common.failure_count++;
     d->common.failure_limit_count += why == TA_ERROR_LIMIT;
     d->common.failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
@@ -16385,7 +16467,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
         result = TA_ERROR_RECORDS;
     }
     if (index == 0) {
-        return tai_dynamic_fail(d, result, size);
+        return tai_dynamic_fail(d, result, size, 0, 0, request->flags);
     }
     h = tai_handle_at(d, index);
     h->bounds = *request->bounds;
@@ -16401,7 +16483,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
     result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size, dims, &news) : result;
     if (result != TA_OK) {
         tai_handle_drop(d, index);
-        return tai_dynamic_fail(d, result, size);
+        return tai_dynamic_fail(d, result, size, 0, 0, request->flags);
     }
     tai_handle_publish(d, index, out);
     tai_news_tell(d, &news, TA_EVENT_ALLOC, TA_OK, size);
@@ -16462,10 +16544,12 @@ static ta_result tai_dynamic_resize(ta_dynamic *d, ta_handle handle, const int64
         *out = news.addr;
         tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
     } else {
+        size_t capacity = h->capacity, kept = h->span_bytes != 0 ? h->capacity : 0;
+        uint32_t flags = h->flags;
         tai_news_take(d, h, &news);
         tai_handle_release(d, h);
         tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0); /* what came before it failed */
-        (void)tai_dynamic_fail(d, result, size);
+        (void)tai_dynamic_fail(d, result, size, capacity, kept, flags);
     }
     return result;
 }
@@ -16787,6 +16871,20 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_stats(ta_dynamic *d, ta_dynami
     return TA_OK;
 }
 
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_failure(ta_dynamic *d, ta_failure *out)
+{
+    if (d == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (!d->common.disposed && tai_common_usable(&d->common) != TA_OK) {
+        return TA_ERROR_FORKED;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    *out = d->failure;
+    tai_gate_leave(&d->common.gate, NULL);
+    return TA_OK;
+}
+
 /* ---- as an allocator */
 /* The record of a live block's start; 0 with *result. Inside the gate. */
 static TAI_COLD uint32_t tai_dynamic_find(const ta_dynamic *d, const void *ptr, ta_result *result)
@@ -16860,7 +16958,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
         }
     }
     if (index == 0) {
-        return tai_fail_null(tai_dynamic_fail(d, why, request->size_bytes), result);
+        return tai_fail_null(tai_dynamic_fail(d, why, request->size_bytes, 0, 0, request->flags), result);
     }
     held = tai_handle_held(d, ptr, request->size_bytes);
     h = tai_handle_at(d, index);
@@ -17543,6 +17641,7 @@ static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_
                        f->blocking_tag != NULL ? f->blocking_tag : "nothing", f->blocking_tag != NULL ? "\"" : "",
                        ta_action_text(f->action));
         break;
+    case TA_VERDICT_CAPACITY:
     case TA_VERDICT_LIMIT:
         (void)snprintf(text, text_bytes, ": %s to %s, or free as much as is missing", ta_action_text(f->action),
                        tai_size_text(f->action_bytes, a, sizeof a));
@@ -17568,7 +17667,10 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
     }
     tai_size_text(failure->requested_bytes, size, sizeof size);
     tai_verdict_sentence(failure, verdict, sizeof verdict);
-    switch ((int)failure->result) {
+    switch (failure->verdict == TA_VERDICT_CAPACITY ? (int)TA_OK : (int)failure->result) {
+    case TA_OK:
+        length = snprintf(text, text_bytes, "%s do not fit: capacity_bytes_max is reached%s", size, verdict);
+        break;
     case TA_ERROR_LIMIT:
         length = snprintf(text, text_bytes,
                           "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)%s", size,
@@ -17637,7 +17739,7 @@ typedef struct tai_snap {
     uint32_t visits;
     int opened;              /* what is open: 1 streams, 2 ranges, 3 blocks of a range */
     size_t state_count[TAI_SHOT_STATES], state_bytes[TAI_SHOT_STATES];
-    size_t bucket_count[TA_BUCKET_COUNT][2], bucket_bytes[TA_BUCKET_COUNT][2]; /* [1]: live */
+    ta_bucket_stats buckets[TA_BUCKET_COUNT];
     tai_shot stack[TAI_SHOTS];
 } tai_snap;
 
@@ -17932,56 +18034,67 @@ static TAI_COLD void tai_face_of(ta_allocator allocator, tai_face *out)
 }
 
 /* ---- writing */
-/* A member of a struct that is written under its own name. */
+/* A member of a struct that is written under its own name: tables are smaller than calls. */
 typedef struct tai_field {
     const char *name;
     size_t offset;
-    int kind; /* 0: size_t, TA_UNLIMITED is null; 1: uint64_t; 2: int as a truth */
+    int kind; /* TAI_FIELD_* */
 } tai_field;
+enum { TAI_IS_SIZE, TAI_IS_U64, TAI_IS_U32, TAI_IS_BOOL, TAI_IS_HEX, TAI_IS_PTR, TAI_IS_TEXT };
 
+/* Sizes: TA_UNLIMITED is null. */
 static TAI_COLD void tai_snap_fields(tai_writer *w, const void *object, const tai_field *fields, size_t count)
 {
     size_t i;
     for (i = 0; i < count; i++) {
-        const char *at = (const char *)object + fields[i].offset;
-        size_t size;
-        uint64_t number;
-        int truth;
-        if (fields[i].kind == 0) {
-            memcpy(&size, at, sizeof size);
-            tai_json_size(w, fields[i].name, size);
-        } else if (fields[i].kind == 1) {
-            memcpy(&number, at, sizeof number);
-            tai_json_u64(w, fields[i].name, number);
-        } else {
-            memcpy(&truth, at, sizeof truth);
-            tai_json_bool(w, fields[i].name, truth);
+        const char *name = fields[i].name;
+        const void *at = (const char *)object + fields[i].offset;
+        switch (fields[i].kind) {
+        case TAI_IS_SIZE:
+            tai_json_size(w, name, *(const size_t *)at);
+            break;
+        case TAI_IS_U64:
+            tai_json_u64(w, name, *(const uint64_t *)at);
+            break;
+        case TAI_IS_U32:
+            tai_json_u64(w, name, *(const uint32_t *)at);
+            break;
+        case TAI_IS_BOOL:
+            tai_json_bool(w, name, *(const int *)at);
+            break;
+        case TAI_IS_HEX:
+            tai_json_hex(w, name, *(const uint64_t *)at);
+            break;
+        case TAI_IS_PTR:
+            tai_json_hex(w, name, (uint64_t)(uintptr_t)*(void *const *)at);
+            break;
+        default:
+            tai_json_text(w, name, *(const char *const *)at);
+            break;
         }
     }
 }
-#define TAI_FIELD_SIZE(type, member) {#member, offsetof(type, member), 0},
-#define TAI_FIELD_U64(type, member) {#member, offsetof(type, member), 1},
-#define TAI_FIELD_BOOL(type, member) {#member, offsetof(type, member), 2},
+#define TAI_FIELD(type, kind, member) {#member, offsetof(type, member), TAI_IS_##kind},
 #define TAI_FIELDS(w, object, fields) tai_snap_fields((w), (object), (fields), sizeof(fields) / sizeof *(fields))
 
 static TAI_COLD void tai_snap_stats(tai_writer *w, const ta_stats *stats)
 {
     static const tai_field fields[] = {
-        TAI_FIELD_SIZE(ta_stats, requested_bytes) TAI_FIELD_SIZE(ta_stats, in_use_bytes)
-        TAI_FIELD_SIZE(ta_stats, cached_bytes) TAI_FIELD_SIZE(ta_stats, reserved_bytes)
-        TAI_FIELD_SIZE(ta_stats, wasted_bytes) TAI_FIELD_SIZE(ta_stats, live_count)
-        TAI_FIELD_SIZE(ta_stats, thread_cached_bytes) TAI_FIELD_SIZE(ta_stats, pending_bytes)
-        TAI_FIELD_SIZE(ta_stats, address_range_bytes) TAI_FIELD_SIZE(ta_stats, record_bytes)
-        TAI_FIELD_SIZE(ta_stats, peak_reserved_bytes) TAI_FIELD_SIZE(ta_stats, peak_in_use_upper_bytes)
-        TAI_FIELD_U64(ta_stats, allocation_count) TAI_FIELD_U64(ta_stats, deallocation_count)
-        TAI_FIELD_U64(ta_stats, allocated_bytes) TAI_FIELD_U64(ta_stats, freed_bytes)
-        TAI_FIELD_U64(ta_stats, hit_count) TAI_FIELD_U64(ta_stats, miss_count)
-        TAI_FIELD_U64(ta_stats, miss_grow_count) TAI_FIELD_U64(ta_stats, miss_recommit_count)
-        TAI_FIELD_U64(ta_stats, thread_hit_count) TAI_FIELD_U64(ta_stats, steal_count)
-        TAI_FIELD_U64(ta_stats, resize_count) TAI_FIELD_U64(ta_stats, failure_count)
-        TAI_FIELD_U64(ta_stats, failure_limit_count) TAI_FIELD_U64(ta_stats, failure_sealed_count)
-        TAI_FIELD_U64(ta_stats, failure_not_cached_count) TAI_FIELD_U64(ta_stats, trim_count)
-        TAI_FIELD_U64(ta_stats, trimmed_bytes)
+        TAI_FIELD(ta_stats, SIZE, requested_bytes) TAI_FIELD(ta_stats, SIZE, in_use_bytes)
+        TAI_FIELD(ta_stats, SIZE, cached_bytes) TAI_FIELD(ta_stats, SIZE, reserved_bytes)
+        TAI_FIELD(ta_stats, SIZE, wasted_bytes) TAI_FIELD(ta_stats, SIZE, live_count)
+        TAI_FIELD(ta_stats, SIZE, thread_cached_bytes) TAI_FIELD(ta_stats, SIZE, pending_bytes)
+        TAI_FIELD(ta_stats, SIZE, address_range_bytes) TAI_FIELD(ta_stats, SIZE, record_bytes)
+        TAI_FIELD(ta_stats, SIZE, peak_reserved_bytes) TAI_FIELD(ta_stats, SIZE, peak_in_use_upper_bytes)
+        TAI_FIELD(ta_stats, U64, allocation_count) TAI_FIELD(ta_stats, U64, deallocation_count)
+        TAI_FIELD(ta_stats, U64, allocated_bytes) TAI_FIELD(ta_stats, U64, freed_bytes)
+        TAI_FIELD(ta_stats, U64, hit_count) TAI_FIELD(ta_stats, U64, miss_count)
+        TAI_FIELD(ta_stats, U64, miss_grow_count) TAI_FIELD(ta_stats, U64, miss_recommit_count)
+        TAI_FIELD(ta_stats, U64, thread_hit_count) TAI_FIELD(ta_stats, U64, steal_count)
+        TAI_FIELD(ta_stats, U64, resize_count) TAI_FIELD(ta_stats, U64, failure_count)
+        TAI_FIELD(ta_stats, U64, failure_limit_count) TAI_FIELD(ta_stats, U64, failure_sealed_count)
+        TAI_FIELD(ta_stats, U64, failure_not_cached_count) TAI_FIELD(ta_stats, U64, trim_count)
+        TAI_FIELD(ta_stats, U64, trimmed_bytes)
     };
     tai_json_begin(w, "stats", "{");
     TAI_FIELDS(w, stats, fields);
@@ -18009,6 +18122,9 @@ static TAI_COLD uint64_t tai_budget_id(const ta_budget *budget)
 /* Whether memory is known to be taken: only then a backend is asked about memory, or a device would be woken up. */
 static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, int in_use)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_backend_info, SIZE, granularity_bytes) TAI_FIELD(ta_backend_info, SIZE, alignment_bytes)
+    };
     static const char *const capabilities[] = {"segments", "ranges", "ordered", "host_access", "fresh_zero"};
     const ta_backend backend = budget->backend;
     const ta_backend_info *info = &budget->info;
@@ -18029,8 +18145,7 @@ static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, in
         }
     }
     tai_json_end(w, "]");
-    tai_json_u64(w, "granularity_bytes", (uint64_t)info->granularity_bytes);
-    tai_json_u64(w, "alignment_bytes", (uint64_t)info->alignment_bytes);
+    TAI_FIELDS(w, info, fields);
     tai_json_size(w, "range_bytes_max", info->range_bytes_max == 0 ? TA_UNLIMITED : info->range_bytes_max);
     tai_json_size(w, "free_bytes", free_bytes);
     tai_json_size(w, "total_bytes", total_bytes);
@@ -18040,6 +18155,10 @@ static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, in
 /* Each backend and each budget once. */
 static TAI_COLD void tai_snap_budgets(tai_writer *w, const ta_allocator *allocators, size_t count, int backends)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_budget_stats, SIZE, limit_bytes) TAI_FIELD(ta_budget_stats, SIZE, reserved_bytes)
+        TAI_FIELD(ta_budget_stats, SIZE, peak_reserved_bytes) TAI_FIELD(ta_budget_stats, SIZE, allocator_count)
+    };
     size_t i, j;
     tai_json_begin(w, backends ? "backends" : "budgets", "[");
     for (i = 0; i < count && w->result == TA_OK; i++) {
@@ -18067,10 +18186,7 @@ static TAI_COLD void tai_snap_budgets(tai_writer *w, const ta_allocator *allocat
         tai_json_begin(w, NULL, "{");
         tai_json_hex(w, "id", tai_budget_id(face.budget));
         tai_json_hex(w, "backend", tai_backend_id(face.budget->backend));
-        tai_json_size(w, "limit_bytes", stats.limit_bytes);
-        tai_json_u64(w, "reserved_bytes", (uint64_t)stats.reserved_bytes);
-        tai_json_u64(w, "peak_reserved_bytes", (uint64_t)stats.peak_reserved_bytes);
-        tai_json_u64(w, "allocator_count", (uint64_t)stats.allocator_count);
+        TAI_FIELDS(w, &stats, fields);
         tai_json_end(w, "}");
     }
     tai_json_end(w, "]");
@@ -18120,8 +18236,13 @@ static TAI_COLD void tai_snap_count(tai_snap *s, const tai_shot *shot)
     s->state_bytes[shot->kind] += shot->size;
     if (whole != 0 && shot->kind != TAI_SHOT_CHANGED) {
         bucket = tai_bucket_of(whole);
-        s->bucket_count[bucket][live] += live || shot->kind == TAI_SHOT_PENDING || shot->detail != 0;
-        s->bucket_bytes[bucket][live] += shot->kind != TAI_SHOT_HOLE ? shot->size : 0;
+        if (live) {
+            s->buckets[bucket].live_count++;
+            s->buckets[bucket].live_bytes += shot->size;
+        } else {
+            s->buckets[bucket].cached_count += shot->kind == TAI_SHOT_PENDING || shot->detail != 0;
+            s->buckets[bucket].cached_bytes += shot->kind != TAI_SHOT_HOLE ? shot->size : 0;
+        }
     }
 }
 
@@ -18175,6 +18296,11 @@ static TAI_COLD void tai_snap_totals(tai_snap *s)
 {
     static const char *const names[TAI_SHOT_STATES] = {"live_bytes", "free_bytes", "cached_bytes", "pending_bytes",
                                                        "busy_bytes", "hole_bytes", "changed_bytes"};
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_bucket_stats, SIZE, size_min_bytes) TAI_FIELD(ta_bucket_stats, SIZE, size_max_bytes)
+        TAI_FIELD(ta_bucket_stats, SIZE, live_count) TAI_FIELD(ta_bucket_stats, SIZE, live_bytes)
+        TAI_FIELD(ta_bucket_stats, SIZE, cached_count) TAI_FIELD(ta_bucket_stats, SIZE, cached_bytes)
+    };
     tai_writer *w = &s->writer;
     int i;
     tai_json_begin(w, "totals", "{");
@@ -18186,13 +18312,10 @@ static TAI_COLD void tai_snap_totals(tai_snap *s)
     tai_json_end(w, "}");
     tai_json_begin(w, "buckets", "[");
     for (i = 0; i < TA_BUCKET_COUNT; i++) {
+        s->buckets[i].size_min_bytes = (size_t)64 << i;
+        s->buckets[i].size_max_bytes = i == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << i) - 1;
         tai_json_begin(w, NULL, "{");
-        tai_json_u64(w, "size_min_bytes", (uint64_t)64 << i);
-        tai_json_size(w, "size_max_bytes", i == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << i) - 1);
-        tai_json_u64(w, "live_count", (uint64_t)s->bucket_count[i][1]);
-        tai_json_u64(w, "live_bytes", (uint64_t)s->bucket_bytes[i][1]);
-        tai_json_u64(w, "cached_count", (uint64_t)s->bucket_count[i][0]);
-        tai_json_u64(w, "cached_bytes", (uint64_t)s->bucket_bytes[i][0]);
+        TAI_FIELDS(w, &s->buckets[i], fields);
         tai_json_end(w, "}");
     }
     tai_json_end(w, "]");
@@ -18208,8 +18331,7 @@ static TAI_COLD void tai_snap_blocks(tai_snap *s, const tai_face *face, const vo
     s->opened = 0;
     memset(s->state_count, 0, sizeof s->state_count);
     memset(s->state_bytes, 0, sizeof s->state_bytes);
-    memset(s->bucket_count, 0, sizeof s->bucket_count);
-    memset(s->bucket_bytes, 0, sizeof s->bucket_bytes);
+    memset(s->buckets, 0, sizeof s->buckets);
     do {
         s->count = 0;
         tai_gate_enter(face->gate, NULL);
@@ -18233,17 +18355,19 @@ static TAI_COLD void tai_snap_blocks(tai_snap *s, const tai_face *face, const vo
 static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
 {
     static const tai_field fields[] = {
-        TAI_FIELD_SIZE(ta_failure, requested_bytes) TAI_FIELD_SIZE(ta_failure, alignment_bytes)
-        TAI_FIELD_SIZE(ta_failure, limit_bytes) TAI_FIELD_SIZE(ta_failure, budget_used_bytes)
-        TAI_FIELD_SIZE(ta_failure, reserved_bytes) TAI_FIELD_SIZE(ta_failure, in_use_bytes)
-        TAI_FIELD_SIZE(ta_failure, free_bytes) TAI_FIELD_SIZE(ta_failure, largest_free_bytes)
-        TAI_FIELD_SIZE(ta_failure, pending_bytes) TAI_FIELD_U64(ta_failure, count)
-        TAI_FIELD_SIZE(ta_failure, action_bytes) TAI_FIELD_SIZE(ta_failure, thread_cached_bytes)
-        TAI_FIELD_SIZE(ta_failure, sibling_reserved_bytes) TAI_FIELD_SIZE(ta_failure, sibling_cached_bytes)
-        TAI_FIELD_SIZE(ta_failure, backend_free_bytes) TAI_FIELD_SIZE(ta_failure, backend_total_bytes)
-        TAI_FIELD_SIZE(ta_failure, outside_bytes) TAI_FIELD_SIZE(ta_failure, blocking_span_bytes)
-        TAI_FIELD_SIZE(ta_failure, blocking_bytes) TAI_FIELD_SIZE(ta_failure, blocking_count)
-        TAI_FIELD_SIZE(ta_failure, blocking_tag_bytes)
+        TAI_FIELD(ta_failure, SIZE, requested_bytes) TAI_FIELD(ta_failure, SIZE, alignment_bytes)
+        TAI_FIELD(ta_failure, SIZE, limit_bytes) TAI_FIELD(ta_failure, SIZE, budget_used_bytes)
+        TAI_FIELD(ta_failure, SIZE, reserved_bytes) TAI_FIELD(ta_failure, SIZE, in_use_bytes)
+        TAI_FIELD(ta_failure, SIZE, free_bytes) TAI_FIELD(ta_failure, SIZE, largest_free_bytes)
+        TAI_FIELD(ta_failure, SIZE, pending_bytes) TAI_FIELD(ta_failure, U64, count)
+        TAI_FIELD(ta_failure, SIZE, action_bytes) TAI_FIELD(ta_failure, SIZE, thread_cached_bytes)
+        TAI_FIELD(ta_failure, SIZE, sibling_reserved_bytes) TAI_FIELD(ta_failure, SIZE, sibling_cached_bytes)
+        TAI_FIELD(ta_failure, SIZE, backend_free_bytes) TAI_FIELD(ta_failure, SIZE, backend_total_bytes)
+        TAI_FIELD(ta_failure, SIZE, outside_bytes) TAI_FIELD(ta_failure, SIZE, blocking_span_bytes)
+        TAI_FIELD(ta_failure, SIZE, blocking_bytes) TAI_FIELD(ta_failure, SIZE, blocking_count)
+        TAI_FIELD(ta_failure, SIZE, blocking_tag_bytes) TAI_FIELD(ta_failure, HEX, stream)
+        TAI_FIELD(ta_failure, TEXT, tag) TAI_FIELD(ta_failure, HEX, backend_code)
+        TAI_FIELD(ta_failure, PTR, blocking_ptr) TAI_FIELD(ta_failure, TEXT, blocking_tag)
     };
     char text[512];
     if (failure->count == 0) {
@@ -18254,24 +18378,19 @@ static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
     tai_json_text(w, "result", ta_result_text(failure->result));
     tai_json_text(w, "text", text);
     TAI_FIELDS(w, failure, fields);
-    tai_json_hex(w, "stream", failure->stream);
-    tai_json_text(w, "tag", failure->tag);
-    tai_json_hex(w, "backend_code", (uint64_t)failure->backend_code);
     tai_json_text(w, "verdict", ta_verdict_text(failure->verdict));
     tai_json_text(w, "action", ta_action_text(failure->action));
-    tai_json_hex(w, "blocking_ptr", (uint64_t)(uintptr_t)failure->blocking_ptr);
-    tai_json_text(w, "blocking_tag", failure->blocking_tag);
     tai_json_end(w, "}");
 }
 
 static TAI_COLD void tai_snap_pool(tai_writer *w, ta_pool *pool)
 {
     static const tai_field options[] = {
-        TAI_FIELD_SIZE(ta_pool_desc, cached_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, buffers_per_bucket_max)
-        TAI_FIELD_SIZE(ta_pool_desc, slack_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, thread_cache_bytes)
-        TAI_FIELD_SIZE(ta_pool_desc, thread_cache_block_bytes) TAI_FIELD_SIZE(ta_pool_desc, range_bytes)
-        TAI_FIELD_SIZE(ta_pool_desc, block_count_max) TAI_FIELD_BOOL(ta_pool_desc, single_threaded)
-        TAI_FIELD_BOOL(ta_pool_desc, zeroed)
+        TAI_FIELD(ta_pool_desc, SIZE, cached_bytes_max) TAI_FIELD(ta_pool_desc, SIZE, buffers_per_bucket_max)
+        TAI_FIELD(ta_pool_desc, SIZE, slack_bytes_max) TAI_FIELD(ta_pool_desc, SIZE, thread_cache_bytes)
+        TAI_FIELD(ta_pool_desc, SIZE, thread_cache_block_bytes) TAI_FIELD(ta_pool_desc, SIZE, range_bytes)
+        TAI_FIELD(ta_pool_desc, SIZE, block_count_max) TAI_FIELD(ta_pool_desc, BOOL, single_threaded)
+        TAI_FIELD(ta_pool_desc, BOOL, zeroed)
     };
     ta_failure failure;
     tai_json_begin(w, "options", "{");
@@ -18295,6 +18414,11 @@ static TAI_COLD void tai_snap_dims(tai_writer *w, const char *key, const int64_t
 /* A tensor, or a warm range. */
 static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_handle_info, SIZE, effective_bytes) TAI_FIELD(ta_handle_info, SIZE, capacity_bytes)
+        TAI_FIELD(ta_handle_info, U64, use_count) TAI_FIELD(ta_handle_info, U64, allocation_time_ns)
+        TAI_FIELD(ta_handle_info, HEX, stream) TAI_FIELD(ta_handle_info, TEXT, tag)
+    };
     tai_writer *w = &s->writer;
     ta_handle_info info;
     uint32_t state = TAI_VACANT, generation = 0, site = 0;
@@ -18322,8 +18446,7 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
     tai_json_u64(w, "in_place_bytes", (uint64_t)info.in_place_bytes);
     tai_json_bool(w, "in_range", info.in_range);
     if (state == TAI_LIVE) {
-        tai_json_u64(w, "effective_bytes", (uint64_t)info.effective_bytes);
-        tai_json_u64(w, "capacity_bytes", (uint64_t)info.capacity_bytes);
+        TAI_FIELDS(w, &info, fields);
         tai_json_text(w, "dtype", ta_dtype_name(info.bounds.dtype));
         tai_snap_dims(w, "dims", info.dims, info.rank);
         for (i = 0; i < info.rank; i++) {
@@ -18335,23 +18458,21 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
         tai_snap_dims(w, "expected", info.bounds.expected, info.rank);
         tai_snap_dims(w, "max", info.dims, info.rank);
         tai_json_u64(w, "site", site);
-        tai_json_u64(w, "use_count", info.use_count);
-        tai_json_u64(w, "allocation_time_ns", info.allocation_time_ns);
-        tai_json_hex(w, "stream", info.stream);
-        tai_json_text(w, "tag", info.tag);
     }
     tai_json_end(w, "}");
 }
 
 static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(tai_predictor, U64, mean_bytes) TAI_FIELD(tai_predictor, U64, target_bytes)
+        TAI_FIELD(tai_predictor, U64, step_bytes)
+    };
     uint32_t i;
     tai_json_begin(w, "predictor", "{");
     tai_json_text(w, "learns", p->weight_total == 0 ? NULL : p->growing ? "growth" : "sizes");
     tai_json_u64(w, "observation_count", p->count);
-    tai_json_u64(w, "mean_bytes", p->mean_bytes);
-    tai_json_u64(w, "target_bytes", p->target_bytes);
-    tai_json_u64(w, "step_bytes", p->step_bytes);
+    TAI_FIELDS(w, p, fields);
     tai_json_u64(w, "changes_per_million_uses", (uint64_t)p->change_rate * 1000000u >> TAI_RATE_ONE_BITS);
     tai_json_begin(w, "weights", "[");
     for (i = 0; i < TAI_PREDICT_BINS; i++) {
@@ -18404,18 +18525,21 @@ static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
 static TAI_COLD void tai_snap_dynamic(tai_snap *s, ta_dynamic *d)
 {
     static const tai_field options[] = {
-        TAI_FIELD_SIZE(ta_dynamic_desc, capacity_bytes_max) TAI_FIELD_SIZE(ta_dynamic_desc, cached_bytes_max)
-        TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes_min) TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes)
-        TAI_FIELD_SIZE(ta_dynamic_desc, unbounded_bytes) TAI_FIELD_SIZE(ta_dynamic_desc, handle_count_max)
-        TAI_FIELD_BOOL(ta_dynamic_desc, disable_ranges) TAI_FIELD_BOOL(ta_dynamic_desc, strict)
-        TAI_FIELD_BOOL(ta_dynamic_desc, single_threaded)
+        TAI_FIELD(ta_dynamic_desc, SIZE, capacity_bytes_max) TAI_FIELD(ta_dynamic_desc, SIZE, cached_bytes_max)
+        TAI_FIELD(ta_dynamic_desc, SIZE, range_bytes_min) TAI_FIELD(ta_dynamic_desc, SIZE, range_bytes)
+        TAI_FIELD(ta_dynamic_desc, SIZE, unbounded_bytes) TAI_FIELD(ta_dynamic_desc, SIZE, handle_count_max)
+        TAI_FIELD(ta_dynamic_desc, BOOL, disable_ranges) TAI_FIELD(ta_dynamic_desc, BOOL, strict)
+        TAI_FIELD(ta_dynamic_desc, BOOL, single_threaded)
     };
     tai_writer *w = &s->writer;
+    ta_failure failure;
     uint32_t i, end;
     tai_json_begin(w, "options", "{");
     TAI_FIELDS(w, &d->desc, options);
     tai_json_text(w, "strategy", d->desc.strategy.vtable->name);
     tai_json_end(w, "}");
+    (void)ta_dynamic_get_failure(d, &failure);
+    tai_snap_failure(w, &failure);
     if (d->common.disposed) {
         return;
     }
@@ -18494,20 +18618,18 @@ static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const t
 static TAI_COLD void tai_snap_event(void *user, const ta_event *event)
 {
     static const char *const kinds[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_event, PTR, ptr) TAI_FIELD(ta_event, SIZE, size_bytes) TAI_FIELD(ta_event, SIZE, capacity_bytes)
+        TAI_FIELD(ta_event, HEX, stream) TAI_FIELD(ta_event, U64, time_ns) TAI_FIELD(ta_event, U32, thread)
+        TAI_FIELD(ta_event, TEXT, name) TAI_FIELD(ta_event, TEXT, tag)
+    };
     tai_writer *w = (tai_writer *)user;
     if (w->result != TA_OK || (size_t)event->kind >= sizeof kinds / sizeof *kinds) {
         return;
     }
     tai_json_begin(w, NULL, "{");
     tai_json_text(w, "kind", kinds[event->kind]);
-    tai_json_hex(w, "ptr", (uint64_t)(uintptr_t)event->ptr);
-    tai_json_u64(w, "size_bytes", (uint64_t)event->size_bytes);
-    tai_json_u64(w, "capacity_bytes", (uint64_t)event->capacity_bytes);
-    tai_json_hex(w, "stream", event->stream);
-    tai_json_u64(w, "time_ns", event->time_ns);
-    tai_json_u64(w, "thread", event->thread);
-    tai_json_text(w, "name", event->name);
-    tai_json_text(w, "tag", event->tag);
+    TAI_FIELDS(w, event, fields);
     if (event->kind == TA_EVENT_ALLOC) {
         tai_json_bool(w, "hit", event->hit);
     }
@@ -18602,10 +18724,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_DEAD_BYTES
 #undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
+#undef TAI_FIELD
 #undef TAI_FIELDS
-#undef TAI_FIELD_BOOL
-#undef TAI_FIELD_SIZE
-#undef TAI_FIELD_U64
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
 #undef TAI_GRAVES
@@ -18753,7 +18873,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
        TA_ERROR_RECORDS        no memory or room for bookkeeping: raise block_count_max
      What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_pool_get_failure
      keeps the last failure, ta_failure_report makes a sentence of it. On failure nothing has changed, in any
-     function.
+     function. ta_failure.verdict is finer than the result: it tells memory that is there, and only in the wrong place,
+     from memory that has to be found (TA_VERDICT_LIST, in the order in which they are looked for), action and
+     action_bytes what would have made this request succeed. Free memory in pieces is said with the cheapest place for
+     the request: blocking_ptr, and how much of what tag would have to go from there.
 
   5. Giving memory back
      Nothing goes back by itself, except above cached_bytes_max, and when one heap grows while another is mostly
@@ -18836,7 +18959,14 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      is granted as a size of its own: limits bind then.
      Bounds may name symbols (ta_symbol): numbers that several bounds share, held once.
 
-  11. Where the specified names live
+  11. Seeing memory
+     ta_snapshot_write writes what is known of allocators as JSON: its members are described where it is declared.
+     Blocks are looked at 64 at a time, or with scratch as many as it holds, inside the gate (25 ns for each); they are
+     written outside of it. So other threads go on, the sink may use the allocators, and what is written is exact when
+     nobody else is in a call. bench/memory_viz.py turns a snapshot, with the events of a trace if there are any, into
+     what https://pytorch.org/memory_viz reads.
+
+  12. Where the specified names live
      IMemoryAllocator: Allocate, Free, CacheSize, AllocatedSize, EmptyCache, Device, Dispose
                           ta_allocator_alloc_buffer, _free_buffer, ta_stats.cached_bytes, .reserved_bytes,
                           _empty_cache, _get_device, _dispose
@@ -18868,7 +18998,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
                           ta_dynamic_stats: allocation_count, resize_count, allocated_bytes, wasted_bytes,
                           average_utilization; ta_dynamic_report
 
-  12. Versions (semantic versioning at source level; the last ten)
+  13. Versions (semantic versioning at source level; the last ten)
      0.1.0  backends, CUDA, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
 
   tensoralloc.h is available under either of the two licences below; choose the one you prefer.
