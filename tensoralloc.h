@@ -353,21 +353,22 @@ TENSORALLOC_DEF void ta_tag_end(const char *previous);
 /* The tag of this thread's innermost region, NULL outside of any. Stays valid until ta_process_detach. */
 TENSORALLOC_DEF const char *ta_tag_get(void);
 
-/* The last events of the pools that record into it (trace in ta_pool_desc): a ring of records of 64 bytes. Recording
-   takes no lock and calls nobody; when the ring is full the oldest record goes, and is counted as dropped unless it was
-   flushed before. Events stand in the order in which they happened: a free before the allocation that got its
-   memory. */
+/* The last events of the pools that record into it (trace in ta_pool_desc): 8 rings of records of 64 bytes; a thread
+   writes into one of them. Recording takes no lock and calls nobody; when a ring is full its oldest record goes, and is
+   counted as dropped unless it was flushed before. What reads puts events into the order in which they happened: a free
+   before the allocation that got its memory. */
 typedef struct ta_trace ta_trace;
 
 typedef struct ta_trace_desc {
-    size_t event_count_max; /* records in the ring, rounded up to a power of two, 16 to 2^26; 0: 65536 */
+    size_t event_count_max; /* records in each ring, rounded up to a power of two, 16 to 2^24; 0: 65536 (4096 without
+                               virtual memory). Rings that nobody writes into take addresses only */
 } ta_trace_desc;
 
 typedef struct ta_trace_stats {
     uint64_t event_count;   /* recorded since creation */
     uint64_t flushed_count; /* of these: written by ta_trace_flush */
     uint64_t dropped_count; /* of these: gone before they were */
-    size_t held_count;      /* of these: waiting to be; with event_count_max, how full the ring is */
+    size_t held_count;      /* of these: waiting to be */
     size_t record_bytes;    /* memory of the trace */
 } ta_trace_stats;
 
@@ -395,8 +396,9 @@ TENSORALLOC_DEF void ta_trace_event(void *trace, const ta_event *event);
    the next flush begins another. Errors: TA_ERROR_INVALID_ARGUMENT, _BUSY (another flush is in progress, or the sink
    calls), _RECORDS. Threads: any; others may record, also into the pool that the sink uses. Allocates records. */
 TENSORALLOC_DEF ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write, void *user);
-/* Calls fn for every event that the ring holds, oldest first, and leaves them in: what was flushed is seen as long as
-   nothing came in its place. Others may record meanwhile. Threads: any. */
+/* Calls fn for every event that the rings hold, oldest first, and leaves them in: what was flushed is seen as long as
+   nothing came in its place. Others may record meanwhile. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS (some may have
+   been shown then). Threads: any. Allocates records. */
 TENSORALLOC_DEF ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user);
 /* Forgets all events without writing them, and what is known of live blocks. Errors: TA_ERROR_BUSY (a flush). */
 TENSORALLOC_DEF ta_result ta_trace_clear(ta_trace *trace);
@@ -1574,6 +1576,7 @@ static TAI_COLD int tai_vm_discard(void *ptr, size_t size)
     return madvise(ptr, size, 4 /* MADV_DONTNEED */) == 0;
 }
 #endif
+#endif /* TENSORALLOC_MALLOC_BACKEND */
 
 static TAI_COLD void tai_vm_want_huge_pages(void *ptr, size_t size)
 {
@@ -1584,7 +1587,6 @@ static TAI_COLD void tai_vm_want_huge_pages(void *ptr, size_t size)
     (void)size;
 #endif
 }
-#endif /* TENSORALLOC_MALLOC_BACKEND */
 
 /* Physical memory; 8 GiB where it cannot be asked. */
 static TAI_COLD size_t tai_physical_bytes(void)
@@ -1653,8 +1655,10 @@ static int tai_vm_has_room(size_t size)
 #ifndef TAI_BLOCK_COUNT_DEFAULT
     #define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
 #endif
+#define TAI_TRACE_COUNT_DEFAULT 65536u
 #else /* no address ranges: a table is a piece of memory that is whole from the beginning */
 #define TAI_RANGE_BITS 30
+#define TAI_TRACE_COUNT_DEFAULT 4096u
 #ifndef TAI_BLOCK_COUNT_DEFAULT
     #define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
 #endif
@@ -1684,6 +1688,12 @@ static TAI_COLD int tai_vm_release(void *ptr, size_t size)
     (void)size;
     TENSORALLOC_FREE(ptr);
     return 1;
+}
+
+static TAI_COLD void tai_vm_want_huge_pages(void *ptr, size_t size)
+{
+    (void)ptr;
+    (void)size;
 }
 
 static TAI_COLD int tai_vm_has_room(size_t size)
@@ -2567,16 +2577,21 @@ static TAI_COLD void tai_json_text(tai_writer *w, const char *key, const char *s
   Uses: PLATFORM, ATOMICS, MATH, WRITER.
 
   Tags: a table of texts that are never changed nor freed; looked up without a lock, a short lock to add one.
-  A trace: whoever records takes the next ticket; ticket & mask is its record. The stamp of a record tells its state:
+  A trace: a few rings, so that threads do not get into each other's way. Whoever records takes the next ticket of its
+  thread's ring; ticket & mask is its record. The stamp of a record tells its state:
      2 * ticket + 2   written by that ticket; the fields can be read, if the stamp is still the same afterwards
      odd              being written: who comes to it a lap later, or reads, waits a while
      less             not yet written; or never, if who had the ticket gave up
-  Invariants: tickets are taken before a block is freed and after it was allocated, so that their order is that of the
-  events; only what flushes touches next and what lies behind it.
+  Readers merge the rings by time. Processors look at their ticks a little early sometimes: where memory contradicts
+  the ticks (a free of what is not live, an allocation of what is), the event waits for its match in another ring.
+  Invariants: records are made before a block is freed and after it was allocated; only what flushes touches what
+  stands behind busy.
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_TAG_COUNT 4096u /* and twice as many slots */
 #define TAI_SOURCES 64u
-#define TAI_PATIENCE 1000   /* yields until somebody who writes a record is taken for dead, as after a fork */
+#define TAI_RINGS 8u
+#define TAI_EARLY_NS 20000u /* by more than that nobody is early */
+#define TAI_PATIENCE 100000 /* yields until somebody who writes a record is taken for dead, as after a fork */
 #define TAI_TRACE_LINE 448u /* the longest line of a text, at most */
 
 typedef struct tai_tag {
@@ -2758,7 +2773,7 @@ typedef struct tai_record {
     uint64_t about; /* thread << 32 | source << 24 | log2 of the alignment << 16 | kind << 8 | result << 1 | hit */
 } tai_record;
 
-/* A live block as flushes know it; or the live bytes of a tag, with addr that of its text and number 0. */
+/* A live block as readers know it; or the live bytes of a tag, with addr that of its text and number 0. */
 typedef struct tai_known {
     uint64_t addr;
     uint64_t number; /* counted from 1; 0: its allocation stands in no text */
@@ -2768,22 +2783,31 @@ typedef struct tai_known {
     uint32_t padding;
 } tai_known;
 
-struct ta_trace {
+typedef struct tai_known_set {
+    tai_known *at;
+    size_t count, capacity; /* a power of two, or 0 */
+} tai_known_set;
+
+typedef struct tai_ring {
     tai_record *records;
+    char padding[120];
+    size_t head;          /* the next ticket; written by the ring's threads */
+    char more_padding[120];
+    size_t next, cleared; /* tickets: the first to be flushed, of who has taken busy; the first to be shown */
+} tai_ring;
+
+struct ta_trace {
+    tai_ring rings[TAI_RINGS];
     size_t mask;
     int ticks_of_processor;
     uint32_t users;          /* pools */
     void *memory;            /* of the records */
+    size_t memory_bytes;
     uint64_t ticks_first, time_first;
-    char padding[64];
-    size_t head;             /* the next ticket; written by everybody */
-    char more_padding[64];
     /* of who has taken busy */
     uint32_t busy, source_count;
-    size_t next, cleared;    /* tickets: the first to be flushed; the first to be shown */
     uint64_t flushed, lost, numbers, time_last;
-    tai_known *known;
-    size_t known_count, known_capacity; /* a power of two, or 0 */
+    tai_known_set known;
     int unsent;              /* the writer's text is that of a sink that failed */
     tai_writer writer;
     uint64_t live[TAI_SOURCES], reserved[TAI_SOURCES];
@@ -2794,8 +2818,10 @@ struct ta_trace {
 static TAI_NOINLINE void tai_trace_put(ta_trace *trace, uint64_t about, const void *ptr, size_t size, size_t capacity,
                                        ta_stream stream, const char *tag)
 {
-    size_t ticket = tai_next(&trace->head), stamp = 2 * ticket + 2, old;
-    tai_record *record = &trace->records[ticket & trace->mask];
+    uint32_t thread = tai_thread_number();
+    tai_ring *ring = &trace->rings[thread % TAI_RINGS];
+    size_t ticket = tai_next(&ring->head), stamp = 2 * ticket + 2, old;
+    tai_record *record = &ring->records[ticket & trace->mask];
     int patience = TAI_PATIENCE;
     for (;;) {
         old = TENSORALLOC_LOAD_RELAXED(&record->stamp);
@@ -2818,14 +2844,14 @@ static TAI_NOINLINE void tai_trace_put(ta_trace *trace, uint64_t about, const vo
     TENSORALLOC_STORE_RELEASE(&record->size, (uint64_t)size);
     TENSORALLOC_STORE_RELEASE(&record->capacity, (uint64_t)capacity);
     TENSORALLOC_STORE_RELEASE(&record->stream, stream);
-    TENSORALLOC_STORE_RELEASE(&record->about, about | (uint64_t)tai_thread_number() << 32);
+    TENSORALLOC_STORE_RELEASE(&record->about, about | (uint64_t)thread << 32);
     TENSORALLOC_STORE_RELEASE(&record->stamp, stamp);
 }
 
 /* Copies the record of a ticket. 1: done; 0: it has been overwritten; -1: nobody has written it. */
-static int tai_trace_get(const ta_trace *trace, size_t ticket, tai_record *out)
+static int tai_trace_get(const ta_trace *trace, const tai_ring *ring, size_t ticket, tai_record *out)
 {
-    const tai_record *record = &trace->records[ticket & trace->mask];
+    const tai_record *record = &ring->records[ticket & trace->mask];
     size_t stamp = 2 * ticket + 2;
     int patience = TAI_PATIENCE;
     for (;;) {
@@ -2927,29 +2953,35 @@ static ta_result tai_record_result(const tai_record *record)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_create(const ta_trace_desc *desc, ta_trace **out)
 {
-    size_t count = desc == NULL || desc->event_count_max == 0 ? 65536 : desc->event_count_max, bytes, address;
+    size_t count = desc == NULL || desc->event_count_max == 0 ? TAI_TRACE_COUNT_DEFAULT : desc->event_count_max, i;
     ta_trace *trace;
     if (out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     *out = NULL;
-    if (count < 16 || count > (size_t)1 << 26) {
+    if (count < 16 || count > (size_t)1 << 24) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    count = tai_power_of_two_at_least(count);
-    trace = tai_mul(count, sizeof(tai_record), &bytes) ? (ta_trace *)TENSORALLOC_MALLOC(sizeof *trace) : NULL;
+    trace = (ta_trace *)TENSORALLOC_MALLOC(sizeof *trace);
     if (trace == NULL) {
         return TA_ERROR_RECORDS;
     }
     memset(trace, 0, sizeof *trace);
-    trace->memory = TENSORALLOC_MALLOC(bytes + 64);
-    if (trace->memory == NULL) {
+    count = tai_power_of_two_at_least(count);
+    if (tai_mul(count, TAI_RINGS * sizeof(tai_record), &trace->memory_bytes)) {
+        trace->memory = tai_vm_reserve(trace->memory_bytes);
+    }
+    if (trace->memory == NULL || !tai_vm_commit(trace->memory, trace->memory_bytes)) {
+        if (trace->memory != NULL) {
+            (void)tai_vm_release(trace->memory, trace->memory_bytes);
+        }
         TENSORALLOC_FREE(trace);
         return TA_ERROR_RECORDS;
     }
-    address = tai_round_up((size_t)(uintptr_t)trace->memory, 64);
-    trace->records = (tai_record *)address;
-    memset(trace->records, 0, bytes);
+    tai_vm_want_huge_pages(trace->memory, trace->memory_bytes); /* or every 64th event is a page fault, at first */
+    for (i = 0; i < TAI_RINGS; i++) {
+        trace->rings[i].records = (tai_record *)trace->memory + i * count;
+    }
     trace->mask = count - 1;
     memcpy(trace->names[TAI_SOURCES - 1], "others", 7);
     trace->ticks_of_processor = tai_ticks_known();
@@ -2974,8 +3006,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_destroy(ta_trace *trace)
     if (TENSORALLOC_LOAD_ACQUIRE(&trace->users) != 0 || TENSORALLOC_LOAD_ACQUIRE(&trace->busy) != 0) {
         return TA_ERROR_BUSY;
     }
-    TENSORALLOC_FREE(trace->known);
-    TENSORALLOC_FREE(trace->memory);
+    TENSORALLOC_FREE(trace->known.at);
+    (void)tai_vm_release(trace->memory, trace->memory_bytes);
     TENSORALLOC_FREE(trace);
     return TA_OK;
 }
@@ -3005,54 +3037,23 @@ static size_t tai_trace_oldest(const ta_trace *trace, size_t head, size_t first)
     return head - first > trace->mask + 1 ? head - trace->mask - 1 : first;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user)
-{
-    tai_pace pace;
-    tai_record record;
-    ta_event event;
-    size_t at, end;
-    uint64_t last = 0;
-    if (trace == NULL || fn == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
-    }
-    pace = tai_trace_pace(trace);
-    end = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
-    at = tai_trace_oldest(trace, end, TENSORALLOC_LOAD_RELAXED(&trace->cleared));
-    for (; at != end; at++) {
-        if (tai_trace_get(trace, at, &record) != 1) {
-            continue;
-        }
-        memset(&event, 0, sizeof event);
-        event.kind = tai_record_kind(&record);
-        event.result = tai_record_result(&record);
-        event.ptr = (void *)(uintptr_t)record.addr;
-        event.size_bytes = (size_t)record.size;
-        event.capacity_bytes = (size_t)record.capacity;
-        event.stream = record.stream;
-        event.tag = record.tag;
-        event.name = tai_record_source(&record) != 0 ? trace->names[tai_record_source(&record)] : NULL;
-        event.time_ns = tai_pace_time(&pace, record.ticks);
-        event.time_ns = last = event.time_ns > last ? event.time_ns : last;
-        event.hit = (int)(record.about & 1);
-        event.thread = (uint32_t)(record.about >> 32);
-        fn(user, &event);
-    }
-    return TA_OK;
-}
-
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_clear(ta_trace *trace)
 {
+    uint32_t i;
     if (trace == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (!tai_try_take(&trace->busy)) {
         return TA_ERROR_BUSY;
     }
-    trace->next = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
-    TENSORALLOC_STORE_RELAXED(&trace->cleared, trace->next);
-    TENSORALLOC_FREE(trace->known);
-    trace->known = NULL;
-    trace->known_count = trace->known_capacity = 0;
+    for (i = 0; i < TAI_RINGS; i++) {
+        size_t head = TENSORALLOC_LOAD_ACQUIRE(&trace->rings[i].head);
+        TENSORALLOC_STORE_RELAXED(&trace->lost, trace->lost + (head - trace->rings[i].next));
+        TENSORALLOC_STORE_RELEASE(&trace->rings[i].next, head);
+        TENSORALLOC_STORE_RELAXED(&trace->rings[i].cleared, head);
+    }
+    TENSORALLOC_FREE(trace->known.at);
+    memset(&trace->known, 0, sizeof trace->known);
     trace->unsent = 0;
     memset(trace->live, 0, sizeof trace->live);
     memset(trace->reserved, 0, sizeof trace->reserved);
@@ -3062,63 +3063,68 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_clear(ta_trace *trace)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_get_stats(ta_trace *trace, ta_trace_stats *out)
 {
-    size_t head, next;
+    uint32_t i;
     if (trace == NULL || out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    next = TENSORALLOC_LOAD_ACQUIRE(&trace->next); /* first: it never overtakes head */
-    head = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
-    out->event_count = (uint64_t)head;
+    memset(out, 0, sizeof *out);
     out->flushed_count = TENSORALLOC_LOAD_RELAXED(&trace->flushed);
-    out->held_count = head - tai_trace_oldest(trace, head, next);
-    out->dropped_count = TENSORALLOC_LOAD_RELAXED(&trace->lost) + (uint64_t)(head - next - out->held_count);
-    out->record_bytes = sizeof *trace + (trace->mask + 1) * sizeof(tai_record) + 64 +
-                        TENSORALLOC_LOAD_RELAXED(&trace->known_capacity) * sizeof(tai_known);
+    out->dropped_count = TENSORALLOC_LOAD_RELAXED(&trace->lost);
+    for (i = 0; i < TAI_RINGS; i++) {
+        size_t next = TENSORALLOC_LOAD_ACQUIRE(&trace->rings[i].next); /* first: it never overtakes head */
+        size_t head = TENSORALLOC_LOAD_ACQUIRE(&trace->rings[i].head);
+        size_t held = head - tai_trace_oldest(trace, head, next);
+        out->event_count += head;
+        out->held_count += held;
+        out->dropped_count += head - next - held;
+    }
+    out->record_bytes = sizeof *trace + trace->memory_bytes +
+                        TENSORALLOC_LOAD_RELAXED(&trace->known.capacity) * sizeof(tai_known);
     return TA_OK;
 }
 
-/* ---- what flushes know of live blocks */
-static size_t tai_known_home(const ta_trace *trace, uint64_t addr, uint32_t source)
+/* ---- what readers know of live blocks */
+static size_t tai_known_home(const tai_known_set *set, uint64_t addr, uint32_t source)
 {
-    return (size_t)tai_mix(addr ^ (uint64_t)source << 57) & (trace->known_capacity - 1);
+    return (size_t)tai_mix(addr ^ (uint64_t)source << 57) & (set->capacity - 1);
 }
 
-static tai_known *tai_known_find(const ta_trace *trace, uint64_t addr, uint32_t source)
+static tai_known *tai_known_find(const tai_known_set *set, uint64_t addr, uint32_t source)
 {
     size_t at;
-    if (trace->known_capacity == 0) {
+    if (set->capacity == 0) {
         return NULL;
     }
-    at = tai_known_home(trace, addr, source);
-    while (trace->known[at].source != 0) {
-        if (trace->known[at].addr == addr && trace->known[at].source == source) {
-            return &trace->known[at];
+    at = tai_known_home(set, addr, source);
+    while (set->at[at].source != 0) {
+        if (set->at[at].addr == addr && set->at[at].source == source) {
+            return &set->at[at];
         }
-        at = (at + 1) & (trace->known_capacity - 1);
+        at = (at + 1) & (set->capacity - 1);
     }
     return NULL;
 }
 
 /* There is room, and it is not known. */
-static tai_known *tai_known_put(ta_trace *trace, uint64_t addr, uint32_t source)
+static tai_known *tai_known_put(tai_known_set *set, uint64_t addr, uint32_t source)
 {
-    size_t at = tai_known_home(trace, addr, source);
-    while (trace->known[at].source != 0) {
-        at = (at + 1) & (trace->known_capacity - 1);
+    size_t at = tai_known_home(set, addr, source);
+    while (set->at[at].source != 0) {
+        at = (at + 1) & (set->capacity - 1);
     }
-    memset(&trace->known[at], 0, sizeof trace->known[at]);
-    trace->known[at].addr = addr;
-    trace->known[at].source = source;
-    trace->known_count++;
-    return &trace->known[at];
+    memset(&set->at[at], 0, sizeof set->at[at]);
+    set->at[at].addr = addr;
+    set->at[at].source = source;
+    set->count++;
+    return &set->at[at];
 }
 
 /* Room for two more. */
-static int tai_known_ensure(ta_trace *trace)
+static int tai_known_ensure(tai_known_set *set)
 {
-    tai_known *old = trace->known, *grown;
-    size_t i, count = trace->known_capacity, bytes;
-    if (trace->known_count + 2 < count - count / 4) {
+    tai_known *old = set->at, *grown;
+    size_t i, count = set->capacity, bytes;
+    if (set->count + 2 < count - count / 4) {
         return 1;
     }
     if (!tai_mul(count == 0 ? 256 : 2 * count, sizeof *grown, &bytes) ||
@@ -3126,12 +3132,12 @@ static int tai_known_ensure(ta_trace *trace)
         return 0;
     }
     memset(grown, 0, bytes);
-    trace->known = grown;
-    TENSORALLOC_STORE_RELAXED(&trace->known_capacity, bytes / sizeof *grown);
-    trace->known_count = 0;
+    set->at = grown;
+    TENSORALLOC_STORE_RELAXED(&set->capacity, bytes / sizeof *grown);
+    set->count = 0;
     for (i = 0; i < count; i++) {
         if (old[i].source != 0) {
-            *tai_known_put(trace, old[i].addr, old[i].source) = old[i];
+            *tai_known_put(set, old[i].addr, old[i].source) = old[i];
         }
     }
     TENSORALLOC_FREE(old);
@@ -3139,23 +3145,167 @@ static int tai_known_ensure(ta_trace *trace)
 }
 
 /* Whoever had to go past the hole moves up. */
-static void tai_known_remove(ta_trace *trace, tai_known *entry)
+static void tai_known_remove(tai_known_set *set, tai_known *entry)
 {
-    size_t mask = trace->known_capacity - 1, hole = (size_t)(entry - trace->known), at = hole;
+    size_t mask = set->capacity - 1, hole = (size_t)(entry - set->at), at = hole;
     for (;;) {
         const tai_known *next;
         at = (at + 1) & mask;
-        next = &trace->known[at];
+        next = &set->at[at];
         if (next->source == 0) {
             break;
         }
-        if (((at - tai_known_home(trace, next->addr, next->source)) & mask) >= ((at - hole) & mask)) {
-            trace->known[hole] = *next;
+        if (((at - tai_known_home(set, next->addr, next->source)) & mask) >= ((at - hole) & mask)) {
+            set->at[hole] = *next;
             hole = at;
         }
     }
-    trace->known[hole].source = 0;
-    trace->known_count--;
+    set->at[hole].source = 0;
+    set->count--;
+}
+
+/* ---- reading: the rings as one */
+typedef struct tai_merge {
+    tai_pace pace;
+    uint64_t ticks_end;                       /* what is younger is left */
+    size_t next[TAI_RINGS], end[TAI_RINGS];
+    tai_record heads[TAI_RINGS];
+    uint64_t times[TAI_RINGS];                /* of the heads */
+    uint64_t time_last;
+    uint64_t lost;                            /* since somebody set it to 0 */
+    int ready[TAI_RINGS];                     /* there is a head */
+} tai_merge;
+
+/* flushes: from the first that was not flushed on; else all that can be shown. */
+static TAI_COLD void tai_merge_open(tai_merge *m, const ta_trace *trace, int flushes)
+{
+    uint32_t r;
+    memset(m, 0, sizeof *m);
+    m->pace = tai_trace_pace(trace);
+    m->ticks_end = tai_ticks(trace->ticks_of_processor); /* before heads are looked at: no cause without its effect */
+    for (r = 0; r < TAI_RINGS; r++) {
+        const tai_ring *ring = &trace->rings[r];
+        m->next[r] = flushes ? ring->next : TENSORALLOC_LOAD_RELAXED(&ring->cleared);
+        m->end[r] = TENSORALLOC_LOAD_ACQUIRE(&ring->head);
+        if (!flushes) {
+            m->next[r] = tai_trace_oldest(trace, m->end[r], m->next[r]);
+        }
+    }
+}
+
+/* Gets the next record of a ring, past those that are gone. */
+static void tai_merge_fill(tai_merge *m, const ta_trace *trace, uint32_t r)
+{
+    const tai_ring *ring = &trace->rings[r];
+    while (!m->ready[r] && m->next[r] != m->end[r]) {
+        size_t first = tai_trace_oldest(trace, TENSORALLOC_LOAD_ACQUIRE(&ring->head), m->next[r]);
+        if ((ptrdiff_t)(m->end[r] - first) < 0) {
+            first = m->end[r];
+        }
+        m->lost += first - m->next[r];
+        m->next[r] = first;
+        if (first == m->end[r]) {
+            return;
+        }
+        if (tai_trace_get(trace, ring, first, &m->heads[r]) != 1) {
+            m->lost++;
+            m->next[r]++;
+        } else if ((int64_t)(m->heads[r].ticks - m->ticks_end) > 0) {
+            m->end[r] = first;
+        } else {
+            m->ready[r] = 1;
+            m->times[r] = tai_pace_time(&m->pace, m->heads[r].ticks);
+        }
+    }
+}
+
+/* Memory contradicts the record: its match may follow in another ring. */
+static int tai_record_waits(const tai_record *record, const tai_known_set *known)
+{
+    ta_event_kind kind = tai_record_kind(record);
+    if (kind != TA_EVENT_ALLOC && kind != TA_EVENT_FREE && kind != TA_EVENT_RESIZE) {
+        return 0;
+    }
+    return (tai_known_find(known, record->addr, tai_record_source(record)) != NULL) == (kind == TA_EVENT_ALLOC);
+}
+
+/* The ring whose record is the next one; TAI_RINGS: there is none. */
+static uint32_t tai_merge_pick(tai_merge *m, const ta_trace *trace, const tai_known_set *known)
+{
+    uint32_t r, first = TAI_RINGS, chosen = TAI_RINGS;
+    for (r = 0; r < TAI_RINGS; r++) {
+        tai_merge_fill(m, trace, r);
+        if (m->ready[r] && (first == TAI_RINGS || m->times[r] < m->times[first])) {
+            first = r;
+        }
+    }
+    if (first == TAI_RINGS || !tai_record_waits(&m->heads[first], known)) {
+        return first;
+    }
+    for (r = 0; r < TAI_RINGS; r++) {
+        if (m->ready[r] && m->times[r] - m->times[first] <= TAI_EARLY_NS &&
+            (chosen == TAI_RINGS || m->times[r] < m->times[chosen]) && !tai_record_waits(&m->heads[r], known)) {
+            chosen = r;
+        }
+    }
+    return chosen != TAI_RINGS ? chosen : first;
+}
+
+/* The record has been read. Returns its time. */
+static uint64_t tai_merge_pass(tai_merge *m, uint32_t r)
+{
+    m->time_last = m->times[r] > m->time_last ? m->times[r] : m->time_last;
+    m->ready[r] = 0;
+    m->next[r]++;
+    return m->time_last;
+}
+
+static void tai_record_show(const ta_trace *trace, const tai_record *record, uint64_t time, ta_event *out)
+{
+    memset(out, 0, sizeof *out);
+    out->kind = tai_record_kind(record);
+    out->result = tai_record_result(record);
+    out->ptr = (void *)(uintptr_t)record->addr;
+    out->size_bytes = (size_t)record->size;
+    out->capacity_bytes = (size_t)record->capacity;
+    out->stream = record->stream;
+    out->tag = record->tag;
+    out->name = tai_record_source(record) != 0 ? trace->names[tai_record_source(record)] : NULL;
+    out->time_ns = time;
+    out->hit = (int)(record->about & 1);
+    out->thread = (uint32_t)(record->about >> 32);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user)
+{
+    tai_merge m;
+    tai_known_set known;
+    ta_event event;
+    ta_result result = TA_OK;
+    if (trace == NULL || fn == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(&known, 0, sizeof known);
+    tai_merge_open(&m, trace, 0);
+    while (result == TA_OK) {
+        uint32_t r = tai_merge_pick(&m, trace, &known);
+        if (r == TAI_RINGS) {
+            break;
+        }
+        tai_record_show(trace, &m.heads[r], tai_merge_pass(&m, r), &event);
+        result = tai_known_ensure(&known) ? TA_OK : TA_ERROR_RECORDS;
+        if (result == TA_OK) {
+            tai_known *block = tai_known_find(&known, m.heads[r].addr, tai_record_source(&m.heads[r]));
+            if (event.kind == TA_EVENT_ALLOC && block == NULL) {
+                (void)tai_known_put(&known, m.heads[r].addr, tai_record_source(&m.heads[r]));
+            } else if (event.kind == TA_EVENT_FREE && block != NULL) {
+                tai_known_remove(&known, block);
+            }
+            fn(user, &event);
+        }
+    }
+    TENSORALLOC_FREE(known.at);
+    return result;
 }
 
 /* ---- the two formats */
@@ -3179,8 +3329,8 @@ static void tai_trace_follow_tag(ta_trace *trace, tai_line *line)
     if (line->tag == NULL || line->is == line->was) {
         return;
     }
-    known = tai_known_find(trace, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
-    known = known != NULL ? known : tai_known_put(trace, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
+    known = tai_known_find(&trace->known, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
+    known = known != NULL ? known : tai_known_put(&trace->known, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
     known->size += line->is - line->was;
     line->tag_live = known->size;
 }
@@ -3191,18 +3341,18 @@ static void tai_trace_follow(ta_trace *trace, const tai_record *record, tai_line
     tai_known *known = NULL;
     int lives = line->kind == TA_EVENT_ALLOC || line->kind == TA_EVENT_RESIZE;
     if (lives || line->kind == TA_EVENT_FREE) {
-        known = tai_known_find(trace, record->addr, line->source);
+        known = tai_known_find(&trace->known, record->addr, line->source);
         line->was = known != NULL ? known->size : 0;
         line->freed = known != NULL ? known->number : 0;
         line->tag = known != NULL ? known->tag : record->tag;
     }
     if (lives) {
-        known = known != NULL ? known : tai_known_put(trace, record->addr, line->source);
+        known = known != NULL ? known : tai_known_put(&trace->known, record->addr, line->source);
         known->tag = line->tag;
         line->is = known->size = record->size;
         line->number = known->number = text ? ++trace->numbers : 0;
     } else if (known != NULL) {
-        tai_known_remove(trace, known);
+        tai_known_remove(&trace->known, known);
     }
     trace->live[line->source] += line->is - line->was;
     tai_trace_follow_tag(trace, line);
@@ -3362,46 +3512,43 @@ static void tai_trace_lose(ta_trace *trace, ta_trace_format format, size_t count
     }
 }
 
-/* Writes the records up to end. With busy taken. */
-static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format format, size_t end)
+/* Writes what has been recorded so far. With busy taken. */
+static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format format)
 {
-    tai_pace pace = tai_trace_pace(trace);
-    tai_record record;
+    tai_merge m;
     tai_line line;
-    ta_result result = TA_OK;
-    while (trace->next != end) {
-        size_t at = tai_trace_oldest(trace, TENSORALLOC_LOAD_ACQUIRE(&trace->head), trace->next);
-        if ((ptrdiff_t)(end - at) < 0) {
-            at = end;
-        }
-        if (format == TA_TRACE_CHROME || trace->writer.used > TAI_WRITER_BYTES - TAI_TRACE_LINE) {
-            result = trace->writer.used > TAI_WRITER_BYTES / 2 ? tai_trace_send(trace) : TA_OK;
-        }
-        if (result == TA_OK && !tai_known_ensure(trace)) {
+    tai_merge_open(&m, trace, 1);
+    m.time_last = trace->time_last;
+    for (;;) {
+        uint32_t r = tai_merge_pick(&m, trace, &trace->known);
+        ta_result result = trace->writer.used > TAI_WRITER_BYTES - TAI_TRACE_LINE ? tai_trace_send(trace) : TA_OK;
+        if (result == TA_OK && !tai_known_ensure(&trace->known)) {
             result = TA_ERROR_RECORDS;
         }
         if (result != TA_OK) {
             return result;
         }
-        if (at != trace->next) {
-            tai_trace_lose(trace, format, at - trace->next);
-            TENSORALLOC_STORE_RELEASE(&trace->next, at);
-        } else if (tai_trace_get(trace, at, &record) != 1) {
-            tai_trace_lose(trace, format, 1);
-            TENSORALLOC_STORE_RELEASE(&trace->next, at + 1);
-        } else {
-            memset(&line, 0, sizeof line);
-            line.kind = tai_record_kind(&record);
-            line.source = tai_record_source(&record);
-            line.time = tai_pace_time(&pace, record.ticks);
-            line.time = trace->time_last = line.time > trace->time_last ? line.time : trace->time_last;
-            tai_trace_follow(trace, &record, &line, format == TA_TRACE_TEXT);
-            (format == TA_TRACE_TEXT ? tai_trace_text : tai_trace_chrome)(trace, &record, &line);
-            TENSORALLOC_STORE_RELAXED(&trace->flushed, trace->flushed + 1);
-            TENSORALLOC_STORE_RELEASE(&trace->next, at + 1);
+        if (m.lost != 0) {
+            uint32_t i;
+            tai_trace_lose(trace, format, m.lost);
+            for (i = 0; i < TAI_RINGS; i++) {
+                TENSORALLOC_STORE_RELEASE(&trace->rings[i].next, m.next[i]);
+            }
+            m.lost = 0;
+            continue; /* that was a line */
         }
+        if (r == TAI_RINGS) {
+            return TA_OK;
+        }
+        memset(&line, 0, sizeof line);
+        line.kind = tai_record_kind(&m.heads[r]);
+        line.source = tai_record_source(&m.heads[r]);
+        line.time = trace->time_last = tai_merge_pass(&m, r);
+        tai_trace_follow(trace, &m.heads[r], &line, format == TA_TRACE_TEXT);
+        (format == TA_TRACE_TEXT ? tai_trace_text : tai_trace_chrome)(trace, &m.heads[r], &line);
+        TENSORALLOC_STORE_RELAXED(&trace->flushed, trace->flushed + 1);
+        TENSORALLOC_STORE_RELEASE(&trace->rings[r].next, m.next[r]);
     }
-    return TA_OK;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write,
@@ -3418,8 +3565,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_form
     }
     w = &trace->writer;
     unsent = trace->unsent && format == TA_TRACE_TEXT ? w->used : 0;
-    for (i = 0; trace->unsent && unsent == 0 && i < trace->known_capacity; i++) {
-        trace->known[i].number = 0; /* what stood in the text that nobody took */
+    for (i = 0; trace->unsent && unsent == 0 && i < trace->known.capacity; i++) {
+        trace->known.at[i].number = 0; /* what stood in the text that nobody took */
     }
     tai_writer_open(w, write, user);
     w->used = unsent;
@@ -3429,7 +3576,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_form
         tai_json_begin(w, "traceEvents", "[");
     }
     if (result == TA_OK) {
-        result = tai_trace_write(trace, format, TENSORALLOC_LOAD_ACQUIRE(&trace->head));
+        result = tai_trace_write(trace, format);
     }
     if (result == TA_OK && format == TA_TRACE_CHROME) {
         tai_json_end(w, "]");
@@ -17108,6 +17255,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_OS_WINDOWS
 #undef TAI_PASSING_BATCHES
 #undef TAI_PATIENCE
+#undef TAI_EARLY_NS
+#undef TAI_RINGS
 #undef TAI_PAUSE
 #undef TAI_PUT
 #undef TAI_RANGE_BITS
@@ -17130,6 +17279,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_TICKS_OF_PROCESSOR
 #undef TAI_TINY_BYTES
 #undef TAI_TORCH_DEVICES
+#undef TAI_TRACE_COUNT_DEFAULT
 #undef TAI_TRACE_LINE
 #undef TAI_UNITS_MAX
 #undef TAI_UNLIKELY
