@@ -2946,7 +2946,7 @@ static TAI_NOINLINE void tai_trace_put(ta_trace *trace, uint64_t about, const vo
 }
 
 /* Copies the record of a ticket. 1: done; 0: it has been overwritten; -1: nobody has written it. */
-static int tai_trace_get(const ta_trace *trace, const tai_ring *ring, size_t ticket, tai_record *out)
+static TAI_COLD int tai_trace_get(const ta_trace *trace, const tai_ring *ring, size_t ticket, tai_record *out)
 {
     const tai_record *record = &ring->records[ticket & trace->mask];
     size_t stamp = 2 * ticket + 2;
@@ -2994,7 +2994,7 @@ static TAI_COLD tai_pace tai_trace_pace(const ta_trace *trace)
     return pace;
 }
 
-static uint64_t tai_pace_time(const tai_pace *pace, uint64_t ticks)
+static TAI_COLD uint64_t tai_pace_time(const tai_pace *pace, uint64_t ticks)
 {
     return ticks <= pace->ticks_first
                ? pace->time_first
@@ -3181,12 +3181,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_get_stats(ta_trace *trace, ta_trace_
 }
 
 /* ---- what readers know of live blocks */
-static size_t tai_known_home(const tai_known_set *set, uint64_t addr, uint32_t source)
+static TAI_COLD size_t tai_known_home(const tai_known_set *set, uint64_t addr, uint32_t source)
 {
     return (size_t)tai_mix(addr ^ (uint64_t)source << 57) & (set->capacity - 1);
 }
 
-static tai_known *tai_known_find(const tai_known_set *set, uint64_t addr, uint32_t source)
+static TAI_COLD tai_known *tai_known_find(const tai_known_set *set, uint64_t addr, uint32_t source)
 {
     size_t at;
     if (set->capacity == 0) {
@@ -3203,7 +3203,7 @@ static tai_known *tai_known_find(const tai_known_set *set, uint64_t addr, uint32
 }
 
 /* There is room, and it is not known. */
-static tai_known *tai_known_put(tai_known_set *set, uint64_t addr, uint32_t source)
+static TAI_COLD tai_known *tai_known_put(tai_known_set *set, uint64_t addr, uint32_t source)
 {
     size_t at = tai_known_home(set, addr, source);
     while (set->at[at].source != 0) {
@@ -3217,7 +3217,7 @@ static tai_known *tai_known_put(tai_known_set *set, uint64_t addr, uint32_t sour
 }
 
 /* Room for two more. */
-static int tai_known_ensure(tai_known_set *set)
+static TAI_COLD int tai_known_ensure(tai_known_set *set)
 {
     tai_known *old = set->at, *grown;
     size_t i, count = set->capacity, bytes;
@@ -3242,7 +3242,7 @@ static int tai_known_ensure(tai_known_set *set)
 }
 
 /* Whoever had to go past the hole moves up. */
-static void tai_known_remove(tai_known_set *set, tai_known *entry)
+static TAI_COLD void tai_known_remove(tai_known_set *set, tai_known *entry)
 {
     size_t mask = set->capacity - 1, hole = (size_t)(entry - set->at), at = hole;
     for (;;) {
@@ -3291,7 +3291,7 @@ static TAI_COLD void tai_merge_open(tai_merge *m, const ta_trace *trace, int flu
 }
 
 /* Gets the next record of a ring, past those that are gone. */
-static void tai_merge_fill(tai_merge *m, const ta_trace *trace, uint32_t r)
+static TAI_COLD void tai_merge_fill(tai_merge *m, const ta_trace *trace, uint32_t r)
 {
     const tai_ring *ring = &trace->rings[r];
     while (!m->ready[r] && m->next[r] != m->end[r]) {
@@ -3317,7 +3317,7 @@ static void tai_merge_fill(tai_merge *m, const ta_trace *trace, uint32_t r)
 }
 
 /* Memory contradicts the record: its match may follow in another ring. */
-static int tai_record_waits(const tai_record *record, const tai_known_set *known)
+static TAI_COLD int tai_record_waits(const tai_record *record, const tai_known_set *known)
 {
     ta_event_kind kind = tai_record_kind(record);
     if (kind != TA_EVENT_ALLOC && kind != TA_EVENT_FREE && kind != TA_EVENT_RESIZE) {
@@ -3420,7 +3420,7 @@ typedef struct tai_line {
 } tai_line;
 
 /* The live bytes of the tag of a block. There is room for an entry. */
-static void tai_trace_follow_tag(ta_trace *trace, tai_line *line)
+static TAI_COLD void tai_trace_follow_tag(ta_trace *trace, tai_line *line)
 {
     tai_known *known;
     if (line->tag == NULL || line->is == line->was) {
@@ -3433,7 +3433,7 @@ static void tai_trace_follow_tag(ta_trace *trace, tai_line *line)
 }
 
 /* What the record does to what is known. There is room for two entries. Only texts call blocks by numbers. */
-static void tai_trace_follow(ta_trace *trace, const tai_record *record, tai_line *line, int text)
+static TAI_COLD void tai_trace_follow(ta_trace *trace, const tai_record *record, tai_line *line, int text)
 {
     tai_known *known = NULL;
     int lives = line->kind == TA_EVENT_ALLOC || line->kind == TA_EVENT_RESIZE;
@@ -9708,7 +9708,7 @@ static ta_result tai_pool_check_capture(const ta_pool *pool, ta_stream stream)
 
 /* What pools ask before an allocation that has no short path: captures; the thread's tag. A hit of a watched pool is
    served here. */
-static TAI_NOINLINE void *tai_pool_alert(ta_pool *pool, ta_request *request, const tai_plan *plan, ta_result *result)
+static TAI_COLD void *tai_pool_alert(ta_pool *pool, ta_request *request, const tai_plan *plan, ta_result *result)
 {
     void *ptr = NULL;
     *result = (pool->alert & TAI_ALERT_CAPTURE) != 0 ? tai_pool_check_capture(pool, request->stream) : TA_OK;
@@ -9846,7 +9846,7 @@ TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t si
 }
 
 /* The short ways of watched pools. */
-static TAI_NOINLINE void *tai_pool_alloc_watched(ta_pool *pool, size_t size, ta_result *result)
+static TAI_COLD void *tai_pool_alloc_watched(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_slot *slot = tai_slot_last(pool);
     if (slot != NULL && size - 1 < pool->watched_bytes && slot->stream_id == 0) {
@@ -10240,7 +10240,7 @@ TAI_INLINE int tai_pool_free_cached(ta_pool *pool, void *ptr, size_t size, uint3
 }
 
 /* The short ways of watched pools. */
-static TAI_NOINLINE ta_result tai_pool_free_watched(ta_pool *pool, void *ptr, size_t size)
+static TAI_COLD ta_result tai_pool_free_watched(ta_pool *pool, void *ptr, size_t size)
 {
     int w;
     for (w = 3; w < 5 && !TAI_CHECKED; w++) {
@@ -14098,8 +14098,19 @@ static size_t tai_strategy_clamp(const ta_strategy_input *in, uint64_t bytes)
    shift 5: 32 bins to a doubling; shift 8: 4 to a doubling, 8 doublings in all. Bins get wider when sizes spread and
    narrower when they come together. What lies below 8 doublings under the largest is counted in bin 0.
 
-   Valid for sizes: weights, tops; of blocks target, mean, change_rate, creep_count. For growth (of growing blocks: what
-   they had when freed less what they had when made): weights, tops, next, mean, step. */
+   Valid for sizes: weights, tops; of blocks target, mean, change_rate, creep_count.
+
+   Growth (of growing blocks: what they had when freed less what they had when made) often depends on the size at the
+   start. Four groups of blocks, parted where a quarter, half and three quarters of the starts lie below, count how
+   often they ended in each of eight zones of four bins:
+
+      zones[0]   ---|---------|---------|----                   the short starts
+      zones[3]   ---|---------|---------|----                   the long ones
+      weights    ---|--|--|--|--|--|--|--|---                   all
+
+   What a group is expected to do: its own counts say how the zones are shared out, all together what a zone looks like
+   inside; a group that has seen little does as all do.
+   Valid for growth: weights, tops, edges, zones, stops, mean, step. */
 enum {
     TAI_PREDICT_BINS = 32,
     TAI_PREDICT_WEIGHT = 16,
@@ -14107,6 +14118,13 @@ enum {
     TAI_PREDICT_WEIGHT_MAX = 8,        /* and the maximum */
     TAI_PREDICT_TOTAL = 4096,          /* sizes: the last 128 to 256 count most */
     TAI_PREDICT_TOTAL_GROWING = 14336,
+    TAI_PREDICT_GROUPS = 4,
+    TAI_PREDICT_ZONES = 8,
+    TAI_PREDICT_ZONE_BINS = TAI_PREDICT_BINS / TAI_PREDICT_ZONES,
+    TAI_PREDICT_GROUP_TOTAL = 255,     /* counts of a group; all are halved above it */
+    TAI_PREDICT_GROUP_ALL = 50,        /* all together count as so many of a group's own */
+    TAI_PREDICT_EDGE_STEP = 4,         /* by which the edges between groups move, and how often times that at first */
+    TAI_PREDICT_EDGE_HASTE = 4,
     TAI_PREDICT_SHIFT_MIN = 5,
     TAI_PREDICT_SHIFT_MAX = 8,
     TAI_PREDICT_LAZY = 32,             /* observations until a plan is made anew */
@@ -14128,16 +14146,18 @@ typedef struct tai_predictor {
     uint64_t step_bytes;    /* growth per use */
     uint32_t weight_total;
     uint32_t change_rate;   /* changes of capacity per 2^24 uses */
+    uint32_t stops[TAI_PREDICT_GROUPS]; /* the plan: bit i: grow to the top of bin i before growing farther */
     uint16_t count;         /* observations, at most TAI_PREDICT_MEAN_USES */
     uint16_t base;          /* position of bin 0, a multiple of 2^shift */
     uint16_t recent_top;    /* the largest of the last recent_count observations */
+    uint16_t edges[TAI_PREDICT_GROUPS - 1]; /* positions of the largest starts of the groups but the last */
     uint8_t recent_count;
     uint8_t shift;
-    uint8_t unplanned;      /* observations that target_bytes or next do not know yet; or TAI_PREDICT_UNKNOWN */
+    uint8_t unplanned;      /* observations that target_bytes or stops do not know yet; or TAI_PREDICT_UNKNOWN */
     uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
     uint8_t growing;        /* what the state is used for; another use begins anew */
     uint8_t tops[TAI_PREDICT_BINS];
-    uint8_t next[TAI_PREDICT_BINS + 1]; /* when bin i - 1 is outgrown (0: when made): grow to the top of this bin */
+    uint8_t zones[TAI_PREDICT_GROUPS][TAI_PREDICT_ZONES];
     uint16_t weights[TAI_PREDICT_BINS];
 } tai_predictor;
 
@@ -14172,12 +14192,36 @@ static uint64_t tai_bin_size(const tai_predictor *p, uint32_t i)
     return tai_position_size(tai_bin_top(p, i));
 }
 
+/* The bins are laid anew: what was in bin i, of this weight, went to bin to[i]. The counts of the zones go with it. */
+static TAI_COLD void tai_predictor_fit_zones(tai_predictor *p, const uint16_t *weights, const uint8_t *to)
+{
+    uint32_t total[TAI_PREDICT_ZONES], moved[TAI_PREDICT_ZONES], group, i;
+    memset(total, 0, sizeof total);
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        total[i / TAI_PREDICT_ZONE_BINS] += weights[i];
+    }
+    for (group = 0; group < TAI_PREDICT_GROUPS; group++) {
+        memset(moved, 0, sizeof moved);
+        for (i = 0; i < TAI_PREDICT_BINS; i++) {
+            uint32_t zone = i / TAI_PREDICT_ZONE_BINS;
+            if (weights[i] != 0) {
+                moved[to[i] / TAI_PREDICT_ZONE_BINS] += 16u * p->zones[group][zone] * weights[i] / total[zone];
+            }
+        }
+        for (i = 0; i < TAI_PREDICT_ZONES; i++) {
+            p->zones[group][i] = (uint8_t)((moved[i] + 8) / 16);
+        }
+    }
+}
+
 /* Lays the bins anew so that position and all that have weight are inside, as narrow as that goes from shift on. */
 static TAI_COLD void tai_predictor_fit(tai_predictor *p, uint32_t position, uint32_t shift)
 {
     uint32_t tops[TAI_PREDICT_BINS];
     uint16_t weights[TAI_PREDICT_BINS];
+    uint8_t to[TAI_PREDICT_BINS];
     uint32_t i, low = position, high = position, base, spare;
+    memset(to, 0, sizeof to);
     for (i = 0; i < TAI_PREDICT_BINS; i++) {
         tops[i] = tai_bin_top(p, i);
         weights[i] = p->weights[i];
@@ -14204,7 +14248,11 @@ static TAI_COLD void tai_predictor_fit(tai_predictor *p, uint32_t position, uint
         if (weights[i] != 0) {
             p->weights[k] = (uint16_t)(p->weights[k] + weights[i]);
             p->tops[k] = (uint8_t)(top - base - (k << shift));
+            to[i] = (uint8_t)k;
         }
+    }
+    if (p->growing) {
+        tai_predictor_fit_zones(p, weights, to);
     }
 }
 
@@ -14226,7 +14274,8 @@ static TAI_COLD void tai_predictor_fade(tai_predictor *p)
     }
 }
 
-static void tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weight)
+/* Returns the bin. */
+static uint32_t tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weight)
 {
     uint32_t i, top;
     if (p->weight_total == 0 || position - p->base >= (uint32_t)TAI_PREDICT_BINS << p->shift) {
@@ -14240,6 +14289,8 @@ static void tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weig
     }
     p->weights[i] = (uint16_t)(p->weights[i] + weight);
     p->weight_total += weight;
+    p->unplanned = (uint8_t)(p->unplanned + (p->unplanned < TAI_PREDICT_UNKNOWN));
+    return i;
 }
 
 /* Sizes may have fallen for good: when a quarter of the weight is above all of the last 64, that is forgotten, and the
@@ -14259,7 +14310,7 @@ static TAI_COLD void tai_predictor_review(tai_predictor *p)
             p->weight_total += p->weights[i];
         }
         tai_predictor_fit(p, p->recent_top, TAI_PREDICT_SHIFT_MIN);
-        tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
+        (void)tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
     }
     p->recent_count = 0;
     p->recent_top = 0;
@@ -14268,14 +14319,57 @@ static TAI_COLD void tai_predictor_review(tai_predictor *p)
 static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
 {
     uint32_t position = tai_size_position(size);
-    if (p->recent_count == TAI_PREDICT_RECENT && !p->growing) { /* of those the short come first */
+    if (p->recent_count == TAI_PREDICT_RECENT) {
         tai_predictor_review(p);
     }
-    p->recent_count = (uint8_t)(p->recent_count + (p->recent_count < TAI_PREDICT_RECENT));
+    p->recent_count = (uint8_t)(p->recent_count + 1);
     p->recent_top = p->recent_top > position ? p->recent_top : (uint16_t)position;
-    tai_predictor_put(p, position, weight);
-    p->unplanned = (uint8_t)(p->unplanned + (p->unplanned < TAI_PREDICT_UNKNOWN));
-    if (p->weight_total > (p->growing ? (uint32_t)TAI_PREDICT_TOTAL_GROWING : (uint32_t)TAI_PREDICT_TOTAL)) {
+    (void)tai_predictor_put(p, position, weight);
+    if (p->weight_total > TAI_PREDICT_TOTAL) {
+        tai_predictor_fade(p);
+    }
+}
+
+/* The group of a block that began at this position. */
+static uint32_t tai_predictor_group(const tai_predictor *p, uint32_t position)
+{
+    uint32_t group = 0;
+    while (group < TAI_PREDICT_GROUPS - 1 && position > p->edges[group]) {
+        group++;
+    }
+    return group;
+}
+
+/* Moves the edges toward the quarters of all starts: each goes up by as many steps as groups are to be below it, or
+   down by as many as above. */
+static void tai_predictor_move_edges(tai_predictor *p, uint32_t position)
+{
+    uint32_t step = (uint32_t)TAI_PREDICT_EDGE_STEP * (p->count < 128 ? (uint32_t)TAI_PREDICT_EDGE_HASTE : 1u);
+    uint32_t least = 0, i;
+    for (i = 0; i < TAI_PREDICT_GROUPS - 1; i++) {
+        uint32_t edge = p->edges[i], down = step * (TAI_PREDICT_GROUPS - 1 - i);
+        edge = position > edge ? edge + step * (i + 1) : position == edge ? edge : edge > down ? edge - down : 0;
+        edge = p->count == 1 ? position : edge < least ? least : edge;
+        p->edges[i] = (uint16_t)edge;
+        least = edge;
+    }
+}
+
+/* A block has grown by so much. Nothing is reviewed as sizes are: of those that began together the short end first. */
+static TAI_COLD void tai_predictor_add_growth(tai_predictor *p, uint64_t start, uint64_t growth)
+{
+    uint32_t position = tai_size_position(start), group = tai_predictor_group(p, position), total = 0, i;
+    uint8_t *zones = p->zones[group];
+    tai_predictor_move_edges(p, position);
+    i = tai_predictor_put(p, tai_size_position(growth), TAI_PREDICT_WEIGHT) / TAI_PREDICT_ZONE_BINS;
+    zones[i] = (uint8_t)(zones[i] + 1);
+    for (i = 0; i < TAI_PREDICT_ZONES; i++) {
+        total += zones[i];
+    }
+    for (i = 0; total >= TAI_PREDICT_GROUP_TOTAL && i < TAI_PREDICT_ZONES; i++) {
+        zones[i] = (uint8_t)(zones[i] / 2);
+    }
+    if (p->weight_total > TAI_PREDICT_TOTAL_GROWING) {
         tai_predictor_fade(p);
     }
 }
@@ -14422,31 +14516,46 @@ static TAI_COLD uint64_t tai_scaled_product(uint64_t a, uint64_t b, uint32_t c, 
     return lost > shift && product != 0 ? (uint64_t)1 << 47 : product >> 47 != 0 ? (uint64_t)1 << 47 : product;
 }
 
-/* Growing: for each bin that may be outgrown, the bin to grow to next. Growth is taken as even, so that what is held
-   idle is an area over growth. cost[i]: held idle by, and for changes of, all that outgrow level i, when the best is
-   done from there on; it is found from the last level backwards.
+/* Growing: what the group is expected to do, as weights of the bins; together at most 2^18. */
+static TAI_COLD void tai_predictor_expect(const tai_predictor *p, uint32_t group, uint32_t *out)
+{
+    uint32_t i, k;
+    for (i = 0; i < TAI_PREDICT_BINS; i += TAI_PREDICT_ZONE_BINS) {
+        uint32_t total = 0, own = 512u * p->zones[group][i / TAI_PREDICT_ZONE_BINS];
+        for (k = i; k < i + TAI_PREDICT_ZONE_BINS; k++) {
+            total += p->weights[k];
+        }
+        for (k = i; k < i + TAI_PREDICT_ZONE_BINS; k++) {
+            uint32_t weight = p->weights[k];
+            out[k] = weight == 0 ? 0 : weight * own / total + weight * (512u * TAI_PREDICT_GROUP_ALL) / p->weight_total;
+        }
+    }
+}
+
+/* Growing: the bins at whose tops the group is to stop. Growth is taken as even, so that what is held idle is an area
+   over growth. cost[i]: held idle by, and for changes of, all that outgrow level i, when the best is done from there
+   on; it is found from the last level backwards. change: the price of one.
 
       alive |-----__                   area[i]: integral of alive over growth up to level i
             |       --__               moment[i]: integral of growth * alive
             |           ---___         held idle from i to k: level[k] * (area[k] - area[i]) - (moment[k] - moment[i])
             +--+----+-------+--> growth
                1    2       3 (levels: the tops of the bins) */
-static TAI_COLD void tai_predictor_plan_growing(tai_predictor *p, uint32_t price)
+static TAI_COLD uint32_t tai_predictor_plan_group(const tai_predictor *p, const uint32_t *weights, uint32_t scale,
+                                                  uint64_t change)
 {
     uint64_t level[TAI_PREDICT_BINS + 1], area[TAI_PREDICT_BINS + 1], moment[TAI_PREDICT_BINS + 1];
-    uint64_t cost[TAI_PREDICT_BINS + 1], change;
-    uint32_t alive[TAI_PREDICT_BINS + 1], bins[TAI_PREDICT_BINS + 1], i, k, count = 0, scale, high = 0;
-    for (i = 0; i < TAI_PREDICT_BINS; i++) {
-        high = p->weights[i] != 0 ? i : high;
-    }
-    scale = tai_high_bit(tai_bin_size(p, high));
-    scale = scale > 19 ? scale - 19 : 0;
-    change = tai_scaled_product(p->mean_bytes, p->step_bytes, price * 26, 2 * scale) / 25; /* calibrated on traces */
+    uint64_t cost[TAI_PREDICT_BINS + 1];
+    uint32_t alive[TAI_PREDICT_BINS + 1], bins[TAI_PREDICT_BINS + 1], next[TAI_PREDICT_BINS + 1];
+    uint32_t i, k, count = 0, stops = 0;
     level[0] = area[0] = moment[0] = 0;
-    alive[0] = p->weight_total;
-    for (i = 0; i <= high; i++) {
+    alive[0] = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        alive[0] += weights[i];
+    }
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
         uint64_t from = tai_position_size(p->base + (i << p->shift)) >> scale, to = tai_bin_size(p, i) >> scale;
-        uint64_t before = level[count], width, s = alive[count], w = p->weights[i];
+        uint64_t before = level[count], width, s = alive[count], w = weights[i];
         if (w != 0) {
             from = i == 0 || from < before ? before : from;
             width = to - from; /* those of the bin end evenly between from and to */
@@ -14459,35 +14568,62 @@ static TAI_COLD void tai_predictor_plan_growing(tai_predictor *p, uint32_t price
             bins[count] = i;
         }
     }
-    bins[0] = 0;
     cost[count] = 0;
     for (i = count; i-- > 0;) {
-        uint32_t best = count;
         cost[i] = UINT64_MAX;
         for (k = i + 1; k <= count; k++) {
             uint64_t sum = level[k] * (area[k] - area[i]) - (moment[k] - moment[i]) + alive[k] * change + cost[k];
             if (sum < cost[i]) {
                 cost[i] = sum;
-                best = k;
+                next[i] = k;
             }
         }
-        p->next[i == 0 ? 0 : bins[i] + 1] = (uint8_t)bins[best];
+    }
+    for (i = 0; i < count;) {
+        i = next[i];
+        stops |= 1u << bins[i];
+    }
+    return stops;
+}
+
+/* Growing: plans for all groups. A plan keeps less than it promises, the more so the dearer a change: dear ones are
+   weighed for less than they are said to be worth (calibrated on traces). */
+static TAI_COLD void tai_predictor_plan_growing(tai_predictor *p, uint32_t price)
+{
+    uint32_t weights[TAI_PREDICT_BINS], group, i, high = 0, scale;
+    uint64_t change;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        high = p->weights[i] != 0 ? i : high;
+    }
+    scale = tai_high_bit(tai_bin_size(p, high));
+    scale = scale > 19 ? scale - 19 : 0;
+    price = price < 24 ? 33 * price : 24 * price + 216; /* in parts of 32 */
+    change = tai_scaled_product(p->mean_bytes, p->step_bytes, price, 2 * scale) / 32;
+    for (group = 0; group < TAI_PREDICT_GROUPS; group++) {
+        tai_predictor_expect(p, group, weights);
+        p->stops[group] = tai_predictor_plan_group(p, weights, scale, change);
     }
     p->unplanned = 0;
 }
 
-/* Growing: the next capacity, by the plan. */
+/* Growing: the next capacity, by the plan: its first stop that is far enough; but who has come more than half of the
+   way there, as where plans have changed, goes on to the one after it. */
 static uint64_t tai_predictor_grow(const tai_predictor *p, const ta_strategy_input *in)
 {
-    uint64_t start = in->start_bytes, growth = in->size_bytes > start ? in->size_bytes - start : 0, target;
-    uint32_t i = TAI_PREDICT_BINS;
+    uint64_t start = in->start_bytes, growth = in->size_bytes > start ? in->size_bytes - start : 0, target = 0;
     if (p->weight_total == 0) { /* nothing is known */
         target = (start > in->expected_bytes ? start : in->expected_bytes) / 16;
     } else {
-        while (i > 0 && (p->weights[i - 1] == 0 || tai_bin_size(p, i - 1) >= growth)) {
-            i--;
+        uint32_t stops = p->stops[tai_predictor_group(p, tai_size_position(start))], i;
+        uint64_t before = 0;
+        i = 0;
+        while (i < TAI_PREDICT_BINS && (target < growth || target == 0 || target - growth < growth - before)) {
+            if (stops >> i & 1) {
+                before = target < growth ? target : growth;
+                target = tai_bin_size(p, i);
+            }
+            i++;
         }
-        target = tai_bin_size(p, p->next[i]);
     }
     if (target < growth) { /* farther than any before */
         target = growth + growth / 4;
@@ -14576,7 +14712,7 @@ static void tai_predictive_observe(const void *config, void *state, const ta_str
         tai_predictor_add(p, in->size_bytes, TAI_PREDICT_WEIGHT);
         return;
     }
-    tai_predictor_add(p, growth, TAI_PREDICT_WEIGHT);
+    tai_predictor_add_growth(p, in->start_bytes, growth);
     p->mean_bytes = tai_mean_toward(p->mean_bytes, in->size_bytes, p->count);
     if (in->use_count > 1) {
         p->step_bytes = tai_mean_toward(p->step_bytes, growth / (in->use_count - 1), p->count);
