@@ -11,9 +11,11 @@
      [TA:POOL]         caches over a best-fit heap; the one most people use
      [TA:ARENA]        bump, mark, rewind, reset
      [TA:TENSOR]       dtypes, shapes, strides, a small tensor over a block
+     [TA:DLPACK]       tensors for other libraries, and theirs
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:CUDA]         device and pinned memory through the driver
      [TA:STATS]        counters, buckets, reports, snapshots
+     [TA:CPP]          opt-in, C++: handles that destroy themselves, std::pmr::memory_resource
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:WRITER] [TA:TRACE-IMPL] [TA:HOST] [TA:BUDGET]
      [TA:GUARD] [TA:BLOCKS] [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT]
      [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:TORCH] [TA:REPORT] [TA:SNAPSHOT]
@@ -57,6 +59,7 @@
      TENSORALLOC_CUDA              impl   compiles the CUDA backends; the driver is loaded at run time
      TENSORALLOC_TORCH             impl   the functions of PyTorch's pluggable allocator; implies TENSORALLOC_CUDA
      TENSORALLOC_CUDA_LINK         impl   with it: the program is linked with the driver, nothing is loaded
+     TENSORALLOC_CPP               all    where it is wanted, before the include: the C++ part [TA:CPP]
      TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
      TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches; siblings of a budget give each other
                                           nothing (chosen by itself where there are no threads)
@@ -65,6 +68,8 @@
      TENSORALLOC_CHECKED           impl   finds misuse, at a price: red zones, fills, freed blocks held back, leaks; see
                                           the manual. 2: memory that the host cannot reach is filled and read back, too
      TENSORALLOC_TRAP(result)      impl   with it: called after each report of misuse, e.g. abort(); default nothing
+     TENSORALLOC_VALGRIND          impl   tells Valgrind which host memory of pools is free (needs valgrind/memcheck.h).
+                                          AddressSanitizer is told without it: free and cached blocks are poisoned
      TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
      TENSORALLOC_LOG(result, name) impl   called without a lock when an allocation fails, with the ta_result and the
                                           name of the allocator; in checked builds for each misuse, too, with a
@@ -1006,6 +1011,59 @@ TENSORALLOC_DEF void *ta_tensor_at(const ta_tensor *tensor, const int64_t *index
 TENSORALLOC_DEF int ta_tensor_is_contiguous(const ta_tensor *tensor);
 
 /*=========================================================================================================
+  [TA:DLPACK] tensors for other libraries, and theirs. The structs are those of DLPack: same layout, own names.
+  =======================================================================================================*/
+
+enum { TA_DLPACK_MAJOR = 1, TA_DLPACK_MINOR = 1 };
+/* Flags of ta_dlpack_versioned. */
+enum { TA_DLPACK_READ_ONLY = 1, TA_DLPACK_IS_COPIED = 2 };
+
+typedef struct ta_dlpack_tensor {
+    void *data;
+    int32_t device_type; /* 1 host, 2 CUDA, 3 pinned by CUDA, 13 managed by CUDA */
+    int32_t device_index;
+    int32_t rank;
+    uint8_t dtype_code;  /* 0 int, 1 unsigned, 2 float, 4 bfloat, 5 complex, 6 bool, 10 f8_e4m3, 12 f8_e5m2 */
+    uint8_t dtype_bits;
+    uint16_t dtype_lanes;
+    int64_t *dims;
+    int64_t *strides;    /* in elements; NULL: row-major */
+    uint64_t byte_offset;
+} ta_dlpack_tensor;
+
+/* DLManagedTensor: what a capsule "dltensor" holds. */
+typedef struct ta_dlpack {
+    ta_dlpack_tensor tensor;
+    void *context;
+    void (*deleter)(struct ta_dlpack *self);
+} ta_dlpack;
+
+/* DLManagedTensorVersioned: what a capsule "dltensor_versioned" holds. */
+typedef struct ta_dlpack_versioned {
+    uint32_t major, minor;
+    void *context;
+    void (*deleter)(struct ta_dlpack_versioned *self);
+    uint64_t flags;
+    ta_dlpack_tensor tensor;
+} ta_dlpack_versioned;
+
+/* Moves a tensor into an object for another library: *tensor is cleared, and the deleter destroys it on stream, on
+   whatever thread calls it; the allocator must still be there. Errors, nothing has changed then:
+   TA_ERROR_INVALID_ARGUMENT (zero tensors too), _UNSUPPORTED (a device that is neither host nor CUDA), _RECORDS.
+   Threads: as the tensor. */
+TENSORALLOC_DEF ta_result ta_dlpack_export(ta_tensor *tensor, ta_stream stream, ta_dlpack **out);
+/* As export, with version 1.1 and no flags. */
+TENSORALLOC_DEF ta_result ta_dlpack_export_versioned(ta_tensor *tensor, ta_stream stream, ta_dlpack_versioned **out);
+/* Shows another library's tensor as *out, without an allocator: it borrows. Call the deleter of the object when you are
+   done with it; ta_tensor_destroy refuses it. size_bytes spans what the strides reach; data stands at the first
+   element, and strides may be negative (then buffer says nothing of what lies before). Errors, *out is zero then:
+   TA_ERROR_INVALID_ARGUMENT (null, a negative rank or dimension), _UNSUPPORTED (dtype, lanes, device, rank above
+   TA_RANK_MAX), _OVERFLOW. Pure. */
+TENSORALLOC_DEF ta_result ta_dlpack_import(const ta_dlpack_tensor *tensor, ta_tensor *out);
+/* The same; _UNSUPPORTED for another major version. Heed TA_DLPACK_READ_ONLY in its flags. */
+TENSORALLOC_DEF ta_result ta_dlpack_import_versioned(const ta_dlpack_versioned *object, ta_tensor *out);
+
+/*=========================================================================================================
   [TA:DYNAMIC] tensors with bounds that grow in place; sizes that are learned
   =======================================================================================================*/
 
@@ -1473,6 +1531,113 @@ TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size
 #ifdef __cplusplus
 }
 #endif
+/*=========================================================================================================
+  [TA:CPP] opt-in, C++: handles that destroy themselves, std::pmr::memory_resource. Works without exceptions and RTTI.
+  =======================================================================================================*/
+#if defined(TENSORALLOC_CPP) && defined(__cplusplus)
+#include <cstdlib>
+#include <new>
+#if defined(__has_include) && __cplusplus >= 201703L
+    #if __has_include(<memory_resource>)
+        #include <memory_resource>
+        #define TA_CPP_MEMORY_RESOURCE 1
+    #endif
+#endif
+
+namespace ta {
+
+/* Owns an object of this library: ta::pool pool; ta_pool_create(&desc, pool.out()); ta_pool_alloc(pool.get(), ...). */
+template <class T, ta_result (*destroy)(T *)> class unique {
+public:
+    unique() noexcept : object(nullptr) {}
+    explicit unique(T *owned) noexcept : object(owned) {}
+    unique(unique &&other) noexcept : object(other.release()) {}
+    unique &operator=(unique &&other) noexcept
+    {
+        if (this != &other) {
+            reset(other.release());
+        }
+        return *this;
+    }
+    unique(const unique &) = delete;
+    unique &operator=(const unique &) = delete;
+    ~unique() { reset(); }
+    T *get() const noexcept { return object; }
+    explicit operator bool() const noexcept { return object != nullptr; }
+    /* For create functions; what was owned before is destroyed. */
+    T **out() noexcept
+    {
+        reset();
+        return &object;
+    }
+    T *release() noexcept
+    {
+        T *released = object;
+        object = nullptr;
+        return released;
+    }
+    void reset(T *owned = nullptr) noexcept
+    {
+        (void)destroy(object);
+        object = owned;
+    }
+
+private:
+    T *object;
+};
+
+using pool = unique<ta_pool, ta_pool_destroy>;
+using arena = unique<ta_arena, ta_arena_destroy>;
+using dynamic = unique<ta_dynamic, ta_dynamic_destroy>;
+using trace = unique<ta_trace, ta_trace_destroy>; /* declare it before the pools that record into it */
+
+/* A region of code: ta::tag forward("forward"); until the end of the block. */
+class tag {
+public:
+    explicit tag(const char *name) noexcept : previous(ta_tag_begin(name)) {}
+    ~tag() { ta_tag_end(previous); }
+    tag(const tag &) = delete;
+    tag &operator=(const tag &) = delete;
+
+private:
+    const char *previous;
+};
+
+#ifdef TA_CPP_MEMORY_RESOURCE
+/* An allocator for containers of std::pmr. It must outlive what uses it. Without memory: std::bad_alloc, or abort
+   where exceptions are off. Equal is only what is the same object. Host memory only. */
+class memory_resource final : public std::pmr::memory_resource {
+public:
+    explicit memory_resource(ta_allocator from) noexcept : allocator(from) {}
+
+private:
+    void *do_allocate(std::size_t bytes, std::size_t alignment) override
+    {
+        ta_request request = ta_request();
+        request.size_bytes = bytes != 0 ? bytes : 1;
+        request.alignment_bytes = alignment;
+        void *ptr = ta_allocator_alloc(allocator, &request, nullptr);
+        if (ptr == nullptr) {
+#if defined(__cpp_exceptions) || defined(__EXCEPTIONS) || defined(_CPPUNWIND)
+            throw std::bad_alloc();
+#else
+            std::abort();
+#endif
+        }
+        return ptr;
+    }
+    void do_deallocate(void *ptr, std::size_t bytes, std::size_t alignment) override
+    {
+        (void)ta_allocator_free(allocator, ptr, bytes != 0 ? bytes : 1, alignment, 0);
+    }
+    bool do_is_equal(const std::pmr::memory_resource &other) const noexcept override { return this == &other; }
+
+    ta_allocator allocator;
+};
+#endif
+
+} // namespace ta
+#endif /* TENSORALLOC_CPP */
 #endif /* TENSORALLOC_H */
 
 /*=========================================================================================================
@@ -1568,6 +1733,67 @@ extern long syscall(long number, ...);
     #define TAI_NOINLINE
     #define TAI_COLD
     #define TAI_INLINE static inline
+#endif
+
+/* What AddressSanitizer and Valgrind are told of host memory: hidden while it is free or cached. Checked builds fill
+   and look at such memory themselves. */
+#if defined(__SANITIZE_ADDRESS__)
+    #define TAI_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+    #if __has_feature(address_sanitizer)
+        #define TAI_ADDRESS_SANITIZER 1
+    #endif
+#endif
+#if defined(TENSORALLOC_CHECKED)
+    #undef TAI_ADDRESS_SANITIZER
+#endif
+#if defined(TENSORALLOC_VALGRIND) && !defined(TENSORALLOC_CHECKED)
+    #include <valgrind/memcheck.h>
+    #define TAI_HIDES 1
+    #define TAI_VALGRIND(request) ((void)(request))
+#else
+    #define TAI_VALGRIND(request) ((void)0)
+#endif
+#ifdef TAI_ADDRESS_SANITIZER
+    #include <sanitizer/asan_interface.h>
+    #define TAI_HIDES 1
+    #define TAI_POISON(ptr, size) __asan_poison_memory_region((ptr), (size))
+    #define TAI_UNPOISON(ptr, size) __asan_unpoison_memory_region((ptr), (size))
+#else
+    #define TAI_POISON(ptr, size) ((void)0)
+    #define TAI_UNPOISON(ptr, size) ((void)0)
+#endif
+#ifdef TAI_HIDES
+static void tai_hide(uint32_t caps, uintptr_t addr, size_t size)
+{
+    if ((caps & TA_CAP_HOST_ACCESS) != 0 && size != 0) {
+        TAI_POISON((void *)addr, size);
+        TAI_VALGRIND(VALGRIND_MAKE_MEM_NOACCESS(addr, size));
+    }
+}
+
+static void tai_show(uint32_t caps, uintptr_t addr, size_t size)
+{
+    if ((caps & TA_CAP_HOST_ACCESS) != 0 && size != 0) {
+        TAI_UNPOISON((void *)addr, size);
+        TAI_VALGRIND(VALGRIND_MAKE_MEM_UNDEFINED(addr, size));
+    }
+}
+
+static void tai_show_zeroed(uint32_t caps, uintptr_t addr, size_t size)
+{
+    (void)caps;
+    (void)addr;
+    (void)size;
+    TAI_VALGRIND((caps & TA_CAP_HOST_ACCESS) != 0 ? VALGRIND_MAKE_MEM_DEFINED(addr, size) : 0);
+}
+    #define TAI_HIDE(space, addr, size) tai_hide((space)->info.caps, (addr), (size))
+    #define TAI_SHOW(space, addr, size) tai_show((space)->info.caps, (addr), (size))
+    #define TAI_SHOW_ZEROED(space, addr, size) tai_show_zeroed((space)->info.caps, (addr), (size))
+#else
+    #define TAI_HIDE(space, addr, size) ((void)0)
+    #define TAI_SHOW(space, addr, size) ((void)0)
+    #define TAI_SHOW_ZEROED(space, addr, size) ((void)0)
 #endif
 
 #if defined(TENSORALLOC_MALLOC) != defined(TENSORALLOC_FREE)
@@ -7302,7 +7528,9 @@ static TAI_COLD void tai_region_trim_segment(tai_space *space, tai_region *regio
     if (!go) {
         return;
     }
+    TAI_SHOW(space, region->base, region->size);
     if (space->backend.vtable->free(space->backend.self, (void *)region->base, region->size) != TA_OK) {
+        TAI_HIDE(space, region->base, region->size);
         tai_gate_enter(&space->gate, me);
         tai_heap_make_free(space, index);
         tai_gate_leave(&space->gate, me);
@@ -7741,6 +7969,7 @@ static TAI_COLD void tai_space_release(tai_space *space)
     for (r = 0; r < space->region_count; r++) {
         tai_region *region = space->regions[r];
         if (region->is_live) {
+            TAI_SHOW(space, region->base, (size_t)(region->touched_end - region->base));
             if (region->is_segment) {
                 (void)space->backend.vtable->free(space->backend.self, (void *)region->base, region->size);
             } else {
@@ -9070,6 +9299,7 @@ TAI_INLINE void tai_pool_make_live(ta_pool *pool, uint32_t index, size_t request
         (uint8_t)(alignment > pool->space.granule ? tai_high_bit((uint64_t)alignment) << TAI_FLAG_ALIGNMENT_SHIFT
                                                   : 0);
     tai_heap_publish(&pool->space, index);
+    TAI_SHOW(&pool->space, block->addr, block->size);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
 }
 
@@ -9089,6 +9319,7 @@ static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
             return;
         }
         tai_pool_make_live(pool, index, 0, NULL, plan->class_index, 0, slot->stream);
+        TAI_HIDE(&pool->space, pool->space.blocks.at[index].addr, plan->size);
         TENSORALLOC_STORE_RELAXED(&pool->space.blocks.at[index].state, (uint32_t)TAI_CACHED);
         tai_slot_push(pool, slot, index);
     }
@@ -9634,6 +9865,7 @@ TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t 
         return NULL;
     }
     block = &pool->space.blocks.at[index];
+    TAI_SHOW(&pool->space, block->addr, block->size);
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, tag);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
@@ -9657,6 +9889,7 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
             tai_gate_leave(&space->gate, me);
         }
         if (!fresh) {
+            TAI_SHOW(space, block->addr, block->size);
             result = tai_backend_zero(space->backend, (void *)block->addr, request->size_bytes, request->stream);
         }
     }
@@ -9672,6 +9905,9 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
         pool->count.allocated_bytes += request->size_bytes;
         pool->miss_grow_count += (missed & 1) != 0;
         pool->miss_recommit_count += missed == 2;
+        if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
+            TAI_SHOW_ZEROED(space, block->addr, request->size_bytes);
+        }
         tai_pool_record(pool, TA_EVENT_ALLOC, block, missed == 0);
     } else {
         tai_heap_put(space, index);
@@ -9689,12 +9925,16 @@ TAI_INLINE void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_re
     }
     if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
         uint32_t index = slot->heads[plan->class_index];
+        TAI_SHOW(&pool->space, pool->at[index].addr, pool->at[index].size); /* at[0] is empty */
         if (index == 0 || tai_backend_zero(pool->space.backend, (void *)pool->space.blocks.at[index].addr,
                                            request->size_bytes, request->stream) != TA_OK) {
             return NULL;
         }
     }
     ptr = tai_pool_hit(pool, slot, plan->class_index, request->size_bytes, request->tag);
+    if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
+        TAI_SHOW_ZEROED(&pool->space, (uintptr_t)ptr, request->size_bytes);
+    }
     return ptr;
 }
 
@@ -9966,6 +10206,7 @@ TAI_INLINE void *tai_pool_alloc_quick(ta_pool *pool, size_t size, ta_result *res
     block = &pool->at[index];
     *head = block->right;
     TAI_DROP64(slot->cached_bytes, block->size);
+    TAI_SHOW(&pool->space, block->addr, block->size);
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
@@ -10074,6 +10315,7 @@ static void tai_pool_give_block(ta_pool *pool, uint32_t index, tai_slot *slot)
     TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
     pool->count.deallocation_count++;
     pool->count.freed_bytes += block->requested;
+    TAI_HIDE(&pool->space, block->addr, block->size);
     if (block->place.class_index != 0 && slot != NULL && slot->stream == block->place.stream &&
         block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0) {
         if (slot->cached_bytes > slot->bytes_max - block->size) {
@@ -10201,6 +10443,7 @@ TAI_INLINE int tai_pool_free_at_once(ta_pool *pool, void *ptr, size_t size, int 
             if (watched) {
                 tai_pool_record(pool, TA_EVENT_FREE, block, 0);
             }
+            TAI_HIDE(space, block->addr, block->size);
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
@@ -10229,6 +10472,7 @@ TAI_INLINE int tai_pool_free_cached(ta_pool *pool, void *ptr, size_t size, uint3
         if (watched) {
             tai_pool_record(pool, TA_EVENT_FREE, block, 0);
         }
+        TAI_HIDE(&pool->space, block->addr, block->size);
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
         TAI_BUMP64(slot->count.deallocation_count, 1);
@@ -10299,6 +10543,7 @@ TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
                      capacity + slot->cached_bytes > slot->bytes_max || (size != 0 && size != requested))) {
         return tai_pool_free_small(pool, ptr, size, index);
     }
+    TAI_HIDE(&pool->space, block->addr, capacity);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
     TAI_BUMP32(block->generation, 1);
     TAI_BUMP64(slot->count.deallocation_count, 1);
@@ -10510,6 +10755,7 @@ static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
     rest = tai_heap_add(space, space->regions[block->place.region], block->place.region, block->addr + size,
                         block->size - size, index, block->next);
     space->blocks.at[rest].place.stream = block->place.stream;
+    TAI_HIDE(space, block->addr + size, block->size - size);
     block->size = size;
     tai_heap_put(space, rest);
 }
@@ -10550,6 +10796,7 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
         }
         tai_block_recycle(&space->blocks, next);
     }
+    TAI_SHOW(space, block->addr + block->size, more);
     block->size += more;
     block->place.class_index = 0;
     space->used[block->place.heap] += more;
@@ -13924,6 +14171,181 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
         }
     }
     return 1;
+}
+
+/* ---- DLPack */
+/* What the deleter needs, behind the object. */
+typedef struct tai_dlpack {
+    ta_dlpack legacy;
+    ta_dlpack_versioned versioned;
+    ta_tensor tensor;
+    ta_stream stream;
+} tai_dlpack;
+
+static const uint8_t tai_dlpack_codes[] = {2, 4, 2, 2, 10, 12, 0, 0, 0, 0, 1, 1, 1, 1, 6, 5, 5}; /* by ta_dtype */
+
+static TAI_COLD void tai_dlpack_end(tai_dlpack *object)
+{
+    (void)ta_tensor_destroy(&object->tensor, object->stream);
+    TENSORALLOC_FREE(object);
+}
+
+static TAI_COLD void tai_dlpack_delete(ta_dlpack *self)
+{
+    if (self != NULL) {
+        tai_dlpack_end((tai_dlpack *)self->context);
+    }
+}
+
+static TAI_COLD void tai_dlpack_delete_versioned(ta_dlpack_versioned *self)
+{
+    if (self != NULL) {
+        tai_dlpack_end((tai_dlpack *)self->context);
+    }
+}
+
+static TAI_COLD ta_result tai_dlpack_make(ta_tensor *tensor, ta_stream stream, tai_dlpack **out)
+{
+    tai_dlpack *object;
+    ta_dlpack_tensor *shown;
+    ta_device device;
+    ta_result result;
+    if (tensor == NULL || tensor->allocator.vtable == NULL || (int)tensor->dtype < 0 ||
+        tensor->dtype >= TA_DTYPE_COUNT) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    result = ta_allocator_get_device(tensor->allocator, &device);
+    if (result == TA_OK && device.type == TA_DEVICE_OTHER) {
+        result = TA_ERROR_UNSUPPORTED;
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    object = (tai_dlpack *)TENSORALLOC_MALLOC(sizeof *object);
+    if (object == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(object, 0, sizeof *object);
+    object->tensor = *tensor;
+    object->stream = stream;
+    shown = &object->legacy.tensor;
+    shown->data = tensor->buffer.data;
+    shown->device_type = device.type == TA_DEVICE_HOST ? 1 : 2;
+    shown->device_index = device.index;
+    shown->rank = tensor->rank;
+    shown->dtype_code = tai_dlpack_codes[tensor->dtype];
+    shown->dtype_bits = (uint8_t)(8 * ta_dtype_size(tensor->dtype));
+    shown->dtype_lanes = 1;
+    shown->dims = object->tensor.dims;
+    shown->strides = object->tensor.strides;
+    object->versioned.tensor = *shown;
+    object->versioned.major = TA_DLPACK_MAJOR;
+    object->versioned.minor = TA_DLPACK_MINOR;
+    object->legacy.context = object->versioned.context = object;
+    object->legacy.deleter = tai_dlpack_delete;
+    object->versioned.deleter = tai_dlpack_delete_versioned;
+    memset(tensor, 0, sizeof *tensor);
+    *out = object;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_export(ta_tensor *tensor, ta_stream stream, ta_dlpack **out)
+{
+    tai_dlpack *object = NULL;
+    ta_result result = out != NULL ? tai_dlpack_make(tensor, stream, &object) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (out != NULL) {
+        *out = object != NULL ? &object->legacy : NULL;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_export_versioned(ta_tensor *tensor, ta_stream stream,
+                                                              ta_dlpack_versioned **out)
+{
+    tai_dlpack *object = NULL;
+    ta_result result = out != NULL ? tai_dlpack_make(tensor, stream, &object) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (out != NULL) {
+        *out = object != NULL ? &object->versioned : NULL;
+    }
+    return result;
+}
+
+/* The bytes from the first element to behind the last one that positive strides reach. */
+static TAI_COLD ta_result tai_dlpack_span(const ta_tensor *tensor, size_t *out)
+{
+    size_t span = 1, reach;
+    int i;
+    for (i = 0; i < tensor->rank; i++) {
+        int64_t stride = tensor->strides[i] < 0 ? 0 : tensor->strides[i];
+        if (tensor->dims[i] == 0) {
+            *out = 0;
+            return TA_OK;
+        }
+        if ((uint64_t)stride > SIZE_MAX || !tai_mul((size_t)(tensor->dims[i] - 1), (size_t)stride, &reach) ||
+            !tai_add(span, reach, &span)) {
+            return TA_ERROR_OVERFLOW;
+        }
+    }
+    return tai_mul(span, ta_dtype_size(tensor->dtype), out) && *out <= (size_t)PTRDIFF_MAX ? TA_OK : TA_ERROR_OVERFLOW;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_import(const ta_dlpack_tensor *shown, ta_tensor *out)
+{
+    ta_tensor tensor;
+    size_t bytes;
+    ta_result result;
+    int i, dtype = 0;
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    if (shown == NULL || shown->rank < 0 || (shown->rank > 0 && shown->dims == NULL)) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    while (dtype < (int)TA_DTYPE_COUNT && (tai_dlpack_codes[dtype] != shown->dtype_code ||
+                                           8 * ta_dtype_size((ta_dtype)dtype) != shown->dtype_bits)) {
+        dtype++;
+    }
+    if (dtype == (int)TA_DTYPE_COUNT || shown->dtype_lanes != 1 || shown->rank > TA_RANK_MAX ||
+        (shown->device_type != 1 && shown->device_type != 2 && shown->device_type != 3 && shown->device_type != 13)) {
+        return TA_ERROR_UNSUPPORTED;
+    }
+    memset(&tensor, 0, sizeof tensor);
+    tensor.dtype = (ta_dtype)dtype;
+    tensor.rank = shown->rank;
+    result = ta_shape_bytes(shown->dims, shown->rank, tensor.dtype, &bytes);
+    if (result == TA_OK) {
+        result = ta_strides_row_major(shown->dims, shown->rank, tensor.strides);
+    }
+    for (i = 0; i < shown->rank && result == TA_OK; i++) {
+        tensor.dims[i] = shown->dims[i];
+        tensor.strides[i] = shown->strides != NULL ? shown->strides[i] : tensor.strides[i];
+    }
+    if (result == TA_OK) {
+        result = tai_dlpack_span(&tensor, &bytes);
+    }
+    if (result == TA_OK && bytes != 0) {
+        if (shown->data == NULL || shown->byte_offset > (uint64_t)PTRDIFF_MAX) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        tensor.buffer.data = (char *)shown->data + shown->byte_offset;
+        tensor.buffer.size_bytes = tensor.buffer.capacity_bytes = bytes;
+    }
+    if (result == TA_OK) {
+        *out = tensor;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_import_versioned(const ta_dlpack_versioned *object, ta_tensor *out)
+{
+    if (object != NULL && object->major != TA_DLPACK_MAJOR) {
+        if (out != NULL) {
+            memset(out, 0, sizeof *out);
+        }
+        return TA_ERROR_UNSUPPORTED;
+    }
+    return ta_dlpack_import(object != NULL ? &object->tensor : NULL, out);
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -18543,6 +18965,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 }
 
 /* Private macros end here. */
+#undef TAI_ADDRESS_SANITIZER
 #undef TAI_ALIGNMENT_MAX
 #undef TAI_ALL_HEAPS
 #undef TAI_ASSERT
@@ -18573,6 +18996,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_FULL_CHECK
 #undef TAI_GRAVES
 #undef TAI_HAS_VM
+#undef TAI_HIDE
+#undef TAI_HIDES
 #undef TAI_HELD_BYTES
 #undef TAI_HOST_DISCARD
 #undef TAI_HOST_GRANULARITY
@@ -18596,6 +19021,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_EARLY_NS
 #undef TAI_RINGS
 #undef TAI_PAUSE
+#undef TAI_POISON
 #undef TAI_PUT
 #undef TAI_RANGE_BITS
 #undef TAI_RED
@@ -18608,6 +19034,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_ROOM_TIMES
 #undef TAI_SHOTS
 #undef TAI_SOURCES
+#undef TAI_SHOW
+#undef TAI_SHOW_ZEROED
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_STREAM_EVENTS
@@ -18625,6 +19053,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_TRACE_LINE
 #undef TAI_UNITS_MAX
 #undef TAI_UNLIKELY
+#undef TAI_UNPOISON
+#undef TAI_VALGRIND
 #undef TAI_WAIT_A_MOMENT
 #undef TAI_WALK_BATCH
 #undef TAI_WRITER_BYTES
