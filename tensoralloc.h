@@ -11,9 +11,11 @@
      [TA:POOL]         caches over a best-fit heap; the one most people use
      [TA:ARENA]        bump, mark, rewind, reset
      [TA:TENSOR]       dtypes, shapes, strides, a small tensor over a block
+     [TA:DLPACK]       tensors for other libraries, and theirs
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:CUDA]         device and pinned memory through the driver
      [TA:STATS]        counters, buckets, reports, snapshots
+     [TA:CPP]          opt-in, C++: handles that destroy themselves, std::pmr::memory_resource
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:WRITER] [TA:TRACE-IMPL] [TA:HOST] [TA:BUDGET]
      [TA:GUARD] [TA:BLOCKS] [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT]
      [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:TORCH] [TA:REPORT] [TA:SNAPSHOT]
@@ -57,6 +59,7 @@
      TENSORALLOC_CUDA              impl   compiles the CUDA backends; the driver is loaded at run time
      TENSORALLOC_TORCH             impl   the functions of PyTorch's pluggable allocator; implies TENSORALLOC_CUDA
      TENSORALLOC_CUDA_LINK         impl   with it: the program is linked with the driver, nothing is loaded
+     TENSORALLOC_CPP               all    where it is wanted, before the include: the C++ part [TA:CPP]
      TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
      TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches; chosen by itself where there are no
                                           threads
@@ -65,6 +68,8 @@
      TENSORALLOC_CHECKED           impl   finds misuse, at a price: red zones, fills, freed blocks held back, leaks; see
                                           the manual. 2: memory that the host cannot reach is filled and read back, too
      TENSORALLOC_TRAP(result)      impl   with it: called after each report of misuse, e.g. abort(); default nothing
+     TENSORALLOC_VALGRIND          impl   tells Valgrind which host memory of pools is free (needs valgrind/memcheck.h).
+                                          AddressSanitizer is told without it: free and cached blocks are poisoned
      TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
      TENSORALLOC_LOG(result, name) impl   called without a lock when an allocation fails, with the ta_result and the
                                           name of the allocator; in checked builds for each misuse, too, with a
@@ -416,21 +421,22 @@ TENSORALLOC_DEF void ta_tag_end(const char *previous);
 /* The tag of this thread's innermost region, NULL outside of any. Stays valid until ta_process_detach. */
 TENSORALLOC_DEF const char *ta_tag_get(void);
 
-/* The last events of the pools that record into it (trace in ta_pool_desc): a ring of records of 64 bytes. Recording
-   takes no lock and calls nobody; when the ring is full the oldest record goes, and is counted as dropped unless it was
-   flushed before. Events stand in the order in which they happened: a free before the allocation that got its
-   memory. */
+/* The last events of the pools that record into it (trace in ta_pool_desc): 8 rings of records of 64 bytes; a thread
+   writes into one of them. Recording takes no lock and calls nobody; when a ring is full its oldest record goes, and is
+   counted as dropped unless it was flushed before. What reads puts events into the order in which they happened: a free
+   before the allocation that got its memory. */
 typedef struct ta_trace ta_trace;
 
 typedef struct ta_trace_desc {
-    size_t event_count_max; /* records in the ring, rounded up to a power of two, 16 to 2^26; 0: 65536 */
+    size_t event_count_max; /* records in each ring, rounded up to a power of two, 16 to 2^24; 0: 65536 (4096 without
+                               virtual memory). Rings that nobody writes into take addresses only */
 } ta_trace_desc;
 
 typedef struct ta_trace_stats {
     uint64_t event_count;   /* recorded since creation */
     uint64_t flushed_count; /* of these: written by ta_trace_flush */
     uint64_t dropped_count; /* of these: gone before they were */
-    size_t held_count;      /* of these: waiting to be; with event_count_max, how full the ring is */
+    size_t held_count;      /* of these: waiting to be */
     size_t record_bytes;    /* memory of the trace */
 } ta_trace_stats;
 
@@ -458,8 +464,9 @@ TENSORALLOC_DEF void ta_trace_event(void *trace, const ta_event *event);
    the next flush begins another. Errors: TA_ERROR_INVALID_ARGUMENT, _BUSY (another flush is in progress, or the sink
    calls), _RECORDS. Threads: any; others may record, also into the pool that the sink uses. Allocates records. */
 TENSORALLOC_DEF ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write, void *user);
-/* Calls fn for every event that the ring holds, oldest first, and leaves them in: what was flushed is seen as long as
-   nothing came in its place. Others may record meanwhile. Threads: any. */
+/* Calls fn for every event that the rings hold, oldest first, and leaves them in: what was flushed is seen as long as
+   nothing came in its place. Others may record meanwhile. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS (some may have
+   been shown then). Threads: any. Allocates records. */
 TENSORALLOC_DEF ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user);
 /* Forgets all events without writing them, and what is known of live blocks. Errors: TA_ERROR_BUSY (a flush). */
 TENSORALLOC_DEF ta_result ta_trace_clear(ta_trace *trace);
@@ -1008,6 +1015,59 @@ TENSORALLOC_DEF void *ta_tensor_at(const ta_tensor *tensor, const int64_t *index
 TENSORALLOC_DEF int ta_tensor_is_contiguous(const ta_tensor *tensor);
 
 /*=========================================================================================================
+  [TA:DLPACK] tensors for other libraries, and theirs. The structs are those of DLPack: same layout, own names.
+  =======================================================================================================*/
+
+enum { TA_DLPACK_MAJOR = 1, TA_DLPACK_MINOR = 1 };
+/* Flags of ta_dlpack_versioned. */
+enum { TA_DLPACK_READ_ONLY = 1, TA_DLPACK_IS_COPIED = 2 };
+
+typedef struct ta_dlpack_tensor {
+    void *data;
+    int32_t device_type; /* 1 host, 2 CUDA, 3 pinned by CUDA, 13 managed by CUDA */
+    int32_t device_index;
+    int32_t rank;
+    uint8_t dtype_code;  /* 0 int, 1 unsigned, 2 float, 4 bfloat, 5 complex, 6 bool, 10 f8_e4m3, 12 f8_e5m2 */
+    uint8_t dtype_bits;
+    uint16_t dtype_lanes;
+    int64_t *dims;
+    int64_t *strides;    /* in elements; NULL: row-major */
+    uint64_t byte_offset;
+} ta_dlpack_tensor;
+
+/* DLManagedTensor: what a capsule "dltensor" holds. */
+typedef struct ta_dlpack {
+    ta_dlpack_tensor tensor;
+    void *context;
+    void (*deleter)(struct ta_dlpack *self);
+} ta_dlpack;
+
+/* DLManagedTensorVersioned: what a capsule "dltensor_versioned" holds. */
+typedef struct ta_dlpack_versioned {
+    uint32_t major, minor;
+    void *context;
+    void (*deleter)(struct ta_dlpack_versioned *self);
+    uint64_t flags;
+    ta_dlpack_tensor tensor;
+} ta_dlpack_versioned;
+
+/* Moves a tensor into an object for another library: *tensor is cleared, and the deleter destroys it on stream, on
+   whatever thread calls it; the allocator must still be there. Errors, nothing has changed then:
+   TA_ERROR_INVALID_ARGUMENT (zero tensors too), _UNSUPPORTED (a device that is neither host nor CUDA), _RECORDS.
+   Threads: as the tensor. */
+TENSORALLOC_DEF ta_result ta_dlpack_export(ta_tensor *tensor, ta_stream stream, ta_dlpack **out);
+/* As export, with version 1.1 and no flags. */
+TENSORALLOC_DEF ta_result ta_dlpack_export_versioned(ta_tensor *tensor, ta_stream stream, ta_dlpack_versioned **out);
+/* Shows another library's tensor as *out, without an allocator: it borrows. Call the deleter of the object when you are
+   done with it; ta_tensor_destroy refuses it. size_bytes spans what the strides reach; data stands at the first
+   element, and strides may be negative (then buffer says nothing of what lies before). Errors, *out is zero then:
+   TA_ERROR_INVALID_ARGUMENT (null, a negative rank or dimension), _UNSUPPORTED (dtype, lanes, device, rank above
+   TA_RANK_MAX), _OVERFLOW. Pure. */
+TENSORALLOC_DEF ta_result ta_dlpack_import(const ta_dlpack_tensor *tensor, ta_tensor *out);
+/* The same; _UNSUPPORTED for another major version. Heed TA_DLPACK_READ_ONLY in its flags. */
+TENSORALLOC_DEF ta_result ta_dlpack_import_versioned(const ta_dlpack_versioned *object, ta_tensor *out);
+
+/*=========================================================================================================
   [TA:DYNAMIC] tensors with bounds that grow in place; sizes that are learned
   =======================================================================================================*/
 
@@ -1511,6 +1571,113 @@ TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size
 #ifdef __cplusplus
 }
 #endif
+/*=========================================================================================================
+  [TA:CPP] opt-in, C++: handles that destroy themselves, std::pmr::memory_resource. Works without exceptions and RTTI.
+  =======================================================================================================*/
+#if defined(TENSORALLOC_CPP) && defined(__cplusplus)
+#include <cstdlib>
+#include <new>
+#if defined(__has_include) && __cplusplus >= 201703L
+    #if __has_include(<memory_resource>)
+        #include <memory_resource>
+        #define TA_CPP_MEMORY_RESOURCE 1
+    #endif
+#endif
+
+namespace ta {
+
+/* Owns an object of this library: ta::pool pool; ta_pool_create(&desc, pool.out()); ta_pool_alloc(pool.get(), ...). */
+template <class T, ta_result (*destroy)(T *)> class unique {
+public:
+    unique() noexcept : object(nullptr) {}
+    explicit unique(T *owned) noexcept : object(owned) {}
+    unique(unique &&other) noexcept : object(other.release()) {}
+    unique &operator=(unique &&other) noexcept
+    {
+        if (this != &other) {
+            reset(other.release());
+        }
+        return *this;
+    }
+    unique(const unique &) = delete;
+    unique &operator=(const unique &) = delete;
+    ~unique() { reset(); }
+    T *get() const noexcept { return object; }
+    explicit operator bool() const noexcept { return object != nullptr; }
+    /* For create functions; what was owned before is destroyed. */
+    T **out() noexcept
+    {
+        reset();
+        return &object;
+    }
+    T *release() noexcept
+    {
+        T *released = object;
+        object = nullptr;
+        return released;
+    }
+    void reset(T *owned = nullptr) noexcept
+    {
+        (void)destroy(object);
+        object = owned;
+    }
+
+private:
+    T *object;
+};
+
+using pool = unique<ta_pool, ta_pool_destroy>;
+using arena = unique<ta_arena, ta_arena_destroy>;
+using dynamic = unique<ta_dynamic, ta_dynamic_destroy>;
+using trace = unique<ta_trace, ta_trace_destroy>; /* declare it before the pools that record into it */
+
+/* A region of code: ta::tag forward("forward"); until the end of the block. */
+class tag {
+public:
+    explicit tag(const char *name) noexcept : previous(ta_tag_begin(name)) {}
+    ~tag() { ta_tag_end(previous); }
+    tag(const tag &) = delete;
+    tag &operator=(const tag &) = delete;
+
+private:
+    const char *previous;
+};
+
+#ifdef TA_CPP_MEMORY_RESOURCE
+/* An allocator for containers of std::pmr. It must outlive what uses it. Without memory: std::bad_alloc, or abort
+   where exceptions are off. Equal is only what is the same object. Host memory only. */
+class memory_resource final : public std::pmr::memory_resource {
+public:
+    explicit memory_resource(ta_allocator from) noexcept : allocator(from) {}
+
+private:
+    void *do_allocate(std::size_t bytes, std::size_t alignment) override
+    {
+        ta_request request = ta_request();
+        request.size_bytes = bytes != 0 ? bytes : 1;
+        request.alignment_bytes = alignment;
+        void *ptr = ta_allocator_alloc(allocator, &request, nullptr);
+        if (ptr == nullptr) {
+#if defined(__cpp_exceptions) || defined(__EXCEPTIONS) || defined(_CPPUNWIND)
+            throw std::bad_alloc();
+#else
+            std::abort();
+#endif
+        }
+        return ptr;
+    }
+    void do_deallocate(void *ptr, std::size_t bytes, std::size_t alignment) override
+    {
+        (void)ta_allocator_free(allocator, ptr, bytes != 0 ? bytes : 1, alignment, 0);
+    }
+    bool do_is_equal(const std::pmr::memory_resource &other) const noexcept override { return this == &other; }
+
+    ta_allocator allocator;
+};
+#endif
+
+} // namespace ta
+#endif /* TENSORALLOC_CPP */
 #endif /* TENSORALLOC_H */
 
 /*=========================================================================================================
@@ -1608,6 +1775,67 @@ extern long syscall(long number, ...);
     #define TAI_INLINE static inline
 #endif
 
+/* What AddressSanitizer and Valgrind are told of host memory: hidden while it is free or cached. Checked builds fill
+   and look at such memory themselves. */
+#if defined(__SANITIZE_ADDRESS__)
+    #define TAI_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+    #if __has_feature(address_sanitizer)
+        #define TAI_ADDRESS_SANITIZER 1
+    #endif
+#endif
+#if defined(TENSORALLOC_CHECKED)
+    #undef TAI_ADDRESS_SANITIZER
+#endif
+#if defined(TENSORALLOC_VALGRIND) && !defined(TENSORALLOC_CHECKED)
+    #include <valgrind/memcheck.h>
+    #define TAI_HIDES 1
+    #define TAI_VALGRIND(request) ((void)(request))
+#else
+    #define TAI_VALGRIND(request) ((void)0)
+#endif
+#ifdef TAI_ADDRESS_SANITIZER
+    #include <sanitizer/asan_interface.h>
+    #define TAI_HIDES 1
+    #define TAI_POISON(ptr, size) __asan_poison_memory_region((ptr), (size))
+    #define TAI_UNPOISON(ptr, size) __asan_unpoison_memory_region((ptr), (size))
+#else
+    #define TAI_POISON(ptr, size) ((void)0)
+    #define TAI_UNPOISON(ptr, size) ((void)0)
+#endif
+#ifdef TAI_HIDES
+static void tai_hide(uint32_t caps, uintptr_t addr, size_t size)
+{
+    if ((caps & TA_CAP_HOST_ACCESS) != 0 && size != 0) {
+        TAI_POISON((void *)addr, size);
+        TAI_VALGRIND(VALGRIND_MAKE_MEM_NOACCESS(addr, size));
+    }
+}
+
+static void tai_show(uint32_t caps, uintptr_t addr, size_t size)
+{
+    if ((caps & TA_CAP_HOST_ACCESS) != 0 && size != 0) {
+        TAI_UNPOISON((void *)addr, size);
+        TAI_VALGRIND(VALGRIND_MAKE_MEM_UNDEFINED(addr, size));
+    }
+}
+
+static void tai_show_zeroed(uint32_t caps, uintptr_t addr, size_t size)
+{
+    (void)caps;
+    (void)addr;
+    (void)size;
+    TAI_VALGRIND((caps & TA_CAP_HOST_ACCESS) != 0 ? VALGRIND_MAKE_MEM_DEFINED(addr, size) : 0);
+}
+    #define TAI_HIDE(space, addr, size) tai_hide((space)->info.caps, (addr), (size))
+    #define TAI_SHOW(space, addr, size) tai_show((space)->info.caps, (addr), (size))
+    #define TAI_SHOW_ZEROED(space, addr, size) tai_show_zeroed((space)->info.caps, (addr), (size))
+#else
+    #define TAI_HIDE(space, addr, size) ((void)0)
+    #define TAI_SHOW(space, addr, size) ((void)0)
+    #define TAI_SHOW_ZEROED(space, addr, size) ((void)0)
+#endif
+
 #if defined(TENSORALLOC_MALLOC) != defined(TENSORALLOC_FREE)
     #error "give both TENSORALLOC_MALLOC and TENSORALLOC_FREE, or none"
 #endif
@@ -1681,6 +1909,7 @@ static TAI_COLD int tai_vm_discard(void *ptr, size_t size)
     return madvise(ptr, size, 4 /* MADV_DONTNEED */) == 0;
 }
 #endif
+#endif /* TENSORALLOC_MALLOC_BACKEND */
 
 static TAI_COLD void tai_vm_want_huge_pages(void *ptr, size_t size)
 {
@@ -1691,7 +1920,6 @@ static TAI_COLD void tai_vm_want_huge_pages(void *ptr, size_t size)
     (void)size;
 #endif
 }
-#endif /* TENSORALLOC_MALLOC_BACKEND */
 
 /* Physical memory; 8 GiB where it cannot be asked. */
 static TAI_COLD size_t tai_physical_bytes(void)
@@ -1760,8 +1988,10 @@ static int tai_vm_has_room(size_t size)
 #ifndef TAI_BLOCK_COUNT_DEFAULT
     #define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
 #endif
+#define TAI_TRACE_COUNT_DEFAULT 65536u
 #else /* no address ranges: a table is a piece of memory that is whole from the beginning */
 #define TAI_RANGE_BITS 30
+#define TAI_TRACE_COUNT_DEFAULT 4096u
 #ifndef TAI_BLOCK_COUNT_DEFAULT
     #define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
 #endif
@@ -1791,6 +2021,12 @@ static TAI_COLD int tai_vm_release(void *ptr, size_t size)
     (void)size;
     TENSORALLOC_FREE(ptr);
     return 1;
+}
+
+static TAI_COLD void tai_vm_want_huge_pages(void *ptr, size_t size)
+{
+    (void)ptr;
+    (void)size;
 }
 
 static TAI_COLD int tai_vm_has_room(size_t size)
@@ -2704,16 +2940,21 @@ static TAI_COLD void tai_json_text(tai_writer *w, const char *key, const char *s
   Uses: PLATFORM, ATOMICS, MATH, WRITER.
 
   Tags: a table of texts that are never changed nor freed; looked up without a lock, a short lock to add one.
-  A trace: whoever records takes the next ticket; ticket & mask is its record. The stamp of a record tells its state:
+  A trace: a few rings, so that threads do not get into each other's way. Whoever records takes the next ticket of its
+  thread's ring; ticket & mask is its record. The stamp of a record tells its state:
      2 * ticket + 2   written by that ticket; the fields can be read, if the stamp is still the same afterwards
      odd              being written: who comes to it a lap later, or reads, waits a while
      less             not yet written; or never, if who had the ticket gave up
-  Invariants: tickets are taken before a block is freed and after it was allocated, so that their order is that of the
-  events; only what flushes touches next and what lies behind it.
+  Readers merge the rings by time. Processors look at their ticks a little early sometimes: where memory contradicts
+  the ticks (a free of what is not live, an allocation of what is), the event waits for its match in another ring.
+  Invariants: records are made before a block is freed and after it was allocated; only what flushes touches what
+  stands behind busy.
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_TAG_COUNT 4096u /* and twice as many slots */
 #define TAI_SOURCES 64u
-#define TAI_PATIENCE 1000   /* yields until somebody who writes a record is taken for dead, as after a fork */
+#define TAI_RINGS 8u
+#define TAI_EARLY_NS 20000u /* by more than that nobody is early */
+#define TAI_PATIENCE 100000 /* yields until somebody who writes a record is taken for dead, as after a fork */
 #define TAI_TRACE_LINE 448u /* the longest line of a text, at most */
 
 typedef struct tai_tag {
@@ -2895,7 +3136,7 @@ typedef struct tai_record {
     uint64_t about; /* thread << 32 | source << 24 | log2 of the alignment << 16 | kind << 8 | result << 1 | hit */
 } tai_record;
 
-/* A live block as flushes know it; or the live bytes of a tag, with addr that of its text and number 0. */
+/* A live block as readers know it; or the live bytes of a tag, with addr that of its text and number 0. */
 typedef struct tai_known {
     uint64_t addr;
     uint64_t number; /* counted from 1; 0: its allocation stands in no text */
@@ -2905,22 +3146,31 @@ typedef struct tai_known {
     uint32_t padding;
 } tai_known;
 
-struct ta_trace {
+typedef struct tai_known_set {
+    tai_known *at;
+    size_t count, capacity; /* a power of two, or 0 */
+} tai_known_set;
+
+typedef struct tai_ring {
     tai_record *records;
+    char padding[120];
+    size_t head;          /* the next ticket; written by the ring's threads */
+    char more_padding[120];
+    size_t next, cleared; /* tickets: the first to be flushed, of who has taken busy; the first to be shown */
+} tai_ring;
+
+struct ta_trace {
+    tai_ring rings[TAI_RINGS];
     size_t mask;
     int ticks_of_processor;
     uint32_t users;          /* pools */
     void *memory;            /* of the records */
+    size_t memory_bytes;
     uint64_t ticks_first, time_first;
-    char padding[64];
-    size_t head;             /* the next ticket; written by everybody */
-    char more_padding[64];
     /* of who has taken busy */
     uint32_t busy, source_count;
-    size_t next, cleared;    /* tickets: the first to be flushed; the first to be shown */
     uint64_t flushed, lost, numbers, time_last;
-    tai_known *known;
-    size_t known_count, known_capacity; /* a power of two, or 0 */
+    tai_known_set known;
     int unsent;              /* the writer's text is that of a sink that failed */
     tai_writer writer;
     uint64_t live[TAI_SOURCES], reserved[TAI_SOURCES];
@@ -2931,8 +3181,10 @@ struct ta_trace {
 static TAI_NOINLINE void tai_trace_put(ta_trace *trace, uint64_t about, const void *ptr, size_t size, size_t capacity,
                                        ta_stream stream, const char *tag)
 {
-    size_t ticket = tai_next(&trace->head), stamp = 2 * ticket + 2, old;
-    tai_record *record = &trace->records[ticket & trace->mask];
+    uint32_t thread = tai_thread_number();
+    tai_ring *ring = &trace->rings[thread % TAI_RINGS];
+    size_t ticket = tai_next(&ring->head), stamp = 2 * ticket + 2, old;
+    tai_record *record = &ring->records[ticket & trace->mask];
     int patience = TAI_PATIENCE;
     for (;;) {
         old = TENSORALLOC_LOAD_RELAXED(&record->stamp);
@@ -2955,14 +3207,14 @@ static TAI_NOINLINE void tai_trace_put(ta_trace *trace, uint64_t about, const vo
     TENSORALLOC_STORE_RELEASE(&record->size, (uint64_t)size);
     TENSORALLOC_STORE_RELEASE(&record->capacity, (uint64_t)capacity);
     TENSORALLOC_STORE_RELEASE(&record->stream, stream);
-    TENSORALLOC_STORE_RELEASE(&record->about, about | (uint64_t)tai_thread_number() << 32);
+    TENSORALLOC_STORE_RELEASE(&record->about, about | (uint64_t)thread << 32);
     TENSORALLOC_STORE_RELEASE(&record->stamp, stamp);
 }
 
 /* Copies the record of a ticket. 1: done; 0: it has been overwritten; -1: nobody has written it. */
-static int tai_trace_get(const ta_trace *trace, size_t ticket, tai_record *out)
+static TAI_COLD int tai_trace_get(const ta_trace *trace, const tai_ring *ring, size_t ticket, tai_record *out)
 {
-    const tai_record *record = &trace->records[ticket & trace->mask];
+    const tai_record *record = &ring->records[ticket & trace->mask];
     size_t stamp = 2 * ticket + 2;
     int patience = TAI_PATIENCE;
     for (;;) {
@@ -3008,7 +3260,7 @@ static TAI_COLD tai_pace tai_trace_pace(const ta_trace *trace)
     return pace;
 }
 
-static uint64_t tai_pace_time(const tai_pace *pace, uint64_t ticks)
+static TAI_COLD uint64_t tai_pace_time(const tai_pace *pace, uint64_t ticks)
 {
     return ticks <= pace->ticks_first
                ? pace->time_first
@@ -3064,29 +3316,35 @@ static ta_result tai_record_result(const tai_record *record)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_create(const ta_trace_desc *desc, ta_trace **out)
 {
-    size_t count = desc == NULL || desc->event_count_max == 0 ? 65536 : desc->event_count_max, bytes, address;
+    size_t count = desc == NULL || desc->event_count_max == 0 ? TAI_TRACE_COUNT_DEFAULT : desc->event_count_max, i;
     ta_trace *trace;
     if (out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     *out = NULL;
-    if (count < 16 || count > (size_t)1 << 26) {
+    if (count < 16 || count > (size_t)1 << 24) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    count = tai_power_of_two_at_least(count);
-    trace = tai_mul(count, sizeof(tai_record), &bytes) ? (ta_trace *)TENSORALLOC_MALLOC(sizeof *trace) : NULL;
+    trace = (ta_trace *)TENSORALLOC_MALLOC(sizeof *trace);
     if (trace == NULL) {
         return TA_ERROR_RECORDS;
     }
     memset(trace, 0, sizeof *trace);
-    trace->memory = TENSORALLOC_MALLOC(bytes + 64);
-    if (trace->memory == NULL) {
+    count = tai_power_of_two_at_least(count);
+    if (tai_mul(count, TAI_RINGS * sizeof(tai_record), &trace->memory_bytes)) {
+        trace->memory = tai_vm_reserve(trace->memory_bytes);
+    }
+    if (trace->memory == NULL || !tai_vm_commit(trace->memory, trace->memory_bytes)) {
+        if (trace->memory != NULL) {
+            (void)tai_vm_release(trace->memory, trace->memory_bytes);
+        }
         TENSORALLOC_FREE(trace);
         return TA_ERROR_RECORDS;
     }
-    address = tai_round_up((size_t)(uintptr_t)trace->memory, 64);
-    trace->records = (tai_record *)address;
-    memset(trace->records, 0, bytes);
+    tai_vm_want_huge_pages(trace->memory, trace->memory_bytes); /* or every 64th event is a page fault, at first */
+    for (i = 0; i < TAI_RINGS; i++) {
+        trace->rings[i].records = (tai_record *)trace->memory + i * count;
+    }
     trace->mask = count - 1;
     memcpy(trace->names[TAI_SOURCES - 1], "others", 7);
     trace->ticks_of_processor = tai_ticks_known();
@@ -3111,8 +3369,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_destroy(ta_trace *trace)
     if (TENSORALLOC_LOAD_ACQUIRE(&trace->users) != 0 || TENSORALLOC_LOAD_ACQUIRE(&trace->busy) != 0) {
         return TA_ERROR_BUSY;
     }
-    TENSORALLOC_FREE(trace->known);
-    TENSORALLOC_FREE(trace->memory);
+    TENSORALLOC_FREE(trace->known.at);
+    (void)tai_vm_release(trace->memory, trace->memory_bytes);
     TENSORALLOC_FREE(trace);
     return TA_OK;
 }
@@ -3142,54 +3400,23 @@ static size_t tai_trace_oldest(const ta_trace *trace, size_t head, size_t first)
     return head - first > trace->mask + 1 ? head - trace->mask - 1 : first;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user)
-{
-    tai_pace pace;
-    tai_record record;
-    ta_event event;
-    size_t at, end;
-    uint64_t last = 0;
-    if (trace == NULL || fn == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
-    }
-    pace = tai_trace_pace(trace);
-    end = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
-    at = tai_trace_oldest(trace, end, TENSORALLOC_LOAD_RELAXED(&trace->cleared));
-    for (; at != end; at++) {
-        if (tai_trace_get(trace, at, &record) != 1) {
-            continue;
-        }
-        memset(&event, 0, sizeof event);
-        event.kind = tai_record_kind(&record);
-        event.result = tai_record_result(&record);
-        event.ptr = (void *)(uintptr_t)record.addr;
-        event.size_bytes = (size_t)record.size;
-        event.capacity_bytes = (size_t)record.capacity;
-        event.stream = record.stream;
-        event.tag = record.tag;
-        event.name = tai_record_source(&record) != 0 ? trace->names[tai_record_source(&record)] : NULL;
-        event.time_ns = tai_pace_time(&pace, record.ticks);
-        event.time_ns = last = event.time_ns > last ? event.time_ns : last;
-        event.hit = (int)(record.about & 1);
-        event.thread = (uint32_t)(record.about >> 32);
-        fn(user, &event);
-    }
-    return TA_OK;
-}
-
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_clear(ta_trace *trace)
 {
+    uint32_t i;
     if (trace == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (!tai_try_take(&trace->busy)) {
         return TA_ERROR_BUSY;
     }
-    trace->next = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
-    TENSORALLOC_STORE_RELAXED(&trace->cleared, trace->next);
-    TENSORALLOC_FREE(trace->known);
-    trace->known = NULL;
-    trace->known_count = trace->known_capacity = 0;
+    for (i = 0; i < TAI_RINGS; i++) {
+        size_t head = TENSORALLOC_LOAD_ACQUIRE(&trace->rings[i].head);
+        TENSORALLOC_STORE_RELAXED(&trace->lost, trace->lost + (head - trace->rings[i].next));
+        TENSORALLOC_STORE_RELEASE(&trace->rings[i].next, head);
+        TENSORALLOC_STORE_RELAXED(&trace->rings[i].cleared, head);
+    }
+    TENSORALLOC_FREE(trace->known.at);
+    memset(&trace->known, 0, sizeof trace->known);
     trace->unsent = 0;
     memset(trace->live, 0, sizeof trace->live);
     memset(trace->reserved, 0, sizeof trace->reserved);
@@ -3199,63 +3426,68 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_clear(ta_trace *trace)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_get_stats(ta_trace *trace, ta_trace_stats *out)
 {
-    size_t head, next;
+    uint32_t i;
     if (trace == NULL || out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    next = TENSORALLOC_LOAD_ACQUIRE(&trace->next); /* first: it never overtakes head */
-    head = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
-    out->event_count = (uint64_t)head;
+    memset(out, 0, sizeof *out);
     out->flushed_count = TENSORALLOC_LOAD_RELAXED(&trace->flushed);
-    out->held_count = head - tai_trace_oldest(trace, head, next);
-    out->dropped_count = TENSORALLOC_LOAD_RELAXED(&trace->lost) + (uint64_t)(head - next - out->held_count);
-    out->record_bytes = sizeof *trace + (trace->mask + 1) * sizeof(tai_record) + 64 +
-                        TENSORALLOC_LOAD_RELAXED(&trace->known_capacity) * sizeof(tai_known);
+    out->dropped_count = TENSORALLOC_LOAD_RELAXED(&trace->lost);
+    for (i = 0; i < TAI_RINGS; i++) {
+        size_t next = TENSORALLOC_LOAD_ACQUIRE(&trace->rings[i].next); /* first: it never overtakes head */
+        size_t head = TENSORALLOC_LOAD_ACQUIRE(&trace->rings[i].head);
+        size_t held = head - tai_trace_oldest(trace, head, next);
+        out->event_count += head;
+        out->held_count += held;
+        out->dropped_count += head - next - held;
+    }
+    out->record_bytes = sizeof *trace + trace->memory_bytes +
+                        TENSORALLOC_LOAD_RELAXED(&trace->known.capacity) * sizeof(tai_known);
     return TA_OK;
 }
 
-/* ---- what flushes know of live blocks */
-static size_t tai_known_home(const ta_trace *trace, uint64_t addr, uint32_t source)
+/* ---- what readers know of live blocks */
+static TAI_COLD size_t tai_known_home(const tai_known_set *set, uint64_t addr, uint32_t source)
 {
-    return (size_t)tai_mix(addr ^ (uint64_t)source << 57) & (trace->known_capacity - 1);
+    return (size_t)tai_mix(addr ^ (uint64_t)source << 57) & (set->capacity - 1);
 }
 
-static tai_known *tai_known_find(const ta_trace *trace, uint64_t addr, uint32_t source)
+static TAI_COLD tai_known *tai_known_find(const tai_known_set *set, uint64_t addr, uint32_t source)
 {
     size_t at;
-    if (trace->known_capacity == 0) {
+    if (set->capacity == 0) {
         return NULL;
     }
-    at = tai_known_home(trace, addr, source);
-    while (trace->known[at].source != 0) {
-        if (trace->known[at].addr == addr && trace->known[at].source == source) {
-            return &trace->known[at];
+    at = tai_known_home(set, addr, source);
+    while (set->at[at].source != 0) {
+        if (set->at[at].addr == addr && set->at[at].source == source) {
+            return &set->at[at];
         }
-        at = (at + 1) & (trace->known_capacity - 1);
+        at = (at + 1) & (set->capacity - 1);
     }
     return NULL;
 }
 
 /* There is room, and it is not known. */
-static tai_known *tai_known_put(ta_trace *trace, uint64_t addr, uint32_t source)
+static TAI_COLD tai_known *tai_known_put(tai_known_set *set, uint64_t addr, uint32_t source)
 {
-    size_t at = tai_known_home(trace, addr, source);
-    while (trace->known[at].source != 0) {
-        at = (at + 1) & (trace->known_capacity - 1);
+    size_t at = tai_known_home(set, addr, source);
+    while (set->at[at].source != 0) {
+        at = (at + 1) & (set->capacity - 1);
     }
-    memset(&trace->known[at], 0, sizeof trace->known[at]);
-    trace->known[at].addr = addr;
-    trace->known[at].source = source;
-    trace->known_count++;
-    return &trace->known[at];
+    memset(&set->at[at], 0, sizeof set->at[at]);
+    set->at[at].addr = addr;
+    set->at[at].source = source;
+    set->count++;
+    return &set->at[at];
 }
 
 /* Room for two more. */
-static int tai_known_ensure(ta_trace *trace)
+static TAI_COLD int tai_known_ensure(tai_known_set *set)
 {
-    tai_known *old = trace->known, *grown;
-    size_t i, count = trace->known_capacity, bytes;
-    if (trace->known_count + 2 < count - count / 4) {
+    tai_known *old = set->at, *grown;
+    size_t i, count = set->capacity, bytes;
+    if (set->count + 2 < count - count / 4) {
         return 1;
     }
     if (!tai_mul(count == 0 ? 256 : 2 * count, sizeof *grown, &bytes) ||
@@ -3263,12 +3495,12 @@ static int tai_known_ensure(ta_trace *trace)
         return 0;
     }
     memset(grown, 0, bytes);
-    trace->known = grown;
-    TENSORALLOC_STORE_RELAXED(&trace->known_capacity, bytes / sizeof *grown);
-    trace->known_count = 0;
+    set->at = grown;
+    TENSORALLOC_STORE_RELAXED(&set->capacity, bytes / sizeof *grown);
+    set->count = 0;
     for (i = 0; i < count; i++) {
         if (old[i].source != 0) {
-            *tai_known_put(trace, old[i].addr, old[i].source) = old[i];
+            *tai_known_put(set, old[i].addr, old[i].source) = old[i];
         }
     }
     TENSORALLOC_FREE(old);
@@ -3276,23 +3508,167 @@ static int tai_known_ensure(ta_trace *trace)
 }
 
 /* Whoever had to go past the hole moves up. */
-static void tai_known_remove(ta_trace *trace, tai_known *entry)
+static TAI_COLD void tai_known_remove(tai_known_set *set, tai_known *entry)
 {
-    size_t mask = trace->known_capacity - 1, hole = (size_t)(entry - trace->known), at = hole;
+    size_t mask = set->capacity - 1, hole = (size_t)(entry - set->at), at = hole;
     for (;;) {
         const tai_known *next;
         at = (at + 1) & mask;
-        next = &trace->known[at];
+        next = &set->at[at];
         if (next->source == 0) {
             break;
         }
-        if (((at - tai_known_home(trace, next->addr, next->source)) & mask) >= ((at - hole) & mask)) {
-            trace->known[hole] = *next;
+        if (((at - tai_known_home(set, next->addr, next->source)) & mask) >= ((at - hole) & mask)) {
+            set->at[hole] = *next;
             hole = at;
         }
     }
-    trace->known[hole].source = 0;
-    trace->known_count--;
+    set->at[hole].source = 0;
+    set->count--;
+}
+
+/* ---- reading: the rings as one */
+typedef struct tai_merge {
+    tai_pace pace;
+    uint64_t ticks_end;                       /* what is younger is left */
+    size_t next[TAI_RINGS], end[TAI_RINGS];
+    tai_record heads[TAI_RINGS];
+    uint64_t times[TAI_RINGS];                /* of the heads */
+    uint64_t time_last;
+    uint64_t lost;                            /* since somebody set it to 0 */
+    int ready[TAI_RINGS];                     /* there is a head */
+} tai_merge;
+
+/* flushes: from the first that was not flushed on; else all that can be shown. */
+static TAI_COLD void tai_merge_open(tai_merge *m, const ta_trace *trace, int flushes)
+{
+    uint32_t r;
+    memset(m, 0, sizeof *m);
+    m->pace = tai_trace_pace(trace);
+    m->ticks_end = tai_ticks(trace->ticks_of_processor); /* before heads are looked at: no cause without its effect */
+    for (r = 0; r < TAI_RINGS; r++) {
+        const tai_ring *ring = &trace->rings[r];
+        m->next[r] = flushes ? ring->next : TENSORALLOC_LOAD_RELAXED(&ring->cleared);
+        m->end[r] = TENSORALLOC_LOAD_ACQUIRE(&ring->head);
+        if (!flushes) {
+            m->next[r] = tai_trace_oldest(trace, m->end[r], m->next[r]);
+        }
+    }
+}
+
+/* Gets the next record of a ring, past those that are gone. */
+static TAI_COLD void tai_merge_fill(tai_merge *m, const ta_trace *trace, uint32_t r)
+{
+    const tai_ring *ring = &trace->rings[r];
+    while (!m->ready[r] && m->next[r] != m->end[r]) {
+        size_t first = tai_trace_oldest(trace, TENSORALLOC_LOAD_ACQUIRE(&ring->head), m->next[r]);
+        if ((ptrdiff_t)(m->end[r] - first) < 0) {
+            first = m->end[r];
+        }
+        m->lost += first - m->next[r];
+        m->next[r] = first;
+        if (first == m->end[r]) {
+            return;
+        }
+        if (tai_trace_get(trace, ring, first, &m->heads[r]) != 1) {
+            m->lost++;
+            m->next[r]++;
+        } else if ((int64_t)(m->heads[r].ticks - m->ticks_end) > 0) {
+            m->end[r] = first;
+        } else {
+            m->ready[r] = 1;
+            m->times[r] = tai_pace_time(&m->pace, m->heads[r].ticks);
+        }
+    }
+}
+
+/* Memory contradicts the record: its match may follow in another ring. */
+static TAI_COLD int tai_record_waits(const tai_record *record, const tai_known_set *known)
+{
+    ta_event_kind kind = tai_record_kind(record);
+    if (kind != TA_EVENT_ALLOC && kind != TA_EVENT_FREE && kind != TA_EVENT_RESIZE) {
+        return 0;
+    }
+    return (tai_known_find(known, record->addr, tai_record_source(record)) != NULL) == (kind == TA_EVENT_ALLOC);
+}
+
+/* The ring whose record is the next one; TAI_RINGS: there is none. */
+static uint32_t tai_merge_pick(tai_merge *m, const ta_trace *trace, const tai_known_set *known)
+{
+    uint32_t r, first = TAI_RINGS, chosen = TAI_RINGS;
+    for (r = 0; r < TAI_RINGS; r++) {
+        tai_merge_fill(m, trace, r);
+        if (m->ready[r] && (first == TAI_RINGS || m->times[r] < m->times[first])) {
+            first = r;
+        }
+    }
+    if (first == TAI_RINGS || !tai_record_waits(&m->heads[first], known)) {
+        return first;
+    }
+    for (r = 0; r < TAI_RINGS; r++) {
+        if (m->ready[r] && m->times[r] - m->times[first] <= TAI_EARLY_NS &&
+            (chosen == TAI_RINGS || m->times[r] < m->times[chosen]) && !tai_record_waits(&m->heads[r], known)) {
+            chosen = r;
+        }
+    }
+    return chosen != TAI_RINGS ? chosen : first;
+}
+
+/* The record has been read. Returns its time. */
+static uint64_t tai_merge_pass(tai_merge *m, uint32_t r)
+{
+    m->time_last = m->times[r] > m->time_last ? m->times[r] : m->time_last;
+    m->ready[r] = 0;
+    m->next[r]++;
+    return m->time_last;
+}
+
+static void tai_record_show(const ta_trace *trace, const tai_record *record, uint64_t time, ta_event *out)
+{
+    memset(out, 0, sizeof *out);
+    out->kind = tai_record_kind(record);
+    out->result = tai_record_result(record);
+    out->ptr = (void *)(uintptr_t)record->addr;
+    out->size_bytes = (size_t)record->size;
+    out->capacity_bytes = (size_t)record->capacity;
+    out->stream = record->stream;
+    out->tag = record->tag;
+    out->name = tai_record_source(record) != 0 ? trace->names[tai_record_source(record)] : NULL;
+    out->time_ns = time;
+    out->hit = (int)(record->about & 1);
+    out->thread = (uint32_t)(record->about >> 32);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user)
+{
+    tai_merge m;
+    tai_known_set known;
+    ta_event event;
+    ta_result result = TA_OK;
+    if (trace == NULL || fn == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(&known, 0, sizeof known);
+    tai_merge_open(&m, trace, 0);
+    while (result == TA_OK) {
+        uint32_t r = tai_merge_pick(&m, trace, &known);
+        if (r == TAI_RINGS) {
+            break;
+        }
+        tai_record_show(trace, &m.heads[r], tai_merge_pass(&m, r), &event);
+        result = tai_known_ensure(&known) ? TA_OK : TA_ERROR_RECORDS;
+        if (result == TA_OK) {
+            tai_known *block = tai_known_find(&known, m.heads[r].addr, tai_record_source(&m.heads[r]));
+            if (event.kind == TA_EVENT_ALLOC && block == NULL) {
+                (void)tai_known_put(&known, m.heads[r].addr, tai_record_source(&m.heads[r]));
+            } else if (event.kind == TA_EVENT_FREE && block != NULL) {
+                tai_known_remove(&known, block);
+            }
+            fn(user, &event);
+        }
+    }
+    TENSORALLOC_FREE(known.at);
+    return result;
 }
 
 /* ---- the two formats */
@@ -3310,36 +3686,36 @@ typedef struct tai_line {
 } tai_line;
 
 /* The live bytes of the tag of a block. There is room for an entry. */
-static void tai_trace_follow_tag(ta_trace *trace, tai_line *line)
+static TAI_COLD void tai_trace_follow_tag(ta_trace *trace, tai_line *line)
 {
     tai_known *known;
     if (line->tag == NULL || line->is == line->was) {
         return;
     }
-    known = tai_known_find(trace, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
-    known = known != NULL ? known : tai_known_put(trace, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
+    known = tai_known_find(&trace->known, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
+    known = known != NULL ? known : tai_known_put(&trace->known, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
     known->size += line->is - line->was;
     line->tag_live = known->size;
 }
 
 /* What the record does to what is known. There is room for two entries. Only texts call blocks by numbers. */
-static void tai_trace_follow(ta_trace *trace, const tai_record *record, tai_line *line, int text)
+static TAI_COLD void tai_trace_follow(ta_trace *trace, const tai_record *record, tai_line *line, int text)
 {
     tai_known *known = NULL;
     int lives = line->kind == TA_EVENT_ALLOC || line->kind == TA_EVENT_RESIZE;
     if (lives || line->kind == TA_EVENT_FREE) {
-        known = tai_known_find(trace, record->addr, line->source);
+        known = tai_known_find(&trace->known, record->addr, line->source);
         line->was = known != NULL ? known->size : 0;
         line->freed = known != NULL ? known->number : 0;
         line->tag = known != NULL ? known->tag : record->tag;
     }
     if (lives) {
-        known = known != NULL ? known : tai_known_put(trace, record->addr, line->source);
+        known = known != NULL ? known : tai_known_put(&trace->known, record->addr, line->source);
         known->tag = line->tag;
         line->is = known->size = record->size;
         line->number = known->number = text ? ++trace->numbers : 0;
     } else if (known != NULL) {
-        tai_known_remove(trace, known);
+        tai_known_remove(&trace->known, known);
     }
     trace->live[line->source] += line->is - line->was;
     tai_trace_follow_tag(trace, line);
@@ -3499,46 +3875,43 @@ static void tai_trace_lose(ta_trace *trace, ta_trace_format format, size_t count
     }
 }
 
-/* Writes the records up to end. With busy taken. */
-static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format format, size_t end)
+/* Writes what has been recorded so far. With busy taken. */
+static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format format)
 {
-    tai_pace pace = tai_trace_pace(trace);
-    tai_record record;
+    tai_merge m;
     tai_line line;
-    ta_result result = TA_OK;
-    while (trace->next != end) {
-        size_t at = tai_trace_oldest(trace, TENSORALLOC_LOAD_ACQUIRE(&trace->head), trace->next);
-        if ((ptrdiff_t)(end - at) < 0) {
-            at = end;
-        }
-        if (format == TA_TRACE_CHROME || trace->writer.used > TAI_WRITER_BYTES - TAI_TRACE_LINE) {
-            result = trace->writer.used > TAI_WRITER_BYTES / 2 ? tai_trace_send(trace) : TA_OK;
-        }
-        if (result == TA_OK && !tai_known_ensure(trace)) {
+    tai_merge_open(&m, trace, 1);
+    m.time_last = trace->time_last;
+    for (;;) {
+        uint32_t r = tai_merge_pick(&m, trace, &trace->known);
+        ta_result result = trace->writer.used > TAI_WRITER_BYTES - TAI_TRACE_LINE ? tai_trace_send(trace) : TA_OK;
+        if (result == TA_OK && !tai_known_ensure(&trace->known)) {
             result = TA_ERROR_RECORDS;
         }
         if (result != TA_OK) {
             return result;
         }
-        if (at != trace->next) {
-            tai_trace_lose(trace, format, at - trace->next);
-            TENSORALLOC_STORE_RELEASE(&trace->next, at);
-        } else if (tai_trace_get(trace, at, &record) != 1) {
-            tai_trace_lose(trace, format, 1);
-            TENSORALLOC_STORE_RELEASE(&trace->next, at + 1);
-        } else {
-            memset(&line, 0, sizeof line);
-            line.kind = tai_record_kind(&record);
-            line.source = tai_record_source(&record);
-            line.time = tai_pace_time(&pace, record.ticks);
-            line.time = trace->time_last = line.time > trace->time_last ? line.time : trace->time_last;
-            tai_trace_follow(trace, &record, &line, format == TA_TRACE_TEXT);
-            (format == TA_TRACE_TEXT ? tai_trace_text : tai_trace_chrome)(trace, &record, &line);
-            TENSORALLOC_STORE_RELAXED(&trace->flushed, trace->flushed + 1);
-            TENSORALLOC_STORE_RELEASE(&trace->next, at + 1);
+        if (m.lost != 0) {
+            uint32_t i;
+            tai_trace_lose(trace, format, m.lost);
+            for (i = 0; i < TAI_RINGS; i++) {
+                TENSORALLOC_STORE_RELEASE(&trace->rings[i].next, m.next[i]);
+            }
+            m.lost = 0;
+            continue; /* that was a line */
         }
+        if (r == TAI_RINGS) {
+            return TA_OK;
+        }
+        memset(&line, 0, sizeof line);
+        line.kind = tai_record_kind(&m.heads[r]);
+        line.source = tai_record_source(&m.heads[r]);
+        line.time = trace->time_last = tai_merge_pass(&m, r);
+        tai_trace_follow(trace, &m.heads[r], &line, format == TA_TRACE_TEXT);
+        (format == TA_TRACE_TEXT ? tai_trace_text : tai_trace_chrome)(trace, &m.heads[r], &line);
+        TENSORALLOC_STORE_RELAXED(&trace->flushed, trace->flushed + 1);
+        TENSORALLOC_STORE_RELEASE(&trace->rings[r].next, m.next[r]);
     }
-    return TA_OK;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write,
@@ -3555,8 +3928,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_form
     }
     w = &trace->writer;
     unsent = trace->unsent && format == TA_TRACE_TEXT ? w->used : 0;
-    for (i = 0; trace->unsent && unsent == 0 && i < trace->known_capacity; i++) {
-        trace->known[i].number = 0; /* what stood in the text that nobody took */
+    for (i = 0; trace->unsent && unsent == 0 && i < trace->known.capacity; i++) {
+        trace->known.at[i].number = 0; /* what stood in the text that nobody took */
     }
     tai_writer_open(w, write, user);
     w->used = unsent;
@@ -3566,7 +3939,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_form
         tai_json_begin(w, "traceEvents", "[");
     }
     if (result == TA_OK) {
-        result = tai_trace_write(trace, format, TENSORALLOC_LOAD_ACQUIRE(&trace->head));
+        result = tai_trace_write(trace, format);
     }
     if (result == TA_OK && format == TA_TRACE_CHROME) {
         tai_json_end(w, "]");
@@ -7257,7 +7630,9 @@ static TAI_COLD void tai_region_trim_segment(tai_space *space, tai_region *regio
     if (!go) {
         return;
     }
+    TAI_SHOW(space, region->base, region->size);
     if (space->backend.vtable->free(space->backend.self, (void *)region->base, region->size) != TA_OK) {
+        TAI_HIDE(space, region->base, region->size);
         tai_gate_enter(&space->gate, me);
         tai_heap_make_free(space, index);
         tai_gate_leave(&space->gate, me);
@@ -7696,6 +8071,7 @@ static TAI_COLD void tai_space_release(tai_space *space)
     for (r = 0; r < space->region_count; r++) {
         tai_region *region = space->regions[r];
         if (region->is_live) {
+            TAI_SHOW(space, region->base, (size_t)(region->touched_end - region->base));
             if (region->is_segment) {
                 (void)space->backend.vtable->free(space->backend.self, (void *)region->base, region->size);
             } else {
@@ -9031,6 +9407,7 @@ TAI_INLINE void tai_pool_make_live(ta_pool *pool, uint32_t index, size_t request
         (uint8_t)(alignment > pool->space.granule ? tai_high_bit((uint64_t)alignment) << TAI_FLAG_ALIGNMENT_SHIFT
                                                   : 0);
     tai_heap_publish(&pool->space, index);
+    TAI_SHOW(&pool->space, block->addr, block->size);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
 }
 
@@ -9050,6 +9427,7 @@ static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
             return;
         }
         tai_pool_make_live(pool, index, 0, NULL, plan->class_index, 0, slot->stream);
+        TAI_HIDE(&pool->space, pool->space.blocks.at[index].addr, plan->size);
         TENSORALLOC_STORE_RELAXED(&pool->space.blocks.at[index].state, (uint32_t)TAI_CACHED);
         tai_slot_push(pool, slot, index);
     }
@@ -9611,6 +9989,7 @@ TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t 
         return NULL;
     }
     block = &pool->space.blocks.at[index];
+    TAI_SHOW(&pool->space, block->addr, block->size);
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, tag);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
@@ -9634,6 +10013,7 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
             tai_gate_leave(&space->gate, me);
         }
         if (!fresh) {
+            TAI_SHOW(space, block->addr, block->size);
             result = tai_backend_zero(space->backend, (void *)block->addr, request->size_bytes, request->stream);
         }
     }
@@ -9649,6 +10029,9 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
         pool->count.allocated_bytes += request->size_bytes;
         pool->miss_grow_count += (missed & 1) != 0;
         pool->miss_recommit_count += missed == 2;
+        if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
+            TAI_SHOW_ZEROED(space, block->addr, request->size_bytes);
+        }
         tai_pool_record(pool, TA_EVENT_ALLOC, block, missed == 0);
     } else {
         tai_heap_put(space, index);
@@ -9666,12 +10049,16 @@ TAI_INLINE void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_re
     }
     if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
         uint32_t index = slot->heads[plan->class_index];
+        TAI_SHOW(&pool->space, pool->at[index].addr, pool->at[index].size); /* at[0] is empty */
         if (index == 0 || tai_backend_zero(pool->space.backend, (void *)pool->space.blocks.at[index].addr,
                                            request->size_bytes, request->stream) != TA_OK) {
             return NULL;
         }
     }
     ptr = tai_pool_hit(pool, slot, plan->class_index, request->size_bytes, request->tag);
+    if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
+        TAI_SHOW_ZEROED(&pool->space, (uintptr_t)ptr, request->size_bytes);
+    }
     return ptr;
 }
 
@@ -9685,7 +10072,7 @@ static ta_result tai_pool_check_capture(const ta_pool *pool, ta_stream stream)
 
 /* What pools ask before an allocation that has no short path: captures; the thread's tag. A hit of a watched pool is
    served here. */
-static TAI_NOINLINE void *tai_pool_alert(ta_pool *pool, ta_request *request, const tai_plan *plan, ta_result *result)
+static TAI_COLD void *tai_pool_alert(ta_pool *pool, ta_request *request, const tai_plan *plan, ta_result *result)
 {
     void *ptr = NULL;
     *result = (pool->alert & TAI_ALERT_CAPTURE) != 0 ? tai_pool_check_capture(pool, request->stream) : TA_OK;
@@ -9823,7 +10210,7 @@ TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t si
 }
 
 /* The short ways of watched pools. */
-static TAI_NOINLINE void *tai_pool_alloc_watched(ta_pool *pool, size_t size, ta_result *result)
+static TAI_COLD void *tai_pool_alloc_watched(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_slot *slot = tai_slot_last(pool);
     if (slot != NULL && size - 1 < pool->watched_bytes && slot->stream_id == 0) {
@@ -9943,6 +10330,7 @@ TAI_INLINE void *tai_pool_alloc_quick(ta_pool *pool, size_t size, ta_result *res
     block = &pool->at[index];
     *head = block->right;
     TAI_DROP64(slot->cached_bytes, block->size);
+    TAI_SHOW(&pool->space, block->addr, block->size);
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
@@ -10051,6 +10439,7 @@ static void tai_pool_give_block(ta_pool *pool, uint32_t index, tai_slot *slot)
     TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
     pool->count.deallocation_count++;
     pool->count.freed_bytes += block->requested;
+    TAI_HIDE(&pool->space, block->addr, block->size);
     if (block->place.class_index != 0 && slot != NULL && slot->stream == block->place.stream &&
         block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0) {
         if (slot->cached_bytes > slot->bytes_max - block->size) {
@@ -10178,6 +10567,7 @@ TAI_INLINE int tai_pool_free_at_once(ta_pool *pool, void *ptr, size_t size, int 
             if (watched) {
                 tai_pool_record(pool, TA_EVENT_FREE, block, 0);
             }
+            TAI_HIDE(space, block->addr, block->size);
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
@@ -10206,6 +10596,7 @@ TAI_INLINE int tai_pool_free_cached(ta_pool *pool, void *ptr, size_t size, uint3
         if (watched) {
             tai_pool_record(pool, TA_EVENT_FREE, block, 0);
         }
+        TAI_HIDE(&pool->space, block->addr, block->size);
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
         TAI_BUMP64(slot->count.deallocation_count, 1);
@@ -10217,7 +10608,7 @@ TAI_INLINE int tai_pool_free_cached(ta_pool *pool, void *ptr, size_t size, uint3
 }
 
 /* The short ways of watched pools. */
-static TAI_NOINLINE ta_result tai_pool_free_watched(ta_pool *pool, void *ptr, size_t size)
+static TAI_COLD ta_result tai_pool_free_watched(ta_pool *pool, void *ptr, size_t size)
 {
     int w;
     for (w = 3; w < 5 && !TAI_CHECKED; w++) {
@@ -10276,6 +10667,7 @@ TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
                      capacity + slot->cached_bytes > slot->bytes_max || (size != 0 && size != requested))) {
         return tai_pool_free_small(pool, ptr, size, index);
     }
+    TAI_HIDE(&pool->space, block->addr, capacity);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
     TAI_BUMP32(block->generation, 1);
     TAI_BUMP64(slot->count.deallocation_count, 1);
@@ -10487,6 +10879,7 @@ static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
     rest = tai_heap_add(space, space->regions[block->place.region], block->place.region, block->addr + size,
                         block->size - size, index, block->next);
     space->blocks.at[rest].place.stream = block->place.stream;
+    TAI_HIDE(space, block->addr + size, block->size - size);
     block->size = size;
     tai_heap_put(space, rest);
 }
@@ -10527,6 +10920,7 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
         }
         tai_block_recycle(&space->blocks, next);
     }
+    TAI_SHOW(space, block->addr + block->size, more);
     block->size += more;
     block->place.class_index = 0;
     space->used[block->place.heap] += more;
@@ -13917,6 +14311,181 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
         }
     }
     return 1;
+}
+
+/* ---- DLPack */
+/* What the deleter needs, behind the object. */
+typedef struct tai_dlpack {
+    ta_dlpack legacy;
+    ta_dlpack_versioned versioned;
+    ta_tensor tensor;
+    ta_stream stream;
+} tai_dlpack;
+
+static const uint8_t tai_dlpack_codes[] = {2, 4, 2, 2, 10, 12, 0, 0, 0, 0, 1, 1, 1, 1, 6, 5, 5}; /* by ta_dtype */
+
+static TAI_COLD void tai_dlpack_end(tai_dlpack *object)
+{
+    (void)ta_tensor_destroy(&object->tensor, object->stream);
+    TENSORALLOC_FREE(object);
+}
+
+static TAI_COLD void tai_dlpack_delete(ta_dlpack *self)
+{
+    if (self != NULL) {
+        tai_dlpack_end((tai_dlpack *)self->context);
+    }
+}
+
+static TAI_COLD void tai_dlpack_delete_versioned(ta_dlpack_versioned *self)
+{
+    if (self != NULL) {
+        tai_dlpack_end((tai_dlpack *)self->context);
+    }
+}
+
+static TAI_COLD ta_result tai_dlpack_make(ta_tensor *tensor, ta_stream stream, tai_dlpack **out)
+{
+    tai_dlpack *object;
+    ta_dlpack_tensor *shown;
+    ta_device device;
+    ta_result result;
+    if (tensor == NULL || tensor->allocator.vtable == NULL || (int)tensor->dtype < 0 ||
+        tensor->dtype >= TA_DTYPE_COUNT) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    result = ta_allocator_get_device(tensor->allocator, &device);
+    if (result == TA_OK && device.type == TA_DEVICE_OTHER) {
+        result = TA_ERROR_UNSUPPORTED;
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    object = (tai_dlpack *)TENSORALLOC_MALLOC(sizeof *object);
+    if (object == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(object, 0, sizeof *object);
+    object->tensor = *tensor;
+    object->stream = stream;
+    shown = &object->legacy.tensor;
+    shown->data = tensor->buffer.data;
+    shown->device_type = device.type == TA_DEVICE_HOST ? 1 : 2;
+    shown->device_index = device.index;
+    shown->rank = tensor->rank;
+    shown->dtype_code = tai_dlpack_codes[tensor->dtype];
+    shown->dtype_bits = (uint8_t)(8 * ta_dtype_size(tensor->dtype));
+    shown->dtype_lanes = 1;
+    shown->dims = object->tensor.dims;
+    shown->strides = object->tensor.strides;
+    object->versioned.tensor = *shown;
+    object->versioned.major = TA_DLPACK_MAJOR;
+    object->versioned.minor = TA_DLPACK_MINOR;
+    object->legacy.context = object->versioned.context = object;
+    object->legacy.deleter = tai_dlpack_delete;
+    object->versioned.deleter = tai_dlpack_delete_versioned;
+    memset(tensor, 0, sizeof *tensor);
+    *out = object;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_export(ta_tensor *tensor, ta_stream stream, ta_dlpack **out)
+{
+    tai_dlpack *object = NULL;
+    ta_result result = out != NULL ? tai_dlpack_make(tensor, stream, &object) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (out != NULL) {
+        *out = object != NULL ? &object->legacy : NULL;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_export_versioned(ta_tensor *tensor, ta_stream stream,
+                                                              ta_dlpack_versioned **out)
+{
+    tai_dlpack *object = NULL;
+    ta_result result = out != NULL ? tai_dlpack_make(tensor, stream, &object) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (out != NULL) {
+        *out = object != NULL ? &object->versioned : NULL;
+    }
+    return result;
+}
+
+/* The bytes from the first element to behind the last one that positive strides reach. */
+static TAI_COLD ta_result tai_dlpack_span(const ta_tensor *tensor, size_t *out)
+{
+    size_t span = 1, reach;
+    int i;
+    for (i = 0; i < tensor->rank; i++) {
+        int64_t stride = tensor->strides[i] < 0 ? 0 : tensor->strides[i];
+        if (tensor->dims[i] == 0) {
+            *out = 0;
+            return TA_OK;
+        }
+        if ((uint64_t)stride > SIZE_MAX || !tai_mul((size_t)(tensor->dims[i] - 1), (size_t)stride, &reach) ||
+            !tai_add(span, reach, &span)) {
+            return TA_ERROR_OVERFLOW;
+        }
+    }
+    return tai_mul(span, ta_dtype_size(tensor->dtype), out) && *out <= (size_t)PTRDIFF_MAX ? TA_OK : TA_ERROR_OVERFLOW;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_import(const ta_dlpack_tensor *shown, ta_tensor *out)
+{
+    ta_tensor tensor;
+    size_t bytes;
+    ta_result result;
+    int i, dtype = 0;
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    if (shown == NULL || shown->rank < 0 || (shown->rank > 0 && shown->dims == NULL)) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    while (dtype < (int)TA_DTYPE_COUNT && (tai_dlpack_codes[dtype] != shown->dtype_code ||
+                                           8 * ta_dtype_size((ta_dtype)dtype) != shown->dtype_bits)) {
+        dtype++;
+    }
+    if (dtype == (int)TA_DTYPE_COUNT || shown->dtype_lanes != 1 || shown->rank > TA_RANK_MAX ||
+        (shown->device_type != 1 && shown->device_type != 2 && shown->device_type != 3 && shown->device_type != 13)) {
+        return TA_ERROR_UNSUPPORTED;
+    }
+    memset(&tensor, 0, sizeof tensor);
+    tensor.dtype = (ta_dtype)dtype;
+    tensor.rank = shown->rank;
+    result = ta_shape_bytes(shown->dims, shown->rank, tensor.dtype, &bytes);
+    if (result == TA_OK) {
+        result = ta_strides_row_major(shown->dims, shown->rank, tensor.strides);
+    }
+    for (i = 0; i < shown->rank && result == TA_OK; i++) {
+        tensor.dims[i] = shown->dims[i];
+        tensor.strides[i] = shown->strides != NULL ? shown->strides[i] : tensor.strides[i];
+    }
+    if (result == TA_OK) {
+        result = tai_dlpack_span(&tensor, &bytes);
+    }
+    if (result == TA_OK && bytes != 0) {
+        if (shown->data == NULL || shown->byte_offset > (uint64_t)PTRDIFF_MAX) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        tensor.buffer.data = (char *)shown->data + shown->byte_offset;
+        tensor.buffer.size_bytes = tensor.buffer.capacity_bytes = bytes;
+    }
+    if (result == TA_OK) {
+        *out = tensor;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_import_versioned(const ta_dlpack_versioned *object, ta_tensor *out)
+{
+    if (object != NULL && object->major != TA_DLPACK_MAJOR) {
+        if (out != NULL) {
+            memset(out, 0, sizeof *out);
+        }
+        return TA_ERROR_UNSUPPORTED;
+    }
+    return ta_dlpack_import(object != NULL ? &object->tensor : NULL, out);
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -18702,6 +19271,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 }
 
 /* Private macros end here. */
+#undef TAI_ADDRESS_SANITIZER
 #undef TAI_ALIGNMENT_MAX
 #undef TAI_ALL_HEAPS
 #undef TAI_ASSERT
@@ -18730,6 +19300,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_FULL_CHECK
 #undef TAI_GRAVES
 #undef TAI_HAS_VM
+#undef TAI_HIDE
+#undef TAI_HIDES
 #undef TAI_HELD_BYTES
 #undef TAI_HOST_DISCARD
 #undef TAI_HOST_GRANULARITY
@@ -18750,7 +19322,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_OS_WINDOWS
 #undef TAI_PASSING_BATCHES
 #undef TAI_PATIENCE
+#undef TAI_EARLY_NS
+#undef TAI_RINGS
 #undef TAI_PAUSE
+#undef TAI_POISON
 #undef TAI_PUT
 #undef TAI_RANGE_BITS
 #undef TAI_RED
@@ -18763,6 +19338,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_ROOM_TIMES
 #undef TAI_SHOTS
 #undef TAI_SOURCES
+#undef TAI_SHOW
+#undef TAI_SHOW_ZEROED
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_STREAM_EVENTS
@@ -18776,9 +19353,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_TICKS_OF_PROCESSOR
 #undef TAI_TINY_BYTES
 #undef TAI_TORCH_DEVICES
+#undef TAI_TRACE_COUNT_DEFAULT
 #undef TAI_TRACE_LINE
 #undef TAI_UNITS_MAX
 #undef TAI_UNLIKELY
+#undef TAI_UNPOISON
+#undef TAI_VALGRIND
 #undef TAI_WAIT_A_MOMENT
 #undef TAI_WALK_BATCH
 #undef TAI_WRITER_BYTES
