@@ -1981,7 +1981,7 @@ static void *tai_fail_null(ta_result why, ta_result *result)
         #endif
     #elif defined(_MSC_VER) && (defined(_M_IX86) || defined(_M_X64))
         /* A plain access of an aligned word is one instruction, and the processor orders loads as acquire and stores as
-           release; _ReadWriteBarrier keeps the compiler from moving, merging or keeping them, whatever /volatile says. */
+           release; _ReadWriteBarrier keeps the compiler from moving, merging or keeping them, with any /volatile. */
         #include <intrin.h>
         #define TENSORALLOC_LOAD_RELAXED(p) (_ReadWriteBarrier(), *(p))
         #define TENSORALLOC_LOAD_ACQUIRE(p) (_ReadWriteBarrier(), *(p))
