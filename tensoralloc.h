@@ -2312,24 +2312,38 @@ static void *tai_fail_null(ta_result why, ta_result *result)
         #if defined(__x86_64__) && !defined(__ILP32__) && !TAI_THREAD_SANITIZER
             #define TAI_BUMP_IN_PLACE 1
         #endif
-    #elif defined(_MSC_VER) /* volatile accesses order as acquire and release on x86 and x64 */
+    #elif defined(_MSC_VER) && (defined(_M_IX86) || defined(_M_X64))
+        /* A plain access of an aligned word is one instruction, and the processor orders loads as acquire and stores as
+           release; _ReadWriteBarrier keeps the compiler from moving, merging or keeping them, with any /volatile. */
         #include <intrin.h>
-        #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
+        #define TENSORALLOC_LOAD_RELAXED(p) (_ReadWriteBarrier(), *(p))
         #define TENSORALLOC_LOAD_ACQUIRE(p) (_ReadWriteBarrier(), *(p))
-        #define TENSORALLOC_STORE_RELAXED(p, v) (*(p) = (v))
-        #define TENSORALLOC_STORE_RELEASE(p, v) (_ReadWriteBarrier(), *(p) = (v))
+        #define TENSORALLOC_STORE_RELAXED(p, v) (_ReadWriteBarrier(), *(p) = (v), _ReadWriteBarrier())
+        #define TENSORALLOC_STORE_RELEASE(p, v) (_ReadWriteBarrier(), *(p) = (v), _ReadWriteBarrier())
         #define TENSORALLOC_EXCHANGE32(p, v) ((uint32_t)_InterlockedExchange((volatile long *)(p), (long)(v)))
-                #define TENSORALLOC_CAS32(p, expected, desired)                                                    \
-                    (_InterlockedCompareExchange((volatile long *)(p), (long)(desired), (long)*(expected)) ==      \
-                     (long)*(expected))
-                #if defined(_WIN64)
-                    #define TENSORALLOC_CASZ(p, expected, desired)                                                 \
-                        (_InterlockedCompareExchange64((volatile __int64 *)(p), (__int64)(desired),                \
-                                                       (__int64)*(expected)) == (__int64)*(expected))
-                #else
-                    #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired)
-                #endif
-                #define TENSORALLOC_COMPILER_BARRIER() _ReadWriteBarrier()
+        #define TENSORALLOC_CAS32(p, expected, desired) tai_cas32((p), (expected), (desired))
+        #define TENSORALLOC_COMPILER_BARRIER() _ReadWriteBarrier()
+/* As the builtins of the others: *expected becomes what was there. */
+static int tai_cas32(uint32_t *p, uint32_t *expected, uint32_t desired)
+{
+    uint32_t wanted = *expected;
+    *expected = (uint32_t)_InterlockedCompareExchange((volatile long *)p, (long)desired, (long)wanted);
+    return *expected == wanted;
+}
+        #if defined(_WIN64)
+            #define TENSORALLOC_CASZ(p, expected, desired) tai_casz((p), (expected), (desired))
+static int tai_casz(size_t *p, size_t *expected, size_t desired)
+{
+    size_t wanted = *expected;
+    *expected = (size_t)_InterlockedCompareExchange64((volatile __int64 *)p, (__int64)desired, (__int64)wanted);
+    return *expected == wanted;
+}
+        #else
+            #define TENSORALLOC_CASZ(p, expected, desired) \
+                tai_cas32((uint32_t *)(p), (uint32_t *)(expected), (desired))
+        #endif
+    #elif defined(_MSC_VER)
+        #error "MSVC for ARM: compile with clang-cl, or define TENSORALLOC_NO_THREADS or the TENSORALLOC_ atomics"
     #else
         #error "no atomics known for this compiler: define TENSORALLOC_NO_THREADS or the TENSORALLOC_ atomics"
     #endif
@@ -2471,6 +2485,11 @@ static uintptr_t tai_thread_id(void)
 static uintptr_t tai_thread_id(void)
 {
     return (uintptr_t)GetCurrentThreadId();
+}
+#elif defined(TAI_THREAD_ID) /* tests: threads that the system does not know */
+static uintptr_t tai_thread_id(void)
+{
+    return (uintptr_t)TAI_THREAD_ID();
 }
 #else
 static uintptr_t tai_thread_id(void)
