@@ -3664,22 +3664,30 @@ static int tai_cu_capture(ta_cuda *c, ta_stream stream, int *status, uint64_t *i
     return code;
 }
 
-/* Id of the capture that the stream is in, 0: none. */
-static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id)
+/* The answer about a stream that is being captured, or that the driver says something else about. */
+static TAI_COLD ta_result tai_cu_captured(ta_cuda *c, ta_stream stream, uint64_t *out_id)
 {
-    ta_cuda *c = (ta_cuda *)self;
     int status = 0, code;
-    uint64_t id = 0;
     *out_id = 0;
     if (tai_cu_lost(c)) {
         return TA_ERROR_BACKEND;
     }
-    code = tai_cu_capture(c, stream, &status, &id);
-    if (TAI_LIKELY(code == TAI_CU_OK && status == 0)) {
+    code = tai_cu_capture(c, stream, &status, out_id);
+    *out_id = code == TAI_CU_OK && status == 1 ? *out_id : 0;
+    return code == TAI_CU_OK ? (status <= 1 ? TA_OK : TA_ERROR_CAPTURE /* broken */) : tai_cu_result(c, code);
+}
+
+/* Id of the capture that the stream is in, 0: none. Every instruction here counts. */
+static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    int status = 0;
+    if (TAI_LIKELY(!tai_cu_lost(c) && c->cu.capture_info(tai_cu_stream(stream), &status, out_id) == TAI_CU_OK &&
+                   status == 0)) {
+        *out_id = 0;
         return TA_OK;
     }
-    *out_id = code == TAI_CU_OK && status == 1 ? id : 0;
-    return code == TAI_CU_OK ? (status == 1 ? TA_OK : TA_ERROR_CAPTURE /* broken */) : tai_cu_result(c, code);
+    return tai_cu_captured(c, stream, out_id);
 }
 
 /* A ticket for what is finished because the context is gone: no event. */
@@ -4861,17 +4869,21 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
     return index;
 }
 
-/* As take, for large blocks in the common case: the granule's alignment, no order, committed memory out of a bin or at
-   the end of the first range. 0: take the long way. */
-TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size)
+/* As take, for large blocks in the common case: the granule's alignment, committed memory out of a bin or at the end of
+   the first range. 0: take the long way. */
+TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size, uint32_t stream)
 {
-    tai_bins *bins = space->bins[TAI_LARGE];
+    tai_bins *bins = space->bins[TAI_HEAPS * stream + TAI_LARGE];
     tai_region *region;
     uint32_t index;
     if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 1))) {
         return 0;
     }
     index = tai_bins_find(space, bins, size);
+    if (stream != 0 && index == 0) {
+        bins = space->bins[TAI_LARGE];
+        index = tai_bins_find(space, bins, size);
+    }
     if (TAI_LIKELY(index != 0)) {
         if (TAI_UNLIKELY(space->blocks.at[index].place.flags != 0)) {
             return 0;
@@ -6133,6 +6145,8 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   looks at a pool that is gone) and the pool's (for statistics and for dispose). Whoever lets go first tells the other
   through state:   attached --thread exits--> leaving --flushed, out of the pool's list--> freed
                    attached --pool goes-----> detached; the thread frees it when it exits or attaches again
+  With order a thread has a slot for each stream that it uses, found by the stream's name when it allocates and by its
+  index when it frees; all of them stand at the gate as one.
   Blocks that one thread frees and another allocates pass from cache to cache: a full cache hands a batch of a class
   over if another thread was the last to miss that class, and who misses it next takes the batch whole.
   Invariants: heads[] and counters are written by the owner only; in use = used_bytes of the space - sum of
@@ -6140,7 +6154,7 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_CLASS_MAX 80
 #define TAI_UNITS_MAX 1024
-#define TAI_THREAD_SLOTS 16
+#define TAI_THREAD_SLOTS 32
 #define TAI_FLUSH_COUNT 32u
 #define TAI_REFILL_BYTES ((size_t)8192)
 #define TAI_PASSING_BATCHES 4u
@@ -6162,6 +6176,9 @@ typedef struct tai_slot {
     uint32_t retired_seen; /* retired_count of the pool when stream was looked up */
     uint32_t stream;       /* index of the stream whose blocks it holds */
     uint32_t state;        /* TAI_SLOT_* */
+    tai_holder *me;        /* its place at the gate: that of the thread's first slot of the pool */
+    ta_pool *ordered;      /* the pool, where the short paths with order will do: no room[], several threads, and no
+                              stream retired since it was looked up */
     size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
     struct tai_slot *pool_next;   /* guarded by the gate */
     struct tai_slot *thread_next; /* the thread's own */
@@ -6183,7 +6200,7 @@ struct ta_pool {
     tai_slot *single_slot;       /* single-threaded pools: &slot0 */
     uint32_t class_count;
     int limited;                 /* blocks per class are: room[] counts */
-    int plain;                   /* large blocks need nothing special: not observed, not zeroed, not disposed */
+    int plain;                   /* blocks need nothing special: not observed, not zeroed, not disposed */
     int disposed;
     uint32_t process_id;
     uint32_t retired_count;      /* streams that were retired: slots look their stream up anew */
@@ -6208,9 +6225,11 @@ struct ta_pool {
     /* What the shortest paths read, away from what anybody writes. */
     tai_block *at;               /* the records; they never move */
     size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
-    size_t hot_bytes;            /* the same for the path that asks nothing; 0 where captures must be looked for */
-    tai_window windows[3];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
-                                    nothing special (as plain, and no cap on cached bytes). Or nothing */
+    size_t hot_bytes;            /* the same for the shortest path; 0 with order */
+    size_t large_bytes;          /* requests above take the path of large blocks; TA_UNLIMITED with order */
+    tai_window windows[6];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
+                                    nothing special (as plain, and no cap on cached bytes). Or nothing. The first
+                                    three without order, the others with order */
     uint32_t slot_hint;
     uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
 };
@@ -6233,12 +6252,21 @@ TAI_INLINE void tai_pool_note_peak(ta_pool *pool)
     }
 }
 
+/* Opens the short paths with order where they will do. Inside the gate. */
+static TAI_COLD void tai_slot_shorten(ta_pool *pool, tai_slot *slot)
+{
+    int fits = pool->space.ordered && pool->plain && !pool->limited && pool->single_slot == NULL;
+    TENSORALLOC_STORE_RELAXED(&slot->ordered, fits ? pool : NULL);
+}
+
 static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id, uint32_t stream)
 {
     uint32_t c;
     memset(slot, 0, sizeof *slot);
     slot->pool = pool;
+    slot->me = &slot->holder;
     slot->quick = pool->space.ordered || pool->limited || pool->single_slot != NULL ? NULL : pool;
+    tai_slot_shorten(pool, slot);
     slot->stream_id = id;
     slot->retired_seen = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
     slot->stream = stream;
@@ -6419,9 +6447,9 @@ static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
 static tai_slot tai_no_slot; /* of no pool; never written */
-#define TAI_NO_SLOTS { \
-    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, \
-    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot}
+#define TAI_NO_SLOTS_8 \
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot
+#define TAI_NO_SLOTS {TAI_NO_SLOTS_8, TAI_NO_SLOTS_8, TAI_NO_SLOTS_8, TAI_NO_SLOTS_8}
 #ifdef TAI_THREAD_INDEX
 typedef struct tai_thread { tai_slot *slots[TAI_THREAD_SLOTS], *list; } tai_thread;
 static tai_thread tai_no_thread = {TAI_NO_SLOTS, NULL}; /* of threads without one; stays empty */
@@ -6607,24 +6635,52 @@ static TAI_COLD void tai_thread_sweep(void)
 static TAI_COLD int tai_slot_renew(ta_pool *pool, tai_slot *slot)
 {
     int ok = 1;
-    tai_gate_enter(&pool->space.gate, &slot->holder);
+    tai_gate_enter(&pool->space.gate, slot->me);
     (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
     slot->stream = tai_stream_index(&pool->space, slot->stream_id, &ok);
     if (ok) {
         slot->retired_seen = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
+        tai_slot_shorten(pool, slot);
     }
-    tai_gate_leave(&pool->space.gate, &slot->holder);
+    tai_gate_leave(&pool->space.gate, slot->me);
     return ok;
+}
+
+/* Where this thread looks first for its slot of a pool with order: by the name of the stream, by its index. Never where
+   slots of pools without order lie. */
+TAI_INLINE uint32_t tai_slot_place(const ta_pool *pool, ta_stream id)
+{
+    return (pool->slot_hint + 1 + (uint32_t)(id * 0xD6E8FEB86659FD93u >> 60)) % TAI_THREAD_SLOTS;
+}
+
+TAI_INLINE uint32_t tai_slot_place_of(const ta_pool *pool, uint32_t stream)
+{
+    return (pool->slot_hint + 16 + stream % 16) % TAI_THREAD_SLOTS;
+}
+
+static void tai_slot_remember(const ta_pool *pool, tai_slot *slot)
+{
+    if (pool->single_slot != NULL) {
+        return;
+    }
+    if (pool->space.ordered) {
+        tai_thread_slots[tai_slot_place(pool, slot->stream_id)] = slot;
+        tai_thread_slots[tai_slot_place_of(pool, slot->stream)] = slot;
+    } else {
+        tai_thread_slots[pool->slot_hint] = slot;
+    }
 }
 
 /* This thread's slot of the pool and stream: found in its list, or made. NULL without memory or thread key. */
 static TAI_NOINLINE tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
 {
     tai_slot *slot, *spare = NULL; /* spare: of a stream that was retired */
+    tai_holder *me = NULL;
     int ok = 1;
     uint32_t stream;
     for (slot = tai_thread_list; slot != NULL; slot = slot->thread_next) {
         if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool) {
+            me = slot->me;
             if (slot->stream_id == id) {
                 break;
             }
@@ -6638,29 +6694,30 @@ static TAI_NOINLINE tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
         if (slot->retired_seen != TENSORALLOC_LOAD_RELAXED(&pool->retired_count) && !tai_slot_renew(pool, slot)) {
             return NULL;
         }
-        tai_thread_slots[pool->slot_hint] = slot;
+        tai_slot_remember(pool, slot);
         return slot;
     }
     tai_thread_sweep();
     if (!tai_thread_watch() || (slot = (tai_slot *)TENSORALLOC_MALLOC(sizeof *slot)) == NULL) {
         return NULL;
     }
-    tai_gate_enter(&pool->space.gate, NULL);
+    tai_gate_enter(&pool->space.gate, me);
     stream = tai_stream_index(&pool->space, id, &ok);
     if (ok) {
         tai_slot_reset(slot, pool, id, stream);
+        slot->me = me != NULL ? me : slot->me;
         slot->pool_next = pool->slots;
         pool->slots = slot;
         pool->space.object_bytes += sizeof *slot;
     }
-    tai_gate_leave(&pool->space.gate, NULL);
+    tai_gate_leave(&pool->space.gate, me);
     if (!ok) {
         TENSORALLOC_FREE(slot);
         return NULL;
     }
     slot->thread_next = tai_thread_list;
     tai_thread_list = slot;
-    tai_thread_slots[pool->slot_hint] = slot;
+    tai_slot_remember(pool, slot);
     return slot;
 }
 
@@ -6689,6 +6746,17 @@ static tai_slot *tai_slot_first(const ta_pool *pool)
     return pool->single_slot != NULL ? pool->single_slot : tai_thread_list;
 }
 
+/* With order: what may be this thread's slot for a stream, by its name and by its index. */
+TAI_INLINE tai_slot *tai_slot_guess(const ta_pool *pool, ta_stream id)
+{
+    return tai_thread_slots[tai_slot_place(pool, id)];
+}
+
+TAI_INLINE tai_slot *tai_slot_guess_of(const ta_pool *pool, uint32_t stream)
+{
+    return tai_thread_slots[tai_slot_place_of(pool, stream)];
+}
+
 /* Lets go of all slots of threads. No other thread is in a call; some may be exiting. Outside the gate. */
 static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 {
@@ -6715,6 +6783,7 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
             tai_pool_unlink_slot(pool, slot);
             TENSORALLOC_STORE_RELAXED(&slot->pool, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELAXED(&slot->quick, (ta_pool *)NULL);
+            TENSORALLOC_STORE_RELAXED(&slot->ordered, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELEASE(&slot->state, (uint32_t)TAI_SLOT_DETACHED);
         }
         tai_gate_leave(&pool->space.gate, NULL);
@@ -6758,6 +6827,24 @@ static tai_slot *tai_slot_first(const ta_pool *pool)
     return pool->single_slot;
 }
 
+TAI_INLINE tai_slot *tai_slot_guess(const ta_pool *pool, ta_stream id)
+{
+    (void)id;
+    return pool->single_slot;
+}
+
+TAI_INLINE tai_slot *tai_slot_guess_of(const ta_pool *pool, uint32_t stream)
+{
+    (void)stream;
+    return pool->single_slot;
+}
+
+static void tai_slot_remember(const ta_pool *pool, tai_slot *slot)
+{
+    (void)pool;
+    (void)slot;
+}
+
 static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 {
     (void)pool;
@@ -6770,18 +6857,49 @@ static int tai_pool_forked(const ta_pool *pool)
 }
 #endif
 
+/* A slot's place at the gate; NULL without a slot. */
+TAI_INLINE tai_holder *tai_slot_me(const tai_slot *slot)
+{
+    return slot != NULL ? slot->me : NULL;
+}
+
+/* With order: this thread's slot for a stream, by its name or its index; NULL if it has none. */
+static TAI_NOINLINE tai_slot *tai_slot_search(const ta_pool *pool, int by_id, ta_stream id, uint32_t stream)
+{
+    uint32_t retired = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
+    tai_slot *slot = tai_slot_first(pool);
+    for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
+        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->retired_seen == retired &&
+            (by_id ? slot->stream_id == id : slot->stream == stream)) {
+            tai_slot_remember(pool, slot);
+            break;
+        }
+    }
+    return slot;
+}
+
+/* With order: some slot that this thread has of the pool; NULL if it has none. */
+static tai_slot *tai_slot_any(const ta_pool *pool)
+{
+    tai_slot *slot = tai_slot_first(pool);
+    while (slot != NULL && TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool) {
+        slot = slot->thread_next;
+    }
+    return slot;
+}
+
 /* Empties the caches that this thread has of the pool, for whatever stream. Returns how many blocks. Outside the
    gate. */
 static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 {
     tai_slot *slot = tai_slot_last(pool);
-    uint32_t flushed = tai_passing_flush(pool, slot != NULL ? &slot->holder : NULL);
+    uint32_t flushed = tai_passing_flush(pool, tai_slot_me(slot));
     slot = tai_slot_first(pool);
     for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
         if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->cached_bytes != 0) {
-            tai_gate_enter(&pool->space.gate, &slot->holder);
+            tai_gate_enter(&pool->space.gate, slot->me);
             flushed += tai_slot_flush(pool, slot, 0xffffffffu, 0);
-            tai_gate_leave(&pool->space.gate, &slot->holder);
+            tai_gate_leave(&pool->space.gate, slot->me);
         }
     }
     return flushed;
@@ -6790,11 +6908,12 @@ static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 /* This thread's slot for a stream; NULL if there can be none (the call goes on without). */
 static tai_slot *tai_slot_for(ta_pool *pool, ta_stream id)
 {
-    tai_slot *slot = tai_slot_last(pool);
+    tai_slot *slot;
     if (pool->single_slot != NULL) {
-        return slot;
+        return pool->single_slot;
     }
-    return slot != NULL && slot->stream_id == id &&
+    slot = pool->space.ordered ? tai_slot_guess(pool, id) : tai_slot_last(pool);
+    return slot != NULL && TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->stream_id == id &&
                    slot->retired_seen == TENSORALLOC_LOAD_RELAXED(&pool->retired_count)
                ? slot : tai_slot_attach(pool, id);
 }
@@ -7170,7 +7289,7 @@ static TAI_COLD ta_result tai_pool_fail(ta_pool *pool, const ta_request *request
 static uint32_t tai_pool_take(ta_pool *pool, const tai_plan *plan, tai_slot *slot, uint32_t stream, ta_result *result)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     uint32_t index;
     tai_gate_enter(&space->gate, me);
     tai_pool_note_peak(pool);
@@ -7199,7 +7318,7 @@ static uint32_t tai_pool_take(ta_pool *pool, const tai_plan *plan, tai_slot *slo
 /* What the pool itself can give back to the backend, apart from keep bytes. Waits for the turn unless told not to. */
 static TAI_COLD size_t tai_pool_trim(ta_pool *pool, uint32_t heaps, size_t keep, int wait, tai_slot *slot)
 {
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t released;
     if (!(wait ? tai_turn_take(&pool->space, me) : tai_turn_try(&pool->space, me))) {
         return 0;
@@ -7246,7 +7365,7 @@ static size_t tai_pool_thread_claims(const ta_pool *pool, const tai_slot *slot)
 static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t cap = pool->desc.cached_bytes_max, held;
     int over;
     tai_gate_enter(&space->gate, me);
@@ -7276,7 +7395,7 @@ static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
 static TAI_COLD void tai_pool_balance(ta_pool *pool, const tai_plan *plan, size_t used_already, tai_slot *slot)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t needed, cached, committed[TAI_HEAPS] = {0, 0, 0};
     uint32_t r, h, idle = 0;
     tai_gate_enter(&space->gate, me);
@@ -7325,7 +7444,7 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
                                    ta_result why, tai_slot *slot)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t want = plan->size + (plan->alignment > space->granule ? plan->alignment : 0) + space->granularity;
     for (;;) {
         int helped = 0;
@@ -7367,7 +7486,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
                                 uint32_t stream, int *missed, ta_result *result)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     int rung = 0;
     size_t bytes = 0;
     for (;;) {
@@ -7487,39 +7606,38 @@ static void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_reques
     return ptr;
 }
 
-/* Nothing is given to a stream that is being captured: a replay would write into it long after it was freed. */
-static ta_result tai_pool_check_capture(const ta_pool *pool, ta_stream stream)
+/* The one question about captures of an allocation: whether nothing stands in the way of ordinary memory. Else *why is
+   an error, or TA_OK and *capture the number of the capture. */
+TAI_INLINE int tai_pool_is_eager(const ta_pool *pool, ta_stream stream, uint64_t *capture, ta_result *why)
 {
-    uint64_t id = 0;
-    ta_result result = pool->space.backend.vtable->capture(pool->space.backend.self, stream, &id);
-    return result == TA_OK && id != 0 ? TA_ERROR_CAPTURE : result;
+    *capture = 0;
+    *why = TA_OK;
+    if (TENSORALLOC_LOAD_RELAXED(&pool->capture_strict)) {
+        *why = pool->space.backend.vtable->capture(pool->space.backend.self, stream, capture);
+    }
+    return *why == TA_OK && *capture == 0;
 }
 
-/* Everything that the fast paths do not do. */
-static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
+/* Where every allocation ends that is not eager. Nothing is given to a stream that is being captured: a replay would
+   write into it long after it was freed. */
+static TAI_COLD void *tai_pool_alloc_captured(ta_pool *pool, const ta_request *request, uint64_t capture,
+                                              ta_result why, ta_result *result)
 {
-    tai_slot *slot;
-    tai_holder *me;
-    tai_plan plan;
+    (void)pool;
+    (void)request;
+    return tai_fail_null(capture != 0 ? TA_ERROR_CAPTURE : why, result);
+}
+
+/* What the short paths do not do, once the request is understood and known to be eager. */
+static TAI_NOINLINE void *tai_pool_alloc_planned(ta_pool *pool, const ta_request *request, const tai_plan *plan,
+                                                 ta_result *result)
+{
+    tai_slot *slot = tai_slot_for(pool, tai_pool_stream(pool, request->stream));
+    tai_holder *me = tai_slot_me(slot);
     uint32_t index = 0, stream = 0;
     int missed = 0, ok = 1;
-    void *ptr;
-    ta_result why = tai_pool_usable(pool);
-    if (why == TA_OK && request == NULL) {
-        why = TA_ERROR_INVALID_ARGUMENT;
-    }
-    if (why == TA_OK) {
-        why = tai_pool_plan(pool, request, &plan);
-    }
-    if (why == TA_OK && pool->capture_strict) {
-        why = tai_pool_check_capture(pool, request->stream);
-    }
-    if (why != TA_OK) {
-        return tai_fail_null(why, result);
-    }
-    slot = tai_slot_for(pool, tai_pool_stream(pool, request->stream));
-    me = slot != NULL ? &slot->holder : NULL;
-    ptr = tai_pool_hit_request(pool, slot, request, &plan);
+    void *ptr = tai_pool_hit_request(pool, slot, request, plan);
+    ta_result why;
     if (ptr == NULL) {
         if (pool->space.ordered) {
             tai_gate_enter(&pool->space.gate, me);
@@ -7528,19 +7646,19 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
         }
         why = TA_ERROR_RECORDS;
         if (ok) {
-            index = tai_pool_obtain(pool, request, &plan, slot, stream, &missed, &why);
+            index = tai_pool_obtain(pool, request, plan, slot, stream, &missed, &why);
         }
         if (index != 0) {
             ptr = (void *)pool->space.blocks.at[index].addr;
-            why = tai_pool_finish(pool, index, request, &plan, stream, missed, me);
+            why = tai_pool_finish(pool, index, request, plan, stream, missed, me);
         }
         if (index == 0 || why != TA_OK) {
             if (pool->desc.cached_bytes_max != TA_UNLIMITED) {
                 tai_pool_keep_cap(pool, slot);
             }
-            return tai_fail_null(tai_pool_fail(pool, request, &plan, why, me), result);
+            return tai_fail_null(tai_pool_fail(pool, request, plan, why, me), result);
         }
-        tai_pool_event(pool, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan.size, request->stream,
+        tai_pool_event(pool, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan->size, request->stream,
                        request->tag, missed == 0);
         if (missed != 0 && pool->desc.cached_bytes_max != TA_UNLIMITED) {
             tai_pool_keep_cap(pool, slot);
@@ -7551,6 +7669,27 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
         *result = TA_OK;
     }
     return ptr;
+}
+
+/* Everything that the short paths do not do. */
+static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
+{
+    tai_plan plan;
+    uint64_t capture;
+    ta_result why = tai_pool_usable(pool);
+    if (why == TA_OK && request == NULL) {
+        why = TA_ERROR_INVALID_ARGUMENT;
+    }
+    if (why == TA_OK) {
+        why = tai_pool_plan(pool, request, &plan);
+    }
+    if (why != TA_OK) {
+        return tai_fail_null(why, result);
+    }
+    if (!tai_pool_is_eager(pool, request->stream, &capture, &why)) {
+        return tai_pool_alloc_captured(pool, request, capture, why, result);
+    }
+    return tai_pool_alloc_planned(pool, request, &plan, result);
 }
 
 static TAI_NOINLINE void *tai_pool_alloc_simple(ta_pool *pool, size_t size, size_t alignment, uint32_t flags,
@@ -7580,7 +7719,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
     }
-    index = tai_heap_take_quick(space, rounded);
+    index = tai_heap_take_quick(space, rounded, 0);
     if (TAI_UNLIKELY(index == 0)) {
         index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
         if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
@@ -7702,6 +7841,129 @@ TAI_INLINE void *tai_pool_alloc_quick(ta_pool *pool, size_t size, ta_result *res
     return (void *)block->addr;
 }
 
+/* ---- the same with order between streams */
+/* Eager is known; the rest is not simple. */
+static TAI_NOINLINE void *tai_pool_alloc_long(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+{
+    ta_request request;
+    tai_plan plan;
+    ta_result why;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    request.stream = stream;
+    why = tai_pool_plan(pool, &request, &plan);
+    return why == TA_OK ? tai_pool_alloc_planned(pool, &request, &plan, result) : tai_fail_null(why, result);
+}
+
+/* An allocation that is not eager. */
+static TAI_COLD void *tai_pool_alloc_not_eager(ta_pool *pool, size_t size, ta_stream stream, uint64_t capture,
+                                               ta_result why, ta_result *result)
+{
+    ta_request request;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    request.stream = stream;
+    return size == 0 ? tai_fail_null(TAI_BAD(TA_ERROR_INVALID_SIZE), result)
+                     : tai_pool_alloc_captured(pool, &request, capture, why, result);
+}
+
+/* As tai_pool_alloc_large, on the stream of the slot. */
+static TAI_NOINLINE void *tai_pool_alloc_large_on(ta_pool *pool, tai_slot *slot, size_t size, ta_result *result)
+{
+    tai_space *space = &pool->space;
+    size_t rounded = tai_round_up(size, space->granule);
+    uint32_t index;
+    void *ptr = NULL;
+    tai_gate_enter_hot(&space->gate, slot->me);
+    tai_pool_note_peak(pool);
+    index = tai_heap_take_quick(space, rounded, slot->stream);
+    if (TAI_LIKELY(index != 0)) {
+        tai_pool_note_peak(pool);
+        tai_pool_make_live(pool, index, size, NULL, 0, 0, slot->stream);
+        pool->count.allocation_count++;
+        pool->count.allocated_bytes += size;
+        ptr = (void *)space->blocks.at[index].addr;
+    }
+    tai_gate_leave_hot(&space->gate, slot->me);
+    if (TAI_UNLIKELY(ptr == NULL)) {
+        return tai_pool_alloc_long(pool, size, slot->stream_id, result);
+    }
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+/* With order: the slot is not at hand, or not of the simple kind. */
+static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+{
+    tai_slot *slot = pool->plain ? tai_slot_search(pool, 1, stream, 0) : NULL;
+    uint64_t capture;
+    ta_result why;
+    void *ptr = NULL;
+    if (slot == NULL) {
+        ta_request request;
+        memset(&request, 0, sizeof request);
+        request.size_bytes = size;
+        request.stream = stream;
+        return tai_pool_alloc_request(pool, &request, result);
+    }
+    if (TAI_UNLIKELY(!tai_pool_is_eager(pool, stream, &capture, &why))) {
+        return tai_pool_alloc_not_eager(pool, size, stream, capture, why, result);
+    }
+    if (size > pool->desc.thread_cache_block_bytes && size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        return tai_pool_alloc_large_on(pool, slot, size, result);
+    }
+    if (size - 1 < pool->cacheable_bytes) { /* not 0 either */
+        ptr = tai_pool_hit(pool, slot, pool->class_of[(size - 1) / 64], size, NULL);
+    }
+    if (ptr == NULL) {
+        return tai_pool_alloc_long(pool, size, stream, result);
+    }
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+/* With order: one question about captures, then as fast as without. Every instruction here counts. */
+static TAI_NOINLINE void *tai_pool_alloc_on(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+{
+    tai_slot *slot = tai_slot_guess(pool, stream);
+    tai_block *block;
+    uint32_t *head, index;
+    uint64_t capture = 0;
+    ta_result why = TA_OK;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool || slot->stream_id != stream)) {
+        return tai_pool_alloc_far(pool, size, stream, result);
+    }
+    if (TAI_UNLIKELY(!tai_pool_is_eager(pool, stream, &capture, &why))) {
+        return tai_pool_alloc_not_eager(pool, size, stream, capture, why, result);
+    }
+    if (TAI_UNLIKELY(size - 1 >= pool->cacheable_bytes)) { /* 0, too */
+        return size > pool->desc.thread_cache_block_bytes && size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX
+                   ? tai_pool_alloc_large_on(pool, slot, size, result)
+                   : tai_pool_alloc_long(pool, size, stream, result);
+    }
+    head = &slot->heads[pool->class_of[(size - 1) / 64]];
+    index = *head;
+    if (TAI_UNLIKELY(index == 0)) {
+        return tai_pool_alloc_long(pool, size, stream, result);
+    }
+    block = &pool->at[index];
+    *head = block->right;
+    TAI_DROP64(slot->cached_bytes, block->size);
+    TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
+    TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return (void *)block->addr;
+}
+
 TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result)
 {
     if (TAI_UNLIKELY(pool == NULL)) {
@@ -7710,10 +7972,11 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_LIKELY(size_bytes - 1 < pool->hot_bytes)) { /* not 0 either */
         return tai_pool_alloc_quick(pool, size_bytes, result);
     }
-    if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
+    if (TAI_LIKELY(size_bytes > pool->large_bytes)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
     }
-    return tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
+    return pool->space.ordered ? tai_pool_alloc_on(pool, size_bytes, 0, result)
+                               : tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes,
@@ -7741,11 +8004,8 @@ TENSORALLOC_DEF void *ta_pool_alloc_zeroed(ta_pool *pool, size_t size_bytes, ta_
 
 TENSORALLOC_DEF void *ta_pool_alloc_stream(ta_pool *pool, size_t size_bytes, ta_stream stream, ta_result *result)
 {
-    ta_request request;
-    memset(&request, 0, sizeof request);
-    request.size_bytes = size_bytes;
-    request.stream = stream;
-    return tai_pool_alloc_request(pool, &request, result);
+    return pool != NULL && pool->space.ordered ? tai_pool_alloc_on(pool, size_bytes, stream, result)
+                                               : ta_pool_alloc(pool, size_bytes, result);
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
@@ -7847,8 +8107,8 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
         return result;
     }
     memset(&was, 0, sizeof was);
-    slot = tai_slot_for(pool, 0);
-    me = slot != NULL ? &slot->holder : NULL;
+    slot = space->ordered ? tai_slot_any(pool) : tai_slot_for(pool, 0);
+    me = tai_slot_me(slot);
     tai_gate_enter(&space->gate, me);
     tai_pool_note_peak(pool);
     index = tai_pool_claim(pool, ptr, size, &result);
@@ -7862,6 +8122,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
         }
         if (result == TA_OK) {
             was = *block;
+            slot = space->ordered ? tai_slot_search(pool, 0, 0, was.place.stream) : slot;
             home = space->streams[was.place.stream].id;
             later = block->left != 0;
             if (!later) {
@@ -7892,16 +8153,149 @@ static ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_t size, const
     return tai_pool_free_ordered(pool, ptr, size, stream, NULL);
 }
 
+/* A live block of a thread cache's class goes into one. */
+TAI_INLINE ta_result tai_pool_free_cached(ta_pool *pool, tai_slot *slot, uint32_t index)
+{
+    tai_block *block = &pool->at[index];
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+    TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+    TAI_BUMP64(slot->count.deallocation_count, 1);
+    TAI_BUMP64(slot->count.freed_bytes, block->requested);
+    tai_slot_push(pool, slot, index);
+    return TA_OK;
+}
+
+/* The cache is full: others take a batch of it, or the long way. */
+static TAI_NOINLINE ta_result tai_pool_free_full(ta_pool *pool, tai_slot *slot, void *ptr, size_t size,
+                                                 uint32_t index)
+{
+    return tai_passing_give(pool, slot, pool->at[index].place.class_index)
+               ? tai_pool_free_cached(pool, slot, index) : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* A small block into the cache of a slot, without the gate; or the long way. */
+TAI_INLINE ta_result tai_pool_free_into(ta_pool *pool, tai_slot *slot, void *ptr, size_t size, uint32_t index)
+{
+    const tai_block *block = &pool->at[index];
+    uint32_t c = block->place.class_index;
+    if (TAI_UNLIKELY(block->addr != (uintptr_t)ptr || TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE ||
+                     slot->stream != block->place.stream || c == 0 || slot->room[c] == 0 ||
+                     (size != 0 && size != block->requested))) {
+        return tai_pool_free_slow(pool, ptr, size, NULL);
+    }
+    if (TAI_UNLIKELY(slot->cached_bytes + block->size > slot->bytes_max)) {
+        return tai_pool_free_full(pool, slot, ptr, size, index);
+    }
+    return tai_pool_free_cached(pool, slot, index);
+}
+
+/* A small block into this thread's cache, without the gate, where the shortest path is not enough; or the long way. */
+static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
+{
+    tai_slot *slot = tai_slot_last(pool);
+    return TAI_LIKELY(slot != NULL) ? tai_pool_free_into(pool, slot, ptr, size, index)
+                                    : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* ---- the same with order between streams: blocks that no other stream uses */
+/* With order: a large block that no other stream uses goes back to the heap, in one visit to the gate. */
+static TAI_NOINLINE ta_result tai_pool_free_large_on(ta_pool *pool, void *ptr, size_t size)
+{
+    tai_space *space = &pool->space;
+    const tai_window *window = &pool->windows[5];
+    size_t offset = (size_t)((uintptr_t)ptr - window->base);
+    tai_block *block;
+    tai_slot *slot;
+    uint32_t index;
+    if (TAI_UNLIKELY(offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
+        return tai_pool_free_slow(pool, ptr, size, NULL);
+    }
+    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+    block = &pool->at[index];
+    slot = tai_slot_guess_of(pool, block->place.stream);
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool ||
+                     slot->stream != block->place.stream)) {
+        slot = pool->plain ? tai_slot_search(pool, 0, 0, block->place.stream) : NULL;
+        if (slot == NULL) {
+            return tai_pool_free_slow(pool, ptr, size, NULL);
+        }
+    }
+    tai_gate_enter_hot(&space->gate, slot->me);
+    if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
+                   block->left == 0 && (size == 0 || size == block->requested))) {
+        if (TAI_UNLIKELY(pool->single_slot != NULL)) {
+            tai_pool_note_peak(pool);
+        }
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+        TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+        pool->count.deallocation_count++;
+        pool->count.freed_bytes += block->requested;
+        space->used[TAI_LARGE] -= block->size;
+        (void)tai_heap_give(space, index);
+        tai_gate_leave_hot(&space->gate, slot->me);
+        return TA_OK;
+    }
+    tai_gate_leave_hot(&space->gate, slot->me);
+    return tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* A small block into this thread's cache for its stream, which is not at hand, or not of the simple kind. */
+static TAI_NOINLINE ta_result tai_pool_free_far(ta_pool *pool, void *ptr, size_t size, uint32_t index)
+{
+    tai_slot *slot = pool->plain ? tai_slot_search(pool, 0, 0, pool->at[index].place.stream) : NULL;
+    return slot != NULL ? tai_pool_free_into(pool, slot, ptr, size, index)
+                        : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* A small block into this thread's cache for its stream. Every instruction here counts. */
+static TAI_NOINLINE ta_result tai_pool_free_on(ta_pool *pool, void *ptr, size_t size)
+{
+    const tai_window *window = &pool->windows[3];
+    tai_slot *slot;
+    tai_block *block;
+    uint32_t index, c;
+    size_t offset = (size_t)((uintptr_t)ptr - window->base), cached;
+    if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+        window = &pool->windows[4];
+        offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            return tai_pool_free_large_on(pool, ptr, size);
+        }
+    }
+    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+    block = &pool->at[index];
+    slot = tai_slot_guess_of(pool, block->place.stream);
+    cached = slot->cached_bytes + block->size;
+    c = block->place.class_index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool || slot->stream != block->place.stream ||
+                     block->addr != (uintptr_t)ptr || TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE || c == 0 ||
+                     cached > slot->bytes_max || (size != 0 && size != block->requested))) {
+        return tai_pool_free_far(pool, ptr, size, index);
+    }
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+    TAI_BUMP32(block->generation, 1);
+    TAI_BUMP64(slot->count.deallocation_count, 1);
+    TAI_BUMP64(slot->count.freed_bytes, block->requested);
+    TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
+    block->right = slot->heads[c];
+    slot->heads[c] = index;
+    return TA_OK;
+}
+
 /* A large block back to the heap, in one visit to the gate. */
 static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size_t size)
 {
     tai_space *space = &pool->space;
-    tai_slot *slot = tai_slot_last(pool);
     const tai_window *window = &pool->windows[2];
     size_t offset = (size_t)((uintptr_t)ptr - window->base);
+    tai_slot *slot;
     tai_block *block;
     uint32_t index;
-    if (TAI_LIKELY(slot != NULL && offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
+    if (TAI_UNLIKELY(offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
+        return space->ordered ? tai_pool_free_on(pool, ptr, size) : tai_pool_free_slow(pool, ptr, size, NULL);
+    }
+    slot = tai_slot_last(pool);
+    if (TAI_LIKELY(slot != NULL)) {
         tai_gate_enter_hot(&space->gate, &slot->holder);
         index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
         block = &pool->at[index];
@@ -7920,26 +8314,6 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
             return TA_OK;
         }
         tai_gate_leave_hot(&space->gate, &slot->holder);
-    }
-    return tai_pool_free_slow(pool, ptr, size, NULL);
-}
-
-/* A small block into this thread's cache, without the gate, where the shortest path is not enough; or the long way. */
-static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
-{
-    tai_block *block = &pool->at[index];
-    tai_slot *slot = tai_slot_last(pool);
-    uint32_t c = block->place.class_index;
-    if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
-                   slot != NULL && slot->stream == block->place.stream && c != 0 && slot->room[c] != 0 &&
-                   (size == 0 || size == block->requested) &&
-                   (slot->cached_bytes + block->size <= slot->bytes_max || tai_passing_give(pool, slot, c)))) {
-        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
-        TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
-        TAI_BUMP64(slot->count.deallocation_count, 1);
-        TAI_BUMP64(slot->count.freed_bytes, block->requested);
-        tai_slot_push(pool, slot, index);
-        return TA_OK;
     }
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
@@ -8067,7 +8441,7 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
         return result != TA_OK ? result : TA_ERROR_INVALID_ARGUMENT;
     }
     slot = tai_slot_last(pool);
-    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
     index = tai_pool_live(pool, ptr, &result);
     if (index != 0) {
         tai_block_show(pool, index, out);
@@ -8075,7 +8449,7 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
         memset(out, 0, sizeof *out);
         out->id.owner = pool->id;
     }
-    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_leave(&pool->space.gate, tai_slot_me(slot));
     return result;
 }
 
@@ -8116,6 +8490,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_free_after(ta_pool *pool, void *ptr, 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream)
 {
     tai_space *space;
+    tai_slot *slot;
     uint32_t s;
     uint64_t ticket = 0;
     ta_result result = tai_pool_usable(pool);
@@ -8138,7 +8513,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
         space->streams[s].retired = 1;
         space->streams[s].last_ticket = ticket;
         TENSORALLOC_STORE_RELEASE(&pool->retired_count, pool->retired_count + 1);
+        for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
+            TENSORALLOC_STORE_RELAXED(&slot->ordered, (ta_pool *)NULL);
+        }
         tai_slot_retire(pool, stream);
+        pool->slot0.retired_seen = pool->retired_count; /* the default stream of a pool for one thread stays */
     }
     tai_gate_leave(&space->gate, NULL);
     if (s == space->stream_count) { /* never seen */
@@ -8325,8 +8704,8 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
         return result != TA_OK ? result : ptr == NULL ? TA_ERROR_INVALID_ARGUMENT
              : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
     }
-    slot = tai_slot_for(pool, 0);
-    me = slot != NULL ? &slot->holder : NULL;
+    slot = pool->space.ordered ? tai_slot_any(pool) : tai_slot_for(pool, 0);
+    me = tai_slot_me(slot);
     tai_gate_enter(&pool->space.gate, me);
     result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes, &was);
     tai_gate_leave(&pool->space.gate, me);
@@ -8444,11 +8823,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes
     }
     slot = tai_slot_last(pool);
     if (pool->space.ordered) {
-        result = tai_space_synchronize(&pool->space, slot != NULL ? &slot->holder : NULL);
+        result = tai_space_synchronize(&pool->space, tai_slot_me(slot));
     }
-    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
     held = tai_pool_thread_cached(pool);
-    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_leave(&pool->space.gate, tai_slot_me(slot));
     released = tai_pool_trim(pool, TAI_ALL_HEAPS, keep_bytes > held ? keep_bytes - held : 0, 1, slot);
     if (out_released_bytes != NULL) {
         *out_released_bytes = released;
@@ -8606,7 +8985,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
         return TA_ERROR_FORKED;
     }
     slot = tai_slot_last(pool);
-    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
     tai_pool_note_peak(pool);
     count = tai_pool_count(pool);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
@@ -8641,7 +9020,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
     out->failure_not_cached_count = pool->failure_not_cached_count;
     out->trim_count = space->trim_count;
     out->trimmed_bytes = space->trimmed_bytes;
-    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_leave(&pool->space.gate, tai_slot_me(slot));
     return TA_OK;
 }
 
@@ -8782,7 +9161,8 @@ static TAI_COLD void tai_pool_make_classes(ta_pool *pool)
                           ? 0 : (size_t)end << pool->space.granule_shift;
     pool->capture_strict = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
                            pool->desc.capture_check == TA_CAPTURE_STRICT;
-    pool->hot_bytes = pool->capture_strict ? 0 : pool->cacheable_bytes;
+    pool->hot_bytes = pool->space.ordered ? 0 : pool->cacheable_bytes;
+    pool->large_bytes = pool->space.ordered ? TA_UNLIMITED : pool->desc.thread_cache_block_bytes;
 }
 
 static TAI_COLD void tai_copy_name(char *out, const char *name)
@@ -8856,7 +9236,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     ta_pool *pool;
     tai_space_desc space_desc;
     ta_pool_desc resolved;
+    tai_window *windows;
     ta_result result;
+    int ok;
     if (out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
@@ -8881,19 +9263,21 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     }
     pool->desc.backend = pool->space.backend;
     pool->observed = resolved.on_event != NULL;
-    pool->plain = !pool->observed && !resolved.zeroed && !pool->space.ordered;
+    pool->plain = !pool->observed && !resolved.zeroed;
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
     pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
     tai_pool_make_classes(pool);
     pool->at = pool->space.blocks.at;
-    tai_pool_open_window(&pool->windows[0], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
-    tai_pool_open_window(&pool->windows[1], pool->space.primary[TAI_MIDDLE]);
+    windows = &pool->windows[pool->space.ordered ? 3 : 0];
+    tai_pool_open_window(&windows[0], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
+    tai_pool_open_window(&windows[1], pool->space.primary[TAI_MIDDLE]);
     if (pool->plain && resolved.cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
-        tai_pool_open_window(&pool->windows[2], pool->space.primary[TAI_LARGE]);
+        tai_pool_open_window(&windows[2], pool->space.primary[TAI_LARGE]);
     }
     pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
-    tai_slot_reset(&pool->slot0, pool, 0, 0);
-    pool->slot0.quick = NULL;
+    tai_slot_reset(&pool->slot0, pool, 0, tai_stream_index(&pool->space, 0, &ok));
+    pool->slot0.quick = pool->slot0.ordered = NULL;
+    pool->slot0.stream_id = ok ? 0 : TAI_STREAM_EVENTS;
 #ifdef TENSORALLOC_NO_THREADS
     pool->single_slot = &pool->slot0;
 #else
@@ -8976,7 +9360,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     pool->disposed = 1;
     pool->plain = 0;
     pool->cacheable_bytes = pool->hot_bytes = 0;
-    for (w = 0; w < 3; w++) {
+    for (w = 0; w < 6; w++) {
         TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
     }
     tai_space_release(&pool->space);
@@ -9005,6 +9389,10 @@ static void *tai_pool_v_alloc(void *self, const ta_request *request, ta_result *
         request->reserved == 0) {
         return ta_pool_alloc(pool, request->size_bytes, result);
     }
+    if (pool->space.ordered && request->alignment_bytes == 0 && request->tag == NULL && request->flags == 0 &&
+        request->reserved == 0) {
+        return tai_pool_alloc_on(pool, request->size_bytes, request->stream, result);
+    }
     return tai_pool_alloc_request(pool, request, result);
 }
 
@@ -9023,12 +9411,30 @@ static void *tai_pool_v_remap(void *self, void *ptr, size_t old_bytes, size_t ne
     return why == TA_OK ? ptr : NULL;
 }
 
+/* With order: whether what may be the block at ptr has the stream of the slot as its home. */
+static int tai_pool_is_home(const ta_pool *pool, const void *ptr, const tai_slot *slot)
+{
+    int w;
+    for (w = 3; w < 6; w++) {
+        const tai_window *window = &pool->windows[w];
+        size_t offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            uint32_t index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+            return pool->at[index].place.stream == slot->stream;
+        }
+    }
+    return 0;
+}
+
 static ta_result tai_pool_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
 {
     ta_pool *pool = (ta_pool *)self;
     (void)alignment;
     if (pool->space.ordered) {
-        return tai_pool_free_slow(pool, ptr, size, &stream);
+        const tai_slot *slot = tai_slot_guess(pool, stream);
+        return !TAI_CHECKED && TENSORALLOC_LOAD_RELAXED(&slot->ordered) == pool && slot->stream_id == stream &&
+                       tai_pool_is_home(pool, ptr, slot)
+                   ? tai_pool_free_on(pool, ptr, size) : tai_pool_free_slow(pool, ptr, size, &stream);
     }
     return size != 0 ? ta_pool_free_sized(pool, ptr, size) : ta_pool_free(pool, ptr);
 }
@@ -14645,6 +15051,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_MAP_ANONYMOUS
 #undef TAI_MAP_NORESERVE
 #undef TAI_NO_SLOTS
+#undef TAI_NO_SLOTS_8
 #undef TAI_NOINLINE
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX

@@ -1,10 +1,16 @@
 /* cuda.c - the CUDA backend beside the driver's own allocators: hot pairs, steals, pinned memory, growth, traces.
 
    build   cc -O2 -DNDEBUG -I.. -o cuda cuda.c -lpthread -ldl        Linux; no toolkit is needed
-   run     ./cuda [--smoke] [file.trace ...]
+   run     ./cuda [--smoke | --host] [file.trace ...]
 
    A number is nanoseconds of the host for one operation. On the software driver of tests/driver time means nothing, and
-   a number is driver calls. Steady state: each row runs once before it is measured. */
+   a number is driver calls. Steady state: each row runs once before it is measured.
+
+   --host measures the pool alone, on any driver: what a hit costs the host beside the same hit of a host pool. The
+   driver's answer about captures is taken out (a function that answers "none" is called in its place). Eleven batches
+   of each row in turn; the median batch counts. Counted instead of timed:
+       valgrind --tool=callgrind --callgrind-out-file=out --toggle-collect='rows_*' ./cuda --host
+       callgrind_annotate --inclusive=yes out | grep rows_       divided by the pairs that --host prints */
 #define _POSIX_C_SOURCE 200809L
 #define TENSORALLOC_CUDA
 #define TENSORALLOC_IMPLEMENTATION
@@ -166,6 +172,133 @@ static void hot(void)
     }
 }
 
+/* ---- what the host does for a hit, without the driver */
+static ta_pool *host_pool, *strict_pool, *scopes_pool;
+static size_t host_pairs = 20000;
+
+static int no_capture(void *stream, int *status, uint64_t *id)
+{
+    (void)stream;
+    (void)id;
+    *status = 0;
+    return 0;
+}
+
+static void *without_question(void *user, const char *name)
+{
+    int (*answer)(void *stream, int *status, uint64_t *id) = no_capture;
+    void *symbol = NULL;
+    (void)user;
+    if (strcmp(name, "cuStreamGetCaptureInfo") == 0) {
+        memcpy(&symbol, &answer, sizeof symbol);
+    } else {
+        driver_symbol(&symbol, name);
+    }
+    return symbol;
+}
+
+/* 64 live blocks; a random one is freed and replaced. */
+#define ROW(name, allocation, of) \
+    static __attribute__((noinline)) void rows_##name(void) \
+    { \
+        static void *live[64]; \
+        uint32_t random = 1; \
+        size_t i; \
+        for (i = 0; i < host_pairs; i++) { \
+            void **at = &live[(random = random * 1664525u + 1013904223u) >> 26]; \
+            (void)ta_pool_free(of, *at); \
+            *at = allocation; \
+        } \
+        for (i = 0; i < 64; i++) { \
+            (void)ta_pool_free(of, live[i]); \
+            live[i] = NULL; \
+        } \
+    }
+#define EITHER (at - live < 32 ? STREAM(s) : STREAM(t))
+ROW(small_host, ta_pool_alloc(host_pool, 4096, NULL), host_pool)
+ROW(small_strict, ta_pool_alloc(strict_pool, 4096, NULL), strict_pool)
+ROW(small_scopes, ta_pool_alloc(scopes_pool, 4096, NULL), scopes_pool)
+ROW(small_stream, ta_pool_alloc_stream(strict_pool, 4096, STREAM(s), NULL), strict_pool)
+ROW(small_two_streams, ta_pool_alloc_stream(strict_pool, 4096, EITHER, NULL), strict_pool)
+ROW(large_host, ta_pool_alloc(host_pool, 1 << 20, NULL), host_pool)
+ROW(large_strict, ta_pool_alloc(strict_pool, 1 << 20, NULL), strict_pool)
+ROW(large_scopes, ta_pool_alloc(scopes_pool, 1 << 20, NULL), scopes_pool)
+ROW(large_stream, ta_pool_alloc_stream(strict_pool, 1 << 20, STREAM(s), NULL), strict_pool)
+ROW(large_two_streams, ta_pool_alloc_stream(strict_pool, 1 << 20, EITHER, NULL), strict_pool)
+
+static const struct row {
+    const char *name;
+    void (*run)(void);
+} host_rows[] = {
+    {"4 KiB, host pool", rows_small_host}, {"strict", rows_small_strict}, {"scopes only", rows_small_scopes},
+    {"strict, a stream", rows_small_stream}, {"strict, two streams in turn", rows_small_two_streams},
+    {"1 MiB, host pool", rows_large_host}, {"strict", rows_large_strict}, {"scopes only", rows_large_scopes},
+    {"strict, a stream", rows_large_stream}, {"strict, two streams in turn", rows_large_two_streams}
+};
+enum { HOST_ROWS = sizeof host_rows / sizeof host_rows[0], BATCHES = 11 };
+
+static int compare_times(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double cpu_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+static ta_pool *pool_over(ta_backend backend, ta_capture_check check)
+{
+    ta_pool_desc options;
+    ta_pool *made = NULL;
+    memset(&options, 0, sizeof options);
+    options.backend = backend;
+    options.capture_check = check;
+    if (ta_pool_create(&options, &made) != TA_OK) {
+        stop("no pool");
+    }
+    return made;
+}
+
+static void host_cost(void)
+{
+    static double at[HOST_ROWS][BATCHES];
+    ta_cuda_desc desc;
+    ta_cuda *device = NULL;
+    double host = 1;
+    size_t r;
+    int b;
+    memset(&desc, 0, sizeof desc);
+    desc.resolve = without_question;
+    if (ta_cuda_create(&desc, &device, NULL) != TA_OK) {
+        stop("no device");
+    }
+    host_pool = pool_over(ta_backend_host(), TA_CAPTURE_STRICT);
+    strict_pool = pool_over(ta_cuda_backend(device), TA_CAPTURE_STRICT);
+    scopes_pool = pool_over(ta_cuda_backend(device), TA_CAPTURE_SCOPES_ONLY);
+    printf("what a hit costs the host: pairs of alloc and free, %zu for each row\n", host_pairs * BATCHES);
+    for (b = 0; b < BATCHES; b++) {
+        for (r = 0; r < HOST_ROWS; r++) {
+            double start = cpu_ns();
+            host_rows[r].run();
+            at[r][b] = (cpu_ns() - start) / (double)host_pairs;
+        }
+    }
+    for (r = 0; r < HOST_ROWS; r++) {
+        qsort(at[r], BATCHES, sizeof at[r][0], compare_times);
+        host = r % (HOST_ROWS / 2) == 0 ? at[r][BATCHES / 2] : host;
+        printf("%30s %8.1f ns  %5.2f of the host pool's\n", host_rows[r].name, at[r][BATCHES / 2],
+               at[r][BATCHES / 2] / host);
+    }
+    if (ta_pool_destroy(host_pool) != TA_OK || ta_pool_destroy(strict_pool) != TA_OK ||
+        ta_pool_destroy(scopes_pool) != TA_OK || ta_cuda_destroy(device) != TA_OK) {
+        stop("the pools cannot be closed");
+    }
+}
+
 static void across_streams(void)
 {
     ta_stats stats;
@@ -306,9 +439,9 @@ int main(int argc, char **argv)
     CUcontext context = NULL;
     CUmemPoolProps props;
     uint64_t keep = UINT64_MAX;
-    int i = 1, smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
-    if (argc > 1 && argv[1][0] == '-' && !smoke) {
-        fprintf(stderr, "usage: cuda [--smoke] [file.trace ...]\n");
+    int i = 1, smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0, host = argc > 1 && strcmp(argv[1], "--host") == 0;
+    if (argc > 1 && argv[1][0] == '-' && !smoke && !host) {
+        fprintf(stderr, "usage: cuda [--smoke | --host] [file.trace ...]\n");
         return 2;
     }
     if (!driver_load() || cu.cuInit(0) != CUDA_SUCCESS || cu.cuDevicePrimaryCtxRetain(&context, 0) != CUDA_SUCCESS) {
@@ -324,6 +457,10 @@ int main(int argc, char **argv)
     need_ok(cu.cuCtxSetCurrent(context), "cuCtxSetCurrent");
     need_ok(cu.cuStreamCreate(&s, 1), "cuStreamCreate");
     need_ok(cu.cuStreamCreate(&t, 1), "cuStreamCreate");
+    if (host) {
+        host_cost();
+        return 0;
+    }
     memset(&props, 0, sizeof props);
     props.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
     props.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
@@ -335,6 +472,10 @@ int main(int argc, char **argv)
     hot();
     across_streams();
     growth(smoke ? 256 * MIB : counts ? 1024 * MIB : 16384 * MIB);
+    host_pairs = smoke ? 100 : host_pairs;
+    printf("\n");
+    host_cost();
+    printf("\n");
     for (i += smoke; i < argc; i++) {
         replay(argv[i]);
     }
