@@ -73,7 +73,7 @@ static void a_hit_makes_one_query_or_none(void)
     test_context("%s", "");
 }
 
-/* One thread, many streams: each has its own blocks at hand, whichever was used last, and whichever way they are freed. */
+/* One thread, many streams: each has its own blocks at hand, whichever was used last and however they are freed. */
 static void every_stream_hits(void)
 {
     enum { STREAMS = 40 };
