@@ -282,7 +282,7 @@ static void threads_without_a_context(void)
 {
     pthread_t id;
     size_t wrong = 1;
-    if (!world_open("sched=lazy", TA_CUDA_RANGES, NULL)) {
+    if (!world_open_any("sched=lazy", TA_CUDA_RANGES, NULL)) {
         return;
     }
     CHECK_EQ(pthread_create(&id, NULL, work_without_a_context, &wrong), 0);
@@ -300,7 +300,7 @@ static void freed_by_another_thread(void)
 {
     static const size_t sizes[] = {1000, 100000, 5 << 20};
     size_t i;
-    if (!world_open("sched=lazy", TA_CUDA_RANGES, NULL)) {
+    if (!world_open_any("sched=lazy", TA_CUDA_RANGES, NULL)) {
         return;
     }
     for (i = 0; i < 3; i++) {
@@ -657,7 +657,7 @@ static void registering(void)
 {
     static uint32_t mine[16384];
     CUdeviceptr device;
-    if (!world_open("sched=lazy", TA_CUDA_PINNED, NULL)) {
+    if (!world_open_any("sched=lazy", TA_CUDA_PINNED, NULL)) {
         return;
     }
     CHECK_OK(ta_cuda_register(cuda, mine, sizeof mine));
@@ -710,7 +710,7 @@ static void dynamic_grows_in_place(void)
         CUstream s, t;
         CUdeviceptr ptr;
         int64_t elements;
-        if (!world_open(schedulers[c], TA_CUDA_RANGES, NULL)) {
+        if (!world_open_any(schedulers[c], TA_CUDA_RANGES, NULL)) {
             return;
         }
         s = stream_new();
