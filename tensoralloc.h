@@ -1217,7 +1217,10 @@ TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t
 /*=========================================================================================================
   [TA:CUDA] NVIDIA GPUs and pinned host memory through the driver, which is loaded at run time: no toolkit, no -lcuda.
   Compile the implementation with TENSORALLOC_CUDA. A stream is a CUstream cast to ta_stream; 0 and 1 are the legacy
-  default stream, 2 the per-thread one: for one thread only, since it is another stream on each thread.
+  default stream, 2 the per-thread one. That is another stream on each thread, under one name: the first thread that
+  allocates on it with a ta_cuda is the only one that may; others get TA_ERROR_UNSUPPORTED (with
+  TA_CAPTURE_SCOPES_ONLY, which does not ask, they must not try). What it freed there others can free, trim and destroy:
+  the host waits for the device then. Give each thread a stream of its own instead.
   =======================================================================================================*/
 
 typedef struct ta_cuda ta_cuda;
@@ -4297,7 +4300,7 @@ struct ta_cuda {
     size_t chunk_bytes;
     tai_cu_spare *events; /* free ones */
     tai_cu_seen *seen;
-    uint64_t reserved_bytes;
+    uint64_t thread_stream; /* who may say stream 2; 0: nobody has yet */
     uint32_t lost;
     int32_t last_code;
 };
@@ -4385,17 +4388,40 @@ typedef struct tai_cu_scope {
     int mode;
 } tai_cu_scope;
 
+/* Exchanges this thread's capture mode. What is refused is tried once more: a mode that stays is the thread's. */
+static int tai_cu_exchange(const ta_cuda *c, int *mode)
+{
+    int wanted = *mode, code = c->cu.capture_mode(mode);
+    if (code != TAI_CU_OK) {
+        *mode = wanted;
+        code = c->cu.capture_mode(mode);
+    }
+    return code;
+}
+
+static void tai_cu_leave(const ta_cuda *c, const tai_cu_scope *scope)
+{
+    int mode = scope->mode;
+    void *context;
+    if (scope->pushed && c->cu.context_pop(&context) != TAI_CU_OK) {
+        (void)c->cu.context_pop(&context); /* as with the mode */
+    }
+    (void)tai_cu_exchange(c, &mode);
+}
+
+/* On failure nothing has changed, and no call may be made: it could break the capture of another thread. */
 static ta_result tai_cu_enter(ta_cuda *c, tai_cu_scope *scope)
 {
     void *current = NULL, *context;
-    int code = TAI_CU_OK;
+    int code;
     scope->pushed = 0;
     scope->mode = 2; /* relaxed */
     if (tai_cu_lost(c)) {
         return TA_ERROR_BACKEND;
     }
-    if (c->cu.capture_mode(&scope->mode) != TAI_CU_OK) {
-        scope->mode = -1;
+    code = tai_cu_exchange(c, &scope->mode);
+    if (code != TAI_CU_OK) {
+        return tai_cu_result(c, code);
     }
     TAI_LOCK_ACQUIRE(&c->lock);
     context = c->context;
@@ -4420,22 +4446,10 @@ static ta_result tai_cu_enter(ta_cuda *c, tai_cu_scope *scope)
         code = c->cu.context_push(context);
         scope->pushed = code == TAI_CU_OK;
     }
-    if (code != TAI_CU_OK && scope->mode >= 0) {
-        (void)c->cu.capture_mode(&scope->mode);
+    if (code != TAI_CU_OK) {
+        tai_cu_leave(c, scope);
     }
     return tai_cu_result(c, code);
-}
-
-static void tai_cu_leave(ta_cuda *c, const tai_cu_scope *scope)
-{
-    int mode = scope->mode;
-    void *context;
-    if (scope->pushed) {
-        (void)c->cu.context_pop(&context);
-    }
-    if (mode >= 0) {
-        (void)c->cu.capture_mode(&mode);
-    }
 }
 
 /* As enter, for addresses alone: they need no context, and it is not made for them. */
@@ -4450,10 +4464,7 @@ static TAI_COLD ta_result tai_cu_enter_bare(ta_cuda *c, tai_cu_scope *scope)
     }
     scope->pushed = 0;
     scope->mode = 2; /* relaxed */
-    if (c->cu.capture_mode(&scope->mode) != TAI_CU_OK) {
-        scope->mode = -1;
-    }
-    return TA_OK;
+    return tai_cu_result(c, tai_cu_exchange(c, &scope->mode));
 }
 
 static void *tai_cu_stream(ta_stream stream)
@@ -4988,7 +4999,26 @@ static int tai_cu_capture(ta_cuda *c, ta_stream stream, int *status, uint64_t *i
     return code;
 }
 
-/* The answer about a stream that is being captured, or that the driver says something else about. */
+/* Whether the calling thread may say 2, the per-thread default stream: the first one that does so, and no other, for
+   there it would be another stream. Threads are told apart by the id of that stream where the driver has one. The
+   stream is not being captured. */
+static TAI_COLD int tai_cu_own_default(ta_cuda *c)
+{
+    unsigned long long id = 0;
+    uint64_t mine;
+    int is_mine;
+    if (c->cu.stream_id == NULL || c->cu.stream_id(tai_cu_stream(2), &id) != TAI_CU_OK) {
+        id = (unsigned long long)tai_thread_id();
+    }
+    mine = (uint64_t)id + 1;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    c->thread_stream = c->thread_stream == 0 ? mine : c->thread_stream;
+    is_mine = c->thread_stream == mine;
+    TAI_LOCK_RELEASE(&c->lock);
+    return is_mine;
+}
+
+/* The answer about a stream that is being captured, or that something else is to be said about. */
 static TAI_COLD ta_result tai_cu_captured(ta_cuda *c, ta_stream stream, uint64_t *out_id)
 {
     int status = 0, code;
@@ -4997,6 +5027,9 @@ static TAI_COLD ta_result tai_cu_captured(ta_cuda *c, ta_stream stream, uint64_t
         return TA_ERROR_BACKEND;
     }
     code = tai_cu_capture(c, stream, &status, out_id);
+    if (code == TAI_CU_OK && status == 0 && stream == 2 && !tai_cu_own_default(c)) {
+        return TA_ERROR_UNSUPPORTED;
+    }
     *out_id = code == TAI_CU_OK && status == 1 ? *out_id : 0;
     return code == TAI_CU_OK ? (status <= 1 ? TA_OK : TA_ERROR_CAPTURE /* broken */) : tai_cu_result(c, code);
 }
@@ -5006,8 +5039,8 @@ static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id
 {
     ta_cuda *c = (ta_cuda *)self;
     int status = 0;
-    if (TAI_LIKELY(!tai_cu_lost(c) && c->cu.capture_info(tai_cu_stream(stream), &status, out_id) == TAI_CU_OK &&
-                   status == 0)) {
+    if (TAI_LIKELY(!tai_cu_lost(c) && stream != 2 &&
+                   c->cu.capture_info(tai_cu_stream(stream), &status, out_id) == TAI_CU_OK && status == 0)) {
         *out_id = 0;
         return TA_OK;
     }
@@ -5057,6 +5090,7 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
         return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : TA_ERROR_BACKEND;
     }
     event = tai_cu_event(c, &code);
+    vanished |= stream == 2 && !tai_cu_own_default(c); /* another thread's: out of reach here */
     if (event != NULL && (vanished || tai_cu_stream_changed(c, stream))) { /* work of a stream that is gone may run */
         code = c->cu.context_sync();
     }
@@ -5146,13 +5180,21 @@ static TAI_COLD ta_result tai_cuda_adopt(void *self, uint64_t event, uint64_t *o
     return tai_cu_ticket(c, own, code, out_ticket);
 }
 
+/* Whether work of ours may be put on the stream by this thread. */
+static TAI_COLD ta_result tai_cu_usable(ta_cuda *c, ta_stream stream)
+{
+    uint64_t ignored;
+    return stream == 2 && tai_cuda_capture(c, stream, &ignored) == TA_ERROR_UNSUPPORTED ? TA_ERROR_UNSUPPORTED : TA_OK;
+}
+
 /* Recorded into a capture if the stream is in one. */
 static TAI_COLD ta_result tai_cuda_zero(void *self, void *ptr, size_t size, ta_stream stream)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
     int code;
-    ta_result result = tai_cu_enter(c, &scope);
+    ta_result result = tai_cu_usable(c, stream);
+    result = result == TA_OK ? tai_cu_enter(c, &scope) : result;
     if (result == TA_OK) {
         code = c->cu.memset8((uint64_t)(uintptr_t)ptr, 0, size, tai_cu_stream(stream));
         tai_cu_leave(c, &scope);
@@ -5166,7 +5208,8 @@ static TAI_COLD ta_result tai_cuda_copy(void *self, void *dst, const void *src, 
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
     int code;
-    ta_result result = tai_cu_enter(c, &scope);
+    ta_result result = tai_cu_usable(c, stream);
+    result = result == TA_OK ? tai_cu_enter(c, &scope) : result;
     if (result == TA_OK) {
         code = (c->cu.copy_any != NULL ? c->cu.copy_any : c->cu.copy_device)(
             (uint64_t)(uintptr_t)dst, (uint64_t)(uintptr_t)src, size, tai_cu_stream(stream));
@@ -9324,7 +9367,7 @@ static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_stre
     uint64_t capture;
     ta_result why;
     void *ptr = NULL;
-    if (slot == NULL) {
+    if (slot == NULL) { /* perhaps the thread's first look at this stream */
         ta_request request;
         memset(&request, 0, sizeof request);
         request.size_bytes = size;
