@@ -1381,7 +1381,10 @@ TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t
 /*=========================================================================================================
   [TA:CUDA] NVIDIA GPUs and pinned host memory through the driver, which is loaded at run time: no toolkit, no -lcuda.
   Compile the implementation with TENSORALLOC_CUDA. A stream is a CUstream cast to ta_stream; 0 and 1 are the legacy
-  default stream, 2 the per-thread one: for one thread only, since it is another stream on each thread.
+  default stream, 2 the per-thread one. That is another stream on each thread, under one name: the first thread that
+  allocates on it with a ta_cuda is the only one that may; others get TA_ERROR_UNSUPPORTED (with
+  TA_CAPTURE_SCOPES_ONLY, which does not ask, they must not try). What it freed there others can free, trim and destroy:
+  the host waits for the device then. Give each thread a stream of its own instead.
   =======================================================================================================*/
 
 typedef struct ta_cuda ta_cuda;
@@ -5026,7 +5029,7 @@ struct ta_cuda {
     size_t chunk_bytes;
     tai_cu_spare *events; /* free ones */
     tai_cu_seen *seen;
-    uint64_t reserved_bytes;
+    uint64_t thread_stream; /* who may say stream 2; 0: nobody has yet */
     uint32_t lost;
     int32_t last_code;
 };
@@ -5114,17 +5117,40 @@ typedef struct tai_cu_scope {
     int mode;
 } tai_cu_scope;
 
+/* Exchanges this thread's capture mode. What is refused is tried once more: a mode that stays is the thread's. */
+static int tai_cu_exchange(const ta_cuda *c, int *mode)
+{
+    int wanted = *mode, code = c->cu.capture_mode(mode);
+    if (code != TAI_CU_OK) {
+        *mode = wanted;
+        code = c->cu.capture_mode(mode);
+    }
+    return code;
+}
+
+static void tai_cu_leave(const ta_cuda *c, const tai_cu_scope *scope)
+{
+    int mode = scope->mode;
+    void *context;
+    if (scope->pushed && c->cu.context_pop(&context) != TAI_CU_OK) {
+        (void)c->cu.context_pop(&context); /* as with the mode */
+    }
+    (void)tai_cu_exchange(c, &mode);
+}
+
+/* On failure nothing has changed, and no call may be made: it could break the capture of another thread. */
 static ta_result tai_cu_enter(ta_cuda *c, tai_cu_scope *scope)
 {
     void *current = NULL, *context;
-    int code = TAI_CU_OK;
+    int code;
     scope->pushed = 0;
     scope->mode = 2; /* relaxed */
     if (tai_cu_lost(c)) {
         return TA_ERROR_BACKEND;
     }
-    if (c->cu.capture_mode(&scope->mode) != TAI_CU_OK) {
-        scope->mode = -1;
+    code = tai_cu_exchange(c, &scope->mode);
+    if (code != TAI_CU_OK) {
+        return tai_cu_result(c, code);
     }
     TAI_LOCK_ACQUIRE(&c->lock);
     context = c->context;
@@ -5149,22 +5175,10 @@ static ta_result tai_cu_enter(ta_cuda *c, tai_cu_scope *scope)
         code = c->cu.context_push(context);
         scope->pushed = code == TAI_CU_OK;
     }
-    if (code != TAI_CU_OK && scope->mode >= 0) {
-        (void)c->cu.capture_mode(&scope->mode);
+    if (code != TAI_CU_OK) {
+        tai_cu_leave(c, scope);
     }
     return tai_cu_result(c, code);
-}
-
-static void tai_cu_leave(ta_cuda *c, const tai_cu_scope *scope)
-{
-    int mode = scope->mode;
-    void *context;
-    if (scope->pushed) {
-        (void)c->cu.context_pop(&context);
-    }
-    if (mode >= 0) {
-        (void)c->cu.capture_mode(&mode);
-    }
 }
 
 /* As enter, for addresses alone: they need no context, and it is not made for them. */
@@ -5179,10 +5193,7 @@ static TAI_COLD ta_result tai_cu_enter_bare(ta_cuda *c, tai_cu_scope *scope)
     }
     scope->pushed = 0;
     scope->mode = 2; /* relaxed */
-    if (c->cu.capture_mode(&scope->mode) != TAI_CU_OK) {
-        scope->mode = -1;
-    }
-    return TA_OK;
+    return tai_cu_result(c, tai_cu_exchange(c, &scope->mode));
 }
 
 static void *tai_cu_stream(ta_stream stream)
@@ -5717,22 +5728,52 @@ static int tai_cu_capture(ta_cuda *c, ta_stream stream, int *status, uint64_t *i
     return code;
 }
 
-/* Id of the capture that the stream is in, 0: none. */
-static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id)
+/* Whether the calling thread may say 2, the per-thread default stream: the first one that does so, and no other, for
+   there it would be another stream. Threads are told apart by the id of that stream where the driver has one. The
+   stream is not being captured. */
+static TAI_COLD int tai_cu_own_default(ta_cuda *c)
 {
-    ta_cuda *c = (ta_cuda *)self;
+    unsigned long long id = 0;
+    uint64_t mine;
+    int is_mine;
+    if (c->cu.stream_id == NULL || c->cu.stream_id(tai_cu_stream(2), &id) != TAI_CU_OK) {
+        id = (unsigned long long)tai_thread_id();
+    }
+    mine = (uint64_t)id + 1;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    c->thread_stream = c->thread_stream == 0 ? mine : c->thread_stream;
+    is_mine = c->thread_stream == mine;
+    TAI_LOCK_RELEASE(&c->lock);
+    return is_mine;
+}
+
+/* The answer about a stream that is being captured, or that something else is to be said about. */
+static TAI_COLD ta_result tai_cu_captured(ta_cuda *c, ta_stream stream, uint64_t *out_id)
+{
     int status = 0, code;
-    uint64_t id = 0;
     *out_id = 0;
     if (tai_cu_lost(c)) {
         return TA_ERROR_BACKEND;
     }
-    code = tai_cu_capture(c, stream, &status, &id);
-    if (TAI_LIKELY(code == TAI_CU_OK && status == 0)) {
+    code = tai_cu_capture(c, stream, &status, out_id);
+    if (code == TAI_CU_OK && status == 0 && stream == 2 && !tai_cu_own_default(c)) {
+        return TA_ERROR_UNSUPPORTED;
+    }
+    *out_id = code == TAI_CU_OK && status == 1 ? *out_id : 0;
+    return code == TAI_CU_OK ? (status <= 1 ? TA_OK : TA_ERROR_CAPTURE /* broken */) : tai_cu_result(c, code);
+}
+
+/* Id of the capture that the stream is in, 0: none. Every instruction here counts. */
+static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    int status = 0;
+    if (TAI_LIKELY(!tai_cu_lost(c) && stream != 2 &&
+                   c->cu.capture_info(tai_cu_stream(stream), &status, out_id) == TAI_CU_OK && status == 0)) {
+        *out_id = 0;
         return TA_OK;
     }
-    *out_id = code == TAI_CU_OK && status == 1 ? id : 0;
-    return code == TAI_CU_OK ? (status == 1 ? TA_OK : TA_ERROR_CAPTURE /* broken */) : tai_cu_result(c, code);
+    return tai_cu_captured(c, stream, out_id);
 }
 
 /* A ticket for what is finished because the context is gone: no event. */
@@ -5778,6 +5819,7 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
         return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : TA_ERROR_BACKEND;
     }
     event = tai_cu_event(c, &code);
+    vanished |= stream == 2 && !tai_cu_own_default(c); /* another thread's: out of reach here */
     if (event != NULL && (vanished || tai_cu_stream_changed(c, stream))) { /* work of a stream that is gone may run */
         code = c->cu.context_sync();
     }
@@ -5867,13 +5909,21 @@ static TAI_COLD ta_result tai_cuda_adopt(void *self, uint64_t event, uint64_t *o
     return tai_cu_ticket(c, own, code, out_ticket);
 }
 
+/* Whether work of ours may be put on the stream by this thread. */
+static TAI_COLD ta_result tai_cu_usable(ta_cuda *c, ta_stream stream)
+{
+    uint64_t ignored;
+    return stream == 2 && tai_cuda_capture(c, stream, &ignored) == TA_ERROR_UNSUPPORTED ? TA_ERROR_UNSUPPORTED : TA_OK;
+}
+
 /* Recorded into a capture if the stream is in one. */
 static TAI_COLD ta_result tai_cuda_zero(void *self, void *ptr, size_t size, ta_stream stream)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
     int code;
-    ta_result result = tai_cu_enter(c, &scope);
+    ta_result result = tai_cu_usable(c, stream);
+    result = result == TA_OK ? tai_cu_enter(c, &scope) : result;
     if (result == TA_OK) {
         code = c->cu.memset8((uint64_t)(uintptr_t)ptr, 0, size, tai_cu_stream(stream));
         tai_cu_leave(c, &scope);
@@ -5887,7 +5937,8 @@ static TAI_COLD ta_result tai_cuda_copy(void *self, void *dst, const void *src, 
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
     int code;
-    ta_result result = tai_cu_enter(c, &scope);
+    ta_result result = tai_cu_usable(c, stream);
+    result = result == TA_OK ? tai_cu_enter(c, &scope) : result;
     if (result == TA_OK) {
         code = (c->cu.copy_any != NULL ? c->cu.copy_any : c->cu.copy_device)(
             (uint64_t)(uintptr_t)dst, (uint64_t)(uintptr_t)src, size, tai_cu_stream(stream));
@@ -6914,17 +6965,21 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
     return index;
 }
 
-/* As take, for large blocks in the common case: the granule's alignment, no order, committed memory out of a bin or at
-   the end of the first range. 0: take the long way. */
-TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size)
+/* As take, for large blocks in the common case: the granule's alignment, committed memory out of a bin or at the end of
+   the first range. 0: take the long way. */
+TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size, uint32_t stream)
 {
-    tai_bins *bins = space->bins[TAI_LARGE];
+    tai_bins *bins = space->bins[TAI_HEAPS * stream + TAI_LARGE];
     tai_region *region;
     uint32_t index;
     if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 1))) {
         return 0;
     }
     index = tai_bins_find(space, bins, size);
+    if (stream != 0 && index == 0) {
+        bins = space->bins[TAI_LARGE];
+        index = tai_bins_find(space, bins, size);
+    }
     if (TAI_LIKELY(index != 0)) {
         if (TAI_UNLIKELY(space->blocks.at[index].place.flags != 0)) {
             return 0;
@@ -8189,6 +8244,8 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   looks at a pool that is gone) and the pool's (for statistics and for dispose). Whoever lets go first tells the other
   through state:   attached --thread exits--> leaving --flushed, out of the pool's list--> freed
                    attached --pool goes-----> detached; the thread frees it when it exits or attaches again
+  With order a thread has a slot for each stream that it uses, found by the stream's name when it allocates and by its
+  index when it frees; all of them stand at the gate as one.
   Blocks that one thread frees and another allocates pass from cache to cache: a full cache hands a batch of a class
   over if another thread was the last to miss that class, and who misses it next takes the batch whole.
   Invariants: heads[] and counters are written by the owner only; in use = used_bytes of the space - sum of
@@ -8196,7 +8253,7 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_CLASS_MAX 80
 #define TAI_UNITS_MAX 1024
-#define TAI_THREAD_SLOTS 16
+#define TAI_THREAD_SLOTS 32
 #define TAI_FLUSH_COUNT 32u
 #define TAI_REFILL_BYTES ((size_t)8192)
 #define TAI_PASSING_BATCHES 4u
@@ -8225,6 +8282,9 @@ typedef struct tai_slot {
     uint32_t retired_seen; /* retired_count of the pool when stream was looked up */
     uint32_t stream;       /* index of the stream whose blocks it holds */
     uint32_t state;        /* TAI_SLOT_* */
+    tai_holder *me;        /* its place at the gate: that of the thread's first slot of the pool */
+    ta_pool *ordered;      /* the pool, where the short paths with order will do: no room[], several threads, and no
+                              stream retired since it was looked up */
     size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
     struct tai_slot *pool_next;   /* guarded by the gate */
     struct tai_slot *thread_next; /* the thread's own */
@@ -8271,13 +8331,12 @@ struct ta_pool {
     /* What the shortest paths read, away from what anybody writes. */
     tai_block *at;               /* the records; they never move */
     size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
-    size_t hot_bytes;            /* the same for the path that asks nothing; 0 where captures must be looked for, and
-                                    in watched pools */
+    size_t hot_bytes;            /* the same for the shortest path; 0 with order, and in watched pools */
     size_t watched_bytes;        /* the same for the path of watched pools */
-    size_t large_above;          /* as desc.thread_cache_block_bytes; 0 in watched pools */
+    size_t large_above;          /* as desc.thread_cache_block_bytes; 0 in watched pools, TA_UNLIMITED with order */
     tai_window windows[6];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
                                     nothing special (as plain, and no cap on cached bytes). Or nothing. Then the same
-                                    three of watched pools */
+                                    three of watched pools, and of those with order */
     uint32_t slot_hint;
     uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
 #ifdef TENSORALLOC_CHECKED
@@ -8290,7 +8349,8 @@ enum {
     TAI_ALERT_TAG = 2,     /* observed or watched: the block takes the thread's tag */
     TAI_ALERT_WATCHED = 4, /* a trace records it, or tags alone: thread caches stay */
     TAI_ALERT_LARGE = 8,   /* watched, and large blocks need nothing special else */
-    TAI_ALERT_COPY = 16    /* tags of requests are copied: a trace may outlive them */
+    TAI_ALERT_COPY = 16,   /* tags of requests are copied: a trace may outlive them */
+    TAI_ALERT_ORDER = 32   /* order between streams, and nothing else that is special */
 };
 
 TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
@@ -8312,12 +8372,21 @@ TAI_INLINE void tai_pool_note_peak(ta_pool *pool)
     }
 }
 
+/* Opens the short paths with order where they will do. Inside the gate. */
+static TAI_COLD void tai_slot_shorten(ta_pool *pool, tai_slot *slot)
+{
+    int fits = (pool->alert & TAI_ALERT_ORDER) != 0 && !pool->limited && pool->single_slot == NULL;
+    TENSORALLOC_STORE_RELAXED(&slot->ordered, fits ? pool : NULL);
+}
+
 static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id, uint32_t stream)
 {
     uint32_t c;
     memset(slot, 0, sizeof *slot);
     slot->pool = pool;
+    slot->me = &slot->holder;
     slot->quick = pool->space.ordered || pool->limited || pool->single_slot != NULL ? NULL : pool;
+    tai_slot_shorten(pool, slot);
     slot->stream_id = id;
     slot->retired_seen = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
     slot->stream = stream;
@@ -8498,9 +8567,9 @@ static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
 static tai_slot tai_no_slot; /* of no pool; never written */
-#define TAI_NO_SLOTS { \
-    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, \
-    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot}
+#define TAI_NO_SLOTS_8 \
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot
+#define TAI_NO_SLOTS {TAI_NO_SLOTS_8, TAI_NO_SLOTS_8, TAI_NO_SLOTS_8, TAI_NO_SLOTS_8}
 #ifdef TAI_THREAD_INDEX
 typedef struct tai_thread { tai_slot *slots[TAI_THREAD_SLOTS], *list; } tai_thread;
 static tai_thread tai_no_thread = {TAI_NO_SLOTS, NULL}; /* of threads without one; stays empty */
@@ -8688,24 +8757,52 @@ static TAI_COLD void tai_thread_sweep(void)
 static TAI_COLD int tai_slot_renew(ta_pool *pool, tai_slot *slot)
 {
     int ok = 1;
-    tai_gate_enter(&pool->space.gate, &slot->holder);
+    tai_gate_enter(&pool->space.gate, slot->me);
     (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
     slot->stream = tai_stream_index(&pool->space, slot->stream_id, &ok);
     if (ok) {
         slot->retired_seen = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
+        tai_slot_shorten(pool, slot);
     }
-    tai_gate_leave(&pool->space.gate, &slot->holder);
+    tai_gate_leave(&pool->space.gate, slot->me);
     return ok;
+}
+
+/* Where this thread looks first for its slot of a pool with order: by the name of the stream, by its index. Never where
+   slots of pools without order lie. */
+TAI_INLINE uint32_t tai_slot_place(const ta_pool *pool, ta_stream id)
+{
+    return (pool->slot_hint + 1 + (uint32_t)(id * 0xD6E8FEB86659FD93u >> 60)) % TAI_THREAD_SLOTS;
+}
+
+TAI_INLINE uint32_t tai_slot_place_of(const ta_pool *pool, uint32_t stream)
+{
+    return (pool->slot_hint + 16 + stream % 16) % TAI_THREAD_SLOTS;
+}
+
+static void tai_slot_remember(const ta_pool *pool, tai_slot *slot)
+{
+    if (pool->single_slot != NULL) {
+        return;
+    }
+    if (pool->space.ordered) {
+        tai_thread_slots[tai_slot_place(pool, slot->stream_id)] = slot;
+        tai_thread_slots[tai_slot_place_of(pool, slot->stream)] = slot;
+    } else {
+        tai_thread_slots[pool->slot_hint] = slot;
+    }
 }
 
 /* This thread's slot of the pool and stream: found in its list, or made. NULL without memory or thread key. */
 static TAI_NOINLINE tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
 {
     tai_slot *slot, *spare = NULL; /* spare: of a stream that was retired */
+    tai_holder *me = NULL;
     int ok = 1;
     uint32_t stream;
     for (slot = tai_thread_list; slot != NULL; slot = slot->thread_next) {
         if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool) {
+            me = slot->me;
             if (slot->stream_id == id) {
                 break;
             }
@@ -8719,29 +8816,30 @@ static TAI_NOINLINE tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
         if (slot->retired_seen != TENSORALLOC_LOAD_RELAXED(&pool->retired_count) && !tai_slot_renew(pool, slot)) {
             return NULL;
         }
-        tai_thread_slots[pool->slot_hint] = slot;
+        tai_slot_remember(pool, slot);
         return slot;
     }
     tai_thread_sweep();
     if (!tai_thread_watch() || (slot = (tai_slot *)TENSORALLOC_MALLOC(sizeof *slot)) == NULL) {
         return NULL;
     }
-    tai_gate_enter(&pool->space.gate, NULL);
+    tai_gate_enter(&pool->space.gate, me);
     stream = tai_stream_index(&pool->space, id, &ok);
     if (ok) {
         tai_slot_reset(slot, pool, id, stream);
+        slot->me = me != NULL ? me : slot->me;
         slot->pool_next = pool->slots;
         pool->slots = slot;
         pool->space.object_bytes += sizeof *slot;
     }
-    tai_gate_leave(&pool->space.gate, NULL);
+    tai_gate_leave(&pool->space.gate, me);
     if (!ok) {
         TENSORALLOC_FREE(slot);
         return NULL;
     }
     slot->thread_next = tai_thread_list;
     tai_thread_list = slot;
-    tai_thread_slots[pool->slot_hint] = slot;
+    tai_slot_remember(pool, slot);
     return slot;
 }
 
@@ -8770,6 +8868,17 @@ static tai_slot *tai_slot_first(const ta_pool *pool)
     return pool->single_slot != NULL ? pool->single_slot : tai_thread_list;
 }
 
+/* With order: what may be this thread's slot for a stream, by its name and by its index. */
+TAI_INLINE tai_slot *tai_slot_guess(const ta_pool *pool, ta_stream id)
+{
+    return tai_thread_slots[tai_slot_place(pool, id)];
+}
+
+TAI_INLINE tai_slot *tai_slot_guess_of(const ta_pool *pool, uint32_t stream)
+{
+    return tai_thread_slots[tai_slot_place_of(pool, stream)];
+}
+
 /* Lets go of all slots of threads. No other thread is in a call; some may be exiting. Outside the gate. */
 static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 {
@@ -8796,6 +8905,7 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
             tai_pool_unlink_slot(pool, slot);
             TENSORALLOC_STORE_RELAXED(&slot->pool, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELAXED(&slot->quick, (ta_pool *)NULL);
+            TENSORALLOC_STORE_RELAXED(&slot->ordered, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELEASE(&slot->state, (uint32_t)TAI_SLOT_DETACHED);
         }
         tai_gate_leave(&pool->space.gate, NULL);
@@ -8840,6 +8950,24 @@ static tai_slot *tai_slot_first(const ta_pool *pool)
     return pool->single_slot;
 }
 
+TAI_INLINE tai_slot *tai_slot_guess(const ta_pool *pool, ta_stream id)
+{
+    (void)id;
+    return pool->single_slot;
+}
+
+TAI_INLINE tai_slot *tai_slot_guess_of(const ta_pool *pool, uint32_t stream)
+{
+    (void)stream;
+    return pool->single_slot;
+}
+
+static void tai_slot_remember(const ta_pool *pool, tai_slot *slot)
+{
+    (void)pool;
+    (void)slot;
+}
+
 static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 {
     (void)pool;
@@ -8852,18 +8980,49 @@ static int tai_pool_forked(const ta_pool *pool)
 }
 #endif
 
+/* A slot's place at the gate; NULL without a slot. */
+TAI_INLINE tai_holder *tai_slot_me(const tai_slot *slot)
+{
+    return slot != NULL ? slot->me : NULL;
+}
+
+/* With order: this thread's slot for a stream, by its name or its index; NULL if it has none. */
+static TAI_NOINLINE tai_slot *tai_slot_search(const ta_pool *pool, int by_id, ta_stream id, uint32_t stream)
+{
+    uint32_t retired = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
+    tai_slot *slot = tai_slot_first(pool);
+    for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
+        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->retired_seen == retired &&
+            (by_id ? slot->stream_id == id : slot->stream == stream)) {
+            tai_slot_remember(pool, slot);
+            break;
+        }
+    }
+    return slot;
+}
+
+/* With order: some slot that this thread has of the pool; NULL if it has none. */
+static tai_slot *tai_slot_any(const ta_pool *pool)
+{
+    tai_slot *slot = tai_slot_first(pool);
+    while (slot != NULL && TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool) {
+        slot = slot->thread_next;
+    }
+    return slot;
+}
+
 /* Empties the caches that this thread has of the pool, for whatever stream. Returns how many blocks. Outside the
    gate. */
 static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 {
     tai_slot *slot = tai_slot_last(pool);
-    uint32_t flushed = tai_passing_flush(pool, slot != NULL ? &slot->holder : NULL);
+    uint32_t flushed = tai_passing_flush(pool, tai_slot_me(slot));
     slot = tai_slot_first(pool);
     for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
         if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->cached_bytes != 0) {
-            tai_gate_enter(&pool->space.gate, &slot->holder);
+            tai_gate_enter(&pool->space.gate, slot->me);
             flushed += tai_slot_flush(pool, slot, 0xffffffffu, 0);
-            tai_gate_leave(&pool->space.gate, &slot->holder);
+            tai_gate_leave(&pool->space.gate, slot->me);
         }
     }
     return flushed;
@@ -8872,11 +9031,12 @@ static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 /* This thread's slot for a stream; NULL if there can be none (the call goes on without). */
 static tai_slot *tai_slot_for(ta_pool *pool, ta_stream id)
 {
-    tai_slot *slot = tai_slot_last(pool);
+    tai_slot *slot;
     if (pool->single_slot != NULL) {
-        return slot;
+        return pool->single_slot;
     }
-    return slot != NULL && slot->stream_id == id &&
+    slot = pool->space.ordered ? tai_slot_guess(pool, id) : tai_slot_last(pool);
+    return slot != NULL && TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->stream_id == id &&
                    slot->retired_seen == TENSORALLOC_LOAD_RELAXED(&pool->retired_count)
                ? slot : tai_slot_attach(pool, id);
 }
@@ -9686,7 +9846,7 @@ static TAI_COLD ta_result tai_pool_fail(ta_pool *pool, const ta_request *request
 static uint32_t tai_pool_take(ta_pool *pool, const tai_plan *plan, tai_slot *slot, uint32_t stream, ta_result *result)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     uint32_t index;
     tai_gate_enter(&space->gate, me);
     tai_pool_note_peak(pool);
@@ -9715,7 +9875,7 @@ static uint32_t tai_pool_take(ta_pool *pool, const tai_plan *plan, tai_slot *slo
 /* What the pool itself can give back to the backend, apart from keep bytes. Waits for the turn unless told not to. */
 static TAI_COLD size_t tai_pool_trim(ta_pool *pool, uint32_t heaps, size_t keep, int wait, tai_slot *slot)
 {
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t released;
     if (!(wait ? tai_turn_take(&pool->space, me) : tai_turn_try(&pool->space, me))) {
         return 0;
@@ -9762,7 +9922,7 @@ static size_t tai_pool_thread_claims(const ta_pool *pool, const tai_slot *slot)
 static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t cap = pool->desc.cached_bytes_max, held;
     int over;
     tai_gate_enter(&space->gate, me);
@@ -9793,7 +9953,7 @@ static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
 static TAI_COLD void tai_pool_balance(ta_pool *pool, const tai_plan *plan, size_t used_already, tai_slot *slot)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t needed, cached, committed[TAI_HEAPS] = {0, 0, 0};
     uint32_t r, h, idle = 0;
     tai_gate_enter(&space->gate, me);
@@ -9888,7 +10048,7 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
                                    ta_result why, tai_slot *slot)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t want = plan->size + (plan->alignment > space->granule ? plan->alignment : 0) + space->granularity;
     if (*rung == 0 && why != TA_ERROR_RECORDS && tai_pool_is_hopeless(pool, plan, me)) {
         *rung = 4;
@@ -9941,7 +10101,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
                                 uint32_t stream, int *missed, ta_result *result)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     int rung = 0;
     size_t bytes = 0;
     for (;;) {
@@ -10081,70 +10241,58 @@ TAI_INLINE void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_re
     return ptr;
 }
 
-/* Nothing is given to a stream that is being captured: a replay would write into it long after it was freed. */
-static ta_result tai_pool_check_capture(const ta_pool *pool, ta_stream stream)
+/* The one question about captures of an allocation: whether nothing stands in the way of ordinary memory. Else *why is
+   an error, or TA_OK and *capture the number of the capture. */
+TAI_INLINE int tai_pool_is_eager(const ta_pool *pool, ta_stream stream, uint64_t *capture, ta_result *why)
 {
-    uint64_t id = 0;
-    ta_result result = pool->space.backend.vtable->capture(pool->space.backend.self, stream, &id);
-    return result == TA_OK && id != 0 ? TA_ERROR_CAPTURE : result;
+    *capture = 0;
+    *why = TA_OK;
+    if ((TENSORALLOC_LOAD_RELAXED(&pool->alert) & TAI_ALERT_CAPTURE) != 0) {
+        *why = pool->space.backend.vtable->capture(pool->space.backend.self, stream, capture);
+    }
+    return *why == TA_OK && *capture == 0;
 }
 
-/* What pools ask before an allocation that has no short path: captures; the thread's tag. A hit of a watched pool is
-   served here. */
-static TAI_COLD void *tai_pool_alert(ta_pool *pool, ta_request *request, const tai_plan *plan, ta_result *result)
+/* The tag of a request in pools that show it. A hit of a watched pool is served here. */
+static TAI_COLD void *tai_pool_tag(ta_pool *pool, ta_request *request, const tai_plan *plan)
 {
     void *ptr = NULL;
-    *result = (pool->alert & TAI_ALERT_CAPTURE) != 0 ? tai_pool_check_capture(pool, request->stream) : TA_OK;
-    if (*result == TA_OK && (pool->alert & TAI_ALERT_TAG) != 0) {
-        if (request->tag == NULL) {
-            request->tag = tai_here.tag;
-        } else if ((pool->alert & TAI_ALERT_COPY) != 0) {
-            request->tag = tai_tag_intern(NULL, request->tag);
-        }
-        if ((pool->alert & TAI_ALERT_WATCHED) != 0) {
-            ta_stream stream = tai_pool_stream(pool, request->stream);
-            ptr = tai_pool_hit_request(pool, tai_slot_for(pool, stream), request, plan);
-            if (ptr != NULL && pool->desc.trace != NULL) {
-                tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, 1, pool->trace_source), ptr,
-                              request->size_bytes, plan->size, stream, request->tag);
-            }
+    if (request->tag == NULL) {
+        request->tag = tai_here.tag;
+    } else if ((pool->alert & TAI_ALERT_COPY) != 0) {
+        request->tag = tai_tag_intern(NULL, request->tag);
+    }
+    if ((pool->alert & TAI_ALERT_WATCHED) != 0) {
+        ta_stream stream = tai_pool_stream(pool, request->stream);
+        ptr = tai_pool_hit_request(pool, tai_slot_for(pool, stream), request, plan);
+        if (ptr != NULL && pool->desc.trace != NULL) {
+            tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, 1, pool->trace_source), ptr,
+                          request->size_bytes, plan->size, stream, request->tag);
         }
     }
     return ptr;
 }
 
-/* Everything that the fast paths do not do. */
-static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
+/* Where every allocation ends that is not eager. Nothing is given to a stream that is being captured: a replay would
+   write into it long after it was freed. */
+static TAI_COLD void *tai_pool_alloc_captured(ta_pool *pool, const ta_request *request, uint64_t capture,
+                                              ta_result why, ta_result *result)
 {
-    tai_slot *slot;
-    tai_holder *me;
-    tai_plan plan;
-    ta_request tagged;
+    (void)pool;
+    (void)request;
+    return tai_fail_null(capture != 0 ? TA_ERROR_CAPTURE : why, result);
+}
+
+/* What the short paths do not do, once the request is understood and known to be eager. */
+static TAI_NOINLINE void *tai_pool_alloc_planned(ta_pool *pool, const ta_request *request, const tai_plan *plan,
+                                                 ta_result *result)
+{
+    tai_slot *slot = tai_slot_for(pool, tai_pool_stream(pool, request->stream));
+    tai_holder *me = tai_slot_me(slot);
     uint32_t index = 0, stream = 0;
     int missed = 0, ok = 1;
-    void *ptr;
-    ta_result why = tai_pool_usable(pool);
-    if (why == TA_OK && request == NULL) {
-        why = TA_ERROR_INVALID_ARGUMENT;
-    }
-    if (why == TA_OK) {
-        why = tai_pool_plan(pool, request, &plan);
-    }
-    if (why == TA_OK && pool->alert != 0) {
-        tagged = *request;
-        request = &tagged;
-        ptr = tai_pool_alert(pool, &tagged, &plan, &why);
-        if (ptr != NULL) {
-            (void)tai_fail_null(TA_OK, result);
-            return ptr;
-        }
-    }
-    if (why != TA_OK) {
-        return tai_fail_null(why, result);
-    }
-    slot = tai_slot_for(pool, tai_pool_stream(pool, request->stream));
-    me = slot != NULL ? &slot->holder : NULL;
-    ptr = tai_pool_hit_request(pool, slot, request, &plan);
+    void *ptr = tai_pool_hit_request(pool, slot, request, plan);
+    ta_result why;
     if (ptr == NULL) {
         if (pool->space.ordered) {
             tai_gate_enter(&pool->space.gate, me);
@@ -10153,19 +10301,19 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
         }
         why = TA_ERROR_RECORDS;
         if (ok) {
-            index = tai_pool_obtain(pool, request, &plan, slot, stream, &missed, &why);
+            index = tai_pool_obtain(pool, request, plan, slot, stream, &missed, &why);
         }
         if (index != 0) {
             ptr = (void *)pool->space.blocks.at[index].addr;
-            why = tai_pool_finish(pool, index, request, &plan, stream, missed, me);
+            why = tai_pool_finish(pool, index, request, plan, stream, missed, me);
         }
         if (index == 0 || why != TA_OK) {
             if (pool->desc.cached_bytes_max != TA_UNLIMITED) {
                 tai_pool_keep_cap(pool, slot);
             }
-            return tai_fail_null(tai_pool_fail(pool, request, &plan, why, me), result);
+            return tai_fail_null(tai_pool_fail(pool, request, plan, why, me), result);
         }
-        tai_pool_event(pool, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan.size, request->stream,
+        tai_pool_event(pool, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan->size, request->stream,
                        request->tag, missed == 0);
         if (missed != 0 && pool->desc.cached_bytes_max != TA_UNLIMITED) {
             tai_pool_keep_cap(pool, slot);
@@ -10176,6 +10324,38 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
         *result = TA_OK;
     }
     return ptr;
+}
+
+/* Everything that the short paths do not do. */
+static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
+{
+    tai_plan plan;
+    ta_request tagged;
+    uint64_t capture;
+    ta_result why = tai_pool_usable(pool);
+    if (why == TA_OK && request == NULL) {
+        why = TA_ERROR_INVALID_ARGUMENT;
+    }
+    if (why == TA_OK) {
+        why = tai_pool_plan(pool, request, &plan);
+    }
+    if (why != TA_OK) {
+        return tai_fail_null(why, result);
+    }
+    if (!tai_pool_is_eager(pool, request->stream, &capture, &why)) {
+        return tai_pool_alloc_captured(pool, request, capture, why, result);
+    }
+    if ((pool->alert & TAI_ALERT_TAG) != 0) {
+        void *ptr;
+        tagged = *request;
+        request = &tagged;
+        ptr = tai_pool_tag(pool, &tagged, &plan);
+        if (ptr != NULL) {
+            (void)tai_fail_null(TA_OK, result);
+            return ptr;
+        }
+    }
+    return tai_pool_alloc_planned(pool, request, &plan, result);
 }
 
 static TAI_NOINLINE void *tai_pool_alloc_simple(ta_pool *pool, size_t size, size_t alignment, uint32_t flags,
@@ -10202,7 +10382,7 @@ TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t si
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
     }
-    index = tai_heap_take_quick(space, rounded);
+    index = tai_heap_take_quick(space, rounded, 0);
     if (TAI_UNLIKELY(index == 0)) {
         index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
         if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
@@ -10361,6 +10541,129 @@ TAI_INLINE void *tai_pool_alloc_quick(ta_pool *pool, size_t size, ta_result *res
     return (void *)block->addr;
 }
 
+/* ---- the same with order between streams */
+/* Eager is known; the rest is not simple. */
+static TAI_NOINLINE void *tai_pool_alloc_long(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+{
+    ta_request request;
+    tai_plan plan;
+    ta_result why;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    request.stream = stream;
+    why = tai_pool_plan(pool, &request, &plan);
+    return why == TA_OK ? tai_pool_alloc_planned(pool, &request, &plan, result) : tai_fail_null(why, result);
+}
+
+/* An allocation that is not eager. */
+static TAI_COLD void *tai_pool_alloc_not_eager(ta_pool *pool, size_t size, ta_stream stream, uint64_t capture,
+                                               ta_result why, ta_result *result)
+{
+    ta_request request;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    request.stream = stream;
+    return size == 0 ? tai_fail_null(TAI_BAD(TA_ERROR_INVALID_SIZE), result)
+                     : tai_pool_alloc_captured(pool, &request, capture, why, result);
+}
+
+/* As tai_pool_alloc_large, on the stream of the slot. */
+static TAI_NOINLINE void *tai_pool_alloc_large_on(ta_pool *pool, tai_slot *slot, size_t size, ta_result *result)
+{
+    tai_space *space = &pool->space;
+    size_t rounded = tai_round_up(size, space->granule);
+    uint32_t index;
+    void *ptr = NULL;
+    tai_gate_enter_hot(&space->gate, slot->me);
+    tai_pool_note_peak(pool);
+    index = tai_heap_take_quick(space, rounded, slot->stream);
+    if (TAI_LIKELY(index != 0)) {
+        tai_pool_note_peak(pool);
+        tai_pool_make_live(pool, index, size, NULL, 0, 0, slot->stream);
+        pool->count.allocation_count++;
+        pool->count.allocated_bytes += size;
+        ptr = (void *)space->blocks.at[index].addr;
+    }
+    tai_gate_leave_hot(&space->gate, slot->me);
+    if (TAI_UNLIKELY(ptr == NULL)) {
+        return tai_pool_alloc_long(pool, size, slot->stream_id, result);
+    }
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+/* With order: the slot is not at hand, or not of the simple kind. */
+static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+{
+    tai_slot *slot = (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 1, stream, 0) : NULL;
+    uint64_t capture;
+    ta_result why;
+    void *ptr = NULL;
+    if (slot == NULL) { /* perhaps the thread's first look at this stream */
+        ta_request request;
+        memset(&request, 0, sizeof request);
+        request.size_bytes = size;
+        request.stream = stream;
+        return tai_pool_alloc_request(pool, &request, result);
+    }
+    if (TAI_UNLIKELY(!tai_pool_is_eager(pool, stream, &capture, &why))) {
+        return tai_pool_alloc_not_eager(pool, size, stream, capture, why, result);
+    }
+    if (size > pool->desc.thread_cache_block_bytes && size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        return tai_pool_alloc_large_on(pool, slot, size, result);
+    }
+    if (size - 1 < pool->cacheable_bytes) { /* not 0 either */
+        ptr = tai_pool_hit(pool, slot, pool->class_of[(size - 1) / 64], size, NULL);
+    }
+    if (ptr == NULL) {
+        return tai_pool_alloc_long(pool, size, stream, result);
+    }
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+/* With order: one question about captures, then as fast as without. Every instruction here counts. */
+static TAI_NOINLINE void *tai_pool_alloc_on(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+{
+    tai_slot *slot = tai_slot_guess(pool, stream);
+    tai_block *block;
+    uint32_t *head, index;
+    uint64_t capture = 0;
+    ta_result why = TA_OK;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool || slot->stream_id != stream)) {
+        return tai_pool_alloc_far(pool, size, stream, result);
+    }
+    if (TAI_UNLIKELY(!tai_pool_is_eager(pool, stream, &capture, &why))) {
+        return tai_pool_alloc_not_eager(pool, size, stream, capture, why, result);
+    }
+    if (TAI_UNLIKELY(size - 1 >= pool->cacheable_bytes)) { /* 0, too */
+        return size > pool->desc.thread_cache_block_bytes && size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX
+                   ? tai_pool_alloc_large_on(pool, slot, size, result)
+                   : tai_pool_alloc_long(pool, size, stream, result);
+    }
+    head = &slot->heads[pool->class_of[(size - 1) / 64]];
+    index = *head;
+    if (TAI_UNLIKELY(index == 0)) {
+        return tai_pool_alloc_long(pool, size, stream, result);
+    }
+    block = &pool->at[index];
+    *head = block->right;
+    TAI_DROP64(slot->cached_bytes, block->size);
+    TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
+    TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return (void *)block->addr;
+}
+
 TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result)
 {
     if (TAI_UNLIKELY(pool == NULL)) {
@@ -10372,7 +10675,8 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_LIKELY(size_bytes > pool->large_above)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
     }
-    return tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
+    return (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_pool_alloc_on(pool, size_bytes, 0, result)
+                                                : tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes,
@@ -10401,6 +10705,9 @@ TENSORALLOC_DEF void *ta_pool_alloc_zeroed(ta_pool *pool, size_t size_bytes, ta_
 TENSORALLOC_DEF void *ta_pool_alloc_stream(ta_pool *pool, size_t size_bytes, ta_stream stream, ta_result *result)
 {
     ta_request request;
+    if (pool != NULL && (pool->alert & TAI_ALERT_ORDER) != 0) {
+        return tai_pool_alloc_on(pool, size_bytes, stream, result);
+    }
     memset(&request, 0, sizeof request);
     request.size_bytes = size_bytes;
     request.stream = stream;
@@ -10511,8 +10818,8 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
         return result;
     }
     memset(&was, 0, sizeof was);
-    slot = tai_slot_for(pool, 0);
-    me = slot != NULL ? &slot->holder : NULL;
+    slot = space->ordered ? tai_slot_any(pool) : tai_slot_for(pool, 0);
+    me = tai_slot_me(slot);
     tai_gate_enter(&space->gate, me);
     tai_pool_note_peak(pool);
     index = tai_pool_claim(pool, ptr, size, &result);
@@ -10526,6 +10833,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
         }
         if (result == TA_OK) {
             was = *block;
+            slot = space->ordered ? tai_slot_search(pool, 0, 0, was.place.stream) : slot;
             home = space->streams[was.place.stream].id;
             later = block->left != 0;
             tai_pool_record(pool, TA_EVENT_FREE, &was, 0);
@@ -10569,12 +10877,16 @@ static ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_t size, const
 TAI_INLINE int tai_pool_free_at_once(ta_pool *pool, void *ptr, size_t size, int watched)
 {
     tai_space *space = &pool->space;
-    tai_slot *slot = tai_slot_last(pool);
     const tai_window *window = &pool->windows[watched ? 5 : 2];
     size_t offset = (size_t)((uintptr_t)ptr - window->base);
+    tai_slot *slot;
     tai_block *block;
     uint32_t index;
-    if (TAI_LIKELY(slot != NULL && offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
+    if (TAI_UNLIKELY(offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
+        return 0;
+    }
+    slot = tai_slot_last(pool);
+    if (TAI_LIKELY(slot != NULL)) {
         tai_gate_enter_hot(&space->gate, &slot->holder);
         index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
         block = &pool->at[index];
@@ -10603,10 +10915,9 @@ TAI_INLINE int tai_pool_free_at_once(ta_pool *pool, void *ptr, size_t size, int 
 
 /* A small block into this thread's cache, without the gate, where the shortest path is not enough; 0: it goes the long
    way. Inlined, watched a constant. */
-TAI_INLINE int tai_pool_free_cached(ta_pool *pool, void *ptr, size_t size, uint32_t index, int watched)
+TAI_INLINE int tai_pool_free_cached(ta_pool *pool, tai_slot *slot, void *ptr, size_t size, uint32_t index, int watched)
 {
     tai_block *block = &pool->at[index];
-    tai_slot *slot = tai_slot_last(pool);
     uint32_t c = block->place.class_index;
     if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
                    slot != NULL && slot->stream == block->place.stream && c != 0 && slot->room[c] != 0 &&
@@ -10635,10 +10946,96 @@ static TAI_COLD ta_result tai_pool_free_watched(ta_pool *pool, void *ptr, size_t
         size_t offset = (size_t)((uintptr_t)ptr - window->base);
         if (offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
             uint32_t index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
-            return tai_pool_free_cached(pool, ptr, size, index, 1) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+            return tai_pool_free_cached(pool, tai_slot_last(pool), ptr, size, index, 1)
+                       ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
         }
     }
     return tai_pool_free_at_once(pool, ptr, size, 1) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* ---- the same with order between streams: blocks that no other stream uses */
+/* With order: a large block that no other stream uses goes back to the heap, in one visit to the gate. */
+static TAI_NOINLINE ta_result tai_pool_free_large_on(ta_pool *pool, void *ptr, size_t size)
+{
+    tai_space *space = &pool->space;
+    const tai_window *window = &pool->windows[5];
+    size_t offset = (size_t)((uintptr_t)ptr - window->base);
+    tai_block *block;
+    tai_slot *slot;
+    uint32_t index;
+    if (TAI_UNLIKELY(offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
+        return tai_pool_free_slow(pool, ptr, size, NULL);
+    }
+    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+    block = &pool->at[index];
+    slot = tai_slot_guess_of(pool, block->place.stream);
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool ||
+                     slot->stream != block->place.stream)) {
+        slot = (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 0, 0, block->place.stream) : NULL;
+        if (slot == NULL) {
+            return tai_pool_free_slow(pool, ptr, size, NULL);
+        }
+    }
+    tai_gate_enter_hot(&space->gate, slot->me);
+    if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
+                   block->left == 0 && (size == 0 || size == block->requested))) {
+        if (TAI_UNLIKELY(pool->single_slot != NULL)) {
+            tai_pool_note_peak(pool);
+        }
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+        TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+        pool->count.deallocation_count++;
+        pool->count.freed_bytes += block->requested;
+        space->used[TAI_LARGE] -= block->size;
+        (void)tai_heap_give(space, index);
+        tai_gate_leave_hot(&space->gate, slot->me);
+        return TA_OK;
+    }
+    tai_gate_leave_hot(&space->gate, slot->me);
+    return tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* A small block into this thread's cache for its stream, which is not at hand, or not of the simple kind. */
+static TAI_NOINLINE ta_result tai_pool_free_far(ta_pool *pool, void *ptr, size_t size, uint32_t index)
+{
+    int order = (pool->alert & TAI_ALERT_ORDER) != 0;
+    tai_slot *slot = order ? tai_slot_search(pool, 0, 0, pool->at[index].place.stream) : NULL;
+    return tai_pool_free_cached(pool, slot, ptr, size, index, 0) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* A small block into this thread's cache for its stream. Every instruction here counts. */
+static TAI_NOINLINE ta_result tai_pool_free_on(ta_pool *pool, void *ptr, size_t size)
+{
+    const tai_window *window = &pool->windows[3];
+    tai_slot *slot;
+    tai_block *block;
+    uint32_t index, c;
+    size_t offset = (size_t)((uintptr_t)ptr - window->base), cached;
+    if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+        window = &pool->windows[4];
+        offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            return tai_pool_free_large_on(pool, ptr, size);
+        }
+    }
+    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+    block = &pool->at[index];
+    slot = tai_slot_guess_of(pool, block->place.stream);
+    cached = slot->cached_bytes + block->size;
+    c = block->place.class_index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool || slot->stream != block->place.stream ||
+                     block->addr != (uintptr_t)ptr || TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE || c == 0 ||
+                     cached > slot->bytes_max || (size != 0 && size != block->requested))) {
+        return tai_pool_free_far(pool, ptr, size, index);
+    }
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+    TAI_BUMP32(block->generation, 1);
+    TAI_BUMP64(slot->count.deallocation_count, 1);
+    TAI_BUMP64(slot->count.freed_bytes, block->requested);
+    TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
+    block->right = slot->heads[c];
+    slot->heads[c] = index;
+    return TA_OK;
 }
 
 static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size_t size)
@@ -10646,14 +11043,15 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
     if (TAI_LIKELY(tai_pool_free_at_once(pool, ptr, size, 0))) {
         return TA_OK;
     }
-    return (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_free_watched(pool, ptr, size)
-                                                  : tai_pool_free_slow(pool, ptr, size, NULL);
+    return (pool->alert & TAI_ALERT_ORDER) != 0     ? tai_pool_free_on(pool, ptr, size)
+           : (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_free_watched(pool, ptr, size)
+                                                    : tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
 static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
 {
-    return TAI_LIKELY(tai_pool_free_cached(pool, ptr, size, index, 0)) ? TA_OK
-                                                                      : tai_pool_free_slow(pool, ptr, size, NULL);
+    return TAI_LIKELY(tai_pool_free_cached(pool, tai_slot_last(pool), ptr, size, index, 0))
+               ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
 /* Every instruction here counts. */
@@ -10780,7 +11178,7 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
         return result != TA_OK ? result : TA_ERROR_INVALID_ARGUMENT;
     }
     slot = tai_slot_last(pool);
-    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
     index = tai_pool_live(pool, ptr, &result);
     if (index != 0) {
         tai_block_show(pool, index, out);
@@ -10791,7 +11189,7 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
         memset(out, 0, sizeof *out);
         out->id.owner = pool->id;
     }
-    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_leave(&pool->space.gate, tai_slot_me(slot));
     return result;
 }
 
@@ -10838,6 +11236,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_free_after(ta_pool *pool, void *ptr, 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream)
 {
     tai_space *space;
+    tai_slot *slot;
     uint32_t s;
     uint64_t ticket = 0;
     ta_result result = tai_pool_usable(pool);
@@ -10860,7 +11259,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
         space->streams[s].retired = 1;
         space->streams[s].last_ticket = ticket;
         TENSORALLOC_STORE_RELEASE(&pool->retired_count, pool->retired_count + 1);
+        for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
+            TENSORALLOC_STORE_RELAXED(&slot->ordered, (ta_pool *)NULL);
+        }
         tai_slot_retire(pool, stream);
+        pool->slot0.retired_seen = pool->retired_count; /* the default stream of a pool for one thread stays */
     }
     tai_gate_leave(&space->gate, NULL);
     if (s == space->stream_count) { /* never seen */
@@ -11055,8 +11458,8 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
     if (TAI_CHECKED && result != TA_OK) {
         return result;
     }
-    slot = tai_slot_for(pool, 0);
-    me = slot != NULL ? &slot->holder : NULL;
+    slot = pool->space.ordered ? tai_slot_any(pool) : tai_slot_for(pool, 0);
+    me = tai_slot_me(slot);
     tai_gate_enter(&pool->space.gate, me);
     result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes, &was);
     tai_gate_leave(&pool->space.gate, me);
@@ -11175,11 +11578,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes
     }
     slot = tai_slot_last(pool);
     if (pool->space.ordered) {
-        result = tai_space_synchronize(&pool->space, slot != NULL ? &slot->holder : NULL);
+        result = tai_space_synchronize(&pool->space, tai_slot_me(slot));
     }
-    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
     held = tai_pool_thread_cached(pool);
-    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_leave(&pool->space.gate, tai_slot_me(slot));
     released = tai_pool_trim(pool, TAI_ALL_HEAPS, keep_bytes > held ? keep_bytes - held : 0, 1, slot);
     if (out_released_bytes != NULL) {
         *out_released_bytes = released;
@@ -11340,7 +11743,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
         return TA_ERROR_FORKED;
     }
     slot = tai_slot_last(pool);
-    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
     tai_pool_note_peak(pool);
     count = tai_pool_count(pool);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
@@ -11375,7 +11778,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
     out->failure_not_cached_count = pool->failure_not_cached_count;
     out->trim_count = space->trim_count;
     out->trimmed_bytes = space->trimmed_bytes;
-    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_leave(&pool->space.gate, tai_slot_me(slot));
     return TA_OK;
 }
 
@@ -11583,18 +11986,20 @@ static TAI_COLD void tai_pool_open_paths(ta_pool *pool)
     const ta_pool_desc *desc = &pool->desc;
     int capture = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
                   desc->capture_check == TA_CAPTURE_STRICT;
-    int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks), w = watched ? 3 : 0;
+    int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks);
     int plain = !pool->observed && !desc->zeroed && !pool->space.ordered && !tai_guard_is_on(pool);
+    int order = !pool->observed && !desc->zeroed && pool->space.ordered && !tai_guard_is_on(pool) && !watched;
+    int w = watched || order ? 3 : 0;
     pool->alert = (capture ? TAI_ALERT_CAPTURE : 0) | (pool->observed || watched ? TAI_ALERT_TAG : 0) |
                   (watched ? TAI_ALERT_WATCHED : 0) | (watched && plain ? TAI_ALERT_LARGE : 0) |
-                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0);
+                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0) | (order ? TAI_ALERT_ORDER : 0);
     pool->plain = plain && !watched;
-    pool->hot_bytes = capture || watched ? 0 : pool->cacheable_bytes;
+    pool->hot_bytes = pool->space.ordered || watched ? 0 : pool->cacheable_bytes;
     pool->watched_bytes = capture || !watched ? 0 : pool->cacheable_bytes;
-    pool->large_above = watched ? 0 : desc->thread_cache_block_bytes;
+    pool->large_above = watched ? 0 : order ? TA_UNLIMITED : desc->thread_cache_block_bytes;
     tai_pool_open_window(&pool->windows[w], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
     tai_pool_open_window(&pool->windows[w + 1], pool->space.primary[TAI_MIDDLE]);
-    if (plain && desc->cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
+    if ((plain || order) && desc->cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
         tai_pool_open_window(&pool->windows[w + 2], pool->space.primary[TAI_LARGE]);
     }
     if (desc->trace != NULL) {
@@ -11635,6 +12040,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     tai_space_desc space_desc;
     ta_pool_desc resolved;
     ta_result result;
+    int ok;
     if (out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
@@ -11668,8 +12074,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     pool->at = pool->space.blocks.at;
     tai_pool_open_paths(pool);
     pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
-    tai_slot_reset(&pool->slot0, pool, 0, 0);
-    pool->slot0.quick = NULL;
+    tai_slot_reset(&pool->slot0, pool, 0, tai_stream_index(&pool->space, 0, &ok));
+    pool->slot0.quick = pool->slot0.ordered = NULL;
+    pool->slot0.stream_id = ok ? 0 : TAI_STREAM_EVENTS;
 #ifdef TENSORALLOC_NO_THREADS
     pool->single_slot = &pool->slot0;
 #else
@@ -11769,6 +12176,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     tai_pool_record_all_free(pool);
     pool->disposed = 1;
     pool->plain = 0;
+    pool->alert &= ~TAI_ALERT_ORDER;
     pool->cacheable_bytes = pool->hot_bytes = pool->watched_bytes = 0;
     for (w = 0; w < 6; w++) {
         TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
@@ -11804,6 +12212,10 @@ static void *tai_pool_v_alloc(void *self, const ta_request *request, ta_result *
         request->reserved == 0) {
         return ta_pool_alloc(pool, request->size_bytes, result);
     }
+    if ((pool->alert & TAI_ALERT_ORDER) != 0 && request->alignment_bytes == 0 && request->tag == NULL &&
+        request->flags == 0 && request->reserved == 0) {
+        return tai_pool_alloc_on(pool, request->size_bytes, request->stream, result);
+    }
     return tai_pool_alloc_request(pool, request, result);
 }
 
@@ -11822,12 +12234,30 @@ static void *tai_pool_v_remap(void *self, void *ptr, size_t old_bytes, size_t ne
     return why == TA_OK ? ptr : NULL;
 }
 
+/* With order: whether what may be the block at ptr has the stream of the slot as its home. */
+static int tai_pool_is_home(const ta_pool *pool, const void *ptr, const tai_slot *slot)
+{
+    int w;
+    for (w = 3; w < 6; w++) {
+        const tai_window *window = &pool->windows[w];
+        size_t offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            uint32_t index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+            return pool->at[index].place.stream == slot->stream;
+        }
+    }
+    return 0;
+}
+
 static ta_result tai_pool_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
 {
     ta_pool *pool = (ta_pool *)self;
     (void)alignment;
     if (pool->space.ordered) {
-        return tai_pool_free_slow(pool, ptr, size, &stream);
+        const tai_slot *slot = tai_slot_guess(pool, stream);
+        return !TAI_CHECKED && TENSORALLOC_LOAD_RELAXED(&slot->ordered) == pool && slot->stream_id == stream &&
+                       tai_pool_is_home(pool, ptr, slot)
+                   ? tai_pool_free_on(pool, ptr, size) : tai_pool_free_slow(pool, ptr, size, &stream);
     }
     return size != 0 ? ta_pool_free_sized(pool, ptr, size) : ta_pool_free(pool, ptr);
 }
@@ -19336,6 +19766,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_MAP_NORESERVE
 #undef TAI_NOINLINE
 #undef TAI_NO_SLOTS
+#undef TAI_NO_SLOTS_8
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX
 #undef TAI_OS_WINDOWS
