@@ -1468,7 +1468,7 @@ struct ta_stats {
     /* peaks since creation or ta_pool_reset_peaks */
     size_t peak_reserved_bytes;  /* exact; of ta_dynamic over a budget that others share: an upper bound */
     size_t peak_in_use_upper_bytes; /* exact for single-threaded allocators; else thread caches count as in use */
-    /* cumulative; bytes are requested bytes */
+    /* cumulative, never less than before; bytes are requested bytes: what a block gains or loses in place counts too */
     uint64_t allocation_count;
     uint64_t deallocation_count;
     uint64_t allocated_bytes;
