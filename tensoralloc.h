@@ -18857,13 +18857,16 @@ static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, c
     uint32_t kind = at < region->commit_end ? TAI_SHOT_FREE : TAI_SHOT_HOLE;
     const tai_block *block = NULL;
     tai_shot *shot;
+    size_t whole = 0;
     if (at < region->top) {
         uint32_t index = tai_snap_block_over(space, region->index, at, s->hint);
         block = &space->blocks.at[index];
         kind = kinds[TENSORALLOC_LOAD_RELAXED(&block->state)];
-        stop = block->addr + block->size;
+        whole = block->size;
+        stop = block->addr + whole;
         s->hint = block->next;
     } else if (at < region->commit_end) {
+        whole = (size_t)(region->commit_end - region->top);
         stop = region->commit_end;
     }
     stop = stop > s->end ? s->end : stop;
@@ -18879,7 +18882,7 @@ static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, c
     if (kind == TAI_SHOT_LIVE && (at != block->addr || stop != block->addr + block->size)) {
         kind = TAI_SHOT_CHANGED;
     }
-    tai_snap_add(s, kind, at, stop, block != NULL ? block->size : 0, block != NULL && at == block->addr);
+    tai_snap_add(s, kind, at, stop, whole, at == (block != NULL ? block->addr : region->top));
     shot = &s->shots[s->count - 1];
     if (block != NULL) {
         shot->stream = space->streams[block->place.stream].id;
