@@ -1546,7 +1546,7 @@ TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size
 
 namespace ta {
 
-/* Owns an object of this library: ta::pool pool; ta_pool_create(&desc, pool.out()); ta_pool_alloc(pool.get(), ...). */
+/* Owns an object of this library. Give out() to its create function, get() to all others. */
 template <class T, ta_result (*destroy)(T *)> class unique {
 public:
     unique() noexcept : object(nullptr) {}
