@@ -173,8 +173,8 @@ def layout(checks, header):
 
 
 def private_macros(checks, header):
-    defined = set(re.findall(r'^\s*#\s*define (TAI_\w+)', header.text, re.MULTILINE))
-    undefined = set(re.findall(r'^\s*#\s*undef (TAI_\w+)', header.text, re.MULTILINE))
+    defined = set(re.findall(r'^\s*#\s*define ((?:TAI|tai)_\w+)', header.text, re.MULTILINE))
+    undefined = set(re.findall(r'^\s*#\s*undef ((?:TAI|tai)_\w+)', header.text, re.MULTILINE))
     report(checks, 'private macros are undefined again', sorted(defined - undefined))
 
 
