@@ -3915,7 +3915,7 @@ static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format forma
         }
         if (m.lost != 0) {
             uint32_t i;
-            tai_trace_lose(trace, format, m.lost);
+            tai_trace_lose(trace, format, (size_t)m.lost);
             for (i = 0; i < TAI_RINGS; i++) {
                 TENSORALLOC_STORE_RELEASE(&trace->rings[i].next, m.next[i]);
             }
