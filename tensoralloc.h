@@ -1589,7 +1589,7 @@ TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size
 
 namespace ta {
 
-/* Owns an object of this library: ta::pool pool; ta_pool_create(&desc, pool.out()); ta_pool_alloc(pool.get(), ...). */
+/* Owns an object of this library. Give out() to its create function, get() to all others. */
 template <class T, ta_result (*destroy)(T *)> class unique {
 public:
     unique() noexcept : object(nullptr) {}
@@ -3915,7 +3915,7 @@ static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format forma
         }
         if (m.lost != 0) {
             uint32_t i;
-            tai_trace_lose(trace, format, m.lost);
+            tai_trace_lose(trace, format, (size_t)m.lost);
             for (i = 0; i < TAI_RINGS; i++) {
                 TENSORALLOC_STORE_RELEASE(&trace->rings[i].next, m.next[i]);
             }
@@ -7738,9 +7738,9 @@ static TAI_COLD void tai_region_trim_segment(tai_space *space, tai_region *regio
     if (!go) {
         return;
     }
-    TAI_SHOW(space, region->base, region->size);
+    TAI_SHOW(space, region->base, (size_t)(region->touched_end - region->base));
     if (space->backend.vtable->free(space->backend.self, (void *)region->base, region->size) != TA_OK) {
-        TAI_HIDE(space, region->base, region->size);
+        TAI_HIDE(space, region->base, (size_t)(region->touched_end - region->base));
         tai_gate_enter(&space->gate, me);
         tai_heap_make_free(space, index);
         tai_gate_leave(&space->gate, me);
