@@ -11874,8 +11874,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_bucket_stats(ta_pool *pool, int b
     walk.out = out;
     walk.bucket = bucket_index;
     result = tai_pool_walk(pool, tai_bucket_visit, &walk, 0);
+    if (result != TA_OK) {
+        return result;
+    }
     tai_gate_enter(&pool->space.gate, NULL);
-    for (r = 0; result == TA_OK && r < pool->space.region_count; r++) { /* what lies free at the end of a range */
+    for (r = 0; r < pool->space.region_count; r++) { /* what lies free at the end of a range */
         const tai_region *region = pool->space.regions[r];
         size_t size = (size_t)(region->commit_end - region->top);
         if (region->is_live && region->commit_end > region->top && tai_bucket_of(size) == bucket_index) {

@@ -1700,7 +1700,7 @@ static void budget_arguments(void)
     CHECK_OK(ta_budget_set_limit(budget, 12345));
     CHECK_OK(ta_budget_get_stats(budget, &b));
     CHECK_EQ(b.limit_bytes, 12345);
-    CHECK_OK(ta_budget_set_limit(budget, 0));
+    CHECK_OK(ta_budget_set_limit(budget, TA_UNLIMITED));
     CHECK_OK(ta_budget_get_stats(budget, &b));
     CHECK_EQ(b.limit_bytes, TA_UNLIMITED);
     CHECK_OK(ta_budget_destroy(budget));
