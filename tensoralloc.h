@@ -1256,8 +1256,8 @@ TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
    devices, or a power of two up to 1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
 
-/* Takes memory until size_bytes are reserved in all, so that a capture need not grow: give it the reserve_bytes of a
-   report. Exact with ranges. Errors: TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
+/* Takes memory until size_bytes are reserved in all, from the beginning of its range, so that a capture need not grow:
+   give it the reserve_bytes of a report. Exact with ranges. Errors: TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
 TENSORALLOC_DEF ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_t size_bytes);
 /* Frees all blocks and lets go of what is held, for a new capture: call it when nothing will be replayed that used
    them. The memory stays. TA_ERROR_BUSY while a scope is open or graphs refer to it. No other thread may be in a call
@@ -7101,14 +7101,14 @@ static void tai_pool_event(ta_pool *pool, ta_event_kind kind, ta_result result, 
 }
 
 /* The memory of a graph pool beside the pool, if a pointer that is not the pool's own lies there. To be let go. */
-static TAI_COLD ta_pool *tai_pool_beside(ta_pool *pool, const void *ptr, ta_result result)
+TAI_INLINE ta_pool *tai_pool_beside(ta_pool *pool, const void *ptr, ta_result result)
 {
     return TAI_GRAPHS && result == TA_ERROR_FOREIGN && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL
                ? pool->hooks->find(pool, ptr) : NULL;
 }
 
 /* Lets go of what graphs that are gone used. Outside the gate. */
-static TAI_COLD size_t tai_pool_collect(ta_pool *pool)
+TAI_INLINE size_t tai_pool_collect(ta_pool *pool)
 {
     return TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->hooks->collect(pool) : 0;
 }
@@ -7771,18 +7771,11 @@ static ta_result tai_pool_check_capture(const ta_pool *pool, ta_stream stream, u
     return result == TA_OK && *capture != 0 && !TAI_GRAPHS ? TA_ERROR_CAPTURE : result;
 }
 
-/* The end of an allocation that failed early, or that a graph pool serves. */
-static TAI_NOINLINE void *tai_pool_alloc_captured(ta_pool *pool, const ta_request *request, uint64_t capture,
-                                                  ta_result why, ta_result *result)
+/* An allocation on a stream that is being captured: a graph pool may serve it. */
+TAI_INLINE void *tai_pool_alloc_captured(ta_pool *pool, const ta_request *request, uint64_t capture, ta_result *result)
 {
-    if (TAI_GRAPHS && why == TA_OK) {
-        const tai_graph_hooks *hooks = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks);
-        if (hooks != NULL) {
-            return hooks->alloc(pool, request, capture, result);
-        }
-        why = TA_ERROR_CAPTURE;
-    }
-    return tai_fail_null(why, result);
+    const tai_graph_hooks *hooks = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks);
+    return hooks != NULL ? hooks->alloc(pool, request, capture, result) : tai_fail_null(TA_ERROR_CAPTURE, result);
 }
 
 /* Everything that the fast paths do not do. */
@@ -7805,8 +7798,11 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
     if (why == TA_OK && TENSORALLOC_LOAD_RELAXED(&pool->capture_strict)) {
         why = tai_pool_check_capture(pool, request->stream, &capture);
     }
-    if (why != TA_OK || (TAI_GRAPHS && capture != 0)) {
-        return tai_pool_alloc_captured(pool, request, capture, why, result);
+    if (TAI_GRAPHS && why == TA_OK && capture != 0) {
+        return tai_pool_alloc_captured(pool, request, capture, result);
+    }
+    if (why != TA_OK) {
+        return tai_fail_null(why, result);
     }
     slot = tai_slot_for(pool, tai_pool_stream(pool, request->stream));
     me = slot != NULL ? &slot->holder : NULL;
@@ -8724,7 +8720,7 @@ static TAI_COLD void tai_pool_take_back(ta_pool *pool, void *ptr, size_t request
 /* The alignment a live block of the caller's was asked for. */
 static size_t tai_pool_alignment_of(ta_pool *pool, const void *ptr, const ta_block_info *info)
 {
-    ta_pool *beside = info->id.owner == pool->id ? NULL : tai_pool_beside(pool, ptr, TA_ERROR_FOREIGN);
+    ta_pool *beside = TAI_GRAPHS && info->id.owner != pool->id ? tai_pool_beside(pool, ptr, TA_ERROR_FOREIGN) : NULL;
     const ta_pool *owner = beside != NULL ? beside : pool;
     uint32_t shift = (uint32_t)owner->space.blocks.at[info->id.index].place.flags >> TAI_FLAG_ALIGNMENT_SHIFT;
     if (beside != NULL) {
@@ -14981,15 +14977,59 @@ static TAI_COLD ta_result tai_graph_drain(ta_graph_pool *g)
     }
 }
 
+/* A busy block gets the memory it lacks, and is free again. Returns what it is part of then. Inside the gate, which is
+   left meanwhile. */
+static TAI_COLD uint32_t tai_graph_fill_block(tai_space *space, uint32_t index, ta_result *result)
+{
+    size_t ignored;
+    space->used[TAI_LARGE] += space->blocks.at[index].size;
+    tai_gate_leave(&space->gate, NULL);
+    *result = tai_space_recommit(space, index, NULL, &ignored);
+    tai_gate_enter(&space->gate, NULL);
+    space->used[TAI_LARGE] -= space->blocks.at[index].size;
+    return tai_heap_give(space, index);
+}
+
+/* What trimming took of the free memory of a range below end comes back. Outside the gate. */
+static TAI_COLD ta_result tai_graph_fill(tai_space *space, tai_region *region, uintptr_t end)
+{
+    tai_block *at = space->blocks.at;
+    ta_result result = TA_OK;
+    uint32_t index;
+    tai_gate_enter(&space->gate, NULL);
+    for (index = region->first; index != 0 && at[index].addr < end && result == TA_OK; index = at[index].next) {
+        if (TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_FREE && (at[index].place.flags & TAI_FLAG_HOLES) != 0) {
+            tai_bins_remove(space, tai_bins_of(space, &at[index]), index);
+            TENSORALLOC_STORE_RELAXED(&at[index].state, (uint32_t)TAI_BUSY);
+            index = tai_graph_fill_block(space, index, &result);
+        }
+    }
+    end = end < region->commit_end ? end : region->commit_end;
+    if (result == TA_OK && end > region->top && tai_holes_any(space, region, region->top, end)) {
+        result = TA_ERROR_RECORDS;
+        if (tai_blocks_ensure(&space->blocks, 2)) {
+            index = tai_heap_take_tail(space, region->index, (size_t)(end - region->top), space->granule);
+            (void)tai_graph_fill_block(space, index, &result);
+        }
+    }
+    tai_gate_leave(&space->gate, NULL);
+    return result;
+}
+
 /* Commits the first range up to its first bytes bytes. Outside the gate. */
 static TAI_COLD ta_result tai_graph_commit(tai_space *space, size_t bytes)
 {
-    tai_region *region;
+    tai_region *region = space->primary[TAI_LARGE];
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
+    if (region != NULL && bytes <= region->size && region->hole_bytes != 0) {
+        result = tai_graph_fill(space, region, region->base + bytes);
+        if (result != TA_OK) {
+            return result;
+        }
+    }
     if (!tai_turn_take(space, NULL)) {
         return result;
     }
-    region = space->primary[TAI_LARGE];
     if (region != NULL && bytes <= region->size) {
         uintptr_t end = region->base + bytes;
         result = end > region->commit_end ? tai_region_commit(space, region, end, NULL) : TA_OK;
@@ -15151,22 +15191,17 @@ static TAI_COLD ta_result tai_dynamic_hold(ta_dynamic *d, ta_handle handle)
     if (result != TA_OK) {
         return result;
     }
-    if (h->span_bytes == 0) {
-        result = TA_ERROR_UNSUPPORTED; /* its block is held, if there is one */
-    } else {
-        tai_handle_forget_shrink(d, h);
-    }
+    tai_handle_forget_shrink(d, h);
     tai_gate_enter(&d->common.gate, NULL);
-    if (result == TA_OK) {
-        h->holds++;
-        d->held++;
-    }
+    h->holds++;
+    d->held++;
     tai_handle_unclaim(d, h);
     tai_gate_leave(&d->common.gate, NULL);
-    return result;
+    return TA_OK;
 }
 
-/* The record is as it was when it was held, or that tensor has been freed and waits, or it had no range. */
+/* The record is as it was when it was held, or that tensor has been freed and its range waits; or it had none, and
+   its block is held apart. */
 static TAI_COLD void tai_dynamic_unhold(ta_dynamic *d, uint32_t index, uint32_t generation)
 {
     tai_handle *h = tai_handle_at(d, index);
@@ -15875,16 +15910,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reserve(ta_graph_pool *g, size_
     bytes = tai_round_up(size_bytes, space->granularity);
     tai_gate_enter(&space->gate, NULL);
     first = space->primary[TAI_LARGE];
-    if (bytes <= space->reserved) {
-        bytes = 0;
-    } else {
-        others = first == NULL ? space->reserved
-                               : space->reserved - ((size_t)(first->commit_end - first->base) - first->hole_bytes);
-        others = first == NULL || others < bytes ? others : bytes;
-        bytes += first == NULL ? 0 : first->hole_bytes;
+    others = space->reserved;
+    if (first != NULL) {
+        others -= (size_t)(first->commit_end - first->base) - first->hole_bytes;
     }
     tai_gate_leave(&space->gate, NULL);
-    if (bytes == 0) {
+    if (bytes <= others) {
         return TA_OK;
     }
     do {
@@ -16144,9 +16175,9 @@ static TAI_COLD void tai_scope_report(tai_capture *scope, ta_capture_report *rep
     now = tai_pool_count(memory);
     report->capture = scope->capture;
     report->reserve_bytes = space->reserved;
-    if (first != NULL) { /* what lay above the highest block was not needed */
-        size_t used = tai_round_up((size_t)(g->high - first->base), space->granularity);
-        report->reserve_bytes -= (size_t)(first->commit_end - first->base) - used;
+    if (first != NULL) { /* up to the highest block, whatever is committed of it */
+        report->reserve_bytes -= (size_t)(first->commit_end - first->base) - first->hole_bytes;
+        report->reserve_bytes += tai_round_up((size_t)(g->high - first->base), space->granularity);
     }
     report->peak_in_use_bytes = memory->peak_in_use;
     report->in_use_bytes = tai_space_used(space);
