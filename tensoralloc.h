@@ -16263,7 +16263,6 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
         g->last_capture = capture != 0 ? capture : settle ? 0 : g->last_capture;
         g->last_stream = stream;
         scope->holds_before = g->hold_count;
-        scope->serial = ++all->serial;
     }
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
@@ -16276,6 +16275,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     }
     tai_scope_begin(scope);
     TAI_LOCK_ACQUIRE(&all->lock);
+    scope->serial = ++all->serial; /* in the order of the list */
     scope->next = all->scopes;
     all->scopes = scope;
     TAI_LOCK_RELEASE(&all->lock);

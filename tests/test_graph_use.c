@@ -372,7 +372,7 @@ static void reclaim_takes_nothing_that_is_held(void)
     if (!graphs_open("sched=lazy;fill=4096", 0)) { return; }
     memset(&budget_desc, 0, sizeof budget_desc);
     budget_desc.backend = ta_cuda_backend(cuda);
-    budget_desc.limit_bytes = 24 * MIB;
+    budget_desc.limit_bytes = 20 * MIB;
     CHECK_OK(ta_budget_create(&budget_desc, &budget));
     memset(&desc, 0, sizeof desc);
     desc.budget = budget;
@@ -388,13 +388,13 @@ static void reclaim_takes_nothing_that_is_held(void)
     CHECK_OK(ta_dynamic_resize(dynamic, handle, &n, 1));
     CHECK_OK(ta_dynamic_get_handle(dynamic, handle, &before));
     CHECK_GE(before.capacity_bytes, (size_t)12 * MIB);
-    big = ta_pool_alloc_stream(sibling, 20 * MIB, STREAM(s), &result);
+    big = ta_pool_alloc_stream(sibling, 9 * MIB, STREAM(s), &result);
     CHECK(big == NULL);
     CHECK_OK(ta_dynamic_get_handle(dynamic, handle, &after));
     CHECK_EQ(after.capacity_bytes, before.capacity_bytes);
     CHECK_OK(ta_graph_pool_destroy(graphs)); /* nothing was captured: it lets go */
     graphs = NULL;
-    big = ta_pool_alloc_stream(sibling, 20 * MIB, STREAM(s), &result);
+    big = ta_pool_alloc_stream(sibling, 9 * MIB, STREAM(s), &result);
     CHECK_OK(result);
     CHECK_OK(ta_pool_free(sibling, big));
     CHECK_OK(ta_dynamic_destroy(dynamic));
@@ -407,7 +407,7 @@ static void reclaim_takes_nothing_that_is_held(void)
 static void small_tensors_in_graphs(void)
 {
     ta_dynamic *dynamic, *elsewhere;
-    ta_handle handle, foreign;
+    ta_handle handle, neighbour, foreign;
     ta_cuda_desc second;
     ta_cuda *other = NULL;
     CUgraphExec exec;
@@ -416,7 +416,9 @@ static void small_tensors_in_graphs(void)
     if (!graphs_open("sched=lazy;devices=2", 0)) { return; }
     dynamic = dynamic_new(cuda);
     handle = cache_new(dynamic, 1000, 4000);
+    neighbour = cache_new(dynamic, 1000, 4000);
     data = ADDRESS(ta_dynamic_get_data(dynamic, handle));
+    CHECK_GT(ADDRESS(ta_dynamic_get_data(dynamic, neighbour)), data); /* it is in the way */
     enter(graphs, s);
     OK(fill(data, 6, 1000, s));
     CHECK_OK(ta_graph_pool_hold_handle(graphs, dynamic, handle));
@@ -447,4 +449,554 @@ static void small_tensors_in_graphs(void)
     CHECK_OK(ta_dynamic_destroy(dynamic));
     graphs_close();
 }
-TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_memory), TEST_CASE(one_graph_reads_another_ones_output), TEST_CASE(tensors_pinned_and_copied), TEST_CASE(tensors_that_cannot), TEST_CASE(growing_tensors_in_graphs), TEST_CASE(reclaim_takes_nothing_that_is_held), TEST_CASE(small_tensors_in_graphs))
+
+/*---------------------------------------------------------------------------------------------------------
+  The interface of the specification; a test for each of its faults
+  -------------------------------------------------------------------------------------------------------*/
+static ta_result mode(CUstream stream, int enabled)
+{
+    return ta_pool_set_graph_mode(pool, STREAM(stream), enabled);
+}
+
+/* Free in graph mode did nothing: blocks of both sorts leaked. */
+static void frees_in_graph_mode_free(void)
+{
+    CUdeviceptr base, inside;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    base = take(BYTES, t);
+    CHECK_OK(ta_pool_set_graph_pool(pool, graphs));
+    CHECK(ta_pool_get_graph_pool(pool) == graphs);
+    CHECK_OK(mode(s, 1));
+    begin(s);
+    inside = take(BYTES, s);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 1);
+    give(inside);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+    CHECK_EQ(check_books(pool).live_count, 1);
+    give(base);
+    CHECK_EQ(check_books(pool).live_count, 0);
+    CHECK_EQ(check_books(pool).pending_bytes, 0); /* not of a captured stream: free, and not held either */
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(mode(s, 0));
+    graphs_close();
+}
+
+/* The mode at the time of the free decided whose the block was. */
+static void the_owner_decides_not_the_mode(void)
+{
+    CUdeviceptr base, inside;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    base = take(BYTES, t);
+    CHECK_OK(ta_pool_set_graph_pool(pool, graphs));
+    CHECK_OK(mode(s, 1));
+    begin(s);
+    inside = take(BYTES, s);
+    give(base); /* a base block, mode on */
+    CHECK_EQ(check_books(pool).live_count, 0);
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(mode(s, 0));
+    give(inside); /* a graph block, mode off */
+    CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+    CHECK_EQ(check_books(pool).deallocation_count, 1);
+    graphs_close();
+}
+
+/* The mode was global: whoever allocated meanwhile got graph memory. */
+static void other_streams_stay_eager(void)
+{
+    CUdeviceptr eager;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    CHECK_OK(ta_pool_set_graph_pool(pool, graphs));
+    CHECK_OK(mode(s, 1));
+    eager = take(BYTES, s); /* not captured yet */
+    give(eager);
+    begin(s);
+    CHECK_EQ(ta_pool_is_graph_mode(pool, STREAM(s)), 1);
+    CHECK_EQ(ta_pool_is_graph_mode(pool, STREAM(t)), 0);
+    eager = take(BYTES, t);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+    CHECK_EQ(check_books(pool).live_count, 1);
+    give(eager);
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(mode(s, 0));
+    graphs_close();
+}
+
+/* Nobody knew of streams and captures: memory for eager work came from calls that break a capture. */
+static void eager_growth_does_not_break_a_capture(void)
+{
+    CUdeviceptr eager, inside;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    enter(graphs, s);
+    eager = take(30 * MIB, t);
+    inside = take(30 * MIB, s);
+    give(eager);
+    CHECK_OK(ta_pool_empty_cache(pool));
+    graph = end(s);
+    CHECK(graph != NULL);
+    CHECK_EQ(fake.tafake_calls_unrelaxed("*"), 0);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    OK(cu.cuGraphDestroy(graph));
+    give(inside);
+    graphs_close();
+}
+
+struct nested { ta_graph_pool *inner; ta_result answer; CUdeviceptr in_outer, in_inner; };
+
+static ta_result inner_work(void *user)
+{
+    struct nested *one = user;
+    one->in_inner = take(BYTES, s);
+    OK(fill(one->in_inner, 1, WORDS, s));
+    return one->answer;
+}
+
+static ta_result outer_work(void *user)
+{
+    struct nested *one = user;
+    ta_capture_scope scope;
+    ta_result result;
+    CUgraph graph;
+    memset(&scope, 0, sizeof scope);
+    scope.graph_pool = one->inner;
+    scope.stream = STREAM(s);
+    begin(s);
+    result = ta_with_graph_pool(&scope, inner_work, one);
+    CHECK_RESULT(result, one->answer);
+    CHECK_EQ(stats_of(one->inner).scope_count, 0);
+    one->in_outer = take(BYTES, s);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 1); /* the scope before is in force again */
+    CHECK(one->in_outer != one->in_inner);
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    return result;
+}
+
+/* WithGraphMode put back a boolean, not the pool; an error left everything as it was. */
+static void scopes_are_restored_on_every_path(void)
+{
+    int fails;
+    for (fails = 0; fails < 2; fails++) {
+        ta_capture_scope scope;
+        ta_capture_report report;
+        struct nested one;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("fails %d", fails);
+        one.inner = graphs_new(0);
+        one.answer = fails ? TA_ERROR_UNSUPPORTED : TA_OK;
+        memset(&scope, 0, sizeof scope);
+        scope.graph_pool = graphs;
+        scope.stream = STREAM(s);
+        scope.report = &report;
+        CHECK_RESULT(ta_with_graph_pool(&scope, outer_work, &one), one.answer);
+        CHECK_EQ(report.allocation_count, 1);
+        CHECK_EQ(ta_pool_is_graph_mode(pool, STREAM(s)), 0);
+        CHECK_EQ(stats_of(graphs).memory.block_count, !fails);
+        CHECK_EQ(stats_of(one.inner).memory.block_count, !fails);
+        CHECK_EQ(stats_of(graphs).failed_count, (uint64_t)fails);
+        CHECK_OK(ta_graph_pool_destroy(one.inner));
+        CHECK_RESULT(ta_with_graph_pool(NULL, outer_work, &one), TA_ERROR_INVALID_ARGUMENT);
+        graphs_close();
+    }
+}
+
+/* A new graph pool orphaned the blocks of the one before. */
+static void another_graph_pool_orphans_nothing(void)
+{
+    ta_graph_pool *second;
+    CUdeviceptr a;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    second = graphs_new(0);
+    CHECK_OK(ta_pool_set_graph_pool(pool, graphs));
+    CHECK_OK(mode(s, 1));
+    begin(s);
+    a = take(BYTES, s);
+    CHECK_OK(ta_pool_set_graph_pool(pool, second)); /* in the middle of the capture */
+    give(a);
+    CHECK_EQ(take(BYTES, s), a);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 1);
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(mode(s, 0));
+    CHECK_EQ(stats_of(graphs).scope_count, 0);
+    CHECK_OK(ta_pool_set_graph_pool(pool, NULL));
+    give(a);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+    CHECK_OK(ta_graph_pool_destroy(second));
+    graphs_close();
+}
+
+/* ResetGraphPool looked at nothing. And what a replay does after a reset that was right: the checker says it. */
+static void reset_waits_for_graphs(void)
+{
+    CUgraphExec exec;
+    CUgraph graph;
+    CUdeviceptr a;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    enter(graphs, s);
+    CHECK_RESULT(ta_graph_pool_reset(graphs), TA_ERROR_BUSY);
+    CHECK_RESULT(ta_graph_pool_destroy(graphs), TA_ERROR_BUSY);
+    a = take(BYTES, s);
+    OK(fill(a, 1, WORDS, s));
+    exec = finish(graphs, s, NULL);
+    CHECK_RESULT(ta_graph_pool_reset(graphs), TA_ERROR_BUSY);
+    give(a);
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_reset(graphs));
+
+    enter(graphs, s); /* and one that is not attached: the program says when it is over, and is wrong */
+    a = take(BYTES, s);
+    OK(fill(a, 1, WORDS, s));
+    graph = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    exec = instantiate(graph);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_RESULT(ta_graph_pool_trim(graphs), TA_ERROR_BUSY);
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    CHECK_RESULT(ta_pool_free(pool, pointer(a)), TA_ERROR_STALE);
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    CHECK_EQ(fake.tafake_race_count(), 0);
+    OK(cu.cuGraphLaunch(exec, s));
+    CHECK_NE(take_reports(), 0);
+    OK(cu.cuGraphExecDestroy(exec));
+    CHECK_CU(cu.cuStreamSynchronize(s), CUDA_ERROR_ILLEGAL_ADDRESS);
+    CHECK_OK(ta_graph_pool_destroy(graphs)); /* the context is lost; what is left can be left */
+    graphs = NULL;
+    CHECK_OK(ta_pool_destroy(pool));
+    CHECK_OK(ta_cuda_destroy(cuda));
+    CHECK_EQ(fake.tafake_reset(NULL), 0);
+    on.context = NULL;
+}
+
+/* One figure stood for three, that of the base vanished in graph mode, and the text had no decimals. */
+static void usage_means_the_same_in_every_mode(void)
+{
+    ta_memory_usage before, during, after;
+    CUdeviceptr base, a, b;
+    CUgraph graph;
+    char text[100];
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    base = take(512 * KIB, t);
+    CHECK_OK(ta_graph_pool_reserve(graphs, 4 * MIB));
+    CHECK_OK(ta_pool_get_memory_usage(pool, &before));
+    CHECK_EQ(before.is_graph_mode, 0);
+    CHECK_EQ(before.graph.reserved_bytes, 4 * MIB);
+    CHECK_EQ(before.graph.in_use_bytes, 0);
+    enter(graphs, s);
+    a = take(512 * KIB, s);
+    b = take(768 * KIB, s);
+    give(b);
+    b = take(512 * KIB, s);
+    CHECK_OK(ta_pool_get_memory_usage(pool, &during));
+    CHECK_EQ(during.is_graph_mode, 1);
+    CHECK_EQ(during.base.in_use_bytes, 512 * KIB);
+    CHECK_EQ(during.base.block_count, 1);
+    CHECK_EQ(during.base.reserved_bytes, before.base.reserved_bytes);
+    CHECK_EQ(during.graph.in_use_bytes, MIB);
+    CHECK_EQ(during.graph.block_count, 2);
+    CHECK_EQ(during.graph.reserved_bytes, 4 * MIB);
+    CHECK_EQ(during.graph.peak_in_use_upper_bytes, 1280 * KIB);
+    CHECK_EQ(ta_memory_usage_report(&during, text, sizeof text), strlen(text));
+    CHECK_STRING(text, "Memory: 1.50 MB, Blocks: 3, GraphMode: true");
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    CHECK_OK(ta_pool_get_memory_usage(pool, &after));
+    during.is_graph_mode = 0;
+    CHECK_EQ(memcmp(&during, &after, sizeof after), 0);
+    (void)ta_memory_usage_report(&after, text, sizeof text);
+    CHECK_STRING(text, "Memory: 1.50 MB, Blocks: 3, GraphMode: false");
+    CHECK_EQ(ta_memory_usage_report(&after, NULL, 0), strlen(text));
+    CHECK_EQ(ta_memory_usage_report(NULL, text, sizeof text), 0);
+    give(base);
+    give(a);
+    give(b);
+    CHECK_OK(ta_pool_get_memory_usage(pool, &after));
+    (void)ta_memory_usage_report(&after, text, sizeof text);
+    CHECK_STRING(text, "Memory: 0.00 MB, Blocks: 0, GraphMode: false");
+    graphs_close();
+}
+
+/* Dispose ignored graphs. */
+static void dispose_waits_for_graphs(void)
+{
+    CUgraphExec exec;
+    CUdeviceptr out;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    enter(graphs, s);
+    out = take(BYTES, s);
+    OK(fill(out, 8, WORDS, s));
+    exec = finish(graphs, s, NULL);
+    CHECK_RESULT(ta_pool_dispose(pool), TA_ERROR_BUSY);
+    CHECK_OK(ta_allocator_destroy(ta_graph_pool_allocator(graphs)));
+    CHECK_RESULT(ta_pool_dispose(pool), TA_ERROR_BUSY);
+    give(take(BYTES, s)); /* nothing has changed */
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(out), 8);
+    OK(cu.cuGraphExecDestroy(exec));
+    graphs = NULL;
+    graphs_close();
+}
+
+/* ---- threads */
+enum { THREADS = 4, ROUNDS = 300 };
+static struct worker { pthread_t thread; CUstream stream; uint64_t wrong; int modes; } workers[THREADS];
+static uint32_t stop;
+
+/* Eager work, with the eyes on what the mode says. */
+static void *eager_work(void *user)
+{
+    struct worker *one = user;
+    uint64_t state = (uint64_t)(one - workers) + 9;
+    int i;
+    one->wrong += cu.cuCtxSetCurrent(on.context) != CUDA_SUCCESS;
+    for (i = 0; i < ROUNDS || !__atomic_load_n(&stop, __ATOMIC_ACQUIRE); i++) {
+        ta_result result;
+        size_t bytes = 256 + test_below(&state, i % 10 == 0 ? 3u << 20 : 20000);
+        void *ptr = ta_pool_alloc_stream(pool, bytes, STREAM(one->stream), &result);
+        one->wrong += ptr == NULL;
+        one->wrong += ptr != NULL && fill(ADDRESS(ptr), 1, 64, one->stream) != CUDA_SUCCESS;
+        one->wrong += ptr != NULL && ta_pool_free(pool, ptr) != TA_OK;
+        one->modes += ta_pool_is_graph_mode(pool, STREAM(s));
+        one->wrong += ta_pool_is_graph_mode(pool, STREAM(one->stream)) != 0;
+        if (i % 50 == 0) {
+            one->wrong += ta_pool_trim(pool, 0, NULL) != TA_OK;
+        }
+    }
+    return NULL;
+}
+
+/* Four threads with streams of their own allocate, free and trim while captures come and go; none of them is broken, and
+   no thread gets graph memory. The mode is read by all of them (under ThreadSanitizer, too). */
+static void eager_threads_during_captures(void)
+{
+    static const ta_capture_check checks[] = {TA_CAPTURE_STRICT, TA_CAPTURE_SCOPES_ONLY};
+    int i, c;
+    for (c = 0; c < 2; c++) {
+        ta_pool_desc desc;
+        CUdeviceptr out;
+        memset(&desc, 0, sizeof desc);
+        desc.capture_check = checks[c];
+        if (!world_open("sched=random:4;fill=4096", TA_CUDA_RANGES, &desc)) { return; }
+        s = stream_new();
+        t = stream_new();
+        graphs = graphs_new(1);
+        out = take(BYTES, s);
+        __atomic_store_n(&stop, 0u, __ATOMIC_RELEASE);
+        for (i = 0; i < THREADS; i++) {
+            memset(&workers[i], 0, sizeof workers[i]);
+            workers[i].stream = stream_new();
+            CHECK_EQ(pthread_create(&workers[i].thread, NULL, eager_work, &workers[i]), 0);
+        }
+        for (i = 0; i < 20; i++) {
+            CUdeviceptr a, b;
+            CUgraphExec exec;
+            enter(graphs, s);
+            a = take(2 * MIB + 4096 * (size_t)i, s);
+            OK(fill(a, (uint32_t)i, WORDS, s));
+            order(s, t);
+            b = take(BYTES, t);
+            OK(copy(b, a, WORDS, t));
+            give(b);
+            order(t, s);
+            OK(copy(out, a, WORDS, s));
+            give(a);
+            exec = finish(graphs, s, NULL);
+            OK(cu.cuGraphLaunch(exec, s));
+            OK(cu.cuStreamSynchronize(s));
+            CHECK_EQ(read32(out), i);
+            OK(cu.cuGraphExecDestroy(exec));
+        }
+        __atomic_store_n(&stop, 1u, __ATOMIC_RELEASE);
+        for (i = 0; i < THREADS; i++) {
+            pthread_join(workers[i].thread, NULL);
+            CHECK_EQ(workers[i].wrong, 0);
+            OK(cu.cuStreamDestroy_v2(workers[i].stream));
+        }
+        give(out);
+        CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+        CHECK_EQ(fake.tafake_calls_unrelaxed("cuMemMap") + fake.tafake_calls_unrelaxed("cuMemUnmap") +
+                 fake.tafake_calls_unrelaxed("cuEventQuery") + fake.tafake_calls_unrelaxed("cuEventSynchronize"), 0);
+        graphs_close();
+    }
+}
+
+/* Several threads capture at the same time, each into a graph pool of its own beside one pool. */
+static void *capture_work(void *user)
+{
+    struct worker *one = user;
+    ta_graph_pool_desc desc;
+    ta_graph_pool *mine = NULL;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    desc.pool = pool;
+    desc.range_bytes = 64 * MIB;
+    one->wrong += cu.cuCtxSetCurrent(on.context) != CUDA_SUCCESS;
+    one->wrong += ta_graph_pool_create(&desc, &mine) != TA_OK;
+    for (i = 0; i < 25; i++) {
+        CUgraph graph = NULL;
+        CUgraphExec exec = NULL;
+        void *a, *b;
+        one->wrong += ta_capture_enter(mine, STREAM(one->stream)) != TA_OK;
+        one->wrong += cu.cuStreamBeginCapture_v2(one->stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) != CUDA_SUCCESS;
+        a = ta_pool_alloc_stream(pool, BYTES, STREAM(one->stream), NULL);
+        b = ta_pool_alloc_stream(pool, MIB, STREAM(one->stream), NULL);
+        one->wrong += a == NULL || b == NULL;
+        one->wrong += fill(ADDRESS(a), 1, WORDS, one->stream) != CUDA_SUCCESS;
+        one->wrong += copy(ADDRESS(b), ADDRESS(a), WORDS, one->stream) != CUDA_SUCCESS;
+        one->wrong += ta_pool_free(pool, a) != TA_OK || ta_pool_free(pool, b) != TA_OK;
+        one->wrong += cu.cuStreamEndCapture(one->stream, &graph) != CUDA_SUCCESS;
+        one->wrong += ta_capture_leave(mine, STREAM(one->stream), 0, NULL) != TA_OK;
+        one->wrong += ta_graph_pool_attach(mine, (uint64_t)(uintptr_t)graph) != TA_OK;
+        one->wrong += cu.cuGraphInstantiateWithFlags(&exec, graph, 0) != CUDA_SUCCESS;
+        one->wrong += cu.cuGraphDestroy(graph) != CUDA_SUCCESS;
+        one->wrong += cu.cuGraphLaunch(exec, one->stream) != CUDA_SUCCESS;
+        one->wrong += cu.cuStreamSynchronize(one->stream) != CUDA_SUCCESS;
+        one->wrong += cu.cuGraphExecDestroy(exec) != CUDA_SUCCESS;
+        while (ta_capture_enter(mine, STREAM(one->stream)) == TA_ERROR_BUSY) {} /* until the driver has told */
+        one->wrong += ta_capture_leave(mine, STREAM(one->stream), 1, NULL) != TA_OK;
+    }
+    one->wrong += ta_graph_pool_destroy(mine) != TA_OK;
+    return NULL;
+}
+
+static void several_captures_at_once(void)
+{
+    int i;
+    if (!graphs_open("sched=eager;fill=4096", 0)) { return; }
+    for (i = 0; i < THREADS; i++) {
+        memset(&workers[i], 0, sizeof workers[i]);
+        workers[i].stream = stream_new();
+        CHECK_EQ(pthread_create(&workers[i].thread, NULL, capture_work, &workers[i]), 0);
+    }
+    for (i = 0; i < THREADS; i++) {
+        pthread_join(workers[i].thread, NULL);
+        CHECK_EQ(workers[i].wrong, 0);
+        OK(cu.cuStreamDestroy_v2(workers[i].stream));
+    }
+    graphs_close();
+}
+
+/* ---- bad calls */
+static void bad_calls(void)
+{
+    static const ta_graph_pool_desc no_pool;
+    ta_graph_pool_desc desc;
+    ta_graph_pool *made = graphs;
+    ta_pool *host = NULL;
+    ta_capture_report report;
+    ta_request request;
+    ta_result result;
+    CUdeviceptr a;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    TEST_ALLOW_ASSERTS();
+    CHECK_RESULT(ta_graph_pool_create(NULL, &made), TA_ERROR_INVALID_ARGUMENT);
+    CHECK(made == NULL);
+    CHECK_RESULT(ta_graph_pool_create(&no_pool, &made), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_OK(ta_pool_create(NULL, &host));
+    memset(&desc, 0, sizeof desc);
+    desc.pool = host;
+    CHECK_RESULT(ta_graph_pool_create(&desc, &made), TA_ERROR_UNSUPPORTED); /* no order, no captures */
+    CHECK_RESULT(ta_pool_set_graph_pool(host, graphs), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_pool_set_graph_mode(host, 0, 1), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_OK(ta_pool_destroy(host));
+    CHECK_RESULT(mode(s, 1), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_RESULT(mode(s, 0), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_RESULT(ta_capture_leave(graphs, STREAM(s), 0, &report), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+    CHECK_RESULT(ta_capture_leave(graphs, STREAM(t), 0, &report), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_RESULT(mode(s, 0), TA_ERROR_NO_GRAPH_POOL); /* not opened by the mode */
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, &report));
+    CHECK_RESULT(ta_capture_leave(graphs, STREAM(s), 1, &report), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_RESULT(ta_graph_pool_release(graphs), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_graph_pool_attach(graphs, 0), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_graph_pool_attach(graphs, 4096), TA_ERROR_BACKEND); /* no graph */
+    CHECK_RESULT(ta_graph_pool_hold(graphs, pool, NULL), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_graph_pool_hold(graphs, pool, pointer(4096)), TA_ERROR_FOREIGN);
+    CHECK_RESULT(ta_capture_enter(NULL, 0), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_OK(ta_graph_pool_destroy(NULL));
+    memset(&request, 0, sizeof request);
+    request.stream = STREAM(s);
+    CHECK(ta_graph_pool_alloc(graphs, &request, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_INVALID_SIZE);
+    request.size_bytes = 1000;
+    request.alignment_bytes = 3;
+    CHECK(ta_graph_pool_alloc(graphs, &request, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_INVALID_ALIGNMENT);
+    request.alignment_bytes = 0;
+    a = ADDRESS(ta_graph_pool_alloc(graphs, &request, &result));
+    CHECK_EQ(a % 256, 0);
+    CHECK_RESULT(ta_pool_free(pool, pointer(a + 256)), TA_ERROR_INTERIOR);
+    CHECK_RESULT(ta_pool_free_sized(pool, pointer(a), 999), TA_ERROR_SIZE_MISMATCH);
+    CHECK_OK(ta_pool_free_sized(pool, pointer(a), 1000));
+    CHECK_RESULT(ta_pool_free(pool, pointer(a)), TA_ERROR_STALE);
+    request.alignment_bytes = 65536;
+    a = ADDRESS(ta_graph_pool_alloc(graphs, &request, &result));
+    CHECK_EQ(a % 65536, 0);
+    CHECK_OK(ta_allocator_free(ta_graph_pool_allocator(graphs), pointer(a), 1000, 65536, STREAM(s)));
+    begin(s); /* an allocation by name does not get around the scope */
+    CHECK(ta_graph_pool_alloc(graphs, &request, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_CAPTURE);
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    graphs_close();
+}
+
+/* A block of a graph pool answers through the pool as any other, and moves as any other. */
+static void graph_blocks_through_the_pool(void)
+{
+    ta_block_info info;
+    CUdeviceptr a, b;
+    CUevent event;
+    CUgraph graph;
+    void *moved;
+    ta_result result;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    enter(graphs, s);
+    a = take(5000, s);
+    CHECK_OK(ta_pool_describe(pool, pointer(a), &info));
+    CHECK_EQ(info.requested_bytes, 5000);
+    CHECK_EQ(info.stream, STREAM(s));
+    CHECK_EQ(ta_pool_capacity_of(pool, pointer(a)), 5120);
+    CHECK_OK(ta_pool_resize_in_place(pool, pointer(a), 20000));
+    b = take(256, s);
+    moved = ta_pool_realloc(pool, pointer(a), 200000, &result);
+    CHECK_OK(result);
+    CHECK(ADDRESS(moved) != a);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 2);
+    event = event_new();
+    CHECK_OK(ta_pool_free_after(pool, pointer(b), (uint64_t)(uintptr_t)event));
+    CHECK(take(256, s) != b); /* waits for the end of the capture */
+    CHECK_OK(ta_pool_retire_stream(pool, STREAM(t)));
+    graph = end(s);
+    CHECK(graph != NULL);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+    OK(cu.cuGraphDestroy(graph));
+    OK(cu.cuEventDestroy_v2(event));
+    CHECK_OK(ta_pool_check(graphs->memory));
+    graphs_close();
+}
+
+TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_memory),
+          TEST_CASE(one_graph_reads_another_ones_output), TEST_CASE(tensors_pinned_and_copied),
+          TEST_CASE(tensors_that_cannot), TEST_CASE(growing_tensors_in_graphs),
+          TEST_CASE(reclaim_takes_nothing_that_is_held), TEST_CASE(small_tensors_in_graphs),
+          TEST_CASE(frees_in_graph_mode_free), TEST_CASE(the_owner_decides_not_the_mode),
+          TEST_CASE(other_streams_stay_eager), TEST_CASE(eager_growth_does_not_break_a_capture),
+          TEST_CASE(scopes_are_restored_on_every_path), TEST_CASE(another_graph_pool_orphans_nothing),
+          TEST_CASE(reset_waits_for_graphs), TEST_CASE(usage_means_the_same_in_every_mode),
+          TEST_CASE(dispose_waits_for_graphs), TEST_CASE(eager_threads_during_captures),
+          TEST_CASE(several_captures_at_once), TEST_CASE(bad_calls), TEST_CASE(graph_blocks_through_the_pool))
