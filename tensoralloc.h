@@ -16128,11 +16128,15 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_get_stats(ta_graph_pool *g, ta_
 /* ---- scopes */
 /* While a scope is open every free looks whether the block's stream is in its capture, and every allocation whether it
    is in any. */
-static TAI_COLD void tai_graphs_divert(ta_pool *pool, int on)
+static TAI_COLD void tai_graphs_divert(ta_pool *pool)
 {
+    tai_graphs *all = pool->graphs;
     tai_space *space = &pool->space;
-    int w;
+    int w, on;
     tai_gate_enter(&space->gate, NULL);
+    TAI_LOCK_ACQUIRE(&all->lock); /* what is true now, whoever comes last */
+    on = all->open != 0;
+    TAI_LOCK_RELEASE(&all->lock);
     for (w = 0; w < 2; w++) {
         tai_region *region = space->primary[w == 1 ? TAI_MIDDLE : space->undivided ? TAI_LARGE : TAI_TINY];
         if (region != NULL && pool->windows[w].map != NULL) {
@@ -16141,8 +16145,8 @@ static TAI_COLD void tai_graphs_divert(ta_pool *pool, int on)
         }
     }
     TENSORALLOC_STORE_RELAXED(&pool->scopes, on);
-    TENSORALLOC_STORE_RELAXED(&pool->capture_strict, on || pool->graphs->strict);
-    TENSORALLOC_STORE_RELAXED(&pool->hot_bytes, on || pool->graphs->strict ? (size_t)0 : pool->cacheable_bytes);
+    TENSORALLOC_STORE_RELAXED(&pool->capture_strict, on || all->strict);
+    TENSORALLOC_STORE_RELAXED(&pool->hot_bytes, on || all->strict ? (size_t)0 : pool->cacheable_bytes);
     tai_gate_leave(&space->gate, NULL);
 }
 
@@ -16280,7 +16284,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     all->scopes = scope;
     TAI_LOCK_RELEASE(&all->lock);
     if (first) {
-        tai_graphs_divert(g->parent, 1);
+        tai_graphs_divert(g->parent);
     }
     return TA_OK;
 }
@@ -16358,7 +16362,7 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
     }
     TENSORALLOC_FREE(scope);
     if (last) {
-        tai_graphs_divert(parent, 0);
+        tai_graphs_divert(parent);
         if (!still) {
             (void)tai_graphs_collect(parent);
         }
