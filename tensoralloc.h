@@ -5,6 +5,7 @@
      [TA:CONFIG]       linkage, version, limits
      [TA:TYPES]        results, streams, devices, requests, buffers
      [TA:HOOKS]        callbacks: events, out of memory, walking
+     [TA:TRACE]        tags: names for what code does; the trace: what happened, in a ring
      [TA:BACKEND-API]  where bytes come from; budgets; your own backend
      [TA:ALLOCATOR]    the one interface that every allocator implements
      [TA:POOL]         caches over a best-fit heap; the one most people use
@@ -13,10 +14,10 @@
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:CUDA]         device and pinned memory through the driver
      [TA:GRAPH]        memory whose addresses live in CUDA graphs: capture scopes, graph pools
-     [TA:STATS]        counters, buckets, reports
-     Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:HOST] [TA:BUDGET] [TA:BLOCKS]
-     [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL]
-     [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:GRAPH-IMPL] [TA:TORCH] [TA:REPORT]
+     [TA:STATS]        counters, buckets, reports, snapshots
+     Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:WRITER] [TA:TRACE-IMPL] [TA:HOST] [TA:BUDGET]
+     [TA:BLOCKS] [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL]
+     [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:GRAPH-IMPL] [TA:TORCH] [TA:REPORT] [TA:SNAPSHOT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -266,7 +267,8 @@ typedef enum ta_event_kind {
     TA_EVENT_GROW,    /* size_bytes were taken from the backend */
     TA_EVENT_TRIM,    /* size_bytes went back to the backend */
     TA_EVENT_LIMIT,   /* the budget refused size_bytes */
-    TA_EVENT_FAILURE  /* an allocation of size_bytes failed with result */
+    TA_EVENT_FAILURE, /* an allocation of size_bytes failed with result */
+    TA_EVENT_STEP     /* of a trace: ta_trace_step */
 } ta_event_kind;
 
 typedef struct ta_event {
@@ -280,6 +282,7 @@ typedef struct ta_event {
     const char *name;      /* of the allocator */
     uint64_t time_ns;      /* monotonic */
     int hit;               /* TA_EVENT_ALLOC: served without asking the backend */
+    uint32_t thread;       /* small numbers that tell threads apart; out of a trace, else 0 */
 } ta_event;
 
 typedef void (*ta_event_fn)(void *user, const ta_event *event);
@@ -328,6 +331,83 @@ typedef struct ta_block_info {
 
 /* Return 0 to go on, anything else to stop the walk. */
 typedef int (*ta_walk_fn)(void *user, const ta_block_info *block);
+
+/* Takes the next text_bytes of a text that is being written (UTF-8, no final 0). Return TA_OK to go on; anything else
+   ends the writing, and is what the writing function answers. */
+typedef ta_result (*ta_write_fn)(void *user, const char *text, size_t text_bytes);
+
+/* A ta_write_fn that appends to a FILE * of the C library, given as user. Errors: TA_ERROR_INVALID_ARGUMENT (NULL),
+   _BACKEND (fwrite failed). What is still in the file's buffer fails or not when you close it. Threads: as the file.
+   May block. */
+TENSORALLOC_DEF ta_result ta_file_write(void *file, const char *text, size_t text_bytes);
+
+/*=========================================================================================================
+  [TA:TRACE] tags: names for what code does; the trace: what happened, in a ring. Seen in events, walks, snapshots.
+  =======================================================================================================*/
+
+#define TA_TAG_BYTES_MAX 255 /* a longer tag is cut there */
+
+/* From now on, what this thread allocates belongs to the region of code called name: blocks take it as their tag where
+   their request has none of its own, in tensors with bounds and in pools that ask for it (tag_blocks, trace or on_event
+   in ta_pool_desc). Regions nest: "attention" inside of "forward" is the tag "forward/attention". NULL: no tag in here.
+   Returns what ta_tag_end must be given; regions of one thread end in the opposite order. name is copied, once: texts
+   of tags stay until ta_process_detach. Any bytes will do. There are 4096 of them; what comes later is called
+   "other tags". Threads: any, each its own regions. Cost: a look-up; a lock and memory at the first sight of a name. */
+TENSORALLOC_DEF const char *ta_tag_begin(const char *name);
+/* Ends the region: previous is what its ta_tag_begin returned. */
+TENSORALLOC_DEF void ta_tag_end(const char *previous);
+/* The tag of this thread's innermost region, NULL outside of any. Stays valid until ta_process_detach. */
+TENSORALLOC_DEF const char *ta_tag_get(void);
+
+/* The last events of the pools that record into it (trace in ta_pool_desc): a ring of records of 64 bytes. Recording
+   takes no lock and calls nobody; when the ring is full the oldest record goes, and is counted as dropped unless it was
+   flushed before. Events stand in the order in which they happened: a free before the allocation that got its
+   memory. */
+typedef struct ta_trace ta_trace;
+
+typedef struct ta_trace_desc {
+    size_t event_count_max; /* records in the ring, rounded up to a power of two, 16 to 2^26; 0: 65536 */
+} ta_trace_desc;
+
+typedef struct ta_trace_stats {
+    uint64_t event_count;   /* recorded since creation */
+    uint64_t flushed_count; /* of these: written by ta_trace_flush */
+    uint64_t dropped_count; /* of these: gone before they were */
+    size_t held_count;      /* of these: waiting to be; with event_count_max, how full the ring is */
+    size_t record_bytes;    /* memory of the trace */
+} ta_trace_stats;
+
+typedef enum ta_trace_format {
+    TA_TRACE_TEXT,  /* a line for each event, as bench/replay and bench/timeline read it; flushes may follow each other
+                       in one file: "a ID SIZE [ALIGN]", "f ID", "s" for a step. The rest stands behind a # */
+    TA_TRACE_CHROME /* one JSON document for Perfetto or chrome://tracing: live and reserved bytes of each allocator,
+                       and live bytes of each tag, as counters; steps and failures as instants */
+} ta_trace_format;
+
+/* Makes a trace. desc may be NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS. Threads: any. */
+TENSORALLOC_DEF ta_result ta_trace_create(const ta_trace_desc *desc, ta_trace **out);
+/* NULL is TA_OK. TA_ERROR_BUSY while a pool that records into it is not disposed. No other thread may be in a call. */
+TENSORALLOC_DEF ta_result ta_trace_destroy(ta_trace *trace);
+/* Marks the end of a step. Threads: any. Never blocks. */
+TENSORALLOC_DEF ta_result ta_trace_step(ta_trace *trace);
+/* A ta_event_fn with the trace as user: records the events of other allocators (on_event of ta_dynamic_desc, your
+   own), in the order in which they tell them. Tag and name are copied at their first sight; names of allocators above
+   the 63rd are "others". Threads: any. Never blocks. */
+TENSORALLOC_DEF void ta_trace_event(void *trace, const ta_event *event);
+/* Writes the events recorded so far that were not flushed before, oldest first, and takes them out. What a text calls
+   a block (ID) holds over all flushes. A block resized in place is freed and allocated again in it; frees of blocks
+   from before the trace, or whose allocation was dropped, are comments. A sink that fails ends the flush with its
+   result: the lines it did not take come first in the next flush of that format; a JSON document is cut off there, and
+   the next flush begins another. Errors: TA_ERROR_INVALID_ARGUMENT, _BUSY (another flush is in progress, or the sink
+   calls), _RECORDS. Threads: any; others may record, also into the pool that the sink uses. Allocates records. */
+TENSORALLOC_DEF ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write, void *user);
+/* Calls fn for every event that the ring holds, oldest first, and leaves them in: what was flushed is seen as long as
+   nothing came in its place. Others may record meanwhile. Threads: any. */
+TENSORALLOC_DEF ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user);
+/* Forgets all events without writing them, and what is known of live blocks. Errors: TA_ERROR_BUSY (a flush). */
+TENSORALLOC_DEF ta_result ta_trace_clear(ta_trace *trace);
+/* Threads: any. Never blocks. */
+TENSORALLOC_DEF ta_result ta_trace_get_stats(ta_trace *trace, ta_trace_stats *out);
 
 /*=========================================================================================================
   [TA:BACKEND-API] where bytes come from
@@ -635,6 +715,9 @@ typedef struct ta_pool_desc {
     void *on_event_user;
     ta_out_of_memory_fn on_out_of_memory; /* NULL: none */
     void *on_out_of_memory_user;
+    ta_trace *trace;                 /* NULL: none. Records every call; thread caches stay. Must outlive the pool */
+    int tag_blocks;                  /* blocks take the tag of the thread's region (ta_tag_begin), and tags of requests
+                                        are copied; by itself with trace, but for the copies with on_event too */
 } ta_pool_desc;
 
 /* The configuration of the specification: 64 MiB cached at most, 8 buffers per bucket, power-of-two classes. */
@@ -755,7 +838,8 @@ TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
    exists. Call it yourself in the child after a bare clone that copies memory, never after vfork. Threads: the
    child's only one. Never blocks. */
 TENSORALLOC_DEF void ta_after_fork_child(void);
-/* Removes this copy's thread key: call it before dlclose of the library that holds it, when no pool is left. */
+/* Removes this copy's thread key and the texts of tags: call it before dlclose of the library that holds it, when no
+   pool is left and no thread is in a region (ta_tag_begin). */
 TENSORALLOC_DEF void ta_process_detach(void);
 
 /*=========================================================================================================
@@ -1392,7 +1476,7 @@ TENSORALLOC_DEF ta_result ta_tensor_ensure_graph_compatible(ta_tensor *tensor, t
                                                             ta_stream stream, ta_graph_compatible how);
 
 /*=========================================================================================================
-  [TA:STATS] counters, buckets, reports. Counters are exact when no call is in progress.
+  [TA:STATS] counters, buckets, reports, snapshots. Counters are exact when no call is in progress.
   =======================================================================================================*/
 
 struct ta_stats {
@@ -1458,6 +1542,57 @@ TENSORALLOC_DEF ta_result ta_pool_get_bucket_stats(ta_pool *pool, int bucket_ind
 TENSORALLOC_DEF size_t ta_report(ta_allocator allocator, char *text, size_t text_bytes);
 /* As ta_report: one sentence that says why an allocation failed. */
 TENSORALLOC_DEF size_t ta_failure_report(const ta_failure *failure, char *text, size_t text_bytes);
+
+/* Options of a snapshot. All-zero: everything, 64 blocks at a time. */
+typedef struct ta_snapshot_desc {
+    void *scratch;        /* memory for the time of the call, or NULL: with 64 bytes for each block, stream, range and
+                             run of trimmed pages each allocator is seen at one moment */
+    size_t scratch_bytes;
+    int disable_blocks;   /* figures only: no ranges, no blocks */
+} ta_snapshot_desc;
+
+/* Writes all that is known of allocators[count] as JSON. desc may be NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _FORKED
+   (nothing was written), and whatever write answers: then it has been called for the last time.
+   Threads: any; others may go on. write is called without a lock and may use the allocators, but not dispose of them.
+   Blocks are copied as many at a time as there is room for: those are seen at one moment, but for what thread caches
+   give and take meanwhile; between two looks others may change the rest. Pieces tile their range whatever happens.
+   Tags of blocks that other threads free meanwhile must outlive the call. Allocates nothing, and needs 8 KiB of stack.
+   Cost: about 0.2 us a block. Asks backends in use for memory_info: may block there.
+   The text is UTF-8; what in tags and names is not becomes U+FFFD. Quantities are numbers (null: unlimited, unknown);
+   addresses, ids and streams are strings "0x...". Members without a comment are those of the struct named:
+     format "tensoralloc-snapshot", version 1 (goes up when a member changes its meaning or goes), library
+     (TENSORALLOC_VERSION), time_ns (since 1970), monotonic_ns (as in events)
+     backends[]    id, name, device {type "host", "cuda", "other"; index}, capabilities ["segments", "ranges",
+                   "ordered", "host_access", "fresh_zero"], and ta_backend_info; free_bytes, total_bytes (memory_info)
+     budgets[]     id, backend (id), and ta_budget_stats
+     allocators[]  in the order given; a pool that a dynamic has made for itself follows it
+       kind, id (ta_block_id.owner), name, disposed, budget (id), device, stats (ta_stats); user-made allocators, and
+       those of another copy of this file, have kind, device and stats only
+       options     of its desc; pools: sealed; dynamic: strategy (its name)
+       failure     pools, after one: result, text (ta_failure_report), and ta_failure
+       streams[]   pools on ordered backends: id, retired
+       ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes, blocks[]
+         blocks[]  tile the range by address: ptr, size_bytes, state, stream (if not 0)
+                     live     held by the program: requested_bytes, generation, tag (if it has one)
+                     free     in the allocator, with memory behind it
+                     cached   in a thread cache, or on its way between two
+                     pending  freed, waits_for so many uses on streams
+                     busy     between allocator and backend for a moment
+                     hole     addresses only: trimmed, or not used yet
+                     changed  a live block that is not whole: others have changed it between two looks
+       totals      visits (looks), live_count, and the bytes of each state, of what was written
+       buckets[]   pools: ta_bucket_stats of what was written
+       dynamic allocators also: upstream (id)
+       handles[]   index, generation, state "live" or "warm", ptr, in_place_bytes, in_range; live ones: effective_bytes,
+                   capacity_bytes, dtype, dims[], min[], expected[], max[], site (index), use_count,
+                   allocation_time_ns, stream, tag
+       sites[]     index, number, busy; predictor {learns "sizes", "growth" or null, observation_count, mean_bytes,
+                   target_bytes, step_bytes, changes_per_million_uses, weights [{size_max_bytes, weight}]} if the
+                   strategy is the predictive one and the site is not busy
+   tests/snapshot.schema.json is the same as a JSON Schema; bench/memory_viz.py makes of it what PyTorch's memory_viz
+   page reads. */
+TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size_t count,
+                                            const ta_snapshot_desc *desc, ta_write_fn write, void *user);
 
 #ifdef __cplusplus
 }
@@ -1781,7 +1916,33 @@ static TAI_COLD uint64_t tai_clock_ns(void)
 #endif
 }
     #define TENSORALLOC_CLOCK_NS() tai_clock_ns()
+    #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__)) && !defined(__TINYC__)
+        #include <cpuid.h>
+        #define TAI_TICKS_OF_PROCESSOR 1
+    #endif
 #endif
+/* Time for the trace: ticks of the processor where they never stop nor change their pace, which cost a third of what
+   a look at the clock does; else ns. */
+static TAI_COLD int tai_ticks_known(void)
+{
+#ifdef TAI_TICKS_OF_PROCESSOR
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(0x80000007u, &a, &b, &c, &d) != 0 && (d >> 8 & 1) != 0;
+#else
+    return 0;
+#endif
+}
+
+TAI_INLINE uint64_t tai_ticks(int known)
+{
+#ifdef TAI_TICKS_OF_PROCESSOR
+    if (TAI_LIKELY(known)) {
+        return __builtin_ia32_rdtsc();
+    }
+#endif
+    (void)known;
+    return TENSORALLOC_CLOCK_NS();
+}
 #ifndef TENSORALLOC_WALL_CLOCK_NS
     #define TENSORALLOC_WALL_CLOCK_NS() ((uint64_t)time(NULL) * 1000000000u)
 #endif
@@ -1993,6 +2154,7 @@ static void *tai_fail_null(ta_result why, ta_result *result)
         #define TENSORALLOC_CAS32(p, expected, desired) \
             __atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
         #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired) /* size_t */
+        #define TENSORALLOC_ADDZ(p, by) __atomic_fetch_add((p), (by), __ATOMIC_ACQ_REL) /* size_t; can do without */
         #define TENSORALLOC_COMPILER_BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
         #if defined(__x86_64__) && !defined(__ILP32__) && !TAI_THREAD_SANITIZER
             #define TAI_BUMP_IN_PLACE 1
@@ -2074,6 +2236,77 @@ static TAI_NOINLINE void tai_lock_wait(tai_lock *lock)
 #else
     #define TAI_WAIT_A_MOMENT() tai_yield()
 #endif
+
+/* What the trace needs: tickets, claims of records, and who is the only one. */
+#ifdef TENSORALLOC_NO_THREADS
+TAI_INLINE size_t tai_next(size_t *counter)
+{
+    return (*counter)++;
+}
+
+static uint32_t tai_next32(uint32_t *counter)
+{
+    return (*counter)++;
+}
+
+TAI_INLINE int tai_claim(size_t *state, size_t old, size_t claimed)
+{
+    (void)old;
+    *state = claimed;
+    return 1;
+}
+
+static int tai_try_take(uint32_t *taken)
+{
+    int free = *taken == 0;
+    *taken = 1;
+    return free;
+}
+#else
+TAI_INLINE size_t tai_next(size_t *counter)
+{
+#ifdef TENSORALLOC_ADDZ
+    return TENSORALLOC_ADDZ(counter, (size_t)1);
+#else
+    size_t old = TENSORALLOC_LOAD_RELAXED(counter);
+    while (!TENSORALLOC_CASZ(counter, &old, old + 1)) {
+        old = TENSORALLOC_LOAD_RELAXED(counter);
+    }
+    return old;
+#endif
+}
+
+static uint32_t tai_next32(uint32_t *counter)
+{
+    uint32_t old = TENSORALLOC_LOAD_RELAXED(counter);
+    while (!TENSORALLOC_CAS32(counter, &old, old + 1)) {
+        old = TENSORALLOC_LOAD_RELAXED(counter);
+    }
+    return old;
+}
+
+TAI_INLINE int tai_claim(size_t *state, size_t old, size_t claimed)
+{
+    return TENSORALLOC_CASZ(state, &old, claimed);
+}
+
+static int tai_try_take(uint32_t *taken)
+{
+    return TENSORALLOC_EXCHANGE32(taken, 1u) == 0;
+}
+#endif
+
+static void tai_take(uint32_t *taken)
+{
+    while (!tai_try_take(taken)) {
+        TAI_WAIT_A_MOMENT();
+    }
+}
+
+static void tai_give(uint32_t *taken)
+{
+    TENSORALLOC_STORE_RELEASE(taken, 0u);
+}
 
 /* Tells threads apart; never 0. */
 #ifdef TENSORALLOC_NO_THREADS
@@ -2314,6 +2547,1097 @@ TENSORALLOC_DEF TAI_COLD const char *ta_result_text(ta_result result)
     };
     int index = (int)result;
     return index >= 0 && index < (int)TA_RESULT_COUNT ? text[index] : "unknown result";
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:WRITER] text for a sink of the program's, through a buffer on the stack; JSON.
+  Uses: MATH.
+  Invariants: after the sink's first error it is not called again, and everything more is dropped. JSON is valid
+  whatever strings hold: what is no UTF-8 becomes U+FFFD.
+  -------------------------------------------------------------------------------------------------------*/
+#define TAI_WRITER_BYTES 2048
+#define TAI_PUT(w, literal) tai_put((w), (literal), sizeof(literal) - 1)
+
+typedef struct tai_writer {
+    ta_write_fn write;
+    void *user;
+    ta_result result;
+    int follows; /* a value stands before in this object or array */
+    size_t used;
+    char text[TAI_WRITER_BYTES];
+} tai_writer;
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_file_write(void *file, const char *text, size_t text_bytes)
+{
+    if (file == NULL || (text == NULL && text_bytes != 0)) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    return fwrite(text, 1, text_bytes, (FILE *)file) == text_bytes ? TA_OK : TA_ERROR_BACKEND;
+}
+
+static TAI_COLD void tai_writer_open(tai_writer *w, ta_write_fn write, void *user)
+{
+    w->write = write;
+    w->user = user;
+    w->result = TA_OK;
+    w->follows = 0;
+    w->used = 0;
+}
+
+/* Hands over what is in the buffer. Returns what the sink has said so far. */
+static TAI_COLD ta_result tai_writer_flush(tai_writer *w)
+{
+    if (w->used != 0 && w->result == TA_OK) {
+        w->result = w->write(w->user, w->text, w->used);
+    }
+    w->used = 0;
+    return w->result;
+}
+
+/* Not cold: what writes each block is to be fast. */
+static TAI_NOINLINE void tai_put(tai_writer *w, const char *text, size_t bytes)
+{
+    while (bytes != 0) {
+        size_t room = TAI_WRITER_BYTES - w->used, part = bytes < room ? bytes : room;
+        memcpy(w->text + w->used, text, part);
+        w->used += part;
+        text += part;
+        bytes -= part;
+        if (w->used == TAI_WRITER_BYTES) {
+            (void)tai_writer_flush(w);
+        }
+    }
+}
+
+static TAI_NOINLINE void tai_put_decimal(tai_writer *w, uint64_t value)
+{
+    char digits[20], *at = digits + sizeof digits;
+    uint32_t low;
+    for (; value > 0xffffffffu; value /= 10) {
+        *--at = (char)('0' + value % 10);
+    }
+    low = (uint32_t)value;
+    do {
+        uint32_t rest = (uint32_t)((uint64_t)low * 0xcccccccdu >> 35); /* low / 10 without a division */
+        *--at = (char)('0' + (low - rest * 10));
+        low = rest;
+    } while (low != 0);
+    tai_put(w, at, (size_t)(digits + sizeof digits - at));
+}
+
+static TAI_NOINLINE void tai_put_hex(tai_writer *w, uint64_t value)
+{
+    char digits[16], *at = digits + sizeof digits;
+    do {
+        *--at = "0123456789abcdef"[value & 15];
+        value >>= 4;
+    } while (value != 0);
+    tai_put(w, at, (size_t)(digits + sizeof digits - at));
+}
+
+/* Length of the UTF-8 sequence at text, which is not ASCII; *valid 0: of its longest part that could begin one. */
+static TAI_COLD size_t tai_utf8_length(const unsigned char *text, int *valid)
+{
+    unsigned char lead = text[0];
+    unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;  /* below: longer than needed */
+    unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf; /* above: surrogates, beyond U+10FFFF */
+    size_t i, more = lead < 0xc2 || lead > 0xf4 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+    *valid = more != 0;
+    for (i = 1; i <= more; i++) {
+        if (text[i] < low || text[i] > high) {
+            *valid = 0;
+            return i;
+        }
+        low = 0x80;
+        high = 0xbf;
+    }
+    return i;
+}
+
+/* A JSON string; NULL is null. */
+static TAI_COLD void tai_put_string(tai_writer *w, const char *string)
+{
+    const unsigned char *text = (const unsigned char *)string;
+    if (string == NULL) {
+        tai_put(w, "null", 4);
+        return;
+    }
+    tai_put(w, "\"", 1);
+    while (*text != 0) {
+        int valid = 1;
+        size_t length = 0;
+        while (text[length] >= 0x20 && text[length] < 0x80 && text[length] != '"' && text[length] != '\\') {
+            length++;
+        }
+        if (length != 0) {
+            tai_put(w, (const char *)text, length);
+        } else if (*text < 0x20) {
+            TAI_PUT(w, "\\u00");
+            tai_put(w, *text < 0x10 ? "0" : "1", 1);
+            tai_put_hex(w, *text & 15u);
+            length = 1;
+        } else if (*text < 0x80) {
+            TAI_PUT(w, "\\");
+            tai_put(w, (const char *)text, length = 1);
+        } else {
+            length = tai_utf8_length(text, &valid);
+            tai_put(w, valid ? (const char *)text : "\xef\xbf\xbd", valid ? length : 3);
+        }
+        text += length;
+    }
+    tai_put(w, "\"", 1);
+}
+
+/* The comma between values, and the key: NULL in arrays. Keys are names of this file: nothing to escape. */
+static TAI_COLD void tai_json_key(tai_writer *w, const char *key)
+{
+    if (w->follows) {
+        tai_put(w, ",", 1);
+    }
+    w->follows = 1;
+    if (key != NULL) {
+        tai_put(w, "\"", 1);
+        tai_put(w, key, strlen(key));
+        tai_put(w, "\":", 2);
+    }
+}
+
+/* bracket: "{" or "[". */
+static TAI_COLD void tai_json_begin(tai_writer *w, const char *key, const char *bracket)
+{
+    tai_json_key(w, key);
+    tai_put(w, bracket, 1);
+    w->follows = 0;
+}
+
+/* bracket: "}" or "]". */
+static TAI_COLD void tai_json_end(tai_writer *w, const char *bracket)
+{
+    tai_put(w, bracket, 1);
+    w->follows = 1;
+}
+
+static TAI_COLD void tai_json_u64(tai_writer *w, const char *key, uint64_t value)
+{
+    tai_json_key(w, key);
+    tai_put_decimal(w, value);
+}
+
+/* A number, or null for TA_UNLIMITED. */
+static TAI_COLD void tai_json_size(tai_writer *w, const char *key, size_t value)
+{
+    if (value == TA_UNLIMITED) {
+        tai_json_key(w, key);
+        tai_put(w, "null", 4);
+    } else {
+        tai_json_u64(w, key, (uint64_t)value);
+    }
+}
+
+/* A string "0x...": for what is no quantity, and may need all 64 bits. */
+static TAI_COLD void tai_json_hex(tai_writer *w, const char *key, uint64_t value)
+{
+    tai_json_key(w, key);
+    tai_put(w, "\"0x", 3);
+    tai_put_hex(w, value);
+    tai_put(w, "\"", 1);
+}
+
+static TAI_COLD void tai_json_bool(tai_writer *w, const char *key, int value)
+{
+    tai_json_key(w, key);
+    tai_put(w, value ? "true" : "false", value ? 4 : 5);
+}
+
+static TAI_COLD void tai_json_text(tai_writer *w, const char *key, const char *string)
+{
+    tai_json_key(w, key);
+    tai_put_string(w, string);
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:TRACE-IMPL] tags and the trace.
+  Uses: PLATFORM, ATOMICS, MATH, WRITER.
+
+  Tags: a table of texts that are never changed nor freed; looked up without a lock, a short lock to add one.
+  A trace: whoever records takes the next ticket; ticket & mask is its record. The stamp of a record tells its state:
+     2 * ticket + 2   written by that ticket; the fields can be read, if the stamp is still the same afterwards
+     odd              being written: who comes to it a lap later, or reads, waits a while
+     less             not yet written; or never, if who had the ticket gave up
+  Invariants: tickets are taken before a block is freed and after it was allocated, so that their order is that of the
+  events; only what flushes touches next and what lies behind it.
+  -------------------------------------------------------------------------------------------------------*/
+#define TAI_TAG_COUNT 4096u /* and twice as many slots */
+#define TAI_SOURCES 64u
+#define TAI_PATIENCE 1000   /* yields until somebody who writes a record is taken for dead, as after a fork */
+#define TAI_TRACE_LINE 448u /* the longest line of a text, at most */
+
+typedef struct tai_tag {
+    uint32_t hash;
+    char text[TA_TAG_BYTES_MAX + 1]; /* as long as needed */
+} tai_tag;
+
+typedef struct tai_tags {
+    uint32_t count; /* guarded by tai_tags_taken */
+    uint32_t padding;
+    const tai_tag *slots[2 * TAI_TAG_COUNT];
+} tai_tags;
+
+/* Mutable globals, since regions know no allocator: the texts of tags, and what this thread is in. */
+static tai_tags *tai_tags_all;
+static uint32_t tai_tags_taken;
+static uint32_t tai_thread_numbers;
+typedef struct tai_thread_note {
+    const char *tag;
+    uint32_t number; /* 0: none yet */
+} tai_thread_note;
+#ifdef TENSORALLOC_NO_THREADS
+static tai_thread_note tai_here;
+#else
+static TENSORALLOC_THREAD_LOCAL tai_thread_note tai_here;
+#endif
+
+static TAI_COLD uint32_t tai_thread_number_make(void)
+{
+    uint32_t number = tai_next32(&tai_thread_numbers) + 1;
+    tai_here.number = number;
+    return number;
+}
+
+TAI_INLINE uint32_t tai_thread_number(void)
+{
+    uint32_t number = tai_here.number;
+    return TAI_LIKELY(number != 0) ? number : tai_thread_number_make();
+}
+
+/* The tag of this text, or NULL; *slot: where it would be. */
+static const tai_tag *tai_tag_find(const tai_tags *tags, const char *text, uint32_t hash, uint32_t *slot)
+{
+    uint32_t at = hash;
+    for (;; at++) {
+        const tai_tag *tag = TENSORALLOC_LOAD_ACQUIRE(&tags->slots[at % (2 * TAI_TAG_COUNT)]);
+        if (tag == NULL || (tag->hash == hash && strcmp(tag->text, text) == 0)) {
+            *slot = at % (2 * TAI_TAG_COUNT);
+            return tag;
+        }
+    }
+}
+
+/* The table, made at the first use; NULL without memory. */
+static TAI_COLD tai_tags *tai_tags_make(void)
+{
+    tai_tags *made = (tai_tags *)TENSORALLOC_MALLOC(sizeof *made), *tags;
+    if (made == NULL) {
+        return NULL;
+    }
+    memset(made, 0, sizeof *made);
+    tai_take(&tai_tags_taken);
+    tags = tai_tags_all;
+    if (tags == NULL) {
+        TENSORALLOC_STORE_RELEASE(&tai_tags_all, made);
+        tags = made;
+        made = NULL;
+    }
+    tai_give(&tai_tags_taken);
+    if (made != NULL) {
+        TENSORALLOC_FREE(made);
+    }
+    return tags;
+}
+
+static TAI_COLD const char *tai_tag_add(tai_tags *tags, const char *text, size_t length, uint32_t hash)
+{
+    static const char other[] = "other tags";
+    tai_tag *made = (tai_tag *)TENSORALLOC_MALLOC(offsetof(tai_tag, text) + length + 1);
+    const tai_tag *tag;
+    uint32_t slot;
+    if (made == NULL) {
+        return other;
+    }
+    made->hash = hash;
+    memcpy(made->text, text, length + 1);
+    tai_take(&tai_tags_taken);
+    tag = tai_tag_find(tags, text, hash, &slot);
+    if (tag == NULL && tags->count < TAI_TAG_COUNT) {
+        tags->count++;
+        tag = made;
+        made = NULL;
+        TENSORALLOC_STORE_RELEASE(&tags->slots[slot], tag);
+    }
+    tai_give(&tai_tags_taken);
+    if (made != NULL) {
+        TENSORALLOC_FREE(made);
+    }
+    return tag != NULL ? tag->text : other;
+}
+
+/* The text that stands for parent/name, or for name alone; cut between characters where it is too long. */
+static TAI_NOINLINE const char *tai_tag_intern(const char *parent, const char *name)
+{
+    char text[TA_TAG_BYTES_MAX + 1];
+    size_t length = 0;
+    uint32_t hash = 2166136261u, slot;
+    tai_tags *tags = TENSORALLOC_LOAD_ACQUIRE(&tai_tags_all);
+    const tai_tag *tag;
+    const char *from;
+    for (from = parent != NULL ? parent : name; length < TA_TAG_BYTES_MAX; from++) {
+        char c = *from;
+        if (c == 0 && parent == NULL) {
+            break;
+        }
+        if (c == 0) {
+            parent = NULL;
+            from = name - 1;
+            c = '/';
+        }
+        text[length++] = c;
+        hash = (hash ^ (unsigned char)c) * 16777619u;
+    }
+    if (length == TA_TAG_BYTES_MAX && (parent != NULL || *from != 0)) {
+        while (length > TA_TAG_BYTES_MAX - 4 && ((unsigned char)*from & 0xc0) == 0x80) {
+            from--; /* in the middle of a character */
+            length--;
+        }
+        for (hash = 2166136261u, slot = 0; slot < length; slot++) {
+            hash = (hash ^ (unsigned char)text[slot]) * 16777619u;
+        }
+    }
+    text[length] = 0;
+    if (TAI_UNLIKELY(tags == NULL) && (tags = tai_tags_make()) == NULL) {
+        return "other tags";
+    }
+    tag = tai_tag_find(tags, text, hash, &slot);
+    return tag != NULL ? tag->text : tai_tag_add(tags, text, length, hash);
+}
+
+TENSORALLOC_DEF const char *ta_tag_begin(const char *name)
+{
+    const char *previous = tai_here.tag;
+    tai_here.tag = name != NULL ? tai_tag_intern(previous, name) : NULL;
+    return previous;
+}
+
+TENSORALLOC_DEF void ta_tag_end(const char *previous)
+{
+    tai_here.tag = previous;
+}
+
+TENSORALLOC_DEF const char *ta_tag_get(void)
+{
+    return tai_here.tag;
+}
+
+/* No pool is left: the texts go, and what this thread was in. */
+static TAI_COLD void tai_tags_free(void)
+{
+    tai_tags *tags = tai_tags_all;
+    uint32_t i;
+    tai_here.tag = NULL;
+    TENSORALLOC_STORE_RELEASE(&tai_tags_all, (tai_tags *)NULL);
+    for (i = 0; tags != NULL && i < 2 * TAI_TAG_COUNT; i++) {
+        if (tags->slots[i] != NULL) {
+            TENSORALLOC_FREE((void *)(uintptr_t)tags->slots[i]);
+        }
+    }
+    TENSORALLOC_FREE(tags);
+}
+
+/* ---- the ring */
+typedef struct tai_record {
+    size_t stamp;
+    const char *tag;
+    uint64_t ticks;
+    uint64_t addr, size, capacity, stream;
+    uint64_t about; /* thread << 32 | source << 24 | log2 of the alignment << 16 | kind << 8 | result << 1 | hit */
+} tai_record;
+
+/* A live block as flushes know it; or the live bytes of a tag, with addr that of its text and number 0. */
+typedef struct tai_known {
+    uint64_t addr;
+    uint64_t number; /* counted from 1; 0: its allocation stands in no text */
+    uint64_t size;
+    const char *tag;
+    uint32_t source; /* 0: the entry is free */
+    uint32_t padding;
+} tai_known;
+
+struct ta_trace {
+    tai_record *records;
+    size_t mask;
+    int ticks_of_processor;
+    uint32_t users;          /* pools */
+    void *memory;            /* of the records */
+    uint64_t ticks_first, time_first;
+    char padding[64];
+    size_t head;             /* the next ticket; written by everybody */
+    char more_padding[64];
+    /* of who has taken busy */
+    uint32_t busy, source_count;
+    size_t next, cleared;    /* tickets: the first to be flushed; the first to be shown */
+    uint64_t flushed, lost, numbers, time_last;
+    tai_known *known;
+    size_t known_count, known_capacity; /* a power of two, or 0 */
+    int unsent;              /* the writer's text is that of a sink that failed */
+    tai_writer writer;
+    uint64_t live[TAI_SOURCES], reserved[TAI_SOURCES];
+    char names[TAI_SOURCES][32]; /* [0] is not used; guarded by tai_tags_taken */
+};
+
+/* Never blocks for long. Inside a gate too: calls nobody. */
+static TAI_NOINLINE void tai_trace_put(ta_trace *trace, uint64_t about, const void *ptr, size_t size, size_t capacity,
+                                       ta_stream stream, const char *tag)
+{
+    size_t ticket = tai_next(&trace->head), stamp = 2 * ticket + 2, old;
+    tai_record *record = &trace->records[ticket & trace->mask];
+    int patience = TAI_PATIENCE;
+    for (;;) {
+        old = TENSORALLOC_LOAD_RELAXED(&record->stamp);
+        if ((old & 1) == 0) {
+            if ((ptrdiff_t)(old - stamp) > 0) { /* a lap behind everybody */
+                return;
+            }
+            if (TAI_LIKELY(tai_claim(&record->stamp, old, stamp - 1))) {
+                break;
+            }
+        } else if (patience-- == 0) {
+            return;
+        } else {
+            TAI_WAIT_A_MOMENT();
+        }
+    }
+    TENSORALLOC_STORE_RELEASE(&record->tag, tag); /* release: after the claim, for who reads meanwhile */
+    TENSORALLOC_STORE_RELEASE(&record->ticks, tai_ticks(trace->ticks_of_processor));
+    TENSORALLOC_STORE_RELEASE(&record->addr, (uint64_t)(uintptr_t)ptr);
+    TENSORALLOC_STORE_RELEASE(&record->size, (uint64_t)size);
+    TENSORALLOC_STORE_RELEASE(&record->capacity, (uint64_t)capacity);
+    TENSORALLOC_STORE_RELEASE(&record->stream, stream);
+    TENSORALLOC_STORE_RELEASE(&record->about, about | (uint64_t)tai_thread_number() << 32);
+    TENSORALLOC_STORE_RELEASE(&record->stamp, stamp);
+}
+
+/* Copies the record of a ticket. 1: done; 0: it has been overwritten; -1: nobody has written it. */
+static int tai_trace_get(const ta_trace *trace, size_t ticket, tai_record *out)
+{
+    const tai_record *record = &trace->records[ticket & trace->mask];
+    size_t stamp = 2 * ticket + 2;
+    int patience = TAI_PATIENCE;
+    for (;;) {
+        size_t old = TENSORALLOC_LOAD_ACQUIRE(&record->stamp);
+        if (old == stamp) {
+            break;
+        }
+        if ((ptrdiff_t)(old - stamp) > 0) {
+            return 0;
+        }
+        if (patience-- == 0) {
+            return -1;
+        }
+        TAI_WAIT_A_MOMENT();
+    }
+    out->tag = TENSORALLOC_LOAD_ACQUIRE(&record->tag);
+    out->ticks = TENSORALLOC_LOAD_ACQUIRE(&record->ticks);
+    out->addr = TENSORALLOC_LOAD_ACQUIRE(&record->addr);
+    out->size = TENSORALLOC_LOAD_ACQUIRE(&record->size);
+    out->capacity = TENSORALLOC_LOAD_ACQUIRE(&record->capacity);
+    out->stream = TENSORALLOC_LOAD_ACQUIRE(&record->stream);
+    out->about = TENSORALLOC_LOAD_ACQUIRE(&record->about);
+    return TENSORALLOC_LOAD_RELAXED(&record->stamp) == stamp;
+}
+
+/* How ticks become ns: two looks at both clocks. */
+typedef struct tai_pace {
+    uint64_t ticks_first, time_first;
+    double ns_per_tick;
+} tai_pace;
+
+static TAI_COLD tai_pace tai_trace_pace(const ta_trace *trace)
+{
+    tai_pace pace;
+    pace.ticks_first = trace->ticks_first;
+    pace.time_first = trace->time_first;
+    pace.ns_per_tick = 1.0;
+    if (trace->ticks_of_processor) {
+        uint64_t time = TENSORALLOC_CLOCK_NS(), ticks = tai_ticks(1);
+        pace.ns_per_tick = ticks > trace->ticks_first && time > trace->time_first
+                                ? (double)(time - trace->time_first) / (double)(ticks - trace->ticks_first) : 0.0;
+    }
+    return pace;
+}
+
+static uint64_t tai_pace_time(const tai_pace *pace, uint64_t ticks)
+{
+    return ticks <= pace->ticks_first
+               ? pace->time_first
+               : pace->time_first + (uint64_t)((double)(ticks - pace->ticks_first) * pace->ns_per_tick);
+}
+
+/* The number by which records name an allocator: one for each name. */
+static TAI_COLD uint32_t tai_trace_source(ta_trace *trace, const char *name)
+{
+    uint32_t source;
+    char cut[32];
+    size_t length = 0;
+    while (name != NULL && length < 31 && name[length] != 0) {
+        cut[length] = name[length];
+        length++;
+    }
+    cut[length] = 0;
+    tai_take(&tai_tags_taken);
+    for (source = 1; source <= trace->source_count && strcmp(trace->names[source], cut) != 0;) {
+        source++;
+    }
+    if (source > trace->source_count) {
+        if (source < TAI_SOURCES - 1) {
+            memcpy(trace->names[source], cut, length + 1);
+            TENSORALLOC_STORE_RELAXED(&trace->source_count, source);
+        } else {
+            source = TAI_SOURCES - 1;
+        }
+    }
+    tai_give(&tai_tags_taken);
+    return source;
+}
+
+static uint64_t tai_trace_about(ta_event_kind kind, ta_result result, int hit, uint32_t source)
+{
+    return (uint64_t)source << 24 | (uint64_t)kind << 8 | (uint64_t)result << 1 | (uint64_t)(hit != 0);
+}
+
+static ta_event_kind tai_record_kind(const tai_record *record)
+{
+    return (ta_event_kind)(record->about >> 8 & 0xff);
+}
+
+static uint32_t tai_record_source(const tai_record *record)
+{
+    return (uint32_t)(record->about >> 24 & 0xff);
+}
+
+static ta_result tai_record_result(const tai_record *record)
+{
+    return (ta_result)(record->about >> 1 & 0x7f);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_create(const ta_trace_desc *desc, ta_trace **out)
+{
+    size_t count = desc == NULL || desc->event_count_max == 0 ? 65536 : desc->event_count_max, bytes, address;
+    ta_trace *trace;
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    *out = NULL;
+    if (count < 16 || count > (size_t)1 << 26) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    count = tai_power_of_two_at_least(count);
+    trace = tai_mul(count, sizeof(tai_record), &bytes) ? (ta_trace *)TENSORALLOC_MALLOC(sizeof *trace) : NULL;
+    if (trace == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(trace, 0, sizeof *trace);
+    trace->memory = TENSORALLOC_MALLOC(bytes + 64);
+    if (trace->memory == NULL) {
+        TENSORALLOC_FREE(trace);
+        return TA_ERROR_RECORDS;
+    }
+    address = tai_round_up((size_t)(uintptr_t)trace->memory, 64);
+    trace->records = (tai_record *)address;
+    memset(trace->records, 0, bytes);
+    trace->mask = count - 1;
+    memcpy(trace->names[TAI_SOURCES - 1], "others", 7);
+    trace->ticks_of_processor = tai_ticks_known();
+    trace->time_first = trace->time_last = TENSORALLOC_CLOCK_NS();
+    trace->ticks_first = trace->ticks_of_processor ? tai_ticks(1) : trace->time_first;
+    *out = trace;
+    return TA_OK;
+}
+
+static TAI_COLD void tai_trace_join(ta_trace *trace, int joins)
+{
+    tai_take(&tai_tags_taken);
+    TENSORALLOC_STORE_RELEASE(&trace->users, joins ? trace->users + 1 : trace->users - 1);
+    tai_give(&tai_tags_taken);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_destroy(ta_trace *trace)
+{
+    if (trace == NULL) {
+        return TA_OK;
+    }
+    if (TENSORALLOC_LOAD_ACQUIRE(&trace->users) != 0 || TENSORALLOC_LOAD_ACQUIRE(&trace->busy) != 0) {
+        return TA_ERROR_BUSY;
+    }
+    TENSORALLOC_FREE(trace->known);
+    TENSORALLOC_FREE(trace->memory);
+    TENSORALLOC_FREE(trace);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF ta_result ta_trace_step(ta_trace *trace)
+{
+    if (trace == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    tai_trace_put(trace, tai_trace_about(TA_EVENT_STEP, TA_OK, 0, 0), NULL, 0, 0, 0, tai_here.tag);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF void ta_trace_event(void *trace, const ta_event *event)
+{
+    if (trace != NULL && event != NULL) {
+        ta_trace *to = (ta_trace *)trace;
+        tai_trace_put(to, tai_trace_about(event->kind, event->result, event->hit, tai_trace_source(to, event->name)),
+                      event->ptr, event->size_bytes, event->capacity_bytes, event->stream,
+                      event->tag != NULL ? tai_tag_intern(NULL, event->tag) : NULL);
+    }
+}
+
+/* The first ticket whose record the ring still has. */
+static size_t tai_trace_oldest(const ta_trace *trace, size_t head, size_t first)
+{
+    return head - first > trace->mask + 1 ? head - trace->mask - 1 : first;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user)
+{
+    tai_pace pace;
+    tai_record record;
+    ta_event event;
+    size_t at, end;
+    uint64_t last = 0;
+    if (trace == NULL || fn == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    pace = tai_trace_pace(trace);
+    end = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
+    at = tai_trace_oldest(trace, end, TENSORALLOC_LOAD_RELAXED(&trace->cleared));
+    for (; at != end; at++) {
+        if (tai_trace_get(trace, at, &record) != 1) {
+            continue;
+        }
+        memset(&event, 0, sizeof event);
+        event.kind = tai_record_kind(&record);
+        event.result = tai_record_result(&record);
+        event.ptr = (void *)(uintptr_t)record.addr;
+        event.size_bytes = (size_t)record.size;
+        event.capacity_bytes = (size_t)record.capacity;
+        event.stream = record.stream;
+        event.tag = record.tag;
+        event.name = tai_record_source(&record) != 0 ? trace->names[tai_record_source(&record)] : NULL;
+        event.time_ns = tai_pace_time(&pace, record.ticks);
+        event.time_ns = last = event.time_ns > last ? event.time_ns : last;
+        event.hit = (int)(record.about & 1);
+        event.thread = (uint32_t)(record.about >> 32);
+        fn(user, &event);
+    }
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_clear(ta_trace *trace)
+{
+    if (trace == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (!tai_try_take(&trace->busy)) {
+        return TA_ERROR_BUSY;
+    }
+    trace->next = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
+    TENSORALLOC_STORE_RELAXED(&trace->cleared, trace->next);
+    TENSORALLOC_FREE(trace->known);
+    trace->known = NULL;
+    trace->known_count = trace->known_capacity = 0;
+    trace->unsent = 0;
+    memset(trace->live, 0, sizeof trace->live);
+    memset(trace->reserved, 0, sizeof trace->reserved);
+    tai_give(&trace->busy);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_get_stats(ta_trace *trace, ta_trace_stats *out)
+{
+    size_t head, next;
+    if (trace == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    next = TENSORALLOC_LOAD_ACQUIRE(&trace->next); /* first: it never overtakes head */
+    head = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
+    out->event_count = (uint64_t)head;
+    out->flushed_count = TENSORALLOC_LOAD_RELAXED(&trace->flushed);
+    out->held_count = head - tai_trace_oldest(trace, head, next);
+    out->dropped_count = TENSORALLOC_LOAD_RELAXED(&trace->lost) + (uint64_t)(head - next - out->held_count);
+    out->record_bytes = sizeof *trace + (trace->mask + 1) * sizeof(tai_record) + 64 +
+                        TENSORALLOC_LOAD_RELAXED(&trace->known_capacity) * sizeof(tai_known);
+    return TA_OK;
+}
+
+/* ---- what flushes know of live blocks */
+static size_t tai_known_home(const ta_trace *trace, uint64_t addr, uint32_t source)
+{
+    return (size_t)tai_mix(addr ^ (uint64_t)source << 57) & (trace->known_capacity - 1);
+}
+
+static tai_known *tai_known_find(const ta_trace *trace, uint64_t addr, uint32_t source)
+{
+    size_t at;
+    if (trace->known_capacity == 0) {
+        return NULL;
+    }
+    at = tai_known_home(trace, addr, source);
+    while (trace->known[at].source != 0) {
+        if (trace->known[at].addr == addr && trace->known[at].source == source) {
+            return &trace->known[at];
+        }
+        at = (at + 1) & (trace->known_capacity - 1);
+    }
+    return NULL;
+}
+
+/* There is room, and it is not known. */
+static tai_known *tai_known_put(ta_trace *trace, uint64_t addr, uint32_t source)
+{
+    size_t at = tai_known_home(trace, addr, source);
+    while (trace->known[at].source != 0) {
+        at = (at + 1) & (trace->known_capacity - 1);
+    }
+    memset(&trace->known[at], 0, sizeof trace->known[at]);
+    trace->known[at].addr = addr;
+    trace->known[at].source = source;
+    trace->known_count++;
+    return &trace->known[at];
+}
+
+/* Room for two more. */
+static int tai_known_ensure(ta_trace *trace)
+{
+    tai_known *old = trace->known, *grown;
+    size_t i, count = trace->known_capacity, bytes;
+    if (trace->known_count + 2 < count - count / 4) {
+        return 1;
+    }
+    if (!tai_mul(count == 0 ? 256 : 2 * count, sizeof *grown, &bytes) ||
+        (grown = (tai_known *)TENSORALLOC_MALLOC(bytes)) == NULL) {
+        return 0;
+    }
+    memset(grown, 0, bytes);
+    trace->known = grown;
+    TENSORALLOC_STORE_RELAXED(&trace->known_capacity, bytes / sizeof *grown);
+    trace->known_count = 0;
+    for (i = 0; i < count; i++) {
+        if (old[i].source != 0) {
+            *tai_known_put(trace, old[i].addr, old[i].source) = old[i];
+        }
+    }
+    TENSORALLOC_FREE(old);
+    return 1;
+}
+
+/* Whoever had to go past the hole moves up. */
+static void tai_known_remove(ta_trace *trace, tai_known *entry)
+{
+    size_t mask = trace->known_capacity - 1, hole = (size_t)(entry - trace->known), at = hole;
+    for (;;) {
+        const tai_known *next;
+        at = (at + 1) & mask;
+        next = &trace->known[at];
+        if (next->source == 0) {
+            break;
+        }
+        if (((at - tai_known_home(trace, next->addr, next->source)) & mask) >= ((at - hole) & mask)) {
+            trace->known[hole] = *next;
+            hole = at;
+        }
+    }
+    trace->known[hole].source = 0;
+    trace->known_count--;
+}
+
+/* ---- the two formats */
+#define TAI_TAG_SOURCE 255u /* of entries that are tags */
+
+/* A record that is being written, and what the block was before. */
+typedef struct tai_line {
+    ta_event_kind kind;
+    uint32_t source;
+    uint64_t time;
+    uint64_t was, is;       /* live bytes */
+    uint64_t number, freed; /* what the block is called now and was called; 0: nothing */
+    const char *tag;        /* of the block */
+    uint64_t tag_live;
+} tai_line;
+
+/* The live bytes of the tag of a block. There is room for an entry. */
+static void tai_trace_follow_tag(ta_trace *trace, tai_line *line)
+{
+    tai_known *known;
+    if (line->tag == NULL || line->is == line->was) {
+        return;
+    }
+    known = tai_known_find(trace, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
+    known = known != NULL ? known : tai_known_put(trace, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
+    known->size += line->is - line->was;
+    line->tag_live = known->size;
+}
+
+/* What the record does to what is known. There is room for two entries. Only texts call blocks by numbers. */
+static void tai_trace_follow(ta_trace *trace, const tai_record *record, tai_line *line, int text)
+{
+    tai_known *known = NULL;
+    int lives = line->kind == TA_EVENT_ALLOC || line->kind == TA_EVENT_RESIZE;
+    if (lives || line->kind == TA_EVENT_FREE) {
+        known = tai_known_find(trace, record->addr, line->source);
+        line->was = known != NULL ? known->size : 0;
+        line->freed = known != NULL ? known->number : 0;
+        line->tag = known != NULL ? known->tag : record->tag;
+    }
+    if (lives) {
+        known = known != NULL ? known : tai_known_put(trace, record->addr, line->source);
+        known->tag = line->tag;
+        line->is = known->size = record->size;
+        line->number = known->number = text ? ++trace->numbers : 0;
+    } else if (known != NULL) {
+        tai_known_remove(trace, known);
+    }
+    trace->live[line->source] += line->is - line->was;
+    tai_trace_follow_tag(trace, line);
+    if (line->kind == TA_EVENT_GROW) {
+        trace->reserved[line->source] += record->size;
+    } else if (line->kind == TA_EVENT_TRIM) {
+        uint64_t *reserved = &trace->reserved[line->source];
+        *reserved -= record->size < *reserved ? record->size : *reserved;
+    }
+}
+
+static TAI_COLD void tai_put_text(tai_writer *w, const char *text)
+{
+    tai_put(w, text, strlen(text));
+}
+
+/* Text of the user's in a comment: on one line. */
+static TAI_COLD void tai_put_comment(tai_writer *w, const char *text)
+{
+    for (; *text != 0; text++) {
+        char c = (unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : *text;
+        tai_put(w, &c, 1);
+    }
+}
+
+static TAI_COLD void tai_trace_text(ta_trace *trace, const tai_record *record, const tai_line *line)
+{
+    static const char *const words[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
+    tai_writer *w = &trace->writer;
+    uint32_t alignment = (uint32_t)(record->about >> 16 & 0xff);
+    if (line->freed != 0) {
+        tai_put_text(w, "f ");
+        tai_put_decimal(w, line->freed);
+        tai_put_text(w, line->number != 0 ? "\n" : " ");
+    }
+    if (line->number != 0) {
+        tai_put_text(w, "a ");
+        tai_put_decimal(w, line->number);
+        tai_put_text(w, " ");
+        tai_put_decimal(w, line->is);
+        if (alignment != 0) {
+            tai_put_text(w, " ");
+            tai_put_decimal(w, (uint64_t)1 << alignment);
+        }
+        tai_put_text(w, " ");
+    } else if (line->kind == TA_EVENT_STEP) {
+        tai_put_text(w, "s ");
+    }
+    tai_put_text(w, "# ");
+    tai_put_decimal(w, line->time);
+    tai_put_text(w, " ns thread ");
+    tai_put_decimal(w, record->about >> 32);
+    if (line->source != 0) {
+        tai_put_text(w, " ");
+        tai_put_comment(w, trace->names[line->source]);
+        tai_put_text(w, " ");
+        tai_put_text(w, words[line->kind]);
+    }
+    if (line->number == 0 && line->source != 0) {
+        tai_put_text(w, " of ");
+        tai_put_decimal(w, record->size);
+    }
+    if (record->stream != 0) {
+        tai_put_text(w, " stream ");
+        tai_put_decimal(w, record->stream);
+    }
+    if (line->kind == TA_EVENT_FAILURE) {
+        tai_put_text(w, ": ");
+        tai_put_text(w, ta_result_text(tai_record_result(record)));
+    }
+    if (record->tag != NULL) {
+        tai_put_text(w, " tag ");
+        tai_put_comment(w, record->tag);
+    }
+    tai_put_text(w, "\n");
+}
+
+/* The head of one event of the document, up to its arguments. name, of at most 255 bytes, stands behind word. */
+static TAI_COLD void tai_chrome_begin(tai_writer *w, const char *word, const char *name, const char *phase,
+                                      uint64_t time, uint64_t thread)
+{
+    uint64_t rest = time % 1000;
+    char joined[TA_TAG_BYTES_MAX + 16], digits[4] = {'.', '0', '0', '0'};
+    size_t length = strlen(word);
+    digits[1] = (char)('0' + rest / 100);
+    digits[2] = (char)('0' + rest / 10 % 10);
+    digits[3] = (char)('0' + rest % 10);
+    memcpy(joined, word, length);
+    memcpy(joined + length, name, strlen(name) + 1);
+    tai_json_begin(w, NULL, "{");
+    tai_json_text(w, "name", joined);
+    tai_json_text(w, "ph", phase);
+    tai_json_u64(w, "ts", time / 1000);
+    tai_put(w, digits, sizeof digits);
+    tai_json_u64(w, "pid", 1);
+    tai_json_u64(w, "tid", thread);
+    if (phase[0] == 'i') {
+        tai_json_text(w, "s", "g");
+    }
+    tai_json_begin(w, "args", "{");
+}
+
+static TAI_COLD void tai_chrome_end(tai_writer *w)
+{
+    tai_json_end(w, "}");
+    tai_json_end(w, "}");
+    tai_put(w, "\n", 1);
+}
+
+static TAI_COLD void tai_trace_chrome(ta_trace *trace, const tai_record *record, const tai_line *line)
+{
+    tai_writer *w = &trace->writer;
+    uint64_t thread = record->about >> 32;
+    if (line->kind == TA_EVENT_STEP) {
+        tai_chrome_begin(w, "", "step", "i", line->time, thread);
+    } else if (line->kind == TA_EVENT_FAILURE || line->kind == TA_EVENT_LIMIT) {
+        tai_chrome_begin(w, "failure: ",
+                         line->kind == TA_EVENT_LIMIT ? "limit" : ta_result_text(tai_record_result(record)), "i",
+                         line->time, thread);
+        tai_json_text(w, "allocator", trace->names[line->source]);
+        tai_json_u64(w, "size", record->size);
+        tai_json_text(w, "tag", record->tag);
+    } else {
+        tai_chrome_begin(w, "", trace->names[line->source], "C", line->time, 0);
+        tai_json_u64(w, "live", trace->live[line->source]);
+        tai_json_u64(w, "reserved", trace->reserved[line->source]);
+    }
+    tai_chrome_end(w);
+    if (line->tag != NULL && line->is != line->was) {
+        tai_chrome_begin(w, "tag ", line->tag, "C", line->time, 0);
+        tai_json_u64(w, "live", line->tag_live);
+        tai_chrome_end(w);
+    }
+}
+
+/* Hands over what the writer holds; keeps it if the sink fails. */
+static ta_result tai_trace_send(ta_trace *trace)
+{
+    tai_writer *w = &trace->writer;
+    ta_result result = w->result;
+    if (result == TA_OK && w->used != 0) {
+        result = w->write(w->user, w->text, w->used);
+        trace->unsent = result != TA_OK;
+        w->used = result != TA_OK ? w->used : 0;
+    }
+    return result;
+}
+
+/* Records that nobody will write any more. */
+static void tai_trace_lose(ta_trace *trace, ta_trace_format format, size_t count)
+{
+    TENSORALLOC_STORE_RELAXED(&trace->lost, trace->lost + count);
+    if (format == TA_TRACE_TEXT) {
+        tai_put_text(&trace->writer, "# dropped here: ");
+        tai_put_decimal(&trace->writer, count);
+        tai_put_text(&trace->writer, "\n");
+    }
+}
+
+/* Writes the records up to end. With busy taken. */
+static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format format, size_t end)
+{
+    tai_pace pace = tai_trace_pace(trace);
+    tai_record record;
+    tai_line line;
+    ta_result result = TA_OK;
+    while (trace->next != end) {
+        size_t at = tai_trace_oldest(trace, TENSORALLOC_LOAD_ACQUIRE(&trace->head), trace->next);
+        if ((ptrdiff_t)(end - at) < 0) {
+            at = end;
+        }
+        if (format == TA_TRACE_CHROME || trace->writer.used > TAI_WRITER_BYTES - TAI_TRACE_LINE) {
+            result = trace->writer.used > TAI_WRITER_BYTES / 2 ? tai_trace_send(trace) : TA_OK;
+        }
+        if (result == TA_OK && !tai_known_ensure(trace)) {
+            result = TA_ERROR_RECORDS;
+        }
+        if (result != TA_OK) {
+            return result;
+        }
+        if (at != trace->next) {
+            tai_trace_lose(trace, format, at - trace->next);
+            TENSORALLOC_STORE_RELEASE(&trace->next, at);
+        } else if (tai_trace_get(trace, at, &record) != 1) {
+            tai_trace_lose(trace, format, 1);
+            TENSORALLOC_STORE_RELEASE(&trace->next, at + 1);
+        } else {
+            memset(&line, 0, sizeof line);
+            line.kind = tai_record_kind(&record);
+            line.source = tai_record_source(&record);
+            line.time = tai_pace_time(&pace, record.ticks);
+            line.time = trace->time_last = line.time > trace->time_last ? line.time : trace->time_last;
+            tai_trace_follow(trace, &record, &line, format == TA_TRACE_TEXT);
+            (format == TA_TRACE_TEXT ? tai_trace_text : tai_trace_chrome)(trace, &record, &line);
+            TENSORALLOC_STORE_RELAXED(&trace->flushed, trace->flushed + 1);
+            TENSORALLOC_STORE_RELEASE(&trace->next, at + 1);
+        }
+    }
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write,
+                                                  void *user)
+{
+    ta_result result;
+    tai_writer *w;
+    size_t unsent, i;
+    if (trace == NULL || write == NULL || (format != TA_TRACE_TEXT && format != TA_TRACE_CHROME)) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (!tai_try_take(&trace->busy)) {
+        return TA_ERROR_BUSY;
+    }
+    w = &trace->writer;
+    unsent = trace->unsent && format == TA_TRACE_TEXT ? w->used : 0;
+    for (i = 0; trace->unsent && unsent == 0 && i < trace->known_capacity; i++) {
+        trace->known[i].number = 0; /* what stood in the text that nobody took */
+    }
+    tai_writer_open(w, write, user);
+    w->used = unsent;
+    result = tai_trace_send(trace);
+    if (result == TA_OK && format == TA_TRACE_CHROME) {
+        tai_json_begin(w, NULL, "{");
+        tai_json_begin(w, "traceEvents", "[");
+    }
+    if (result == TA_OK) {
+        result = tai_trace_write(trace, format, TENSORALLOC_LOAD_ACQUIRE(&trace->head));
+    }
+    if (result == TA_OK && format == TA_TRACE_CHROME) {
+        tai_json_end(w, "]");
+        tai_json_begin(w, "otherData", "{");
+        tai_json_u64(w, "dropped", trace->lost);
+        tai_json_end(w, "}");
+        tai_json_end(w, "}");
+        tai_put(w, "\n", 1);
+    }
+    if (result == TA_OK) {
+        result = tai_trace_send(trace);
+    }
+    trace->unsent = trace->unsent && format == TA_TRACE_TEXT;
+    tai_give(&trace->busy);
+    return result;
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -6438,11 +7762,11 @@ struct ta_pool {
     tai_slot *single_slot;       /* single-threaded pools: &slot0 */
     uint32_t class_count;
     int limited;                 /* blocks per class are: room[] counts */
-    int plain;                   /* large blocks need nothing special: not observed, not zeroed, not disposed */
+    int plain;                   /* large blocks need nothing special: not observed, watched, zeroed, disposed */
     int disposed;
     uint32_t process_id;
     uint32_t retired_count;      /* streams that were retired: slots look their stream up anew */
-    int capture_strict;          /* every allocation asks whether its stream is being captured */
+    int alert;                   /* TAI_ALERT_*: what every allocation but those of the shortest paths must do */
     int scopes;                  /* a capture scope is open: frees look whether their stream is in it */
     uint32_t held;               /* by graph pools: blocks of ours */
     const tai_graph_hooks *hooks; /* NULL: no graph pool */
@@ -6458,6 +7782,7 @@ struct ta_pool {
     size_t peak_in_use;
     int sealed;
     int observed;
+    uint32_t trace_source;
     ta_failure failure;
     tai_slot slot0;
     tai_passing passing[TAI_CLASS_MAX];
@@ -6467,11 +7792,23 @@ struct ta_pool {
     /* What the shortest paths read, away from what anybody writes. */
     tai_block *at;               /* the records; they never move */
     size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
-    size_t hot_bytes;            /* the same for the path that asks nothing; 0 where captures must be looked for */
-    tai_window windows[3];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
-                                    nothing special (as plain, and no cap on cached bytes). Or nothing */
+    size_t hot_bytes;            /* the same for the path that asks nothing; 0 where captures must be looked for, and
+                                    in watched pools */
+    size_t watched_bytes;        /* the same for the path of watched pools */
+    size_t large_above;          /* as desc.thread_cache_block_bytes; 0 in watched pools */
+    tai_window windows[6];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
+                                    nothing special (as plain, and no cap on cached bytes). Or nothing. Then the same
+                                    three of watched pools */
     uint32_t slot_hint;
     uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
+};
+
+enum {
+    TAI_ALERT_CAPTURE = 1, /* asks whether the stream is being captured */
+    TAI_ALERT_TAG = 2,     /* observed or watched: the block takes the thread's tag */
+    TAI_ALERT_WATCHED = 4, /* a trace records it, or tags alone: thread caches stay */
+    TAI_ALERT_LARGE = 8,   /* watched, and large blocks need nothing special else */
+    TAI_ALERT_COPY = 16    /* tags of requests are copied: a trace may outlive them */
 };
 
 TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
@@ -6800,6 +8137,7 @@ TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
     tai_thread_forget_slots(NULL);
     tai_thread_list = NULL;
     TENSORALLOC_STORE_RELAXED(&tai_process, tai_process_id());
+    tai_give(&tai_tags_taken); /* another thread may have had it */
 }
 
 /* Makes the thread key and hooks fork, once. */
@@ -6843,6 +8181,7 @@ TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
         TENSORALLOC_STORE_RELEASE(&tai_thread_key_state, 0u);
         tai_thread_exit(list);
     }
+    tai_tags_free();
 }
 
 /* Frees this thread's slots whose pools are gone. */
@@ -6993,6 +8332,7 @@ TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
 
 TENSORALLOC_DEF TAI_COLD void ta_process_detach(void)
 {
+    tai_tags_free();
 }
 
 static tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
@@ -7079,10 +8419,30 @@ static TAI_COLD void tai_slot_retire(ta_pool *pool, ta_stream id)
   A hit in a thread cache takes no lock and no atomic read-modify-write. Everything else goes through the gate.
   Invariants: class_index != 0 only for blocks whose capacity is that class's; such blocks alone enter thread caches.
   -------------------------------------------------------------------------------------------------------*/
+static TAI_NOINLINE void tai_pool_put_record(ta_pool *pool, ta_event_kind kind, const tai_block *block, int hit)
+{
+    uint64_t alignment = (uint64_t)block->place.flags >> TAI_FLAG_ALIGNMENT_SHIFT;
+    tai_trace_put(pool->desc.trace, tai_trace_about(kind, TA_OK, hit, pool->trace_source) | alignment << 16,
+                  (void *)block->addr, block->requested, block->size, pool->space.streams[block->place.stream].id,
+                  block->tag);
+}
+
+/* A free is recorded before anybody else can have the block, an allocation after: both by who does it. */
+TAI_INLINE void tai_pool_record(ta_pool *pool, ta_event_kind kind, const tai_block *block, int hit)
+{
+    if (TAI_UNLIKELY(pool->desc.trace != NULL)) {
+        tai_pool_put_record(pool, kind, block, hit);
+    }
+}
+
 static void tai_pool_event(ta_pool *pool, ta_event_kind kind, ta_result result, void *ptr, size_t size,
                            size_t capacity, ta_stream stream, const char *tag, int hit)
 {
     ta_event event;
+    if (pool->desc.trace != NULL && kind != TA_EVENT_ALLOC && kind != TA_EVENT_FREE && kind != TA_EVENT_RESIZE) {
+        tai_trace_put(pool->desc.trace, tai_trace_about(kind, result, 0, pool->trace_source), ptr, size, capacity,
+                      stream, tag);
+    }
     if (pool->desc.on_event == NULL) {
         return;
     }
@@ -7738,6 +9098,7 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
         pool->count.allocated_bytes += request->size_bytes;
         pool->miss_grow_count += (missed & 1) != 0;
         pool->miss_recommit_count += missed == 2;
+        tai_pool_record(pool, TA_EVENT_ALLOC, block, missed == 0);
     } else {
         tai_heap_put(space, index);
     }
@@ -7746,7 +9107,7 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
 }
 
 /* As tai_pool_hit, zeroed where asked. */
-static void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_request *request, const tai_plan *plan)
+TAI_INLINE void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_request *request, const tai_plan *plan)
 {
     void *ptr;
     if (slot == NULL || plan->class_index == 0 || slot->stream_id != tai_pool_stream(pool, request->stream)) {
@@ -7778,14 +9139,40 @@ TAI_INLINE void *tai_pool_alloc_captured(ta_pool *pool, const ta_request *reques
     return hooks != NULL ? hooks->alloc(pool, request, capture, result) : tai_fail_null(TA_ERROR_CAPTURE, result);
 }
 
+/* What pools ask before an allocation that has no short path: captures; the thread's tag. A hit of a watched pool is
+   served here. */
+static TAI_NOINLINE void *tai_pool_alert(ta_pool *pool, ta_request *request, const tai_plan *plan, ta_result *result)
+{
+    void *ptr = NULL;
+    uint64_t capture = 0;
+    int alert = TENSORALLOC_LOAD_RELAXED(&pool->alert);
+    *result = (alert & TAI_ALERT_CAPTURE) != 0 ? tai_pool_check_capture(pool, request->stream, &capture) : TA_OK;
+    if (*result == TA_OK && (alert & TAI_ALERT_TAG) != 0) {
+        if (request->tag == NULL) {
+            request->tag = tai_here.tag;
+        } else if ((alert & TAI_ALERT_COPY) != 0) {
+            request->tag = tai_tag_intern(NULL, request->tag);
+        }
+        if ((alert & TAI_ALERT_WATCHED) != 0 && (!TAI_GRAPHS || capture == 0)) {
+            ta_stream stream = tai_pool_stream(pool, request->stream);
+            ptr = tai_pool_hit_request(pool, tai_slot_for(pool, stream), request, plan);
+            if (ptr != NULL && pool->desc.trace != NULL) {
+                tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, 1, pool->trace_source), ptr,
+                              request->size_bytes, plan->size, stream, request->tag);
+            }
+        }
+    }
+    return TAI_GRAPHS && *result == TA_OK && capture != 0 ? tai_pool_alloc_captured(pool, request, capture, result) : ptr;
+}
+
 /* Everything that the fast paths do not do. */
 static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
 {
     tai_slot *slot;
     tai_holder *me;
     tai_plan plan;
+    ta_request tagged;
     uint32_t index = 0, stream = 0;
-    uint64_t capture = 0;
     int missed = 0, ok = 1;
     void *ptr;
     ta_result why = tai_pool_usable(pool);
@@ -7795,11 +9182,14 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
     if (why == TA_OK) {
         why = tai_pool_plan(pool, request, &plan);
     }
-    if (why == TA_OK && TENSORALLOC_LOAD_RELAXED(&pool->capture_strict)) {
-        why = tai_pool_check_capture(pool, request->stream, &capture);
-    }
-    if (TAI_GRAPHS && why == TA_OK && capture != 0) {
-        return tai_pool_alloc_captured(pool, request, capture, result);
+    if (why == TA_OK && TENSORALLOC_LOAD_RELAXED(&pool->alert) != 0) {
+        tagged = *request;
+        request = &tagged;
+        ptr = tai_pool_alert(pool, &tagged, &plan, &why);
+        if (ptr != NULL) {
+            (void)tai_fail_null(TA_OK, result);
+            return ptr;
+        }
     }
     if (why != TA_OK) {
         return tai_fail_null(why, result);
@@ -7851,18 +9241,15 @@ static TAI_NOINLINE void *tai_pool_alloc_simple(ta_pool *pool, size_t size, size
     return tai_pool_alloc_request(pool, &request, result);
 }
 
-/* A large block from the heap, in one visit to the gate; whatever is not simple goes the long way. */
-static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_result *result)
+/* A large block from the heap, in one visit to the gate; whatever is not simple goes the long way. watched: whether the
+   pool is; a constant. */
+TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t size, ta_result *result, int watched)
 {
     tai_space *space = &pool->space;
-    tai_slot *slot = tai_slot_last(pool);
     size_t rounded = tai_round_up(size, space->granule);
     uint32_t index;
     void *ptr;
     ta_result why;
-    if (TAI_UNLIKELY(slot == NULL || !pool->plain || size > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX)) {
-        return tai_pool_alloc_simple(pool, size, 0, 0, result);
-    }
     tai_gate_enter_hot(&space->gate, &slot->holder);
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
@@ -7879,15 +9266,51 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
         }
     }
     tai_pool_note_peak(pool);
-    tai_pool_make_live(pool, index, size, NULL, 0, 0, 0);
+    tai_pool_make_live(pool, index, size, watched ? tai_here.tag : NULL, 0, 0, 0);
     pool->count.allocation_count++;
     pool->count.allocated_bytes += size;
     ptr = (void *)space->blocks.at[index].addr;
+    if (watched) {
+        tai_pool_record(pool, TA_EVENT_ALLOC, &space->blocks.at[index], 1);
+    }
     tai_gate_leave_hot(&space->gate, &slot->holder);
     if (result != NULL) {
         *result = TA_OK;
     }
     return ptr;
+}
+
+/* The short ways of watched pools. */
+static TAI_NOINLINE void *tai_pool_alloc_watched(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_slot *slot = tai_slot_last(pool);
+    if (slot != NULL && size - 1 < pool->watched_bytes && slot->stream_id == 0) {
+        uint32_t c = pool->class_of[(size - 1) / 64];
+        const char *tag = tai_here.tag;
+        void *ptr = tai_pool_hit(pool, slot, c, size, tag);
+        if (TAI_LIKELY(ptr != NULL)) {
+            if (pool->desc.trace != NULL) {
+                tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, 1, pool->trace_source), ptr,
+                              size, pool->class_bytes[c], 0, tag);
+            }
+            (void)tai_fail_null(TA_OK, result);
+            return ptr;
+        }
+    } else if (slot != NULL && size > pool->desc.thread_cache_block_bytes &&
+               size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && (pool->alert & TAI_ALERT_LARGE) != 0) {
+        return tai_pool_alloc_at_once(pool, slot, size, result, 1);
+    }
+    return tai_pool_alloc_simple(pool, size, 0, 0, result);
+}
+
+static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_slot *slot = tai_slot_last(pool);
+    if (TAI_UNLIKELY(slot == NULL || !pool->plain || size > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX)) {
+        return (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_alloc_watched(pool, size, result)
+                                                      : tai_pool_alloc_simple(pool, size, 0, 0, result);
+    }
+    return tai_pool_alloc_at_once(pool, slot, size, result, 0);
 }
 
 /* A block for the size classes that the cache does not have: out of a bin, in one visit to the gate, and a few
@@ -7997,7 +9420,7 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_LIKELY(size_bytes - 1 < pool->hot_bytes)) { /* not 0 either */
         return tai_pool_alloc_quick(pool, size_bytes, result);
     }
-    if (TAI_LIKELY(size_bytes > pool->desc.thread_cache_block_bytes)) {
+    if (TAI_LIKELY(size_bytes > pool->large_above)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
     }
     return tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
@@ -8157,6 +9580,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
             was = *block;
             home = space->streams[was.place.stream].id;
             later = block->left != 0;
+            tai_pool_record(pool, TA_EVENT_FREE, &was, 0);
             if (!later) {
                 tai_pool_give_block(pool, index, slot);
             }
@@ -8167,6 +9591,9 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     tai_gate_leave(&space->gate, me);
     if (later) {
         result = tai_pool_give_later(pool, index, me);
+        if (result != TA_OK) {
+            tai_pool_record(pool, TA_EVENT_ALLOC, &was, 1); /* it is live again */
+        }
     }
     if (result != TA_OK) {
         ta_pool *beside = tai_pool_beside(pool, ptr, result);
@@ -8191,12 +9618,12 @@ static ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_t size, const
     return tai_pool_free_ordered(pool, ptr, size, stream, NULL);
 }
 
-/* A large block back to the heap, in one visit to the gate. */
-static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size_t size)
+/* A large block back to the heap, in one visit to the gate; 0: it goes the long way. Inlined, watched a constant. */
+TAI_INLINE int tai_pool_free_at_once(ta_pool *pool, void *ptr, size_t size, int watched)
 {
     tai_space *space = &pool->space;
     tai_slot *slot = tai_slot_last(pool);
-    const tai_window *window = &pool->windows[2];
+    const tai_window *window = &pool->windows[watched ? 5 : 2];
     size_t offset = (size_t)((uintptr_t)ptr - window->base);
     tai_block *block;
     uint32_t index;
@@ -8209,6 +9636,9 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
             if (TAI_UNLIKELY(pool->single_slot != NULL)) {
                 tai_pool_note_peak(pool);
             }
+            if (watched) {
+                tai_pool_record(pool, TA_EVENT_FREE, block, 0);
+            }
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
@@ -8216,15 +9646,16 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
             space->used[TAI_LARGE] -= block->size;
             (void)tai_heap_give(space, index);
             tai_gate_leave_hot(&space->gate, &slot->holder);
-            return TA_OK;
+            return 1;
         }
         tai_gate_leave_hot(&space->gate, &slot->holder);
     }
-    return tai_pool_free_slow(pool, ptr, size, NULL);
+    return 0;
 }
 
-/* A small block into this thread's cache, without the gate, where the shortest path is not enough; or the long way. */
-static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
+/* A small block into this thread's cache, without the gate, where the shortest path is not enough; 0: it goes the long
+   way. Inlined, watched a constant. */
+TAI_INLINE int tai_pool_free_cached(ta_pool *pool, void *ptr, size_t size, uint32_t index, int watched)
 {
     tai_block *block = &pool->at[index];
     tai_slot *slot = tai_slot_last(pool);
@@ -8233,14 +9664,47 @@ static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size
                    slot != NULL && slot->stream == block->place.stream && c != 0 && slot->room[c] != 0 &&
                    (size == 0 || size == block->requested) &&
                    (slot->cached_bytes + block->size <= slot->bytes_max || tai_passing_give(pool, slot, c)))) {
+        if (watched) {
+            tai_pool_record(pool, TA_EVENT_FREE, block, 0);
+        }
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
         TAI_BUMP64(slot->count.deallocation_count, 1);
         TAI_BUMP64(slot->count.freed_bytes, block->requested);
         tai_slot_push(pool, slot, index);
+        return 1;
+    }
+    return 0;
+}
+
+/* The short ways of watched pools. */
+static TAI_NOINLINE ta_result tai_pool_free_watched(ta_pool *pool, void *ptr, size_t size)
+{
+    int w;
+    for (w = 3; w < 5 && !TAI_CHECKED; w++) {
+        const tai_window *window = &pool->windows[w];
+        size_t offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            uint32_t index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+            return tai_pool_free_cached(pool, ptr, size, index, 1) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+        }
+    }
+    return tai_pool_free_at_once(pool, ptr, size, 1) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size_t size)
+{
+    if (TAI_LIKELY(tai_pool_free_at_once(pool, ptr, size, 0))) {
         return TA_OK;
     }
-    return tai_pool_free_slow(pool, ptr, size, NULL);
+    return (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_free_watched(pool, ptr, size)
+                                                  : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
+{
+    return TAI_LIKELY(tai_pool_free_cached(pool, ptr, size, index, 0)) ? TA_OK
+                                                                      : tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
 /* Every instruction here counts. */
@@ -8477,7 +9941,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_record_use(ta_pool *pool, void *ptr, 
     if (result != TA_OK) {
         return result;
     }
-    if (TAI_GRAPHS && TENSORALLOC_LOAD_RELAXED(&pool->capture_strict)) {
+    if (TAI_GRAPHS && (TENSORALLOC_LOAD_RELAXED(&pool->alert) & TAI_ALERT_CAPTURE) != 0) {
         result = tai_pool_check_capture(pool, stream, &capture);
         if (result == TA_OK && capture != 0) { /* not until the work is done: as long as it can be replayed */
             result = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->hooks->use(pool, ptr, stream, 0)
@@ -8633,6 +10097,7 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
     tai_pool_shrink(pool, index, size);
     pool->requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
     block->requested = new_bytes;
+    tai_pool_record(pool, TA_EVENT_RESIZE, block, 0);
     pool->resize_count++;
     tai_pool_note_peak(pool);
     return TA_OK;
@@ -9133,9 +10598,6 @@ static TAI_COLD void tai_pool_make_classes(ta_pool *pool)
     pool->class_count = c + 1;
     pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed
                           ? 0 : (size_t)end << pool->space.granule_shift;
-    pool->capture_strict = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
-                           pool->desc.capture_check == TA_CAPTURE_STRICT;
-    pool->hot_bytes = pool->capture_strict ? 0 : pool->cacheable_bytes;
 }
 
 static TAI_COLD void tai_copy_name(char *out, const char *name)
@@ -9176,6 +10638,32 @@ static TAI_COLD void tai_pool_open_window(tai_window *window, tai_region *region
         window->map_shift = region->map_shift;
         window->mapped = region->mapped;
         region->window = window;
+    }
+}
+
+/* Who sees what: which paths are open. */
+static TAI_COLD void tai_pool_open_paths(ta_pool *pool)
+{
+    const ta_pool_desc *desc = &pool->desc;
+    int capture = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
+                  desc->capture_check == TA_CAPTURE_STRICT;
+    int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks), w = watched ? 3 : 0;
+    int plain = !pool->observed && !desc->zeroed && !pool->space.ordered;
+    pool->alert = (capture ? TAI_ALERT_CAPTURE : 0) | (pool->observed || watched ? TAI_ALERT_TAG : 0) |
+                  (watched ? TAI_ALERT_WATCHED : 0) | (watched && plain ? TAI_ALERT_LARGE : 0) |
+                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0);
+    pool->plain = plain && !watched;
+    pool->hot_bytes = capture || watched ? 0 : pool->cacheable_bytes;
+    pool->watched_bytes = capture || !watched ? 0 : pool->cacheable_bytes;
+    pool->large_above = watched ? 0 : desc->thread_cache_block_bytes;
+    tai_pool_open_window(&pool->windows[w], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
+    tai_pool_open_window(&pool->windows[w + 1], pool->space.primary[TAI_MIDDLE]);
+    if (plain && desc->cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
+        tai_pool_open_window(&pool->windows[w + 2], pool->space.primary[TAI_LARGE]);
+    }
+    if (desc->trace != NULL) {
+        pool->trace_source = tai_trace_source(desc->trace, pool->name);
+        tai_trace_join(desc->trace, 1);
     }
 }
 
@@ -9243,16 +10731,11 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
     }
     pool->desc.backend = pool->space.backend;
     pool->observed = resolved.on_event != NULL;
-    pool->plain = !pool->observed && !resolved.zeroed && !pool->space.ordered;
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
     pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
     tai_pool_make_classes(pool);
     pool->at = pool->space.blocks.at;
-    tai_pool_open_window(&pool->windows[0], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
-    tai_pool_open_window(&pool->windows[1], pool->space.primary[TAI_MIDDLE]);
-    if (pool->plain && resolved.cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
-        tai_pool_open_window(&pool->windows[2], pool->space.primary[TAI_LARGE]);
-    }
+    tai_pool_open_paths(pool);
     pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
     tai_slot_reset(&pool->slot0, pool, 0, 0);
     pool->slot0.quick = NULL;
@@ -9306,6 +10789,21 @@ static TAI_COLD void tai_pool_forget_blocks(ta_pool *pool)
     pool->slot0.cached_bytes = pool->slot0.cached_low = pool->slot0.bytes_max = 0;
 }
 
+/* Live blocks and all memory go back: what a trace sees of dispose. */
+static TAI_COLD void tai_pool_record_all_free(ta_pool *pool)
+{
+    uint32_t index, end = pool->desc.trace != NULL ? pool->space.blocks.end : 0;
+    for (index = 1; index < end; index++) {
+        if (TENSORALLOC_LOAD_RELAXED(&pool->space.blocks.at[index].state) == TAI_LIVE) {
+            tai_pool_record(pool, TA_EVENT_FREE, &pool->space.blocks.at[index], 0);
+        }
+    }
+    if (end != 0) {
+        tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_TRIM, TA_OK, 0, pool->trace_source), NULL,
+                      pool->space.reserved, 0, 0, NULL);
+    }
+}
+
 /* Waits for all work on the device that may use blocks of the pool. */
 static TAI_COLD void tai_pool_drain(ta_pool *pool)
 {
@@ -9345,14 +10843,19 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     tai_budget_leave(pool->space.budget, &pool->member);
     tai_pool_note_peak(pool);
     tai_pool_drain(pool);
+    tai_pool_record_all_free(pool);
     pool->disposed = 1;
     pool->plain = 0;
-    pool->cacheable_bytes = pool->hot_bytes = 0;
-    for (w = 0; w < 3; w++) {
+    pool->cacheable_bytes = pool->hot_bytes = pool->watched_bytes = 0;
+    for (w = 0; w < 6; w++) {
         TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
     }
     tai_space_release(&pool->space);
     tai_pool_forget_blocks(pool);
+    if (pool->desc.trace != NULL) {
+        tai_trace_join(pool->desc.trace, 0);
+        pool->desc.trace = NULL;
+    }
     return TA_OK;
 }
 
@@ -13913,7 +15416,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
     for (i = 0; i < h->rank; i++) {
         h->has_symbols |= h->bounds.symbols[i] != NULL;
     }
-    h->tag = request->tag;
+    h->tag = request->tag != NULL ? request->tag : tai_here.tag;
     h->flags = request->flags;
     h->start = size;
     h->site = site;
@@ -14096,6 +15599,24 @@ TENSORALLOC_DEF void *ta_dynamic_get_data(ta_dynamic *d, ta_handle handle)
     return data;
 }
 
+/* Inside the gate. */
+static TAI_COLD void tai_handle_show(const tai_handle *h, ta_handle_info *out)
+{
+    out->data = (void *)h->link.addr;
+    out->effective_bytes = h->effective;
+    out->capacity_bytes = h->capacity;
+    out->in_place_bytes = h->span_bytes != 0 ? h->span_bytes : h->capacity;
+    out->utilization = h->capacity == 0 ? 1.0 : (double)h->effective / (double)h->capacity;
+    out->rank = h->rank;
+    out->in_range = h->span_bytes != 0;
+    memcpy(out->dims, h->dims, sizeof h->dims);
+    out->bounds = h->bounds;
+    out->allocation_time_ns = h->time_ns;
+    out->use_count = h->use_count;
+    out->stream = h->stream;
+    out->tag = h->tag;
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handle handle, ta_handle_info *out)
 {
     tai_handle *h = NULL;
@@ -14107,19 +15628,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handl
     tai_gate_enter(&d->common.gate, NULL);
     h = tai_handle_find(d, handle, &result);
     if (h != NULL) {
-        out->data = (void *)h->link.addr;
-        out->effective_bytes = h->effective;
-        out->capacity_bytes = h->capacity;
-        out->in_place_bytes = h->span_bytes != 0 ? h->span_bytes : h->capacity;
-        out->utilization = h->capacity == 0 ? 1.0 : (double)h->effective / (double)h->capacity;
-        out->rank = h->rank;
-        out->in_range = h->span_bytes != 0;
-        memcpy(out->dims, h->dims, sizeof h->dims);
-        out->bounds = h->bounds;
-        out->allocation_time_ns = h->time_ns;
-        out->use_count = h->use_count;
-        out->stream = h->stream;
-        out->tag = h->tag;
+        tai_handle_show(h, out);
     }
     tai_gate_leave(&d->common.gate, NULL);
     return result;
@@ -14338,7 +15847,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
     held = tai_handle_held(d, ptr, request->size_bytes);
     h = tai_handle_at(d, index);
     h->flat = 1;
-    h->tag = request->tag;
+    h->tag = request->tag != NULL ? request->tag : tai_here.tag;
     h->start = h->capacity = request->size_bytes;
     h->link.addr = (uintptr_t)ptr;
     tai_gate_enter(&d->common.gate, NULL);
@@ -15127,6 +16636,10 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     tai_gate_leave(&space->gate, me);
     tai_pool_event(memory, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan->size, request->stream, request->tag,
                    missed == 0);
+    if (memory->desc.trace != NULL) {
+        tai_trace_put(memory->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, missed == 0, memory->trace_source),
+                      ptr, request->size_bytes, plan->size, request->stream, request->tag);
+    }
     if (result != NULL) {
         *result = TA_OK;
     }
@@ -15151,7 +16664,7 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_
     }
     slot = tai_slot_for(memory, 0);
     me = slot != NULL ? &slot->holder : NULL;
-    if ((plan.flags & TA_REQUEST_ZEROED) == 0 && !memory->observed) {
+    if ((plan.flags & TA_REQUEST_ZEROED) == 0 && memory->alert == 0) {
         tai_gate_enter(&space->gate, me);
         stream = tai_stream_index(space, request->stream, &ok);
         tai_pool_note_peak(memory);
@@ -15759,7 +17272,7 @@ static TAI_COLD ta_result tai_graphs_open(ta_pool *pool)
     }
     memset(all, 0, sizeof *all);
     TAI_LOCK_INIT(&all->lock);
-    all->strict = pool->capture_strict;
+    all->strict = pool->alert & TAI_ALERT_CAPTURE;
     tai_gate_enter(&pool->space.gate, NULL);
     if (pool->graphs == NULL) {
         pool->graphs = all;
@@ -15789,6 +17302,8 @@ static TAI_COLD void tai_graph_desc(const ta_graph_pool_desc *desc, ta_pool_desc
     out->name = desc->name != NULL ? desc->name : "graph";
     out->on_event = parent->on_event;
     out->on_event_user = parent->on_event_user;
+    out->trace = parent->trace;
+    out->tag_blocks = parent->tag_blocks;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, ta_graph_pool **out)
@@ -16132,21 +17647,27 @@ static TAI_COLD void tai_graphs_divert(ta_pool *pool)
 {
     tai_graphs *all = pool->graphs;
     tai_space *space = &pool->space;
-    int w, on;
+    int w, h, on;
     tai_gate_enter(&space->gate, NULL);
     TAI_LOCK_ACQUIRE(&all->lock); /* what is true now, whoever comes last */
     on = all->open != 0;
     TAI_LOCK_RELEASE(&all->lock);
-    for (w = 0; w < 2; w++) {
-        tai_region *region = space->primary[w == 1 ? TAI_MIDDLE : space->undivided ? TAI_LARGE : TAI_TINY];
-        if (region != NULL && pool->windows[w].map != NULL) {
-            region->window = on ? NULL : &pool->windows[w];
-            TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, on ? (size_t)0 : region->mapped);
+    for (w = 0; w < (int)(sizeof pool->windows / sizeof pool->windows[0]); w++) { /* shut: no free takes a short path */
+        tai_window *window = &pool->windows[w];
+        for (h = TAI_TINY; h < TAI_HEAPS && window->map != NULL; h++) {
+            tai_region *region = space->primary[h];
+            if (region != NULL && region->map == window->map) {
+                region->window = on ? NULL : window;
+                TENSORALLOC_STORE_RELEASE(&window->mapped, on ? (size_t)0 : region->mapped);
+            }
         }
     }
     TENSORALLOC_STORE_RELAXED(&pool->scopes, on);
-    TENSORALLOC_STORE_RELAXED(&pool->capture_strict, on || all->strict);
-    TENSORALLOC_STORE_RELAXED(&pool->hot_bytes, on || all->strict ? (size_t)0 : pool->cacheable_bytes);
+    if (!all->strict) {
+        TENSORALLOC_STORE_RELAXED(&pool->alert, on ? pool->alert | TAI_ALERT_CAPTURE : pool->alert & ~TAI_ALERT_CAPTURE);
+        TENSORALLOC_STORE_RELAXED(&pool->hot_bytes, on || (pool->alert & TAI_ALERT_WATCHED) != 0
+                                                        ? (size_t)0 : pool->cacheable_bytes);
+    }
     tai_gate_leave(&space->gate, NULL);
 }
 
@@ -17081,6 +18602,948 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
     return length > 0 ? (size_t)length : 0;
 }
 
+/*---------------------------------------------------------------------------------------------------------
+  [TA:SNAPSHOT] everything that is known of allocators, as JSON.
+  Uses: WRITER, BUDGET, POOL-IMPL, ARENA-IMPL, DIRECT, PREDICT, DYNAMIC-IMPL, ALLOCATOR-IMPL.
+
+  Blocks are copied to records (shots) inside the gate and written outside: as many at a time as there is room for, so
+  with room for all of them an allocator is seen at one moment. Between two visits to the gate ranges may grow, blocks
+  may be split and merged: the next visit goes on at the address where the last one ended, within the range as it was
+  first seen. So the shots of a range always tile it.
+  Invariants: nothing is allocated; the sink is called without a lock.
+  -------------------------------------------------------------------------------------------------------*/
+enum {
+    TAI_SHOT_LIVE, TAI_SHOT_FREE, TAI_SHOT_CACHED, TAI_SHOT_PENDING, TAI_SHOT_BUSY, TAI_SHOT_HOLE, TAI_SHOT_CHANGED,
+    TAI_SHOT_STATES,
+    TAI_SHOT_RANGE = TAI_SHOT_STATES, TAI_SHOT_STREAM
+};
+#define TAI_SHOTS 64 /* on the stack */
+
+/* A piece of a range, a range (its pieces follow), or a stream of a pool. */
+typedef struct tai_shot {
+    uintptr_t addr;
+    size_t size;
+    size_t requested;  /* live: bytes; range: committed bytes; others: size of the block this is a piece of, or 0 */
+    ta_stream stream;
+    const char *tag;   /* live */
+    uint32_t kind;
+    uint32_t detail;   /* live: generation; pending: streams to wait for; range: heap, 8 for segments; stream: retired;
+                          others: 1 for the first piece of a block */
+} tai_shot;
+
+typedef struct tai_snap {
+    tai_writer writer;
+    const ta_snapshot_desc *desc;
+    tai_shot *shots;
+    uint32_t room, count;
+    /* where the next visit goes on */
+    uint32_t stream, range, hint;
+    uintptr_t base, at, end; /* of the range; base 0: not begun */
+    /* what was written of this allocator */
+    uint32_t visits;
+    int opened;              /* what is open: 1 streams, 2 ranges, 3 blocks of a range */
+    size_t state_count[TAI_SHOT_STATES], state_bytes[TAI_SHOT_STATES];
+    size_t bucket_count[TA_BUCKET_COUNT][2], bucket_bytes[TA_BUCKET_COUNT][2]; /* [1]: live */
+    tai_shot stack[TAI_SHOTS];
+} tai_snap;
+
+/* What allocators of this file have in common here. */
+typedef struct tai_face {
+    const char *name;
+    uint64_t id;
+    ta_budget *budget; /* NULL: none to be seen */
+    tai_gate *gate;    /* NULL: not of this file, or nothing to walk */
+    int (*shoot)(tai_snap *snap, const void *self);
+    int disposed;
+    int forked;
+    ta_dynamic *dynamic;
+    ta_pool *pool;
+} tai_face;
+
+static TAI_COLD void tai_snap_add(tai_snap *s, uint32_t kind, uintptr_t from, uintptr_t to, size_t requested,
+                                  uint32_t detail)
+{
+    tai_shot *shot = &s->shots[s->count++];
+    memset(shot, 0, sizeof *shot);
+    shot->kind = kind;
+    shot->addr = from;
+    shot->size = (size_t)(to - from);
+    shot->requested = requested;
+    shot->detail = detail;
+}
+
+/* ---- taking shots. Inside the gate. Each returns 1 when it has seen everything. */
+static TAI_COLD void tai_snap_begin_range(tai_snap *s, uintptr_t base, size_t size, size_t committed, uint32_t detail)
+{
+    tai_snap_add(s, TAI_SHOT_RANGE, base, base + size, committed, detail);
+    s->base = s->at = base;
+    s->end = base + size;
+    s->hint = 0;
+}
+
+/* The block of the pool's region over at, which is below top. */
+static TAI_COLD uint32_t tai_snap_block_over(const tai_space *space, uint32_t region, uintptr_t at, uint32_t hint)
+{
+    const tai_block *blocks = space->blocks.at;
+    if (hint != 0 && TENSORALLOC_LOAD_RELAXED(&blocks[hint].state) != TAI_VACANT &&
+        blocks[hint].place.region == region && (size_t)(at - blocks[hint].addr) < blocks[hint].size) {
+        return hint;
+    }
+    for (hint = space->regions[region]->first; blocks[hint].addr + blocks[hint].size <= at; hint = blocks[hint].next) {
+    }
+    return hint;
+}
+
+/* The next piece of a region: at most one block, or one run of pages of it. */
+static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, const tai_region *region)
+{
+    static const uint32_t kinds[] = {/* by TAI_VACANT to TAI_BUSY */
+                                     TAI_SHOT_BUSY, TAI_SHOT_LIVE, TAI_SHOT_CACHED,
+                                     TAI_SHOT_FREE, TAI_SHOT_PENDING, TAI_SHOT_BUSY};
+    uintptr_t at = s->at, stop = s->end, run, run_end;
+    uint32_t kind = at < region->commit_end ? TAI_SHOT_FREE : TAI_SHOT_HOLE;
+    const tai_block *block = NULL;
+    tai_shot *shot;
+    if (at < region->top) {
+        uint32_t index = tai_snap_block_over(space, region->index, at, s->hint);
+        block = &space->blocks.at[index];
+        kind = kinds[TENSORALLOC_LOAD_RELAXED(&block->state)];
+        stop = block->addr + block->size;
+        s->hint = block->next;
+    } else if (at < region->commit_end) {
+        stop = region->commit_end;
+    }
+    stop = stop > s->end ? s->end : stop;
+    if (kind == TAI_SHOT_FREE && region->hole_bytes != 0 &&
+        tai_holes_run(space, region, at, stop, 1, &run, &run_end)) {
+        if (run <= at) {
+            kind = TAI_SHOT_HOLE;
+            run = run_end;
+        }
+        s->hint = run < stop && block != NULL ? (uint32_t)(block - space->blocks.at) : s->hint;
+        stop = run < stop ? run : stop;
+    }
+    if (kind == TAI_SHOT_LIVE && (at != block->addr || stop != block->addr + block->size)) {
+        kind = TAI_SHOT_CHANGED;
+    }
+    tai_snap_add(s, kind, at, stop, block != NULL ? block->size : 0, block != NULL && at == block->addr);
+    shot = &s->shots[s->count - 1];
+    if (block != NULL) {
+        shot->stream = space->streams[block->place.stream].id;
+        shot->detail = kind == TAI_SHOT_PENDING ? block->right : shot->detail;
+    }
+    if (kind == TAI_SHOT_LIVE) {
+        shot->requested = TENSORALLOC_LOAD_RELAXED(&block->requested);
+        shot->tag = TENSORALLOC_LOAD_RELAXED(&block->tag);
+        shot->detail = TENSORALLOC_LOAD_RELAXED(&block->generation);
+    }
+    s->at = stop;
+}
+
+static TAI_COLD int tai_pool_shoot(tai_snap *s, const void *self)
+{
+    const tai_space *space = &((const ta_pool *)self)->space;
+    for (; space->ordered && s->stream < space->stream_count; s->stream++) { /* [0] is none */
+        if (s->stream != 0) {
+            if (s->count == s->room) {
+                return 0;
+            }
+            tai_snap_add(s, TAI_SHOT_STREAM, 0, 0, 0, (uint32_t)(space->streams[s->stream].retired != 0));
+            s->shots[s->count - 1].stream = space->streams[s->stream].id;
+        }
+    }
+    for (; s->range < space->region_count; s->range++, s->base = 0) {
+        const tai_region *region = space->regions[s->range];
+        if (s->base == 0 && !region->is_live) {
+            continue;
+        }
+        if (s->base == 0 && s->count < s->room) {
+            tai_snap_begin_range(s, region->base, region->size,
+                                 (size_t)(region->commit_end - region->base) - region->hole_bytes,
+                                 region->heap | (region->is_segment ? 8u : 0u));
+        }
+        while (s->base == 0 || s->at < s->end) {
+            if (s->count == s->room) {
+                return 0;
+            }
+            if (region->is_live && region->base == s->base) {
+                tai_pool_shoot_piece(s, space, region);
+            } else { /* went back to the backend since */
+                tai_snap_add(s, TAI_SHOT_HOLE, s->at, s->end, 0, 0);
+                s->at = s->end;
+            }
+        }
+    }
+    return 1;
+}
+
+/* The next piece of a chunk: a block, or what lies between two. first, end: its records. */
+static TAI_COLD void tai_arena_shoot_piece(tai_snap *s, const ta_arena *arena, const tai_chunk *chunk, uint32_t first,
+                                           uint32_t end)
+{
+    const tai_arena_block *block;
+    uintptr_t at = s->at, stop = s->end;
+    uint32_t kind = at < chunk->commit_end ? TAI_SHOT_FREE : TAI_SHOT_HOLE, middle, last = end;
+    while (first < last) { /* the first block that ends behind at */
+        middle = first + (last - first) / 2;
+        if (arena->blocks[middle].addr + arena->blocks[middle].size <= at) {
+            first = middle + 1;
+        } else {
+            last = middle;
+        }
+    }
+    block = first < end ? &arena->blocks[first] : NULL;
+    if (block != NULL && block->addr > at) { /* lost to alignment */
+        stop = block->addr;
+        block = NULL;
+    } else if (block != NULL) {
+        kind = block->state == TAI_LIVE ? TAI_SHOT_LIVE : block->state == TAI_BUSY ? TAI_SHOT_BUSY : TAI_SHOT_FREE;
+        stop = block->addr + block->size;
+    } else if (at < chunk->commit_end) {
+        stop = chunk->commit_end;
+    }
+    stop = stop > s->end ? s->end : stop;
+    if (kind == TAI_SHOT_LIVE && (at != block->addr || stop != block->addr + block->size)) {
+        kind = TAI_SHOT_CHANGED;
+    }
+    tai_snap_add(s, kind, at, stop, block != NULL ? block->size : 0, block != NULL && at == block->addr);
+    if (kind == TAI_SHOT_LIVE) {
+        s->shots[s->count - 1].requested = block->requested;
+        s->shots[s->count - 1].tag = block->tag;
+        s->shots[s->count - 1].detail = block->generation;
+    }
+    s->at = stop;
+}
+
+static TAI_COLD int tai_arena_shoot(tai_snap *s, const void *self)
+{
+    const ta_arena *arena = (const ta_arena *)self;
+    for (; s->range < arena->chunk_count; s->range++, s->base = 0) {
+        const tai_chunk *chunk = &arena->chunks[s->range];
+        uint32_t end = s->range < arena->chunk ? chunk[1].first : arena->block_count;
+        if (s->base == 0 && s->count < s->room) {
+            tai_snap_begin_range(s, chunk->base, chunk->size, (size_t)(chunk->commit_end - chunk->base),
+                                 TAI_LARGE | (chunk->is_segment ? 8u : 0u));
+        }
+        while (s->base == 0 || s->at < s->end) {
+            if (s->count == s->room) {
+                return 0;
+            }
+            if (chunk->base == s->base) {
+                tai_arena_shoot_piece(s, arena, chunk, s->range <= arena->chunk ? chunk->first : end, end);
+            } else {
+                tai_snap_add(s, TAI_SHOT_HOLE, s->at, s->end, 0, 0);
+                s->at = s->end;
+            }
+        }
+    }
+    return 1;
+}
+
+static TAI_COLD int tai_direct_shoot(tai_snap *s, const void *self)
+{
+    const ta_direct *direct = (const ta_direct *)self;
+    for (s->range += s->range == 0; s->range < direct->records.end; s->range++) {
+        const tai_direct_block *block = tai_direct_at(direct, s->range);
+        uintptr_t end = block->segment + block->segment_bytes;
+        uint32_t state = block->link.state;
+        if (s->room - s->count < 3) {
+            return 0;
+        }
+        if (state != TAI_LIVE && state != TAI_CACHED && state != TAI_PENDING) {
+            continue;
+        }
+        tai_snap_add(s, TAI_SHOT_RANGE, block->segment, end, block->segment_bytes, TAI_LARGE | 8u);
+        if (state == TAI_PENDING) {
+            tai_snap_add(s, TAI_SHOT_FREE, block->segment, end, block->segment_bytes, 1);
+            continue;
+        }
+        if (block->link.addr != block->segment) {
+            tai_snap_add(s, TAI_SHOT_FREE, block->segment, block->link.addr, 0, 0);
+        }
+        tai_snap_add(s, TAI_SHOT_LIVE, block->link.addr, end, block->requested, block->link.generation);
+        s->shots[s->count - 1].stream = block->stream;
+        s->shots[s->count - 1].tag = block->tag;
+    }
+    return 1;
+}
+
+/* Ranges of tensors; those without are blocks of the upstream. */
+static TAI_COLD int tai_dynamic_shoot(tai_snap *s, const void *self)
+{
+    const ta_dynamic *d = (const ta_dynamic *)self;
+    for (s->range += s->range == 0; s->range < d->handles.end; s->range++) {
+        const tai_handle *h = tai_handle_at(d, s->range);
+        uintptr_t base = h->link.addr, held;
+        if (s->room - s->count < 4) {
+            return 0;
+        }
+        if ((h->link.state != TAI_LIVE && h->link.state != TAI_CACHED) || h->span_bytes == 0) {
+            continue;
+        }
+        tai_snap_add(s, TAI_SHOT_RANGE, base, base + h->span_bytes, h->committed, TAI_LARGE);
+        held = base + (h->link.state == TAI_LIVE ? h->held : 0);
+        if (held != base) {
+            tai_snap_add(s, TAI_SHOT_LIVE, base, held, h->effective, h->link.generation);
+            s->shots[s->count - 1].stream = h->stream;
+            s->shots[s->count - 1].tag = h->tag;
+        }
+        if (held != base + h->committed) {
+            tai_snap_add(s, TAI_SHOT_FREE, held, base + h->committed, 0, 0);
+        }
+        if (h->committed != h->span_bytes) {
+            tai_snap_add(s, TAI_SHOT_HOLE, base + h->committed, base + h->span_bytes, 0, 0);
+        }
+    }
+    return 1;
+}
+
+static TAI_COLD void tai_face_common(tai_face *out, tai_common *common)
+{
+    out->name = common->name;
+    out->id = common->id;
+    out->disposed = common->disposed;
+    out->forked = !common->disposed && tai_common_usable(common) != TA_OK;
+    out->budget = common->budget;
+    out->gate = &common->gate;
+}
+
+static TAI_COLD void tai_face_of(ta_allocator allocator, tai_face *out)
+{
+    memset(out, 0, sizeof *out);
+    if (allocator.vtable == &tai_pool_vtable) {
+        ta_pool *pool = (ta_pool *)allocator.self;
+        out->pool = pool;
+        out->name = pool->name;
+        out->id = pool->id;
+        out->disposed = pool->disposed;
+        out->forked = !pool->disposed && tai_pool_forked(pool);
+        out->budget = pool->space.budget;
+        out->gate = &pool->space.gate;
+        out->shoot = tai_pool_shoot;
+    } else if (allocator.vtable == &tai_arena_vtable) {
+        tai_face_common(out, &((ta_arena *)allocator.self)->common);
+        out->shoot = tai_arena_shoot;
+    } else if (allocator.vtable == &tai_direct_vtable) {
+        tai_face_common(out, &((ta_direct *)allocator.self)->common);
+        out->shoot = tai_direct_shoot;
+    } else if (allocator.vtable == &tai_dynamic_vtable) {
+        out->dynamic = (ta_dynamic *)allocator.self;
+        tai_face_common(out, &out->dynamic->common);
+        out->shoot = tai_dynamic_shoot;
+    }
+    if (out->disposed) { /* a shared budget may be gone */
+        out->budget = NULL;
+    }
+}
+
+/* ---- writing */
+/* A member of a struct that is written under its own name. */
+typedef struct tai_field {
+    const char *name;
+    size_t offset;
+    int kind; /* 0: size_t, TA_UNLIMITED is null; 1: uint64_t; 2: int as a truth */
+} tai_field;
+
+static TAI_COLD void tai_snap_fields(tai_writer *w, const void *object, const tai_field *fields, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        const char *at = (const char *)object + fields[i].offset;
+        size_t size;
+        uint64_t number;
+        int truth;
+        if (fields[i].kind == 0) {
+            memcpy(&size, at, sizeof size);
+            tai_json_size(w, fields[i].name, size);
+        } else if (fields[i].kind == 1) {
+            memcpy(&number, at, sizeof number);
+            tai_json_u64(w, fields[i].name, number);
+        } else {
+            memcpy(&truth, at, sizeof truth);
+            tai_json_bool(w, fields[i].name, truth);
+        }
+    }
+}
+#define TAI_FIELD_SIZE(type, member) {#member, offsetof(type, member), 0},
+#define TAI_FIELD_U64(type, member) {#member, offsetof(type, member), 1},
+#define TAI_FIELD_BOOL(type, member) {#member, offsetof(type, member), 2},
+#define TAI_FIELDS(w, object, fields) tai_snap_fields((w), (object), (fields), sizeof(fields) / sizeof *(fields))
+
+static TAI_COLD void tai_snap_stats(tai_writer *w, const ta_stats *stats)
+{
+    static const tai_field fields[] = {
+        TAI_FIELD_SIZE(ta_stats, requested_bytes) TAI_FIELD_SIZE(ta_stats, in_use_bytes)
+        TAI_FIELD_SIZE(ta_stats, cached_bytes) TAI_FIELD_SIZE(ta_stats, reserved_bytes)
+        TAI_FIELD_SIZE(ta_stats, wasted_bytes) TAI_FIELD_SIZE(ta_stats, live_count)
+        TAI_FIELD_SIZE(ta_stats, thread_cached_bytes) TAI_FIELD_SIZE(ta_stats, pending_bytes)
+        TAI_FIELD_SIZE(ta_stats, address_range_bytes) TAI_FIELD_SIZE(ta_stats, record_bytes)
+        TAI_FIELD_SIZE(ta_stats, peak_reserved_bytes) TAI_FIELD_SIZE(ta_stats, peak_in_use_upper_bytes)
+        TAI_FIELD_U64(ta_stats, allocation_count) TAI_FIELD_U64(ta_stats, deallocation_count)
+        TAI_FIELD_U64(ta_stats, allocated_bytes) TAI_FIELD_U64(ta_stats, freed_bytes)
+        TAI_FIELD_U64(ta_stats, hit_count) TAI_FIELD_U64(ta_stats, miss_count)
+        TAI_FIELD_U64(ta_stats, miss_grow_count) TAI_FIELD_U64(ta_stats, miss_recommit_count)
+        TAI_FIELD_U64(ta_stats, thread_hit_count) TAI_FIELD_U64(ta_stats, steal_count)
+        TAI_FIELD_U64(ta_stats, resize_count) TAI_FIELD_U64(ta_stats, failure_count)
+        TAI_FIELD_U64(ta_stats, failure_limit_count) TAI_FIELD_U64(ta_stats, failure_sealed_count)
+        TAI_FIELD_U64(ta_stats, failure_not_cached_count) TAI_FIELD_U64(ta_stats, trim_count)
+        TAI_FIELD_U64(ta_stats, trimmed_bytes)
+    };
+    tai_json_begin(w, "stats", "{");
+    TAI_FIELDS(w, stats, fields);
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_device(tai_writer *w, ta_device device)
+{
+    tai_json_begin(w, "device", "{");
+    tai_json_text(w, "type", device.type == TA_DEVICE_HOST ? "host" : device.type == TA_DEVICE_CUDA ? "cuda" : "other");
+    tai_json_u64(w, "index", (uint64_t)(uint32_t)device.index);
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD uint64_t tai_backend_id(ta_backend backend)
+{
+    return tai_mix((uint64_t)(uintptr_t)backend.vtable) ^ (uint64_t)(uintptr_t)backend.self;
+}
+
+static TAI_COLD uint64_t tai_budget_id(const ta_budget *budget)
+{
+    return tai_mix((uint64_t)(uintptr_t)budget);
+}
+
+/* Whether memory is known to be taken: only then a backend is asked about memory, or a device would be woken up. */
+static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, int in_use)
+{
+    static const char *const capabilities[] = {"segments", "ranges", "ordered", "host_access", "fresh_zero"};
+    const ta_backend backend = budget->backend;
+    const ta_backend_info *info = &budget->info;
+    size_t free_bytes = TA_UNLIMITED, total_bytes = TA_UNLIMITED;
+    uint32_t i;
+    if (in_use && backend.vtable->memory_info != NULL &&
+        backend.vtable->memory_info(backend.self, &free_bytes, &total_bytes) != TA_OK) {
+        free_bytes = total_bytes = TA_UNLIMITED;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_hex(w, "id", tai_backend_id(backend));
+    tai_json_text(w, "name", backend.vtable->name);
+    tai_snap_device(w, info->device);
+    tai_json_begin(w, "capabilities", "[");
+    for (i = 0; i < 5; i++) {
+        if ((info->caps >> i & 1) != 0) {
+            tai_json_text(w, NULL, capabilities[i]);
+        }
+    }
+    tai_json_end(w, "]");
+    tai_json_u64(w, "granularity_bytes", (uint64_t)info->granularity_bytes);
+    tai_json_u64(w, "alignment_bytes", (uint64_t)info->alignment_bytes);
+    tai_json_size(w, "range_bytes_max", info->range_bytes_max == 0 ? TA_UNLIMITED : info->range_bytes_max);
+    tai_json_size(w, "free_bytes", free_bytes);
+    tai_json_size(w, "total_bytes", total_bytes);
+    tai_json_end(w, "}");
+}
+
+/* Each backend and each budget once. */
+static TAI_COLD void tai_snap_budgets(tai_writer *w, const ta_allocator *allocators, size_t count, int backends)
+{
+    size_t i, j;
+    tai_json_begin(w, backends ? "backends" : "budgets", "[");
+    for (i = 0; i < count && w->result == TA_OK; i++) {
+        ta_budget_stats stats;
+        tai_face face, other;
+        int seen = 0, in_use = 0;
+        tai_face_of(allocators[i], &face);
+        for (j = 0; face.budget != NULL && j < count; j++) {
+            int same;
+            tai_face_of(allocators[j], &other);
+            same = other.budget != NULL && (backends ? tai_backend_id(other.budget->backend) ==
+                                                           tai_backend_id(face.budget->backend)
+                                                     : other.budget == face.budget);
+            seen |= same && j < i;
+            in_use |= same && TENSORALLOC_LOAD_RELAXED(&other.budget->reserved) != 0;
+        }
+        if (face.budget == NULL || seen) {
+            continue;
+        }
+        if (backends) {
+            tai_snap_backend(w, face.budget, in_use);
+            continue;
+        }
+        (void)ta_budget_get_stats(face.budget, &stats);
+        tai_json_begin(w, NULL, "{");
+        tai_json_hex(w, "id", tai_budget_id(face.budget));
+        tai_json_hex(w, "backend", tai_backend_id(face.budget->backend));
+        tai_json_size(w, "limit_bytes", stats.limit_bytes);
+        tai_json_u64(w, "reserved_bytes", (uint64_t)stats.reserved_bytes);
+        tai_json_u64(w, "peak_reserved_bytes", (uint64_t)stats.peak_reserved_bytes);
+        tai_json_u64(w, "allocator_count", (uint64_t)stats.allocator_count);
+        tai_json_end(w, "}");
+    }
+    tai_json_end(w, "]");
+}
+
+/* Closes what stands open, down to level. */
+static TAI_COLD void tai_snap_close(tai_snap *s, int level)
+{
+    if (s->opened == 3 && level < 3) {
+        tai_json_end(&s->writer, "]");
+        tai_json_end(&s->writer, "}");
+        s->opened = 2;
+    }
+    if (s->opened > level) {
+        tai_json_end(&s->writer, "]");
+        s->opened = 0;
+    }
+}
+
+static TAI_COLD void tai_snap_put_range(tai_snap *s, const tai_shot *shot)
+{
+    static const char *const heaps[] = {"tiny", "middle", "large"};
+    tai_writer *w = &s->writer;
+    tai_snap_close(s, 2);
+    if (s->opened != 2) {
+        tai_snap_close(s, 0);
+        tai_json_begin(w, "ranges", "[");
+    }
+    tai_json_key(w, NULL);
+    w->follows = 0;
+    tai_put(w, "\n{", 2);
+    tai_json_hex(w, "ptr", (uint64_t)shot->addr);
+    tai_json_u64(w, "size_bytes", (uint64_t)shot->size);
+    tai_json_text(w, "kind", (shot->detail & 8) != 0 ? "segment" : "range");
+    tai_json_text(w, "heap", heaps[shot->detail & 3]);
+    tai_json_u64(w, "committed_bytes", (uint64_t)shot->requested);
+    tai_json_begin(w, "blocks", "[");
+    s->opened = 3;
+}
+
+/* What statistics count of a piece. */
+static TAI_COLD void tai_snap_count(tai_snap *s, const tai_shot *shot)
+{
+    int live = shot->kind == TAI_SHOT_LIVE, bucket;
+    size_t whole = live ? shot->size : shot->requested;
+    s->state_count[shot->kind]++;
+    s->state_bytes[shot->kind] += shot->size;
+    if (whole != 0 && shot->kind != TAI_SHOT_CHANGED) {
+        bucket = tai_bucket_of(whole);
+        s->bucket_count[bucket][live] += live || shot->kind == TAI_SHOT_PENDING || shot->detail != 0;
+        s->bucket_bytes[bucket][live] += shot->kind != TAI_SHOT_HOLE ? shot->size : 0;
+    }
+}
+
+static TAI_COLD void tai_snap_put(tai_snap *s, const tai_shot *shot)
+{
+    static const char *const states[] = {"live", "free", "cached", "pending", "busy", "hole", "changed"};
+    tai_writer *w = &s->writer;
+    if (shot->kind == TAI_SHOT_RANGE) {
+        tai_snap_put_range(s, shot);
+        return;
+    }
+    if (shot->kind == TAI_SHOT_STREAM) {
+        if (s->opened == 0) {
+            tai_json_begin(w, "streams", "[");
+            s->opened = 1;
+        }
+        tai_json_begin(w, NULL, "{");
+        tai_json_hex(w, "id", shot->stream);
+        tai_json_bool(w, "retired", (int)shot->detail);
+        tai_json_end(w, "}");
+        return;
+    }
+    tai_snap_count(s, shot);
+    tai_put(w, &",\n{\"ptr\":\"0x"[!w->follows], w->follows ? 12 : 11);
+    tai_put_hex(w, (uint64_t)shot->addr);
+    TAI_PUT(w, "\",\"size_bytes\":");
+    tai_put_decimal(w, (uint64_t)shot->size);
+    TAI_PUT(w, ",\"state\":\"");
+    tai_put(w, states[shot->kind], strlen(states[shot->kind]));
+    TAI_PUT(w, "\"");
+    w->follows = 1;
+    if (shot->kind == TAI_SHOT_LIVE) {
+        TAI_PUT(w, ",\"requested_bytes\":");
+        tai_put_decimal(w, (uint64_t)shot->requested);
+        TAI_PUT(w, ",\"generation\":");
+        tai_put_decimal(w, shot->detail);
+        if (shot->tag != NULL) {
+            tai_json_text(w, "tag", shot->tag);
+        }
+    }
+    if (shot->stream != 0) {
+        tai_json_hex(w, "stream", shot->stream);
+    }
+    if (shot->kind == TAI_SHOT_PENDING) {
+        tai_json_u64(w, "waits_for", (uint64_t)shot->detail);
+    }
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_totals(tai_snap *s)
+{
+    static const char *const names[TAI_SHOT_STATES] = {"live_bytes", "free_bytes", "cached_bytes", "pending_bytes",
+                                                       "busy_bytes", "hole_bytes", "changed_bytes"};
+    tai_writer *w = &s->writer;
+    int i;
+    tai_json_begin(w, "totals", "{");
+    tai_json_u64(w, "visits", s->visits);
+    tai_json_u64(w, "live_count", (uint64_t)s->state_count[TAI_SHOT_LIVE]);
+    for (i = 0; i < TAI_SHOT_STATES; i++) {
+        tai_json_u64(w, names[i], (uint64_t)s->state_bytes[i]);
+    }
+    tai_json_end(w, "}");
+    tai_json_begin(w, "buckets", "[");
+    for (i = 0; i < TA_BUCKET_COUNT; i++) {
+        tai_json_begin(w, NULL, "{");
+        tai_json_u64(w, "size_min_bytes", (uint64_t)64 << i);
+        tai_json_size(w, "size_max_bytes", i == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << i) - 1);
+        tai_json_u64(w, "live_count", (uint64_t)s->bucket_count[i][1]);
+        tai_json_u64(w, "live_bytes", (uint64_t)s->bucket_bytes[i][1]);
+        tai_json_u64(w, "cached_count", (uint64_t)s->bucket_count[i][0]);
+        tai_json_u64(w, "cached_bytes", (uint64_t)s->bucket_bytes[i][0]);
+        tai_json_end(w, "}");
+    }
+    tai_json_end(w, "]");
+}
+
+/* Streams, ranges with their blocks, and what they add up to. */
+static TAI_COLD void tai_snap_blocks(tai_snap *s, const tai_face *face, const void *self)
+{
+    int done;
+    uint32_t i;
+    s->stream = s->range = s->hint = s->visits = 0;
+    s->base = 0;
+    s->opened = 0;
+    memset(s->state_count, 0, sizeof s->state_count);
+    memset(s->state_bytes, 0, sizeof s->state_bytes);
+    memset(s->bucket_count, 0, sizeof s->bucket_count);
+    memset(s->bucket_bytes, 0, sizeof s->bucket_bytes);
+    do {
+        s->count = 0;
+        tai_gate_enter(face->gate, NULL);
+        done = face->shoot(s, self);
+        tai_gate_leave(face->gate, NULL);
+        s->visits++;
+        for (i = 0; i < s->count && s->writer.result == TA_OK; i++) {
+            tai_snap_put(s, &s->shots[i]);
+        }
+    } while (!done && s->writer.result == TA_OK);
+    tai_snap_close(s, 2);
+    if (s->opened != 2) {
+        tai_snap_close(s, 0);
+        tai_json_begin(&s->writer, "ranges", "[");
+        s->opened = 2;
+    }
+    tai_snap_close(s, 0);
+    tai_snap_totals(s);
+}
+
+static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
+{
+    static const tai_field fields[] = {
+        TAI_FIELD_SIZE(ta_failure, requested_bytes) TAI_FIELD_SIZE(ta_failure, alignment_bytes)
+        TAI_FIELD_SIZE(ta_failure, limit_bytes) TAI_FIELD_SIZE(ta_failure, budget_used_bytes)
+        TAI_FIELD_SIZE(ta_failure, reserved_bytes) TAI_FIELD_SIZE(ta_failure, in_use_bytes)
+        TAI_FIELD_SIZE(ta_failure, free_bytes) TAI_FIELD_SIZE(ta_failure, largest_free_bytes)
+        TAI_FIELD_SIZE(ta_failure, pending_bytes) TAI_FIELD_U64(ta_failure, count)
+    };
+    char text[320];
+    if (failure->count == 0) {
+        return;
+    }
+    (void)ta_failure_report(failure, text, sizeof text);
+    tai_json_begin(w, "failure", "{");
+    tai_json_text(w, "result", ta_result_text(failure->result));
+    tai_json_text(w, "text", text);
+    TAI_FIELDS(w, failure, fields);
+    tai_json_hex(w, "stream", failure->stream);
+    tai_json_text(w, "tag", failure->tag);
+    tai_json_hex(w, "backend_code", (uint64_t)failure->backend_code);
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_pool(tai_writer *w, ta_pool *pool)
+{
+    static const tai_field options[] = {
+        TAI_FIELD_SIZE(ta_pool_desc, cached_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, buffers_per_bucket_max)
+        TAI_FIELD_SIZE(ta_pool_desc, slack_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, thread_cache_bytes)
+        TAI_FIELD_SIZE(ta_pool_desc, thread_cache_block_bytes) TAI_FIELD_SIZE(ta_pool_desc, range_bytes)
+        TAI_FIELD_SIZE(ta_pool_desc, block_count_max) TAI_FIELD_BOOL(ta_pool_desc, single_threaded)
+        TAI_FIELD_BOOL(ta_pool_desc, zeroed)
+    };
+    ta_failure failure;
+    tai_json_begin(w, "options", "{");
+    TAI_FIELDS(w, &pool->desc, options);
+    tai_json_bool(w, "sealed", TENSORALLOC_LOAD_RELAXED(&pool->sealed));
+    tai_json_end(w, "}");
+    (void)ta_pool_get_failure(pool, &failure);
+    tai_snap_failure(w, &failure);
+}
+
+static TAI_COLD void tai_snap_dims(tai_writer *w, const char *key, const int64_t *dims, int rank)
+{
+    int i;
+    tai_json_begin(w, key, "[");
+    for (i = 0; i < rank; i++) {
+        tai_json_size(w, NULL, dims[i] == TA_DIM_UNBOUNDED ? TA_UNLIMITED : (size_t)dims[i]);
+    }
+    tai_json_end(w, "]");
+}
+
+/* A tensor, or a warm range. */
+static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
+{
+    tai_writer *w = &s->writer;
+    ta_handle_info info;
+    uint32_t state = TAI_VACANT, generation = 0, site = 0;
+    int i;
+    memset(&info, 0, sizeof info);
+    tai_gate_enter(&d->common.gate, NULL);
+    if (index < d->handles.end) {
+        const tai_handle *h = tai_handle_at(d, index);
+        state = h->link.state;
+        if (state == TAI_LIVE || state == TAI_CACHED) {
+            tai_handle_show(h, &info);
+            generation = h->link.generation;
+            site = h->site;
+        }
+    }
+    tai_gate_leave(&d->common.gate, NULL);
+    if (state != TAI_LIVE && state != TAI_CACHED) {
+        return;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_u64(w, "index", index);
+    tai_json_u64(w, "generation", generation);
+    tai_json_text(w, "state", state == TAI_LIVE ? "live" : "warm");
+    tai_json_hex(w, "ptr", (uint64_t)(uintptr_t)info.data);
+    tai_json_u64(w, "in_place_bytes", (uint64_t)info.in_place_bytes);
+    tai_json_bool(w, "in_range", info.in_range);
+    if (state == TAI_LIVE) {
+        tai_json_u64(w, "effective_bytes", (uint64_t)info.effective_bytes);
+        tai_json_u64(w, "capacity_bytes", (uint64_t)info.capacity_bytes);
+        tai_json_text(w, "dtype", ta_dtype_name(info.bounds.dtype));
+        tai_snap_dims(w, "dims", info.dims, info.rank);
+        for (i = 0; i < info.rank; i++) {
+            info.dims[i] = tai_bounds_max(&info.bounds, i);
+            info.bounds.min[i] = tai_bounds_min(&info.bounds, i);
+            info.bounds.expected[i] = tai_bounds_expected(&info.bounds, i);
+        }
+        tai_snap_dims(w, "min", info.bounds.min, info.rank);
+        tai_snap_dims(w, "expected", info.bounds.expected, info.rank);
+        tai_snap_dims(w, "max", info.dims, info.rank);
+        tai_json_u64(w, "site", site);
+        tai_json_u64(w, "use_count", info.use_count);
+        tai_json_u64(w, "allocation_time_ns", info.allocation_time_ns);
+        tai_json_hex(w, "stream", info.stream);
+        tai_json_text(w, "tag", info.tag);
+    }
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p)
+{
+    uint32_t i;
+    tai_json_begin(w, "predictor", "{");
+    tai_json_text(w, "learns", p->weight_total == 0 ? NULL : p->growing ? "growth" : "sizes");
+    tai_json_u64(w, "observation_count", p->count);
+    tai_json_u64(w, "mean_bytes", p->mean_bytes);
+    tai_json_u64(w, "target_bytes", p->target_bytes);
+    tai_json_u64(w, "step_bytes", p->step_bytes);
+    tai_json_u64(w, "changes_per_million_uses", (uint64_t)p->change_rate * 1000000u >> TAI_RATE_ONE_BITS);
+    tai_json_begin(w, "weights", "[");
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        if (p->weights[i] != 0) {
+            tai_json_begin(w, NULL, "{");
+            tai_json_u64(w, "size_max_bytes", tai_bin_size(p, i));
+            tai_json_u64(w, "weight", p->weights[i]);
+            tai_json_end(w, "}");
+        }
+    }
+    tai_json_end(w, "]");
+    tai_json_end(w, "}");
+}
+
+/* What a site has learned. One that is being used is waited for, but not for long: it may be the caller's. */
+static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
+{
+    tai_writer *w = &s->writer;
+    tai_predictor predictor;
+    uintptr_t number = 0, busy = 1;
+    int round, is_live = 0;
+    for (round = 0; round < 100 && busy != 0; round++) {
+        tai_gate_enter(&d->common.gate, NULL);
+        is_live = index < d->sites.end && tai_site_at(d, index)->link.state == TAI_LIVE;
+        busy = is_live ? tai_site_at(d, index)->busy : 0;
+        if (is_live) {
+            number = tai_site_at(d, index)->link.addr;
+            if (busy == 0) {
+                memcpy(&predictor, tai_site_at(d, index)->state, sizeof predictor);
+            }
+        }
+        tai_gate_leave(&d->common.gate, NULL);
+        if (busy != 0) {
+            TAI_WAIT_A_MOMENT();
+        }
+    }
+    if (!is_live) {
+        return;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_u64(w, "index", index);
+    tai_json_hex(w, "number", (uint64_t)number);
+    tai_json_bool(w, "busy", busy != 0);
+    if (busy == 0 && d->full_size) { /* the predictive strategy */
+        tai_snap_predictor(w, &predictor);
+    }
+    tai_json_end(w, "}");
+}
+
+static TAI_COLD void tai_snap_dynamic(tai_snap *s, ta_dynamic *d)
+{
+    static const tai_field options[] = {
+        TAI_FIELD_SIZE(ta_dynamic_desc, capacity_bytes_max) TAI_FIELD_SIZE(ta_dynamic_desc, cached_bytes_max)
+        TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes_min) TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes)
+        TAI_FIELD_SIZE(ta_dynamic_desc, unbounded_bytes) TAI_FIELD_SIZE(ta_dynamic_desc, handle_count_max)
+        TAI_FIELD_BOOL(ta_dynamic_desc, disable_ranges) TAI_FIELD_BOOL(ta_dynamic_desc, strict)
+        TAI_FIELD_BOOL(ta_dynamic_desc, single_threaded)
+    };
+    tai_writer *w = &s->writer;
+    uint32_t i, end;
+    tai_json_begin(w, "options", "{");
+    TAI_FIELDS(w, &d->desc, options);
+    tai_json_text(w, "strategy", d->desc.strategy.vtable->name);
+    tai_json_end(w, "}");
+    if (d->common.disposed) {
+        return;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    end = d->handles.end;
+    tai_gate_leave(&d->common.gate, NULL);
+    tai_json_begin(w, "handles", "[");
+    for (i = 1; i < end && w->result == TA_OK; i++) {
+        tai_snap_handle(s, d, i);
+    }
+    tai_json_end(w, "]");
+    tai_gate_enter(&d->common.gate, NULL);
+    end = d->sites.end;
+    tai_gate_leave(&d->common.gate, NULL);
+    tai_json_begin(w, "sites", "[");
+    for (i = 1; i < end && w->result == TA_OK; i++) {
+        tai_snap_site(s, d, i);
+    }
+    tai_json_end(w, "]");
+}
+
+static TAI_COLD void tai_snap_allocator(tai_snap *s, ta_allocator allocator)
+{
+    tai_writer *w = &s->writer;
+    ta_device device;
+    ta_stats stats;
+    tai_face face, upstream;
+    tai_face_of(allocator, &face);
+    memset(&device, 0, sizeof device);
+    tai_json_key(w, NULL);
+    w->follows = 0;
+    tai_put(w, "\n{", 2);
+    tai_json_text(w, "kind", allocator.vtable->kind);
+    if (face.gate != NULL) {
+        tai_json_hex(w, "id", face.id);
+        tai_json_text(w, "name", face.name);
+        tai_json_bool(w, "disposed", face.disposed);
+    }
+    if (face.budget != NULL) {
+        tai_json_hex(w, "budget", tai_budget_id(face.budget));
+    }
+    if (allocator.vtable->device(allocator.self, &device) == TA_OK) {
+        tai_snap_device(w, device);
+    }
+    if (allocator.vtable->stats(allocator.self, &stats) == TA_OK) {
+        tai_snap_stats(w, &stats);
+    }
+    if (face.pool != NULL) {
+        tai_snap_pool(w, face.pool);
+    }
+    if (face.gate != NULL && !face.disposed && !s->desc->disable_blocks) {
+        tai_snap_blocks(s, &face, allocator.self);
+    }
+    if (face.dynamic != NULL) {
+        tai_face_of(face.dynamic->upstream, &upstream);
+        if (upstream.gate != NULL) {
+            tai_json_hex(w, "upstream", upstream.id);
+        }
+        tai_snap_dynamic(s, face.dynamic);
+    }
+    tai_json_end(w, "}");
+}
+
+/* The pool of a dynamic, unless it is in the list as well. */
+static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const ta_allocator *allocators, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        if (allocators[i].self == d->pool) {
+            return;
+        }
+    }
+    tai_snap_allocator(s, ta_pool_allocator(d->pool));
+}
+
+static TAI_COLD void tai_snap_open(tai_snap *s, const ta_snapshot_desc *desc, ta_write_fn write, void *user)
+{
+    size_t room = desc->scratch_bytes, front = (size_t)(0 - (uintptr_t)desc->scratch) & (sizeof(uint64_t) - 1);
+    tai_writer_open(&s->writer, write, user);
+    s->desc = desc;
+    s->shots = s->stack;
+    s->room = TAI_SHOTS;
+    room = desc->scratch == NULL || room < front ? 0 : (room - front) / sizeof(tai_shot);
+    if (room > TAI_SHOTS) {
+        s->shots = (tai_shot *)(void *)((char *)desc->scratch + front);
+        s->room = room > 0x7fffffff ? 0x7fffffffu : (uint32_t)room;
+    }
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocators, size_t count,
+                                                     const ta_snapshot_desc *desc, ta_write_fn write, void *user)
+{
+    ta_snapshot_desc zero;
+    tai_snap snap;
+    tai_face face;
+    size_t i;
+    if ((allocators == NULL && count != 0) || write == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    for (i = 0; i < count; i++) {
+        if (!tai_allocator_ok(allocators[i])) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        tai_face_of(allocators[i], &face);
+        if (face.forked) {
+            return TA_ERROR_FORKED;
+        }
+    }
+    memset(&zero, 0, sizeof zero);
+    tai_snap_open(&snap, desc != NULL ? desc : &zero, write, user);
+    tai_json_begin(&snap.writer, NULL, "{");
+    tai_json_text(&snap.writer, "format", "tensoralloc-snapshot");
+    tai_json_u64(&snap.writer, "version", 1);
+    tai_json_u64(&snap.writer, "library", TENSORALLOC_VERSION);
+    tai_json_u64(&snap.writer, "time_ns", TENSORALLOC_WALL_CLOCK_NS());
+    tai_json_u64(&snap.writer, "monotonic_ns", TENSORALLOC_CLOCK_NS());
+    tai_snap_budgets(&snap.writer, allocators, count, 1);
+    tai_snap_budgets(&snap.writer, allocators, count, 0);
+    tai_json_begin(&snap.writer, "allocators", "[");
+    for (i = 0; i < count && snap.writer.result == TA_OK; i++) {
+        tai_face_of(allocators[i], &face);
+        tai_snap_allocator(&snap, allocators[i]);
+        if (face.dynamic != NULL && face.dynamic->pool != NULL) {
+            tai_snap_own_pool(&snap, face.dynamic, allocators, count);
+        }
+    }
+    tai_json_end(&snap.writer, "]");
+    tai_json_end(&snap.writer, "}");
+    tai_put(&snap.writer, "\n", 1);
+    return tai_writer_flush(&snap.writer);
+}
+
 /* Private macros end here. */
 #undef TAI_ALIGNMENT_MAX
 #undef TAI_ALL_HEAPS
@@ -17102,6 +19565,10 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_COMMON_STREAMS
 #undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
+#undef TAI_FIELDS
+#undef TAI_FIELD_BOOL
+#undef TAI_FIELD_SIZE
+#undef TAI_FIELD_U64
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
 #undef TAI_HAS_VM
@@ -17123,28 +19590,37 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 #undef TAI_OS_POSIX
 #undef TAI_OS_WINDOWS
 #undef TAI_PASSING_BATCHES
+#undef TAI_PATIENCE
 #undef TAI_PAUSE
+#undef TAI_PUT
 #undef TAI_RANGE_BITS
 #undef TAI_ROOM_BITS
 #undef TAI_ROOM_TIMES
 #undef TAI_REFILL_BYTES
+#undef TAI_SOURCES
 #undef TAI_RESULT_TEXT
+#undef TAI_SHOTS
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_STREAM_EVENTS
 #undef TAI_STREAM_GRAPHS
 #undef TAI_GRAPHS
 #undef TAI_SUBS
+#undef TAI_TAG_COUNT
+#undef TAI_TAG_SOURCE
 #undef TAI_THREAD_EXIT_CALL
 #undef TAI_THREAD_INDEX
 #undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
+#undef TAI_TICKS_OF_PROCESSOR
 #undef TAI_TINY_BYTES
 #undef TAI_TORCH_DEVICES
+#undef TAI_TRACE_LINE
 #undef TAI_UNITS_MAX
 #undef TAI_UNLIKELY
 #undef TAI_WAIT_A_MOMENT
 #undef TAI_WALK_BATCH
+#undef TAI_WRITER_BYTES
 
 #endif /* TENSORALLOC_IMPLEMENTATION_ONCE */
 #endif /* TENSORALLOC_IMPLEMENTATION */

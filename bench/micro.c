@@ -11,6 +11,7 @@
        ta_pool         ta_pool_free without a size; default options, thread-safe
        ta_pool_sized   the same with ta_pool_free_sized
        ta_pool_st      ta_pool for one thread: single_threaded, no locks
+       ta_pool_traced  ta_pool that records into a ta_trace: two events a pair
        malloc          malloc and free, or whatever is preloaded in their place
        p2              one stack of free blocks per power of two, no lock: about the least work there is
        exact           one stack of free blocks per size
@@ -223,7 +224,28 @@ static void *pool_open_st(void)
     return ta_pool_create(&desc, &pool) == TA_OK ? pool : NULL;
 }
 
+static void *pool_open_traced(void)
+{
+    ta_pool_desc desc;
+    ta_pool *pool;
+    memset(&desc, 0, sizeof(desc));
+    if (ta_trace_create(NULL, &desc.trace) == TA_OK && ta_pool_create(&desc, &pool) == TA_OK) {
+        return pool;
+    }
+    (void)ta_trace_destroy(desc.trace);
+    return NULL;
+}
+
 static void pool_close(void *self) { (void)ta_pool_destroy(self); }
+
+static void pool_close_traced(void *self)
+{
+    ta_pool_desc desc;
+    memset(&desc, 0, sizeof(desc));
+    (void)ta_pool_get_desc(self, &desc);
+    (void)ta_pool_destroy(self);
+    (void)ta_trace_destroy(desc.trace);
+}
 
 static void *pool_alloc(void *self, size_t size_bytes) { return ta_pool_alloc(self, size_bytes, NULL); }
 
@@ -255,12 +277,13 @@ static const row_kind row_kinds[] = {
     {"ta_pool", 1, pool_open, pool_close, pool_alloc, pool_free},
     {"ta_pool_sized", 1, pool_open, pool_close, pool_alloc, pool_free_sized},
     {"ta_pool_st", 1, pool_open_st, pool_close, pool_alloc, pool_free},
+    {"ta_pool_traced", 1, pool_open_traced, pool_close_traced, pool_alloc, pool_free},
     {"malloc", 0, malloc_open, malloc_close, malloc_alloc, malloc_free},
     {"p2", 0, baseline_open, baseline_close, p2_alloc, p2_free},
     {"exact", 0, baseline_open, baseline_close, exact_alloc, exact_free},
     {"null", 0, baseline_open, baseline_close, null_alloc, null_free},
 };
-enum { ROW_COUNT = sizeof(row_kinds) / sizeof(row_kinds[0]), ROW_P2 = 4 };
+enum { ROW_COUNT = sizeof(row_kinds) / sizeof(row_kinds[0]), ROW_P2 = 5 };
 
 typedef struct row {
     const row_kind *kind;

@@ -31,7 +31,8 @@ INK, FAINT, LINE = '#1a1a1a', '#5a5a5a', '#d8d8d8'
 # One ink and one mark each, everywhere; told apart by shape as well as by colour.
 STYLES = {
     'ta_pool': ('#0072b2', 'o'), 'ta_pool_sized': ('#56b4e9', 'o'), 'ta_pool_spec': ('#56b4e9', 'v'),
-    'ta_pool_st': ('#009e73', '^'), 'malloc': ('#d55e00', 's'), 'p2': ('#777777', 'D'), 'p2_tls': ('#777777', 'D'),
+    'ta_pool_st': ('#009e73', '^'), 'ta_pool_traced': ('#cc79a7', 'P'), 'malloc': ('#d55e00', 's'),
+    'p2': ('#777777', 'D'), 'p2_tls': ('#777777', 'D'),
     'p2_spin': ('#b08a00', 'd'), 'exact': ('#b08a00', '^'), 'null': ('#bbbbbb', 'x'),
     'cold': ('#56b4e9', 'o'), 'warm': ('#0072b2', 'o'), 'waste': ('#0072b2', 'o'),
 }
@@ -50,7 +51,7 @@ matplotlib.set_loglevel('error')  # of the fonts above it may find only the last
 def style(name):
     """(colour, marker) of a series; an unknown one keeps what it got first."""
     if name not in STYLES:
-        STYLES[name] = OTHERS[(len(STYLES) - 14) % len(OTHERS)]
+        STYLES[name] = OTHERS[(len(STYLES) - 15) % len(OTHERS)]
     return STYLES[name]
 
 
