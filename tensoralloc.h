@@ -681,7 +681,8 @@ typedef enum ta_huge_pages { TA_HUGE_PAGES_DEFAULT = 0, TA_HUGE_PAGES_ON = 1, TA
 
 /* Memory that is allocated while a stream is captured into a graph is used at every replay: a pool must not give it. */
 typedef enum ta_capture_check {
-    TA_CAPTURE_STRICT = 0,     /* asks the driver at every allocation: TA_ERROR_CAPTURE on a capturing stream */
+    TA_CAPTURE_STRICT = 0,     /* asks the driver at every allocation: a graph pool serves a capturing stream, or it is
+                                  TA_ERROR_CAPTURE */
     TA_CAPTURE_SCOPES_ONLY = 1 /* never asks while no graph pool is open: a capture outside of one corrupts memory */
 } ta_capture_check;
 
@@ -1341,7 +1342,8 @@ TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
 
 /* Takes memory until size_bytes are reserved in all, from the beginning of its range, so that a capture need not grow:
-   give it the reserve_bytes of a report. Exact with ranges. Errors: TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
+   give it the reserve_bytes of a report. Exact with ranges; segments may fall otherwise the second time. Errors:
+   TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
 TENSORALLOC_DEF ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_t size_bytes);
 /* Frees all blocks and lets go of what is held, for a new capture: call it when nothing will be replayed that used
    them. The memory stays. TA_ERROR_BUSY while a scope is open or graphs refer to it. No other thread may be in a call
@@ -9162,7 +9164,8 @@ static TAI_NOINLINE void *tai_pool_alert(ta_pool *pool, ta_request *request, con
             }
         }
     }
-    return TAI_GRAPHS && *result == TA_OK && capture != 0 ? tai_pool_alloc_captured(pool, request, capture, result) : ptr;
+    return TAI_GRAPHS && *result == TA_OK && capture != 0 ? tai_pool_alloc_captured(pool, request, capture, result)
+                                                          : ptr;
 }
 
 /* Everything that the fast paths do not do. */
@@ -16636,10 +16639,6 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     tai_gate_leave(&space->gate, me);
     tai_pool_event(memory, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan->size, request->stream, request->tag,
                    missed == 0);
-    if (memory->desc.trace != NULL) {
-        tai_trace_put(memory->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, missed == 0, memory->trace_source),
-                      ptr, request->size_bytes, plan->size, request->stream, request->tag);
-    }
     if (result != NULL) {
         *result = TA_OK;
     }
@@ -17664,7 +17663,7 @@ static TAI_COLD void tai_graphs_divert(ta_pool *pool)
     }
     TENSORALLOC_STORE_RELAXED(&pool->scopes, on);
     if (!all->strict) {
-        TENSORALLOC_STORE_RELAXED(&pool->alert, on ? pool->alert | TAI_ALERT_CAPTURE : pool->alert & ~TAI_ALERT_CAPTURE);
+        TENSORALLOC_STORE_RELAXED(&pool->alert, (pool->alert & ~TAI_ALERT_CAPTURE) | (on ? TAI_ALERT_CAPTURE : 0));
         TENSORALLOC_STORE_RELAXED(&pool->hot_bytes, on || (pool->alert & TAI_ALERT_WATCHED) != 0
                                                         ? (size_t)0 : pool->cacheable_bytes);
     }
@@ -19696,9 +19695,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      once on its own stream; other streams that used it are announced with ta_pool_record_use, or it is freed with
      ta_pool_free_after and an event of yours. Before a stream is destroyed call ta_pool_retire_stream: the driver
      gives handles out again. Streams are those of the device's primary context, which the CUDA runtime and PyTorch
-     use too. While a stream is being captured into a graph allocation on it is TA_ERROR_CAPTURE: a replay would use
-     the memory long after it was freed. Each allocation asks for that (one driver call); TA_CAPTURE_SCOPES_ONLY leaves
-     the question out. After an error that ends the context (ta_cuda_info.is_lost) frees succeed and nothing else does.
+     use too. While a stream is being captured into a graph allocation on it comes from a graph pool (chapter 12), or is
+     TA_ERROR_CAPTURE: a replay would use the memory long after it was freed. Each allocation asks for that (one driver
+     call); TA_CAPTURE_SCOPES_ONLY leaves the question out while no scope is open. After an error that ends the context
+     (ta_cuda_info.is_lost) frees succeed and nothing else does.
 
   8. Your own backend
      A pool over segments takes them in pieces of 256 KiB (blocks up to 1 KiB), 1 MiB (up to 64 KiB) and 16 MiB
@@ -19768,9 +19768,45 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      ToReport
                           ta_dynamic_stats: allocation_count, resize_count, allocated_bytes, wasted_bytes,
                           average_utilization; ta_dynamic_report
+     ICUDAMemoryAllocator, GraphCompatibleMemoryAllocator: Allocate, Free, GraphPool, IsGraphMode, SetGraphMode,
+     ResetGraphPool, GetStats, Dispose
+                          ta_pool_alloc_stream, ta_pool_free, ta_pool_set_graph_pool / _get_graph_pool,
+                          ta_pool_is_graph_mode, ta_pool_set_graph_mode, ta_graph_pool_reset, ta_pool_get_memory_usage,
+                          ta_pool_dispose
+     ConfigureForGraph, EnableGraphMode, DisableGraphMode, WithGraphMode
+                          ta_pool_set_graph_pool and ta_pool_set_graph_mode; ta_with_graph_pool
+     MemoryUsageStats: TotalAllocated, PoolSize, BlockCount, IsGraphMode, ToString
+                          ta_memory_usage: in_use_bytes, reserved_bytes, block_count of base and graph, is_graph_mode;
+                          ta_memory_usage_report
+     WithGraphMemory, EnsureGraphCompatible
+                          ta_tensor_with_graph_memory, ta_tensor_ensure_graph_compatible
 
-  12. Versions (semantic versioning at source level; the last ten)
-     0.1.0  backends, CUDA, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
+  12. CUDA graphs
+     A graph repeats addresses. What a capture allocates comes from a graph pool beside the pool, for as long as a scope
+     is open; the code that allocates does not change, and need not know. Order of calls: ta_capture_enter, begin
+     capture, work, end capture, ta_capture_leave (failed or not), ta_graph_pool_attach, instantiate. Then the graph
+     pool may be destroyed at once: its memory goes when the last executable has gone and its last replay is over.
+       What a capture may use      its own allocations; memory allocated from the graph pool before; anything eager that
+                                   is held: ta_pool_record_use or ta_graph_pool_hold, ta_graph_pool_hold_handle for
+                                   tensors that grow, ta_tensor_ensure_graph_compatible for tensors. A block that is
+                                   freed on a captured stream is held by itself.
+       Reuse within a capture      at once on the same stream; not on forked ones: what they used is announced with
+                                   ta_pool_record_use, as ever, and waits for the end of the capture.
+       Reuse by later captures     everything that is free when a capture begins; replays must then be in order
+                                   (share_sequential). Memory that is live (outputs) is no graph's but its own.
+       No driver calls             but questions about the capture, when enough is reserved: ta_capture_report
+                                   .reserve_bytes after a first try, ta_graph_pool_reset, ta_graph_pool_reserve, and
+                                   capture again. Else it grows; it never waits, unmaps or frees in a capture, and asks
+                                   nobody to give back: TA_ERROR_LIMIT or _OUT_OF_MEMORY then, with missing_bytes.
+       A failed capture            leave it with failed = 1: all its blocks are freed, pointers to them are stale.
+       Several pools in a capture  pinned memory, another device: each has its own graph pool and scope.
+     Without user objects (drivers before 11.3), or for graphs that the program hides: ta_graph_pool_retain while they
+     live. Without either, what was captured is taken by ta_graph_pool_reset and _destroy alone, and by nothing else.
+     An event of the program's (ta_pool_free_after) that was recorded in a capture cannot be asked and breaks it: for
+     memory of graph pools it is not asked at all.
+
+  13. Versions (semantic versioning at source level; the last ten)
+     0.1.0  backends, CUDA and its graphs, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
 
   tensoralloc.h is available under either of the two licences below; choose the one you prefer.
 
