@@ -16,8 +16,9 @@
      [TA:GRAPH]        memory whose addresses live in CUDA graphs: capture scopes, graph pools
      [TA:STATS]        counters, buckets, reports, snapshots
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:WRITER] [TA:TRACE-IMPL] [TA:HOST] [TA:BUDGET]
-     [TA:BLOCKS] [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT] [TA:ALLOCATOR-IMPL]
-     [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:GRAPH-IMPL] [TA:TORCH] [TA:REPORT] [TA:SNAPSHOT]
+     [TA:GUARD] [TA:BLOCKS] [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT]
+     [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:GRAPH-IMPL] [TA:TORCH] [TA:REPORT]
+     [TA:SNAPSHOT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -63,10 +64,13 @@
                                           nothing (chosen by itself where there are no threads)
      TENSORALLOC_DEBUG             impl   0..3: 1 asserts on bad arguments, 2 and invariants, 3 and a full check of
                                           single-threaded pools after each call that goes to the heap; default 0
-     TENSORALLOC_CHECKED           impl   misuse detection that costs something (two threads freeing one block)
+     TENSORALLOC_CHECKED           impl   finds misuse, at a price: red zones, fills, freed blocks held back, leaks; see
+                                          the manual. 2: memory that the host cannot reach is filled and read back, too
+     TENSORALLOC_TRAP(result)      impl   with it: called after each report of misuse, e.g. abort(); default nothing
      TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
      TENSORALLOC_LOG(result, name) impl   called without a lock when an allocation fails, with the ta_result and the
-                                          name of the allocator; default nothing
+                                          name of the allocator; in checked builds for each misuse, too, with a
+                                          sentence that begins with that name; default nothing
      TENSORALLOC_MALLOC(size), TENSORALLOC_FREE(ptr)             impl   memory of objects and records; give both or none
      TENSORALLOC_LOAD_RELAXED and the others of [TA:ATOMICS]      impl   atomics, all or none
      TENSORALLOC_LOCK_TYPE, _LOCK_INIT(l), _LOCK_ACQUIRE(l), _LOCK_RELEASE(l)   impl   the short lock; all or none
@@ -190,6 +194,10 @@ TENSORALLOC_DEF int ta_version(void);
     X(TA_ERROR_BOUNDS, "the bounds contradict themselves, or their maximum holds nothing") \
     X(TA_ERROR_SHAPE, "the shape is outside the bounds, or of another rank") \
     X(TA_ERROR_CAPTURE, "the stream is being captured into a graph") \
+    X(TA_ERROR_OVERRUN, "bytes behind the block were written") \
+    X(TA_ERROR_UNDERRUN, "bytes in front of the block were written") \
+    X(TA_ERROR_USE_AFTER_FREE, "the block was written after it was freed") \
+    X(TA_ERROR_LEAK, "a block was never freed") \
     X(TA_ERROR_NO_GRAPH_POOL, "no graph pool was given, or its scope was not entered")
 
 typedef enum ta_result {
@@ -230,8 +238,8 @@ typedef struct ta_request {
     size_t size_bytes;      /* > 0 */
     size_t alignment_bytes; /* power of two; 0: the backend's (64 on the host) */
     ta_stream stream;       /* home stream of the block; ignored by backends without order */
-    const char *tag;        /* NULL, or a string that outlives the block, and the pool if the request may fail
-                               (ta_pool_get_failure shows it): use literals */
+    const char *tag;        /* NULL, or a string that outlives the block, and the pool if a request to it may fail
+                               (failures show tags, those of blocks that were in the way too): use literals */
     uint32_t flags;         /* TA_REQUEST_* */
     uint32_t reserved;      /* 0 */
 } ta_request;
@@ -268,12 +276,13 @@ typedef enum ta_event_kind {
     TA_EVENT_TRIM,    /* size_bytes went back to the backend */
     TA_EVENT_LIMIT,   /* the budget refused size_bytes */
     TA_EVENT_FAILURE, /* an allocation of size_bytes failed with result */
-    TA_EVENT_STEP     /* of a trace: ta_trace_step */
+    TA_EVENT_STEP,    /* of a trace: ta_trace_step */
+    TA_EVENT_MISUSE   /* TENSORALLOC_CHECKED: the program did what result says, with ptr */
 } ta_event_kind;
 
 typedef struct ta_event {
     ta_event_kind kind;
-    ta_result result;      /* TA_EVENT_FAILURE: why; else TA_OK */
+    ta_result result;      /* TA_EVENT_FAILURE, _MISUSE: why; else TA_OK */
     void *ptr;             /* the block, or NULL */
     size_t size_bytes;     /* requested bytes of blocks; bytes moved for grow, trim and limit */
     size_t capacity_bytes; /* capacity of the block, or 0 */
@@ -286,6 +295,43 @@ typedef struct ta_event {
 } ta_event;
 
 typedef void (*ta_event_fn)(void *user, const ta_event *event);
+
+/* What stood in the way of an allocation, and what would have helped: verdict, its text, action, its text. The first
+   that holds is told: memory that is there and only in the wrong place comes before memory that has to be found. */
+#define TA_VERDICT_LIST(X) \
+    X(TA_VERDICT_NONE, "nothing failed", TA_ACTION_NONE, "nothing") \
+    X(TA_VERDICT_NOT_CACHED, "only the cache was asked", TA_ACTION_ASK_BACKEND, "ask without TA_REQUEST_CACHED_ONLY") \
+    X(TA_VERDICT_SEALED, "the pool is sealed", TA_ACTION_UNSEAL, "unseal it, or let it see this size before") \
+    X(TA_VERDICT_RECORDS, "there is no room for records", TA_ACTION_RAISE_RECORDS, "raise block_count_max") \
+    X(TA_VERDICT_WAITING, "freed memory waits for streams", TA_ACTION_SYNCHRONIZE, "synchronize these streams") \
+    X(TA_VERDICT_OWN_CACHE, "free pages of this pool were not to be touched", TA_ACTION_TRIM, "trim the pool") \
+    X(TA_VERDICT_SIBLINGS, "other allocators over the budget cache it", TA_ACTION_EMPTY_SIBLINGS, \
+      "call ta_allocator_empty_cache on them, in the threads that use them") \
+    X(TA_VERDICT_THREAD_CACHES, "threads cache it", TA_ACTION_FLUSH_THREADS, "call ta_pool_thread_flush in them") \
+    X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
+    X(TA_VERDICT_LIMIT, "the limit of the budget is reached", TA_ACTION_RAISE_LIMIT, "raise the limit") \
+    X(TA_VERDICT_OUTSIDE, "others than this budget have it", TA_ACTION_FREE_OUTSIDE, "free memory outside") \
+    X(TA_VERDICT_FULL, "the backend has no more than this budget holds", TA_ACTION_FREE, "free blocks") \
+    X(TA_VERDICT_BACKEND, "the backend refused and does not say why", TA_ACTION_LOOK_UP, "look up backend_code")
+
+typedef enum ta_verdict {
+#define TA_VERDICT_ENUM(verdict, text, action, action_text) verdict,
+    TA_VERDICT_LIST(TA_VERDICT_ENUM)
+#undef TA_VERDICT_ENUM
+    TA_VERDICT_COUNT
+} ta_verdict;
+
+/* Each verdict has its action. */
+typedef enum ta_action {
+#define TA_ACTION_ENUM(verdict, text, action, action_text) action,
+    TA_VERDICT_LIST(TA_ACTION_ENUM)
+#undef TA_ACTION_ENUM
+    TA_ACTION_COUNT
+} ta_action;
+
+/* Text of a verdict and of an action, never NULL; "unknown" for values that are none. Threads: any. Pure. */
+TENSORALLOC_DEF const char *ta_verdict_text(ta_verdict verdict);
+TENSORALLOC_DEF const char *ta_action_text(ta_action action);
 
 /* Why an allocation failed. */
 typedef struct ta_failure {
@@ -303,6 +349,23 @@ typedef struct ta_failure {
     size_t pending_bytes;       /* freed, but work on other streams may still use them */
     int64_t backend_code;       /* the backend's own code (CUresult, yours); 0 if it tells none, as the host's */
     uint64_t count;             /* failures so far, this one included */
+    ta_verdict verdict;
+    ta_action action;
+    size_t action_bytes;        /* TA_ACTION_RAISE_LIMIT: the least limit that would do; else what is missing */
+    /* for memory failures (limit, fragmented, out of memory, backend); else 0 */
+    size_t thread_cached_bytes; /* in thread caches of this allocator */
+    size_t sibling_reserved_bytes; /* by other allocators over the budget */
+    size_t sibling_cached_bytes;   /* of that, what they could give back; single-threaded ones are not asked */
+    size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
+    size_t backend_total_bytes;
+    size_t outside_bytes;       /* total - free - what the budget holds; 0 if not known */
+    /* fragmented: the cheapest place for the request, once what lies there is freed */
+    void *blocking_ptr;
+    size_t blocking_span_bytes;
+    size_t blocking_bytes;      /* of blocks in it that are not free */
+    size_t blocking_count;
+    const char *blocking_tag;   /* the tag with most of these bytes; NULL: blocks without one */
+    size_t blocking_tag_bytes;
 } ta_failure;
 
 /* Called at the end of the ladder. Return nonzero after having freed something: the allocation is tried again,
@@ -502,7 +565,8 @@ typedef struct ta_backend_vtable {
 
     /* O; R without HOST_ACCESS. Writes zeros on stream. Any ptr and size inside committed memory. */
     ta_result (*zero)(void *self, void *ptr, size_t size_bytes, ta_stream stream);
-    /* O; R without HOST_ACCESS. Copies on stream; the spans do not overlap. */
+    /* O; R without HOST_ACCESS. Copies on stream; the spans do not overlap. TENSORALLOC_CHECKED=2 copies to host memory
+       with it. */
     ta_result (*copy)(void *self, void *dst, const void *src, size_t size_bytes, ta_stream stream);
 
     /* O ORDERED. Ties a flag to a graph: *gone, 0 now, becomes 1 with an atomic store, on any thread, when the graph
@@ -729,7 +793,8 @@ TENSORALLOC_DEF ta_pool_desc ta_pool_desc_spec(void);
    Threads: any. Cost: a few system calls. */
 TENSORALLOC_DEF ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out);
 /* Disposes and frees the pool; NULL is TA_OK. No other thread may be in a call or start one; threads that used it
-   before may still be running or exit at any time. */
+   before may still be running or exit at any time. With TENSORALLOC_CHECKED it answers what it finds (manual, 9), and
+   the pool is gone all the same; so do dispose and the other allocators. */
 TENSORALLOC_DEF ta_result ta_pool_destroy(ta_pool *pool);
 /* Gives everything back, live blocks too (ordered backends: after their work). Afterwards get_stats, get_desc,
    get_failure, reset_peaks, ta_report, dispose and destroy still work, capacity_of and owns answer 0, and every
@@ -1551,6 +1616,7 @@ typedef struct ta_snapshot_desc {
                              run of trimmed pages each allocator is seen at one moment */
     size_t scratch_bytes;
     int disable_blocks;   /* figures only: no ranges, no blocks */
+    ta_trace *trace;      /* NULL, or whose events are written too, as ta_trace_for_each gives them */
 } ta_snapshot_desc;
 
 /* Writes all that is known of allocators[count] as JSON. desc may be NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _FORKED
@@ -1571,7 +1637,7 @@ typedef struct ta_snapshot_desc {
        kind, id (ta_block_id.owner), name, disposed, budget (id), device, stats (ta_stats); user-made allocators, and
        those of another copy of this file, have kind, device and stats only
        options     of its desc; pools: sealed; dynamic: strategy (its name)
-       failure     pools, after one: result, text (ta_failure_report), and ta_failure
+       failure     pools, after one: text (ta_failure_report), and ta_failure; result, verdict, action as text
        streams[]   pools on ordered backends: id, retired
        ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes, blocks[]
          blocks[]  tile the range by address: ptr, size_bytes, state, stream (if not 0)
@@ -1591,6 +1657,8 @@ typedef struct ta_snapshot_desc {
        sites[]     index, number, busy; predictor {learns "sizes", "growth" or null, observation_count, mean_bytes,
                    target_bytes, step_bytes, changes_per_million_uses, weights [{size_max_bytes, weight}]} if the
                    strategy is the predictive one and the site is not busy
+     events[]      with a trace, oldest first: ptr, size_bytes, capacity_bytes, stream, time_ns, thread, name, tag, kind
+                   ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"), hit (alloc), result (failed)
    tests/snapshot.schema.json is the same as a JSON Schema; bench/memory_viz.py makes of it what PyTorch's memory_viz
    page reads. */
 TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size_t count,
@@ -2111,6 +2179,9 @@ static TAI_COLD void tai_barrier_all_threads(void)
 #ifndef TENSORALLOC_LOG
     #define TENSORALLOC_LOG(result, text) ((void)0)
 #endif
+#ifndef TENSORALLOC_TRAP
+    #define TENSORALLOC_TRAP(result) ((void)0)
+#endif
 #ifdef TENSORALLOC_CHECKED
     #define TAI_CHECKED 1
 #else
@@ -2482,6 +2553,11 @@ static int tai_add(size_t a, size_t b, size_t *out)
     return a <= SIZE_MAX - b;
 }
 
+static size_t tai_add_saturated(size_t a, size_t b)
+{
+    return a > TA_UNLIMITED - b ? TA_UNLIMITED : a + b;
+}
+
 static int tai_mul(size_t a, size_t b, size_t *out)
 {
     if (a != 0 && b > SIZE_MAX / a) {
@@ -2551,6 +2627,28 @@ TENSORALLOC_DEF TAI_COLD const char *ta_result_text(ta_result result)
     return index >= 0 && index < (int)TA_RESULT_COUNT ? text[index] : "unknown result";
 }
 
+TENSORALLOC_DEF TAI_COLD const char *ta_verdict_text(ta_verdict verdict)
+{
+    static const char *const text[] = {
+#define TAI_VERDICT_TEXT(name, words, action, action_words) words,
+        TA_VERDICT_LIST(TAI_VERDICT_TEXT)
+#undef TAI_VERDICT_TEXT
+    };
+    int index = (int)verdict;
+    return index >= 0 && index < (int)TA_VERDICT_COUNT ? text[index] : "unknown";
+}
+
+TENSORALLOC_DEF TAI_COLD const char *ta_action_text(ta_action action)
+{
+    static const char *const text[] = {
+#define TAI_ACTION_TEXT(name, words, action_name, action_words) action_words,
+        TA_VERDICT_LIST(TAI_ACTION_TEXT)
+#undef TAI_ACTION_TEXT
+    };
+    int index = (int)action;
+    return index >= 0 && index < (int)TA_ACTION_COUNT ? text[index] : "unknown";
+}
+
 /*---------------------------------------------------------------------------------------------------------
   [TA:WRITER] text for a sink of the program's, through a buffer on the stack; JSON.
   Uses: MATH.
@@ -2574,7 +2672,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_file_write(void *file, const char *text, s
     if (file == NULL || (text == NULL && text_bytes != 0)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    return fwrite(text, 1, text_bytes, (FILE *)file) == text_bytes ? TA_OK : TA_ERROR_BACKEND;
+    return text_bytes == 0 || fwrite(text, 1, text_bytes, (FILE *)file) == text_bytes ? TA_OK : TA_ERROR_BACKEND;
 }
 
 static TAI_COLD void tai_writer_open(tai_writer *w, ta_write_fn write, void *user)
@@ -3985,6 +4083,9 @@ typedef struct tai_member {
     struct tai_member *next;
     /* Gives back at least want_bytes if it can, without waiting for others; returns what it gave. */
     size_t (*reclaim)(void *self, size_t want_bytes);
+    /* Bytes that it caches where reclaim does not reach (thread caches), with pages != 0 also where it does. NULL:
+       none, or it cannot be asked. */
+    size_t (*cached)(void *self, int pages);
     void *self;
     uint32_t serial;  /* order of joining */
     uint32_t running; /* reclaims inside */
@@ -4142,8 +4243,10 @@ static TAI_COLD void tai_budget_leave(ta_budget *budget, tai_member *member)
     }
 }
 
-/* Asks every member but one to give memory back until want_bytes came together. */
-static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
+/* What every member but one caches: where reclaim does not reach, or (pages) in all. With give != 0 each is made to
+   give it back instead, until want_bytes have come together. */
+static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *except, size_t want_bytes, int give,
+                                      int pages)
 {
     size_t got = 0;
     uint32_t below = 0xffffffffu; /* the list goes from the youngest to the oldest */
@@ -4159,12 +4262,21 @@ static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *e
         below = member->serial;
         member->running++;
         TAI_LOCK_RELEASE(&budget->lock);
-        got += member->reclaim(member->self, want_bytes - got);
+        if (give) {
+            got += member->reclaim(member->self, want_bytes - got);
+        } else if (member->cached != NULL) {
+            got += member->cached(member->self, pages);
+        }
         TAI_LOCK_ACQUIRE(&budget->lock);
         member->running--;
     }
     TAI_LOCK_RELEASE(&budget->lock);
     return got;
+}
+
+static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
+{
+    return tai_budget_ask(budget, except, want_bytes, 1, 1);
 }
 
 /* The budget of a desc: the shared one, or a new private one. */
@@ -4183,6 +4295,130 @@ static TAI_COLD ta_result tai_budget_resolve(ta_budget *shared, ta_backend backe
     *out_owned = 1;
     return ta_budget_create(&desc, out);
 }
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:GUARD] checked builds: reports of misuse, red zones behind blocks, fills of freed ones, objects that are gone.
+  Nothing of it is compiled without TENSORALLOC_CHECKED.
+  Uses: ATOMICS, HOST, BUDGET.
+
+     live    addr | requested bytes | red zone, 64 bytes or more | next block     an underrun is seen in the red zone
+     freed   addr | filled, red zone too                         | next block     of the block in front
+  Invariants: none of these functions is called with a lock held, but for those that only look at bytes.
+  -------------------------------------------------------------------------------------------------------*/
+#ifdef TENSORALLOC_CHECKED
+    #define TAI_RED_BYTES ((size_t)64)
+    #define TAI_RED_END ((size_t)2048) /* of a longer one only this much at each end is looked at */
+    #define TAI_RED 0xb5               /* the byte that red zones are made of */
+    #define TAI_DEAD 0xdb              /* and freed blocks */
+    #define TAI_DEAD_BYTES ((size_t)64 << 20) /* of a larger block only the beginning is filled */
+    #define TAI_HELD_BYTES ((size_t)16 << 20) /* freed blocks that a pool holds back; the latest one always */
+    #define TAI_GRAVES 64u             /* destroyed objects that are remembered */
+    #define TAI_REPORTS_MAX 64         /* leaks that are told one by one */
+
+/* What an allocator knows of misuse. */
+typedef struct tai_guard {
+    int on;               /* 0: not in this memory, 1: red zones and fills by the host, 2: fills by the backend */
+    int closed;           /* the last look has been taken */
+    ta_result found;      /* damage that no call could answer with when it was found: check, dispose and destroy do */
+    uint32_t first, last; /* pools: freed blocks held back, the oldest first, linked by right */
+    size_t bytes;         /* their capacity */
+} tai_guard;
+
+static int tai_guard_mode(const ta_backend_info *info)
+{
+    int device = TENSORALLOC_CHECKED + 0 >= 2 ? 2 : 0;
+    return (info->caps & (TA_CAP_HOST_ACCESS | TA_CAP_ORDERED)) == TA_CAP_HOST_ACCESS ? 1 : device;
+}
+
+    #define tai_guard_held(pool) ((pool)->guard.bytes)
+
+static size_t tai_guard_padded(const tai_guard *guard, size_t size)
+{
+    return guard->on == 1 ? size + TAI_RED_BYTES : size;
+}
+
+/* Tells of misuse; other results are none. Returns why. */
+static TAI_COLD ta_result tai_misuse(const char *name, ta_event_fn on_event, void *user, ta_result why,
+                                     const void *ptr, size_t size, const char *tag)
+{
+    ta_event event;
+    char text[256];
+    if (why != TA_ERROR_FOREIGN && why != TA_ERROR_INTERIOR && why != TA_ERROR_STALE && why != TA_ERROR_SIZE_MISMATCH &&
+        why != TA_ERROR_DISPOSED && why != TA_ERROR_OVERRUN && why != TA_ERROR_UNDERRUN &&
+        why != TA_ERROR_USE_AFTER_FREE && why != TA_ERROR_LEAK) {
+        return why;
+    }
+    memset(&event, 0, sizeof event);
+    event.kind = TA_EVENT_MISUSE;
+    event.result = why;
+    event.ptr = (void *)(uintptr_t)ptr;
+    event.size_bytes = size;
+    event.tag = tag;
+    event.name = name;
+    event.time_ns = TENSORALLOC_CLOCK_NS();
+    if (on_event != NULL) {
+        on_event(user, &event);
+    }
+    (void)snprintf(text, sizeof text, "%.31s: %s: %.0f bytes at %p%s%.99s", name, ta_result_text(why), (double)size,
+                   event.ptr, tag != NULL ? ", tag " : "", tag != NULL ? tag : "");
+    TENSORALLOC_LOG(why, text);
+    TENSORALLOC_TRAP(why);
+    return why;
+}
+
+/* How much of a freed block is filled: a huge one may never have been touched. */
+static size_t tai_dead_bytes(size_t size)
+{
+    return size < TAI_DEAD_BYTES ? size : TAI_DEAD_BYTES;
+}
+
+static int tai_is_filled(uintptr_t addr, size_t bytes, int with)
+{
+    const unsigned char *at = (const unsigned char *)addr;
+    return bytes == 0 || (at[0] == with && memcmp(at, at + 1, bytes - 1) == 0);
+}
+
+static void tai_red_paint(uintptr_t addr, size_t requested, size_t capacity)
+{
+    size_t gap = capacity - requested, part = gap <= 2 * TAI_RED_END ? gap : TAI_RED_END;
+    memset((void *)(addr + requested), TAI_RED, part);
+    memset((void *)(addr + capacity - part), TAI_RED, part);
+}
+
+static int tai_red_is_whole(uintptr_t addr, size_t requested, size_t capacity)
+{
+    size_t gap = capacity - requested, part = gap <= 2 * TAI_RED_END ? gap : TAI_RED_END;
+    return tai_is_filled(addr + requested, part, TAI_RED) && tai_is_filled(addr + capacity - part, part, TAI_RED);
+}
+
+/* Whether what lies in front of end was written from behind: its last byte is gone, the first of 64 is not. */
+static int tai_red_is_underrun(uintptr_t end, size_t bytes, int with)
+{
+    const unsigned char *at = (const unsigned char *)end;
+    bytes = bytes < TAI_RED_BYTES ? bytes : TAI_RED_BYTES;
+    return bytes > 1 && at[-1] != with && *(at - bytes) == with;
+}
+
+/* Objects that were destroyed stay for a while, so that a use of them is an answer and no crash. */
+static size_t tai_graves[TAI_GRAVES];
+
+static TAI_COLD void tai_bury(void *object)
+{
+    size_t other = (size_t)(uintptr_t)object;
+    uint32_t i;
+    for (i = 0; i < TAI_GRAVES && other != 0; i++) { /* each moves on by one; the oldest falls out */
+        size_t before = TENSORALLOC_LOAD_ACQUIRE(&tai_graves[i]);
+        while (!tai_swap_size(&tai_graves[i], &before, other)) {
+        }
+        other = before;
+    }
+    TENSORALLOC_FREE((void *)(uintptr_t)other);
+}
+#else
+    #define tai_guard_padded(guard, size) (size)
+    #define tai_guard_held(pool) 0u
+    #define tai_bury(object) TENSORALLOC_FREE(object)
+#endif
 
 /*---------------------------------------------------------------------------------------------------------
   [TA:BLOCKS] records of blocks, out of band: a table that never moves, indexed from 1.
@@ -7803,6 +8039,9 @@ struct ta_pool {
                                     three of watched pools */
     uint32_t slot_hint;
     uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
+#ifdef TENSORALLOC_CHECKED
+    tai_guard guard;
+#endif
 };
 
 enum {
@@ -7826,6 +8065,7 @@ TAI_INLINE void tai_pool_note_peak(ta_pool *pool)
         in_use -= pool->slot0.cached_low;
         pool->slot0.cached_low = pool->slot0.cached_bytes;
     }
+    in_use -= tai_guard_held(pool);
     if (in_use > pool->peak_in_use) {
         pool->peak_in_use = in_use;
     }
@@ -8475,6 +8715,16 @@ TAI_INLINE size_t tai_pool_collect(ta_pool *pool)
     return TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->hooks->collect(pool) : 0;
 }
 
+#ifdef TENSORALLOC_CHECKED
+/* Tells of misuse in which no block of the pool is known. Returns why. */
+static TAI_COLD ta_result tai_pool_told(const ta_pool *pool, ta_result why)
+{
+    return tai_misuse(pool->name, pool->desc.on_event, pool->desc.on_event_user, why, NULL, 0, NULL);
+}
+#else
+    #define tai_pool_told(pool, why) (why)
+#endif
+
 /* What every call but the fast paths asks first. */
 static ta_result tai_pool_usable(const ta_pool *pool)
 {
@@ -8482,7 +8732,7 @@ static ta_result tai_pool_usable(const ta_pool *pool)
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (pool->disposed) {
-        return TA_ERROR_DISPOSED;
+        return tai_pool_told(pool, TA_ERROR_DISPOSED);
     }
     return tai_pool_forked(pool) ? TA_ERROR_FORKED : TA_OK;
 }
@@ -8491,12 +8741,253 @@ static ta_result tai_pool_usable(const ta_pool *pool)
 static size_t tai_pool_thread_cached(const ta_pool *pool)
 {
     const tai_slot *slot;
-    size_t bytes = pool->slot0.cached_bytes + pool->passing_bytes;
+    size_t bytes = pool->slot0.cached_bytes + pool->passing_bytes + tai_guard_held(pool);
     for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
         bytes += TENSORALLOC_LOAD_RELAXED(&slot->cached_bytes);
     }
     return bytes;
 }
+
+/* ---- checked builds */
+#ifdef TENSORALLOC_CHECKED
+/* Tells of misuse of the block at ptr, if why is that. Returns why. Outside the gate. */
+static TAI_COLD ta_result tai_pool_blame(const ta_pool *pool, ta_result why, const void *ptr, size_t size,
+                                         const char *tag)
+{
+    return tai_misuse(pool->name, pool->desc.on_event, pool->desc.on_event_user, why, ptr, size, tag);
+}
+
+/* Damage that is found when it is too late for an answer: told, and kept for check, dispose and destroy. */
+static TAI_COLD void tai_guard_found(ta_pool *pool, ta_result why, const tai_block *block)
+{
+    pool->guard.found = why;
+    (void)tai_pool_blame(pool, why, (const void *)block->addr, block->requested, block->tag);
+}
+
+/* Whether bytes around a live block were written. Inside the gate. */
+static ta_result tai_guard_test(const ta_pool *pool, uint32_t index)
+{
+    const tai_block *at = pool->space.blocks.at, *block = &at[index], *prev = &at[block->prev];
+    if (pool->guard.on != 1) {
+        return TA_OK;
+    }
+    if (!tai_red_is_whole(block->addr, block->requested, block->size)) {
+        return TA_ERROR_OVERRUN;
+    }
+    if (block->prev != 0 && (prev->state == TAI_LIVE || prev->state == TAI_CACHED) &&
+        (prev->state == TAI_LIVE || prev->size <= TAI_DEAD_BYTES) &&
+        tai_red_is_underrun(block->addr, prev->state == TAI_LIVE ? prev->size - prev->requested : prev->size,
+                            prev->state == TAI_LIVE ? TAI_RED : TAI_DEAD)) {
+        return TA_ERROR_UNDERRUN;
+    }
+    return TA_OK;
+}
+
+/* As test, for the block that is to be freed or resized; what was done to it is told. Outside the gate. */
+static ta_result tai_guard_look(ta_pool *pool, const void *ptr)
+{
+    tai_block was;
+    ta_result result;
+    uint32_t index;
+    memset(&was, 0, sizeof was);
+    tai_gate_enter(&pool->space.gate, NULL);
+    index = tai_space_find(&pool->space, (uintptr_t)ptr);
+    result = index != 0 && TENSORALLOC_LOAD_RELAXED(&pool->space.blocks.at[index].state) == TAI_LIVE
+                 ? tai_guard_test(pool, index) : TA_OK;
+    was = pool->space.blocks.at[index];
+    tai_gate_leave(&pool->space.gate, NULL);
+    return tai_pool_blame(pool, result, ptr, was.requested, was.tag);
+}
+
+/* A busy block becomes live with a red zone behind it. */
+static void tai_guard_paint(const ta_pool *pool, uint32_t index, size_t requested)
+{
+    if (pool->guard.on == 1) {
+        tai_red_paint(pool->space.blocks.at[index].addr, requested, pool->space.blocks.at[index].size);
+    }
+}
+
+/* Fills a freed block on the device, but never as a part of a graph. */
+static TAI_COLD ta_result tai_guard_zero(ta_pool *pool, const tai_block *block, ta_stream stream)
+{
+    const ta_backend *backend = &pool->space.backend;
+    uint64_t capture = 0;
+    ta_result result = backend->vtable->capture == NULL
+                           ? TA_OK : backend->vtable->capture(backend->self, stream, &capture);
+    if (result == TA_OK && capture != 0) {
+        return TA_ERROR_CAPTURE;
+    }
+    return result != TA_OK ? result
+                           : tai_backend_zero(*backend, (void *)block->addr, tai_dead_bytes(block->size), stream);
+}
+
+/* Whether memory that was set to zero on the device still reads so. What cannot be read counts as whole. */
+static TAI_COLD int tai_guard_read_back(ta_pool *pool, const tai_block *block, ta_stream stream)
+{
+    const ta_backend *backend = &pool->space.backend;
+    size_t done, part = 65536, bytes = tai_dead_bytes(block->size);
+    uint64_t ticket = 0;
+    int whole = 1, ordered = pool->space.ordered;
+    char *copy = (char *)TENSORALLOC_MALLOC(part);
+    for (done = 0; copy != NULL && whole && done < bytes; done += part) {
+        part = bytes - done < part ? bytes - done : part;
+        memset(copy, 0, part);
+        if (tai_backend_copy(*backend, copy, (const void *)(block->addr + done), part, stream) != TA_OK ||
+            (ordered && backend->vtable->mark(backend->self, stream, &ticket) != TA_OK)) {
+            break;
+        }
+        if (ordered) {
+            whole = backend->vtable->sync(backend->self, ticket) != TA_OK || tai_is_filled((uintptr_t)copy, part, 0);
+            tai_space_drop(&pool->space, ticket);
+        } else {
+            whole = tai_is_filled((uintptr_t)copy, part, 0);
+        }
+    }
+    TENSORALLOC_FREE(copy);
+    return whole;
+}
+
+/* Freed blocks go on to the heap, the oldest first, until at most keep bytes are held back. What was written into them
+   meanwhile is told. Returns how many went. Outside the gate. */
+static TAI_COLD size_t tai_guard_release(ta_pool *pool, size_t keep)
+{
+    tai_guard *guard = &pool->guard;
+    tai_space *space = &pool->space;
+    size_t count = 0;
+    for (;;) {
+        tai_block *block;
+        uint32_t index;
+        ta_stream stream;
+        int whole;
+        tai_gate_enter(&space->gate, NULL);
+        index = guard->first;
+        block = &space->blocks.at[index];
+        if (index == 0 || guard->bytes <= keep || (keep != 0 && index == guard->last)) {
+            tai_gate_leave(&space->gate, NULL);
+            return count;
+        }
+        guard->first = block->right;
+        guard->last = guard->first == 0 ? 0 : guard->last;
+        guard->bytes -= block->size;
+        stream = space->streams[block->place.stream].id;
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+        tai_gate_leave(&space->gate, NULL);
+        whole = guard->on == 1 ? tai_is_filled(block->addr, tai_dead_bytes(block->size), TAI_DEAD)
+                               : tai_guard_read_back(pool, block, stream);
+        if (!whole) {
+            tai_guard_found(pool, TA_ERROR_USE_AFTER_FREE, block);
+        }
+        tai_gate_enter(&space->gate, NULL);
+        tai_heap_put(space, index);
+        tai_gate_leave(&space->gate, NULL);
+        count++;
+    }
+}
+
+/* A busy block was freed: it is held back. Inside the gate: 0 if this pool does not do that. */
+static int tai_guard_take(ta_pool *pool, uint32_t index)
+{
+    tai_block *block = &pool->space.blocks.at[index];
+    if (pool->guard.on == 0) {
+        return 0;
+    }
+    TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+    pool->count.deallocation_count++;
+    pool->count.freed_bytes += block->requested;
+    return 1;
+}
+
+/* The rest of it, outside the gate. */
+static void tai_guard_hold(ta_pool *pool, uint32_t index)
+{
+    tai_guard *guard = &pool->guard;
+    tai_block *block = &pool->space.blocks.at[index];
+    ta_result filled = TA_OK;
+    if (guard->on == 0) {
+        return;
+    }
+    if (guard->on == 1) {
+        memset((void *)block->addr, TAI_DEAD, tai_dead_bytes(block->size));
+    } else {
+        filled = tai_guard_zero(pool, block, pool->space.streams[block->place.stream].id);
+    }
+    tai_gate_enter(&pool->space.gate, NULL);
+    if (filled == TA_OK) {
+        block->right = block->left = 0;
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+        if (guard->last != 0) {
+            pool->space.blocks.at[guard->last].right = index;
+        } else {
+            guard->first = index;
+        }
+        guard->last = index;
+        guard->bytes += block->size;
+    } else {
+        tai_heap_put(&pool->space, index);
+    }
+    tai_gate_leave(&pool->space.gate, NULL);
+    (void)tai_guard_release(pool, TAI_HELD_BYTES);
+}
+
+/* Looks at every block, and holds none back any more; leaks != 0: those that are live are told of, too. Returns the
+   worst. Outside the gate. */
+static TAI_COLD ta_result tai_guard_check(ta_pool *pool, int leaks)
+{
+    uint32_t index;
+    ta_result result = TA_OK;
+    int told = 0;
+    (void)tai_guard_release(pool, 0);
+    for (index = 1; index < pool->space.blocks.end; index++) {
+        tai_block was;
+        ta_result one = TA_OK;
+        tai_gate_enter(&pool->space.gate, NULL);
+        was = pool->space.blocks.at[index];
+        if (was.state == TAI_LIVE) {
+            one = tai_guard_test(pool, index);
+            one = one == TA_OK && leaks ? TA_ERROR_LEAK : one;
+        }
+        tai_gate_leave(&pool->space.gate, NULL);
+        if (one != TA_OK && (one != TA_ERROR_LEAK || ++told <= TAI_REPORTS_MAX)) {
+            (void)tai_pool_blame(pool, one, (const void *)was.addr, was.requested, was.tag);
+        }
+        result = one != TA_OK && (result == TA_OK || result == TA_ERROR_LEAK) ? one : result;
+    }
+    return pool->guard.found != TA_OK ? pool->guard.found : result;
+}
+
+static TAI_COLD int tai_guard_is_on(const ta_pool *pool)
+{
+    return pool->guard.on != 0;
+}
+
+/* The pool is destroyed: nobody is told of events any more. */
+static TAI_COLD void tai_guard_mark_gone(ta_pool *pool)
+{
+    pool->disposed = 2;
+    pool->desc.on_event = NULL;
+}
+
+/* As check, before the pool goes. */
+static TAI_COLD ta_result tai_guard_close(ta_pool *pool, int leaks)
+{
+    if (pool->disposed || pool->guard.closed || tai_pool_forked(pool)) {
+        return TA_OK;
+    }
+    pool->guard.closed = 1;
+    return tai_guard_check(pool, leaks);
+}
+#else
+    #define tai_pool_blame(pool, why, ptr, size, tag) (why)
+    #define tai_guard_look(pool, ptr) TA_OK
+    #define tai_guard_paint(pool, index, requested) ((void)0)
+    #define tai_guard_release(pool, keep) 0u
+    #define tai_guard_take(pool, index) 0
+    #define tai_guard_hold(pool, index) ((void)0)
+    #define tai_guard_check(pool, leaks) TA_OK
+    #define tai_guard_close(pool, leaks) TA_OK
+    #define tai_guard_is_on(pool) 0
+    #define tai_guard_mark_gone(pool) ((void)0)
+#endif
 
 /* ---- checks */
 /* Depth-first over one bin; counts blocks and finds order or place wrong. Depth is that of a treap: small. */
@@ -8677,6 +9168,7 @@ static ta_result tai_pool_plan(const ta_pool *pool, const ta_request *request, t
     plan->flags = request->flags | (pool->desc.zeroed ? (uint32_t)TA_REQUEST_ZEROED : 0u);
     plan->class_index = 0;
     plan->heap = TAI_LARGE;
+    size = tai_guard_padded(&pool->guard, size);
     plan->size = tai_round_up(size, space->granule);
     if (size <= pool->desc.thread_cache_block_bytes) {
         plan->heap = tai_space_heap_of(space, size);
@@ -8730,6 +9222,186 @@ static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
     }
 }
 
+/* A run of neighbours; bytes: of it that can be used once it is free. */
+typedef struct tai_run {
+    uint32_t first, last;
+    size_t bytes, blocked, count;
+} tai_run;
+
+/* Adds a block to the run, or takes it out of it. Trimmed pages are nothing to have under a limit, and their
+   neighbours not much. */
+static TAI_COLD void tai_run_count(tai_run *run, const tai_space *space, uint32_t index, int add)
+{
+    const tai_block *block = &space->blocks.at[index];
+    const tai_region *region = space->regions[block->place.region];
+    uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
+    size_t bytes = block->size, holes = 0;
+    if (state == TAI_FREE && (block->place.flags & TAI_FLAG_HOLES) != 0 && space->info.range_bytes_max == 0) {
+        holes = tai_holes_bytes(space, region, block->addr, block->addr + block->size);
+        holes += holes != 0 ? 2 * space->granularity : 0;
+    }
+    bytes = bytes > holes ? bytes - holes : 0;
+    if (index == region->last) {
+        bytes += (size_t)((space->info.range_bytes_max != 0 ? region->base + region->size : region->commit_end) -
+                          region->top);
+    }
+    run->bytes = add ? run->bytes + bytes : run->bytes - bytes;
+    if (state == TAI_LIVE) {
+        run->blocked = add ? run->blocked + block->size : run->blocked - block->size;
+        run->count = add ? run->count + 1 : run->count - 1;
+    }
+}
+
+/* The run of which need bytes can be used once its live blocks are free, with as few bytes to free as possible. What
+   threads cache is in no run. Inside the gate. O(blocks). */
+static TAI_COLD void tai_region_find_run(const tai_space *space, const tai_region *region, size_t need, tai_run *best)
+{
+    const tai_block *at = space->blocks.at;
+    tai_run run;
+    memset(&run, 0, sizeof run);
+    run.first = region->first;
+    for (run.last = region->first; run.last != 0; run.last = at[run.last].next) {
+        tai_run less;
+        uint32_t state = TENSORALLOC_LOAD_RELAXED(&at[run.last].state);
+        if (state == TAI_CACHED || state == TAI_BUSY) {
+            run.bytes = run.blocked = run.count = 0;
+            run.first = at[run.last].next;
+            continue;
+        }
+        tai_run_count(&run, space, run.last, 1);
+        while (run.bytes >= need) {
+            if (run.blocked != 0 && (best->first == 0 || run.blocked < best->blocked)) {
+                *best = run;
+            }
+            less = run;
+            tai_run_count(&less, space, run.first, 0);
+            if (run.first == run.last || less.bytes < need) {
+                break;
+            }
+            less.first = at[run.first].next;
+            run = less;
+        }
+    }
+}
+
+/* What is in the way, by tag. 0: no place would be large enough. Inside the gate. */
+static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *plan, ta_failure *out)
+{
+    enum { TAGS = 16 }; /* others do not count */
+    const tai_space *space = &pool->space;
+    const tai_block *at = space->blocks.at;
+    const char *tags[TAGS];
+    size_t bytes[TAGS], need = plan->size + (plan->alignment > space->granule ? plan->alignment : 0);
+    uint32_t r, index, tag, count = 0;
+    tai_run best;
+    memset(&best, 0, sizeof best);
+    for (r = 0; r < space->region_count; r++) {
+        if (space->regions[r]->is_live && space->regions[r]->heap == (uint32_t)plan->heap) {
+            tai_region_find_run(space, space->regions[r], need, &best);
+        }
+    }
+    if (best.first == 0) {
+        return 0;
+    }
+    out->blocking_ptr = (void *)at[best.first].addr;
+    out->blocking_span_bytes = (size_t)(at[best.last].addr + at[best.last].size - at[best.first].addr);
+    out->blocking_bytes = best.blocked;
+    out->blocking_count = best.count;
+    for (index = best.first;; index = at[index].next) {
+        if (TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_LIVE) {
+            const char *of = TENSORALLOC_LOAD_RELAXED(&at[index].tag);
+            for (tag = 0; tag < count && tags[tag] != of; tag++) {
+            }
+            if (tag == count && count < TAGS) {
+                tags[count] = of;
+                bytes[count++] = 0;
+            }
+            if (tag < count) {
+                bytes[tag] += at[index].size;
+                if (bytes[tag] > out->blocking_tag_bytes) {
+                    out->blocking_tag_bytes = bytes[tag];
+                    out->blocking_tag = of;
+                }
+            }
+        }
+        if (index == best.last) {
+            return 1;
+        }
+    }
+}
+
+/* Memory was missing: where it is. The ladder has been climbed, or was not to be. Outside the gate. */
+static TAI_COLD void tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
+{
+    tai_space *space = &pool->space;
+    const ta_backend_vtable *backend = space->backend.vtable;
+    size_t used = out->budget_used_bytes, free_bytes = out->free_bytes, need, room;
+    int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0, bounded = space->info.range_bytes_max != 0;
+    need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0), space->granularity);
+    if (out->result != TA_ERROR_LIMIT && backend->memory_info != NULL && !bounded &&
+        backend->memory_info(space->backend.self, &out->backend_free_bytes, &out->backend_total_bytes) != TA_OK) {
+        out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    }
+    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
+        out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
+    }
+    out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
+    out->sibling_cached_bytes = tai_budget_ask(space->budget, &pool->member, TA_UNLIMITED, 0, !asked);
+    room = out->result == TA_ERROR_LIMIT ? (out->limit_bytes > used ? out->limit_bytes - used : 0)
+           : bounded ? free_bytes : out->backend_free_bytes != TA_UNLIMITED ? out->backend_free_bytes : 0;
+    out->action_bytes = need > room ? need - room : need;
+    if (asked) {
+        (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
+    }
+    tai_gate_enter(&space->gate, me);
+    out->thread_cached_bytes = tai_pool_thread_cached(pool);
+    if (out->pending_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_WAITING;
+    } else if (!asked && !bounded && free_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_OWN_CACHE;
+    } else if (out->sibling_cached_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_SIBLINGS;
+    } else if (out->thread_cached_bytes >= out->action_bytes) {
+        out->verdict = TA_VERDICT_THREAD_CACHES;
+    } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && free_bytes >= out->action_bytes)) &&
+               tai_pool_find_blocking(pool, plan, out)) {
+        out->verdict = TA_VERDICT_FRAGMENTED;
+        out->action_bytes = out->blocking_bytes;
+    } else if (out->result == TA_ERROR_LIMIT) {
+        out->verdict = TA_VERDICT_LIMIT;
+        out->action_bytes = tai_add_saturated(used, need);
+    } else if (!bounded && (out->backend_free_bytes == TA_UNLIMITED || out->backend_free_bytes >= need)) {
+        out->verdict = TA_VERDICT_BACKEND;
+    } else {
+        out->verdict = out->outside_bytes >= out->action_bytes ? TA_VERDICT_OUTSIDE : TA_VERDICT_FULL;
+    }
+    tai_gate_leave(&space->gate, me);
+}
+
+/* The verdict on a failure whose figures are known. Outside the gate. */
+static TAI_COLD void tai_pool_judge(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
+{
+    static const ta_action actions[] = {
+#define TAI_VERDICT_ACTION(verdict, text, action, action_text) action,
+        TA_VERDICT_LIST(TAI_VERDICT_ACTION)
+#undef TAI_VERDICT_ACTION
+    };
+    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    if (out->result == TA_ERROR_NOT_CACHED) {
+        out->verdict = TA_VERDICT_NOT_CACHED;
+    } else if (out->result == TA_ERROR_SEALED) {
+        out->verdict = TA_VERDICT_SEALED;
+    } else if (out->result == TA_ERROR_RECORDS) {
+        out->verdict = TA_VERDICT_RECORDS;
+    } else if (out->result == TA_ERROR_LIMIT || out->result == TA_ERROR_OUT_OF_MEMORY ||
+               out->result == TA_ERROR_FRAGMENTED) {
+        tai_pool_judge_memory(pool, plan, me, out);
+    } else {
+        out->verdict = TA_VERDICT_BACKEND;
+    }
+    out->action = actions[out->verdict];
+}
+
 /* Fills in why an allocation fails. Outside the gate. */
 static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request, const tai_plan *plan,
                                        ta_result why, tai_holder *me, ta_failure *out)
@@ -8778,6 +9450,7 @@ static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request,
     out->result = why;
     out->count = pool->failure_count + 1;
     tai_gate_leave(&space->gate, me);
+    tai_pool_judge(pool, plan, me, out);
 }
 
 /* The end of an allocation that failed: counted, kept, told. Returns the result, perhaps more exact. */
@@ -8867,7 +9540,7 @@ static void tai_pool_share_cap(ta_pool *pool, tai_slot *slot)
 /* What this thread's cache holds and others hold or may come to hold without asking. Inside the gate. */
 static size_t tai_pool_thread_claims(const ta_pool *pool, const tai_slot *slot)
 {
-    size_t bytes = pool->slot0.cached_bytes;
+    size_t bytes = pool->slot0.cached_bytes + tai_guard_held(pool);
     const tai_slot *other;
     for (other = pool->slots; other != NULL; other = other->pool_next) {
         size_t held = TENSORALLOC_LOAD_RELAXED(&other->cached_bytes);
@@ -8892,6 +9565,7 @@ static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
     }
     tai_gate_leave(&space->gate, me);
     if (over) {
+        (void)tai_guard_release(pool, 0);
         if (space->ordered) {
             (void)tai_space_poll(space, 0, me);
         }
@@ -8949,10 +9623,25 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
         (void)tai_space_synchronize(&pool->space, NULL);
     }
     (void)tai_passing_flush(pool, NULL);
+    (void)tai_guard_release(pool, 0);
     tai_gate_enter(&pool->space.gate, NULL);
     cached = tai_space_cached(&pool->space);
     tai_gate_leave(&pool->space.gate, NULL);
     return tai_pool_trim(pool, TAI_ALL_HEAPS, cached > want_bytes ? cached - want_bytes : 0, 0, NULL);
+}
+
+/* Asked by the budget for another allocator that has failed. */
+static TAI_COLD size_t tai_pool_cached(void *self, int pages)
+{
+    ta_pool *pool = (ta_pool *)self;
+    size_t bytes;
+    if (pool->disposed || pool->single_slot != NULL || tai_pool_forked(pool)) {
+        return 0;
+    }
+    tai_gate_enter(&pool->space.gate, NULL);
+    bytes = tai_pool_thread_cached(pool) + (pages ? tai_space_cached(&pool->space) : 0);
+    tai_gate_leave(&pool->space.gate, NULL);
+    return bytes;
 }
 
 /* The ladder: one rung after the other until one of them gave something. 0: the end. */
@@ -8966,7 +9655,7 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
         int helped = 0;
         switch ((*rung)++) {
         case 0: /* own cache */
-            helped = tai_pool_flush_thread(pool) != 0;
+            helped = tai_pool_flush_thread(pool) + tai_guard_release(pool, 0) != 0;
             break;
         case 1: /* graphs that are gone, other streams */
             helped = tai_pool_collect(pool) != 0;
@@ -8997,6 +9686,12 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
     }
 }
 
+/* Whether a request must be served from what the pool has. */
+TAI_INLINE int tai_pool_is_bound(const ta_pool *pool, const tai_plan *plan)
+{
+    return (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&pool->sealed);
+}
+
 /* Finds a busy, committed block for the plan, going to the backend where it must. 0 with *result.
    *missed: bit 0 the heap grew, bit 1 trimmed pages came back. Outside the gate. */
 static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const tai_plan *plan, tai_slot *slot,
@@ -9012,8 +9707,14 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
         if (!backend_needed) {
             return index;
         }
+        if (TAI_CHECKED && *result == TA_ERROR_RECORDS && tai_guard_release(pool, 0) != 0) {
+            continue;
+        }
         if (*result == TA_ERROR_RECORDS) {
             return 0;
+        }
+        if (index == 0 && TAI_CHECKED && tai_pool_is_bound(pool, plan) && tai_guard_release(pool, 0) != 0) {
+            continue;
         }
         if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&pool->sealed)) {
             *result = (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
@@ -9090,6 +9791,9 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
         if (!fresh) {
             result = tai_backend_zero(space->backend, (void *)block->addr, request->size_bytes, request->stream);
         }
+    }
+    if (result == TA_OK) {
+        tai_guard_paint(pool, index, request->size_bytes);
     }
     tai_gate_enter(&space->gate, me);
     if (result == TA_OK) {
@@ -9543,12 +10247,31 @@ static ta_result tai_pool_give_later(ta_pool *pool, uint32_t index, tai_holder *
     return result;
 }
 
+/* Writes down what a block that is being freed was used by last. Inside the gate. */
+TAI_INLINE ta_result tai_space_record_last(tai_space *space, uint32_t index, const ta_stream *stream,
+                                           const uint64_t *ticket)
+{
+    ta_result result = stream != NULL && space->ordered ? tai_space_record_use(space, index, *stream) : TA_OK;
+    return ticket != NULL ? tai_space_record_ticket(space, index, *ticket) : result;
+}
+
+/* Before a block is freed: a capture may use it, and guards are looked at. Outside the gate. */
+TAI_INLINE ta_result tai_pool_freed(ta_pool *pool, void *ptr)
+{
+    ta_result result = TA_OK;
+    if (TAI_GRAPHS && TENSORALLOC_LOAD_RELAXED(&pool->scopes) != 0) {
+        result = pool->hooks->use(pool, ptr, 0, 1);
+    }
+    return result == TA_OK ? tai_guard_look(pool, ptr) : result;
+}
+
 /* The long way of free. stream, if there is one: where the block was used last; size 0: not known; ticket, if there is
    one: what must have happened before it is used again. */
 static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, size_t size, const ta_stream *stream,
                                                     const uint64_t *ticket)
 {
     tai_space *space = &pool->space;
+    ta_pool *beside;
     tai_slot *slot;
     tai_holder *me;
     tai_block *block, was;
@@ -9559,11 +10282,9 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     if (result != TA_OK || ptr == NULL) {
         return result;
     }
-    if (TAI_GRAPHS && TENSORALLOC_LOAD_RELAXED(&pool->scopes) != 0) {
-        result = pool->hooks->use(pool, ptr, 0, 1);
-        if (result != TA_OK) {
-            return result;
-        }
+    result = tai_pool_freed(pool, ptr);
+    if ((TAI_GRAPHS || TAI_CHECKED) && result != TA_OK) {
+        return result;
     }
     memset(&was, 0, sizeof was);
     slot = tai_slot_for(pool, 0);
@@ -9573,18 +10294,13 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     index = tai_pool_claim(pool, ptr, size, &result);
     if (index != 0) {
         block = &space->blocks.at[index];
-        if (stream != NULL && space->ordered) {
-            result = tai_space_record_use(space, index, *stream);
-        }
-        if (ticket != NULL) {
-            result = tai_space_record_ticket(space, index, *ticket);
-        }
+        result = tai_space_record_last(space, index, stream, ticket);
         if (result == TA_OK) {
             was = *block;
             home = space->streams[was.place.stream].id;
             later = block->left != 0;
             tai_pool_record(pool, TA_EVENT_FREE, &was, 0);
-            if (!later) {
+            if (!later && !tai_guard_take(pool, index)) {
                 tai_pool_give_block(pool, index, slot);
             }
         } else {
@@ -9598,15 +10314,20 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
             tai_pool_record(pool, TA_EVENT_ALLOC, &was, 1); /* it is live again */
         }
     }
-    if (result != TA_OK) {
-        ta_pool *beside = tai_pool_beside(pool, ptr, result);
-        if (beside != NULL) { /* it goes back to where it came from, whatever stream or mode is on */
-            result = tai_pool_free_ordered(beside, ptr, size, stream, NULL);
-            pool->hooks->let_go(pool, beside);
-            return result;
-        }
-        TENSORALLOC_LOG(result, pool->name);
+    beside = tai_pool_beside(pool, ptr, result);
+    if (beside != NULL) { /* it goes back to where it came from, whatever stream or mode is on */
+        result = tai_pool_free_ordered(beside, ptr, size, stream, NULL);
+        pool->hooks->let_go(pool, beside);
         return result;
+    }
+    if (result != TA_OK) {
+        if (!TAI_CHECKED) {
+            TENSORALLOC_LOG(result, pool->name);
+        }
+        return tai_pool_blame(pool, result, ptr, size, NULL);
+    }
+    if (TAI_CHECKED && !later) {
+        tai_guard_hold(pool, index);
     }
     tai_pool_event(pool, TA_EVENT_FREE, TA_OK, ptr, was.requested, was.size, home, was.tag, 0);
     if (pool->desc.cached_bytes_max != TA_UNLIMITED) {
@@ -9764,7 +10485,7 @@ TENSORALLOC_DEF ta_result ta_pool_free_sized(ta_pool *pool, void *ptr, size_t si
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (TAI_UNLIKELY(size_bytes == 0 && ptr != NULL)) {
-        return TA_ERROR_SIZE_MISMATCH;
+        return tai_pool_blame(pool, TA_ERROR_SIZE_MISMATCH, ptr, 0, NULL);
     }
     return tai_pool_free_any(pool, ptr, size_bytes);
 }
@@ -9780,7 +10501,7 @@ TENSORALLOC_DEF ta_result ta_pool_put_aligned(ta_pool *pool, void *ptr, size_t s
         return TAI_BAD(TA_ERROR_INVALID_ALIGNMENT);
     }
     if (((uintptr_t)ptr & (alignment_bytes - 1)) != 0) {
-        return TA_ERROR_FOREIGN;
+        return pool == NULL ? TA_ERROR_FOREIGN : tai_pool_blame(pool, TA_ERROR_FOREIGN, ptr, size_bytes, NULL);
     }
     return ta_pool_free_sized(pool, ptr, size_bytes);
 }
@@ -9838,6 +10559,9 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
     index = tai_pool_live(pool, ptr, &result);
     if (index != 0) {
         tai_block_show(pool, index, out);
+        if (tai_guard_padded(&pool->guard, 1) != 1) { /* the rest is the red zone */
+            out->capacity_bytes = out->requested_bytes;
+        }
     } else {
         memset(out, 0, sizeof *out);
         out->id.owner = pool->id;
@@ -9854,12 +10578,18 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
 TENSORALLOC_DEF TAI_COLD size_t ta_pool_capacity_of(ta_pool *pool, const void *ptr)
 {
     ta_block_info info;
+    if (TAI_CHECKED && pool != NULL && pool->disposed == 1) { /* to ask is right */
+        return 0;
+    }
     return ta_pool_describe(pool, ptr, &info) == TA_OK ? info.capacity_bytes : 0;
 }
 
 TENSORALLOC_DEF TAI_COLD int ta_pool_owns(ta_pool *pool, const void *ptr)
 {
     ta_block_info info;
+    if (TAI_CHECKED && pool != NULL && pool->disposed == 1) {
+        return 0;
+    }
     return ta_pool_describe(pool, ptr, &info) == TA_OK;
 }
 
@@ -9967,7 +10697,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_record_use(ta_pool *pool, void *ptr, 
             pool->hooks->let_go(pool, beside);
         }
     }
-    return result;
+    return tai_pool_blame(pool, result, ptr, 0, NULL);
 }
 
 /* Gives the end of a live block back where that is more than slack. Inside the gate. */
@@ -10089,7 +10819,7 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
         return TA_ERROR_SIZE_MISMATCH;
     }
     tai_pool_note_peak(pool);
-    size = tai_round_up(new_bytes, space->granule);
+    size = tai_round_up(tai_guard_padded(&pool->guard, new_bytes), space->granule);
     if (size < space->heaps[block->place.heap].block_bytes_min) {
         size = space->heaps[block->place.heap].block_bytes_min;
     }
@@ -10100,6 +10830,7 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
     tai_pool_shrink(pool, index, size);
     pool->requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
     block->requested = new_bytes;
+    tai_guard_paint(pool, index, new_bytes);
     tai_pool_record(pool, TA_EVENT_RESIZE, block, 0);
     pool->resize_count++;
     tai_pool_note_peak(pool);
@@ -10134,6 +10865,10 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
         return result != TA_OK ? result : ptr == NULL ? TA_ERROR_INVALID_ARGUMENT
              : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
     }
+    result = tai_guard_look(pool, ptr);
+    if (TAI_CHECKED && result != TA_OK) {
+        return result;
+    }
     slot = tai_slot_for(pool, 0);
     me = slot != NULL ? &slot->holder : NULL;
     tai_gate_enter(&pool->space.gate, me);
@@ -10146,7 +10881,7 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
         return result;
     }
     if (result == TA_ERROR_WOULD_MOVE && !TENSORALLOC_LOAD_RELAXED(&pool->sealed) &&
-        tai_pool_extend_tail(pool, ptr, new_bytes, me, &bytes) == TA_OK) {
+        tai_pool_extend_tail(pool, ptr, tai_guard_padded(&pool->guard, new_bytes), me, &bytes) == TA_OK) {
         tai_gate_enter(&pool->space.gate, me);
         result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes, &was);
         tai_gate_leave(&pool->space.gate, me);
@@ -10164,7 +10899,7 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
         tai_pool_keep_cap(pool, slot);
     }
     tai_pool_debug(pool);
-    return result;
+    return tai_pool_blame(pool, result, ptr, old_bytes, NULL);
 }
 
 TENSORALLOC_DEF ta_result ta_pool_resize_in_place(ta_pool *pool, void *ptr, size_t new_bytes)
@@ -10247,6 +10982,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_thread_flush(ta_pool *pool)
     ta_result result = tai_pool_usable(pool);
     if (result == TA_OK) {
         (void)tai_pool_flush_thread(pool);
+        (void)tai_guard_release(pool, 0);
     }
     return result;
 }
@@ -10389,7 +11125,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_check(ta_pool *pool)
     tai_gate_enter(&pool->space.gate, NULL);
     sound = tai_pool_sound(pool);
     tai_gate_leave(&pool->space.gate, NULL);
-    return sound ? TA_OK : TA_ERROR_CORRUPT;
+    return sound ? tai_guard_check(pool, 0) : TA_ERROR_CORRUPT;
 }
 
 /* ---- statistics */
@@ -10422,6 +11158,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     memset(out, 0, sizeof *out);
+    if (TAI_CHECKED && pool->disposed == 2) {
+        return tai_pool_told(pool, TA_ERROR_DISPOSED);
+    }
     space = &pool->space;
     if (!pool->disposed && tai_pool_forked(pool)) {
         return TA_ERROR_FORKED;
@@ -10599,7 +11338,8 @@ static TAI_COLD void tai_pool_make_classes(ta_pool *pool)
                pool->space.granule / 64);
     }
     pool->class_count = c + 1;
-    pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed
+    pool->cacheable_bytes = pool->desc.disable_thread_caches || pool->observed || pool->desc.zeroed ||
+                                    tai_guard_is_on(pool)
                           ? 0 : (size_t)end << pool->space.granule_shift;
 }
 
@@ -10651,7 +11391,7 @@ static TAI_COLD void tai_pool_open_paths(ta_pool *pool)
     int capture = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
                   desc->capture_check == TA_CAPTURE_STRICT;
     int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks), w = watched ? 3 : 0;
-    int plain = !pool->observed && !desc->zeroed && !pool->space.ordered;
+    int plain = !pool->observed && !desc->zeroed && !pool->space.ordered && !tai_guard_is_on(pool);
     pool->alert = (capture ? TAI_ALERT_CAPTURE : 0) | (pool->observed || watched ? TAI_ALERT_TAG : 0) |
                   (watched ? TAI_ALERT_WATCHED : 0) | (watched && plain ? TAI_ALERT_LARGE : 0) |
                   (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0);
@@ -10676,8 +11416,11 @@ static TAI_COLD void tai_pool_free_object(ta_pool *pool)
     if (pool->space.budget_owned) {
         (void)ta_budget_destroy(pool->space.budget);
     }
-    TENSORALLOC_FREE(pool->graphs);
-    TENSORALLOC_FREE(pool);
+    if (TAI_GRAPHS) {
+        TENSORALLOC_FREE(pool->graphs);
+    }
+    tai_guard_mark_gone(pool);
+    tai_bury(pool);
 }
 
 static TAI_COLD void tai_pool_space_desc(const ta_pool_desc *desc, tai_space_desc *out)
@@ -10734,6 +11477,9 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
     }
     pool->desc.backend = pool->space.backend;
     pool->observed = resolved.on_event != NULL;
+#ifdef TENSORALLOC_CHECKED
+    pool->guard.on = kind->parks ? 0 : tai_guard_mode(&pool->space.info);
+#endif
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
     pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
     tai_pool_make_classes(pool);
@@ -10754,6 +11500,7 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
 #endif
     pool->member.self = kind->reclaim != NULL ? kind->reclaim_self : pool;
     pool->member.reclaim = kind->reclaim != NULL ? kind->reclaim : tai_pool_reclaim;
+    pool->member.cached = kind->reclaim != NULL ? NULL : tai_pool_cached;
     tai_budget_join(pool->space.budget, &pool->member);
     if (resolved.initial_bytes != 0) {
         result = tai_pool_reserve_initial(pool, resolved.initial_bytes);
@@ -10829,11 +11576,12 @@ static TAI_COLD void tai_pool_drain(ta_pool *pool)
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
 {
     int w;
+    ta_result found;
     if (pool == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (pool->disposed) {
-        return TA_OK;
+        return TAI_CHECKED && pool->disposed == 2 ? tai_pool_told(pool, TA_ERROR_DISPOSED) : TA_OK;
     }
     if (tai_pool_forked(pool)) {
         return TA_ERROR_FORKED;
@@ -10841,6 +11589,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     if (TAI_GRAPHS && ((pool->hooks != NULL && !pool->hooks->close(pool)) || pool->held != 0)) {
         return TA_ERROR_BUSY;
     }
+    found = tai_guard_close(pool, 0);
     tai_pool_detach_slots(pool);
     (void)tai_passing_flush(pool, NULL);
     tai_budget_leave(pool->space.budget, &pool->member);
@@ -10859,20 +11608,21 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
         tai_trace_join(pool->desc.trace, 0);
         pool->desc.trace = NULL;
     }
-    return TA_OK;
+    return found;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_destroy(ta_pool *pool)
 {
-    ta_result result;
+    ta_result result, found;
     if (pool == NULL) {
         return TA_OK;
     }
+    found = tai_guard_close(pool, 1);
     result = ta_pool_dispose(pool);
-    if (result == TA_OK) {
+    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
         tai_pool_free_object(pool);
     }
-    return result;
+    return result == TA_OK ? found : result;
 }
 
 /* ---- the pool as an allocator */
@@ -11000,7 +11750,45 @@ typedef struct tai_common {
     uint32_t stream_count, stream_room;
     ta_stream *streams; /* ordered backends: whose work must be over before memory goes back */
     char name[32];
+#ifdef TENSORALLOC_CHECKED
+    tai_guard guard;
+    ta_event_fn on_event; /* NULL: none */
+    void *on_event_user;
+#endif
 } tai_common;
+
+#ifdef TENSORALLOC_CHECKED
+/* Tells of misuse, if why is that. Returns why. Outside the gate. */
+static TAI_COLD ta_result tai_common_blame(const tai_common *common, ta_result why, const void *ptr, size_t size,
+                                           const char *tag)
+{
+    return tai_misuse(common->name, common->on_event, common->on_event_user, why, ptr, size, tag);
+}
+
+static void tai_common_paint(const tai_common *common, uintptr_t addr, size_t requested, size_t capacity)
+{
+    if (common->guard.on) {
+        tai_red_paint(addr, requested, capacity);
+    }
+}
+
+static TAI_COLD void tai_common_bury(tai_common *common, void *object)
+{
+    common->disposed = 2;
+    common->on_event = NULL;
+    tai_bury(object);
+}
+
+/* Of two findings the first, but a leak only where there is nothing worse. */
+static ta_result tai_guard_worse(ta_result one, ta_result other)
+{
+    return one == TA_OK || (one == TA_ERROR_LEAK && other != TA_OK) ? other : one;
+}
+#else
+    #define tai_common_blame(common, why, ptr, size, tag) (why)
+    #define tai_common_paint(common, addr, requested, capacity) ((void)0)
+    #define tai_common_bury(common, object) TENSORALLOC_FREE(object)
+#endif
 
 static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_budget *budget, ta_backend backend,
                                           size_t limit, const char *name, int single_threaded)
@@ -11011,6 +11799,9 @@ static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_bud
     }
     common->backend = common->budget->backend;
     common->info = common->budget->info;
+#ifdef TENSORALLOC_CHECKED
+    common->guard.on = tai_guard_mode(&common->info) == 1;
+#endif
     common->single_threaded = single_threaded;
     tai_gate_init(&common->gate, single_threaded);
     tai_copy_name(common->name, name);
@@ -11026,7 +11817,7 @@ static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_bud
 static ta_result tai_common_usable(const tai_common *common)
 {
     if (common->disposed) {
-        return TA_ERROR_DISPOSED;
+        return tai_common_blame(common, TA_ERROR_DISPOSED, NULL, 0, NULL);
     }
 #ifndef TENSORALLOC_NO_THREADS
     tai_process_init();
@@ -11168,6 +11959,9 @@ static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *
                                            ta_stats *out)
 {
     memset(out, 0, sizeof *out);
+    if (TAI_CHECKED && common->disposed == 2) {
+        return tai_common_usable(common);
+    }
     if (!common->disposed && tai_common_usable(common) != TA_OK) {
         return TA_ERROR_FORKED;
     }
@@ -11417,6 +12211,9 @@ typedef struct tai_chunk {
     size_t size;
     uint32_t first; /* record of its first block */
     int is_segment;
+#ifdef TENSORALLOC_CHECKED
+    uintptr_t fill_end; /* what is free below it is filled */
+#endif
 } tai_chunk;
 
 struct ta_arena {
@@ -11433,6 +12230,122 @@ struct ta_arena {
     int use_ranges;
     ta_arena_desc desc;
 };
+
+/* ---- checked builds. Inside the gate, but for the last two. */
+#ifdef TENSORALLOC_CHECKED
+/* Whether bytes around a live block were written. */
+static ta_result tai_arena_test(const ta_arena *arena, const tai_arena_block *block)
+{
+    const tai_arena_block *prev = block - 1;
+    if (!arena->common.guard.on) {
+        return TA_OK;
+    }
+    if (!tai_red_is_whole(block->addr, block->requested, block->size)) {
+        return TA_ERROR_OVERRUN;
+    }
+    if (block != arena->blocks && prev->state == TAI_LIVE && prev->addr + prev->size == block->addr &&
+        tai_red_is_underrun(block->addr, prev->size - prev->requested, TAI_RED)) {
+        return TA_ERROR_UNDERRUN;
+    }
+    return TA_OK;
+}
+
+/* [from, to) of a chunk is free now. */
+static void tai_arena_fill(const ta_arena *arena, tai_chunk *chunk, uintptr_t from, uintptr_t to)
+{
+    if (arena->common.guard.on && from < to && (size_t)(to - from) <= TAI_DEAD_BYTES) {
+        memset((void *)from, TAI_DEAD, (size_t)(to - from));
+        chunk->fill_end = to > chunk->fill_end ? to : chunk->fill_end;
+    } else if (arena->common.guard.on && from < to) {
+        chunk->fill_end = from < chunk->fill_end ? from : chunk->fill_end;
+    }
+}
+
+/* [from, to) of a chunk is about to be used, or filled again. */
+static void tai_arena_unfill(ta_arena *arena, const tai_chunk *chunk, uintptr_t from, uintptr_t to)
+{
+    to = to < chunk->fill_end ? to : chunk->fill_end;
+    if (arena->common.guard.on && from < to && !tai_is_filled(from, (size_t)(to - from), TAI_DEAD)) {
+        arena->common.guard.found = TA_ERROR_USE_AFTER_FREE;
+    }
+}
+
+static uint32_t tai_arena_chunk_of(const ta_arena *arena, uintptr_t addr)
+{
+    uint32_t c = 0;
+    while (c + 1 < arena->chunk_count && (size_t)(addr - arena->chunks[c].base) >= arena->chunks[c].size) {
+        c++;
+    }
+    return c;
+}
+
+/* A block was taken away from the end. */
+static void tai_arena_fill_popped(ta_arena *arena, const tai_arena_block *block)
+{
+    tai_chunk *chunk = &arena->chunks[tai_arena_chunk_of(arena, block->addr)];
+    if (block->state == TAI_VACANT) {
+        tai_arena_unfill(arena, chunk, block->addr, block->addr + block->size);
+    }
+    tai_arena_fill(arena, chunk, chunk->top, block->addr + block->size);
+}
+
+static void tai_arena_set_fill_end(tai_chunk *chunk, uintptr_t end)
+{
+    chunk->fill_end = chunk->fill_end < end ? chunk->fill_end : end;
+}
+
+/* As test for the block at ptr, told. Outside the gate. */
+static ta_result tai_arena_look(ta_arena *arena, const void *ptr)
+{
+    tai_arena_block was;
+    ta_result result = TA_OK;
+    uint32_t i;
+    memset(&was, 0, sizeof was);
+    tai_gate_enter(&arena->common.gate, NULL);
+    for (i = arena->block_count; i-- > 0;) {
+        if (arena->blocks[i].addr == (uintptr_t)ptr && arena->blocks[i].state == TAI_LIVE) {
+            was = arena->blocks[i];
+            result = tai_arena_test(arena, &arena->blocks[i]);
+            break;
+        }
+    }
+    tai_gate_leave(&arena->common.gate, NULL);
+    return tai_common_blame(&arena->common, result, ptr, was.requested, was.tag);
+}
+
+/* Looks at the blocks from index on; each that was damaged is told. What was found before counts, too. Outside. */
+static TAI_COLD ta_result tai_arena_look_all(ta_arena *arena, uint32_t index)
+{
+    ta_result found;
+    tai_gate_enter(&arena->common.gate, NULL);
+    found = arena->common.guard.found;
+    arena->common.guard.found = TA_OK;
+    tai_gate_leave(&arena->common.gate, NULL);
+    (void)tai_common_blame(&arena->common, found, NULL, 0, NULL);
+    tai_gate_enter(&arena->common.gate, NULL);
+    for (; index < arena->block_count; index++) {
+        tai_arena_block was = arena->blocks[index];
+        ta_result one = was.state == TAI_LIVE ? tai_arena_test(arena, &arena->blocks[index])
+                      : was.state == TAI_VACANT && arena->common.guard.on && was.size <= TAI_DEAD_BYTES &&
+                                !tai_is_filled(was.addr, was.size, TAI_DEAD) ? TA_ERROR_USE_AFTER_FREE : TA_OK;
+        if (one != TA_OK) {
+            tai_gate_leave(&arena->common.gate, NULL);
+            found = tai_guard_worse(found, tai_common_blame(&arena->common, one, (const void *)was.addr,
+                                                            was.requested, was.tag));
+            tai_gate_enter(&arena->common.gate, NULL);
+        }
+    }
+    tai_gate_leave(&arena->common.gate, NULL);
+    return found;
+}
+#else
+    #define tai_arena_fill(arena, chunk, from, to) ((void)0)
+    #define tai_arena_unfill(arena, chunk, from, to) ((void)0)
+    #define tai_arena_fill_popped(arena, block) ((void)0)
+    #define tai_arena_set_fill_end(chunk, end) ((void)0)
+    #define tai_arena_look(arena, ptr) TA_OK
+    #define tai_arena_look_all(arena, index) TA_OK
+#endif
 
 /* Takes size bytes out of what is committed; NULL chunk index moves on to chunks kept by a reset. Inside the gate. */
 static tai_arena_block *tai_arena_bump(ta_arena *arena, size_t size, size_t alignment)
@@ -11453,6 +12366,7 @@ static tai_arena_block *tai_arena_bump(ta_arena *arena, size_t size, size_t alig
         block->size = size;
         block->epoch = arena->epoch;
         block->state = TAI_BUSY;
+        tai_arena_unfill(arena, chunk, chunk->top, addr + size);
         chunk->top = addr + size;
         return block;
     }
@@ -11662,6 +12576,7 @@ static void tai_arena_pop(ta_arena *arena)
     chunk->top = arena->block_count == chunk->first
                      ? chunk->base
                      : arena->blocks[arena->block_count - 1].addr + arena->blocks[arena->block_count - 1].size;
+    tai_arena_fill_popped(arena, block);
     if (block->state == TAI_LIVE) {
         tai_common_count_free(&arena->common, block->requested, block->size);
         block->state = TAI_VACANT;
@@ -11732,7 +12647,7 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
     if (!tai_common_use_stream(common, request->stream)) {
         return tai_common_fail(common, TA_ERROR_RECORDS, result);
     }
-    size = tai_round_up(request->size_bytes, common->info.alignment_bytes);
+    size = tai_round_up(tai_guard_padded(&common->guard, request->size_bytes), common->info.alignment_bytes);
     block = tai_arena_obtain(arena, request, size, alignment, &fresh, &missed, &why);
     if (block == NULL) {
         return tai_common_fail(common, why, result);
@@ -11741,6 +12656,7 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
     if (((request->flags & TA_REQUEST_ZEROED) != 0 || arena->desc.zeroed) && !fresh) {
         why = tai_backend_zero(common->backend, (void *)addr, request->size_bytes, request->stream);
     }
+    tai_common_paint(common, addr, request->size_bytes, size);
     tai_gate_enter(&common->gate, NULL);
     if (why == TA_OK) {
         block->requested = request->size_bytes;
@@ -11810,6 +12726,10 @@ static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t ali
     if (!tai_common_use_stream(&arena->common, stream)) {
         return TA_ERROR_RECORDS;
     }
+    result = tai_arena_look(arena, ptr);
+    if (TAI_CHECKED && result != TA_OK) {
+        return result;
+    }
     tai_gate_enter(&arena->common.gate, NULL);
     block = tai_arena_find(arena, ptr, &result);
     if (block != NULL && size != 0 && size != block->requested) {
@@ -11818,10 +12738,12 @@ static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t ali
         tai_common_count_free(&arena->common, block->requested, block->size);
         block->state = TAI_VACANT;
         block->generation++;
+        tai_arena_fill(arena, &arena->chunks[tai_arena_chunk_of(arena, block->addr)], block->addr,
+                       block->addr + block->size);
         tai_arena_pop_vacant(arena);
     }
     tai_gate_leave(&arena->common.gate, NULL);
-    return result;
+    return tai_common_blame(&arena->common, result, ptr, size, NULL);
 }
 
 /* The chunk that the last block lies in; there is one. Inside the gate. */
@@ -11840,7 +12762,8 @@ static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size
 {
     ta_result result;
     tai_arena_block *block = tai_arena_find(arena, ptr, &result);
-    size_t size = tai_round_up(new_bytes, arena->common.info.alignment_bytes);
+    size_t size = tai_round_up(tai_guard_padded(&arena->common.guard, new_bytes),
+                               arena->common.info.alignment_bytes);
     *out_more = 0;
     if (block == NULL) {
         return result;
@@ -11859,6 +12782,8 @@ static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size
             arena->common.peak_in_use = arena->common.in_use;
         }
         block->size = size;
+        tai_arena_unfill(arena, chunk, chunk->top, block->addr + size);
+        tai_arena_fill(arena, chunk, block->addr + size, chunk->top);
         chunk->top = block->addr + size;
         chunk->touched_end = chunk->top > chunk->touched_end ? chunk->top : chunk->touched_end;
     } else if (size > block->size) {
@@ -11866,6 +12791,7 @@ static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size
     }
     arena->common.requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
     block->requested = new_bytes;
+    tai_common_paint(&arena->common, block->addr, new_bytes, block->size);
     arena->common.resize_count++;
     return TA_OK;
 }
@@ -11880,6 +12806,10 @@ static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, siz
     if (result != TA_OK || ptr == NULL || new_bytes == 0 || new_bytes > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
         return result != TA_OK ? result : ptr == NULL ? TA_ERROR_INVALID_ARGUMENT
              : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
+    }
+    result = tai_arena_look(arena, ptr);
+    if (TAI_CHECKED && result != TA_OK) {
+        return result;
     }
     tai_gate_enter(&common->gate, NULL);
     result = tai_arena_resize_once(arena, ptr, old_bytes, new_bytes, &more);
@@ -11901,7 +12831,7 @@ static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, siz
         }
         tai_common_turn_end(common);
     }
-    return result;
+    return tai_common_blame(common, result, ptr, old_bytes, NULL);
 }
 
 static void *tai_arena_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
@@ -11936,6 +12866,7 @@ static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t kee
         arena->chunk_count -= end == chunk.base;
     } else {
         arena->chunks[c].commit_end = end; /* out of reach */
+        tai_arena_set_fill_end(&arena->chunks[c], end);
     }
     tai_gate_leave(&common->gate, NULL);
     if (end == chunk.commit_end) {
@@ -11999,6 +12930,18 @@ static ta_result tai_arena_v_empty_cache(void *self)
     return tai_arena_v_trim(self, 0, NULL);
 }
 
+static TAI_COLD size_t tai_arena_cached(void *self, int pages)
+{
+    ta_arena *arena = (ta_arena *)self;
+    size_t cached = 0;
+    if (pages && !arena->common.single_threaded && tai_common_usable(&arena->common) == TA_OK) {
+        tai_gate_enter(&arena->common.gate, NULL);
+        cached = arena->common.reserved - arena->common.in_use;
+        tai_gate_leave(&arena->common.gate, NULL);
+    }
+    return cached;
+}
+
 static TAI_COLD size_t tai_arena_reclaim(void *self, size_t want_bytes)
 {
     ta_arena *arena = (ta_arena *)self;
@@ -12032,12 +12975,14 @@ static ta_result tai_arena_v_dispose(void *self)
     ta_arena *arena = (ta_arena *)self;
     tai_common *common = &arena->common;
     uint32_t c;
+    ta_result found;
     if (common->disposed) {
-        return TA_OK;
+        return TAI_CHECKED && common->disposed == 2 ? tai_common_usable(common) : TA_OK;
     }
     if (tai_common_usable(common) != TA_OK) {
         return TA_ERROR_FORKED;
     }
+    found = tai_arena_look_all(arena, 0);
     tai_budget_leave(common->budget, &common->member);
     (void)tai_common_sync_all(common);
     for (c = 0; c < arena->chunk_count; c++) {
@@ -12057,7 +13002,7 @@ static ta_result tai_arena_v_dispose(void *self)
     arena->chunk_count = arena->chunk_room = arena->block_count = 0;
     tai_table_free(&arena->table);
     common->object_bytes = 0;
-    return TA_OK;
+    return found;
 }
 
 static ta_result tai_arena_v_destroy(void *self)
@@ -12081,7 +13026,7 @@ static ta_result tai_arena_v_describe(void *self, const void *ptr, ta_block_info
         out->committed_bytes = block->size;
         out->ptr = (void *)block->addr;
         out->requested_bytes = block->requested;
-        out->capacity_bytes = block->size;
+        out->capacity_bytes = tai_guard_padded(&arena->common.guard, 1) == 1 ? block->size : block->requested;
         out->state = TA_BLOCK_LIVE;
         out->tag = block->tag;
         out->id.index = (uint32_t)(block - arena->blocks);
@@ -12147,6 +13092,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_create(const ta_arena_desc *desc, ta
     arena->blocks = (tai_arena_block *)(void *)arena->table.base;
     arena->use_ranges = (arena->common.info.caps & TA_CAP_RANGES) != 0;
     arena->common.member.reclaim = tai_arena_reclaim;
+    arena->common.member.cached = tai_arena_cached;
     tai_budget_join(arena->common.budget, &arena->common.member);
     *out = arena;
     return TA_OK;
@@ -12159,11 +13105,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_destroy(ta_arena *arena)
         return TA_OK;
     }
     result = tai_arena_v_dispose(arena);
-    if (result == TA_OK) {
+    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
         if (arena->common.budget_owned) {
             (void)ta_budget_destroy(arena->common.budget);
         }
-        TENSORALLOC_FREE(arena);
+        tai_common_bury(&arena->common, arena);
     }
     return result;
 }
@@ -12220,7 +13166,11 @@ TENSORALLOC_DEF ta_result ta_arena_rewind(ta_arena *arena, ta_arena_mark mark)
         return result;
     }
     if (mark.owner != arena->common.id) {
-        return TA_ERROR_FOREIGN;
+        return tai_common_blame(&arena->common, TA_ERROR_FOREIGN, NULL, 0, NULL);
+    }
+    result = tai_arena_look_all(arena, mark.block_count);
+    if (TAI_CHECKED && result != TA_OK) {
+        return result;
     }
     tai_gate_enter(&arena->common.gate, NULL);
     if (mark.block_count > arena->block_count || mark.epoch < arena->reset_epoch ||
@@ -12234,13 +13184,17 @@ TENSORALLOC_DEF ta_result ta_arena_rewind(ta_arena *arena, ta_arena_mark mark)
         arena->epoch++;
     }
     tai_gate_leave(&arena->common.gate, NULL);
-    return result;
+    return tai_common_blame(&arena->common, result, NULL, 0, NULL);
 }
 
 TENSORALLOC_DEF ta_result ta_arena_reset(ta_arena *arena, size_t retain_bytes)
 {
     ta_result result = arena == NULL ? TA_ERROR_INVALID_ARGUMENT : tai_common_usable(&arena->common);
     if (result != TA_OK) {
+        return result;
+    }
+    result = tai_arena_look_all(arena, 0);
+    if (TAI_CHECKED && result != TA_OK) {
         return result;
     }
     tai_gate_enter(&arena->common.gate, NULL);
@@ -12282,6 +13236,68 @@ static tai_direct_block *tai_direct_at(const ta_direct *direct, uint32_t index)
 {
     return (tai_direct_block *)(void *)tai_record_at(&direct->records, index);
 }
+
+/* ---- checked builds: a red zone on either side of a block */
+#ifdef TENSORALLOC_CHECKED
+static size_t tai_direct_front(const ta_direct *direct)
+{
+    return direct->common.guard.on ? TAI_RED_BYTES : 0;
+}
+
+static void tai_direct_paint(const ta_direct *direct, const tai_direct_block *block, size_t requested)
+{
+    size_t front = (size_t)(block->link.addr - block->segment);
+    if (direct->common.guard.on) {
+        tai_red_paint(block->segment, 0, front);
+        tai_red_paint(block->link.addr, requested, block->segment_bytes - front);
+    }
+}
+
+/* Whether bytes around a live block were written, told. Outside the gate; the block is busy, or nobody else uses it. */
+static TAI_COLD ta_result tai_direct_look(const ta_direct *direct, const tai_direct_block *block)
+{
+    size_t front = (size_t)(block->link.addr - block->segment);
+    ta_result result = TA_OK;
+    if (direct->common.guard.on) {
+        result = !tai_red_is_whole(block->link.addr, block->requested, block->segment_bytes - front)
+                     ? TA_ERROR_OVERRUN
+               : !tai_red_is_whole(block->segment, 0, front) ? TA_ERROR_UNDERRUN : TA_OK;
+    }
+    return tai_common_blame(&direct->common, result, (const void *)block->link.addr, block->requested, block->tag);
+}
+
+/* Before it goes: damage, and blocks that were never freed. */
+static TAI_COLD ta_result tai_direct_close(ta_direct *direct, int leaks)
+{
+    ta_result found = TA_OK, one;
+    uint32_t i;
+    int told = 0;
+    if (direct->common.disposed || direct->common.guard.closed || tai_common_usable(&direct->common) != TA_OK) {
+        return TA_OK;
+    }
+    direct->common.guard.closed = 1;
+    for (i = 1; i < direct->records.end; i++) {
+        const tai_direct_block *block = tai_direct_at(direct, i);
+        if (block->link.state == TAI_LIVE) {
+            one = tai_direct_look(direct, block);
+            if (one == TA_OK && leaks) {
+                one = TA_ERROR_LEAK;
+                if (++told <= TAI_REPORTS_MAX) {
+                    (void)tai_common_blame(&direct->common, one, (const void *)block->link.addr, block->requested,
+                                           block->tag);
+                }
+            }
+            found = tai_guard_worse(found, one);
+        }
+    }
+    return found;
+}
+#else
+    #define tai_direct_front(direct) 0u
+    #define tai_direct_paint(direct, block, requested) ((void)0)
+    #define tai_direct_look(direct, block) TA_OK
+    #define tai_direct_close(direct, leaks) TA_OK
+#endif
 
 static TAI_COLD uint32_t tai_direct_find(ta_direct *direct, const void *ptr, ta_result *result)
 {
@@ -12345,7 +13361,7 @@ static ta_result tai_direct_take_segment(ta_direct *direct, uint32_t index, size
     tai_gate_enter(&common->gate, NULL);
     block->segment = (uintptr_t)ptr;
     block->segment_bytes = bytes;
-    block->link.addr = (uintptr_t)tai_round_up((size_t)(uintptr_t)ptr, alignment);
+    block->link.addr = (uintptr_t)tai_round_up((size_t)(uintptr_t)ptr + tai_direct_front(direct), alignment);
     tai_common_count_reserved(common, bytes);
     tai_gate_leave(&common->gate, NULL);
     return TA_OK;
@@ -12377,6 +13393,9 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     }
     block = tai_direct_at(direct, index);
     bytes = request->size_bytes + (alignment > common->info.granularity_bytes ? alignment : 0);
+    if (TAI_CHECKED) { /* in front, behind */
+        bytes = tai_guard_padded(&common->guard, tai_round_up(tai_direct_front(direct), alignment) + bytes);
+    }
     why = tai_direct_take_segment(direct, index, tai_round_up(bytes, common->info.granularity_bytes), alignment,
                                   request->flags);
     if (why != TA_OK) {
@@ -12393,6 +13412,7 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
         (void)tai_direct_give_segment(direct, index);
         return tai_common_fail(common, why, result);
     }
+    tai_direct_paint(direct, block, request->size_bytes);
     tai_gate_enter(&common->gate, NULL);
     block->requested = request->size_bytes;
     block->tag = request->tag;
@@ -12449,6 +13469,13 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
     }
     tai_gate_leave(&common->gate, NULL);
     if (result != TA_OK) {
+        return tai_common_blame(common, result, ptr, size, NULL);
+    }
+    result = tai_direct_look(direct, &was);
+    if (TAI_CHECKED && result != TA_OK) {
+        tai_gate_enter(&common->gate, NULL);
+        tai_direct_at(direct, index)->link.state = TAI_LIVE;
+        tai_gate_leave(&common->gate, NULL);
         return result;
     }
     result = tai_direct_wait(common, was.stream);
@@ -12487,16 +13514,18 @@ static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, si
         tai_direct_block *block = tai_direct_at(direct, index);
         if (old_bytes != 0 && old_bytes != block->requested) {
             result = TA_ERROR_SIZE_MISMATCH;
-        } else if (new_bytes > block->segment_bytes - (size_t)(block->link.addr - block->segment)) {
+        } else if (tai_guard_padded(&direct->common.guard, new_bytes) >
+                   block->segment_bytes - (size_t)(block->link.addr - block->segment)) {
             result = TA_ERROR_WOULD_MOVE;
         } else {
             direct->common.requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
             block->requested = new_bytes;
+            tai_direct_paint(direct, block, new_bytes);
             direct->common.resize_count++;
         }
     }
     tai_gate_leave(&direct->common.gate, NULL);
-    return result;
+    return tai_common_blame(&direct->common, result, ptr, old_bytes, NULL);
 }
 
 static void *tai_direct_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
@@ -12567,12 +13596,14 @@ static ta_result tai_direct_v_dispose(void *self)
     ta_direct *direct = (ta_direct *)self;
     tai_common *common = &direct->common;
     uint32_t i;
+    ta_result found;
     if (common->disposed) {
-        return TA_OK;
+        return TAI_CHECKED && common->disposed == 2 ? tai_common_usable(common) : TA_OK;
     }
     if (tai_common_usable(common) != TA_OK) {
         return TA_ERROR_FORKED;
     }
+    found = tai_direct_close(direct, 0);
     for (i = 1; i < direct->records.end; i++) {
         const tai_direct_block *block = tai_direct_at(direct, i);
         if (block->link.state != TAI_VACANT) {
@@ -12582,7 +13613,7 @@ static ta_result tai_direct_v_dispose(void *self)
     }
     tai_common_dispose(common);
     tai_records_free(&direct->records);
-    return TA_OK;
+    return found;
 }
 
 static ta_result tai_direct_v_destroy(void *self)
@@ -12608,6 +13639,9 @@ static ta_result tai_direct_v_describe(void *self, const void *ptr, ta_block_inf
         out->requested_bytes = block->requested;
         out->capacity_bytes = block->segment_bytes - (size_t)(block->link.addr - block->segment);
         out->committed_bytes = out->capacity_bytes;
+        if (tai_guard_padded(&direct->common.guard, 1) != 1) {
+            out->capacity_bytes = block->requested;
+        }
         out->state = TA_BLOCK_LIVE;
         out->stream = block->stream;
         out->tag = block->tag;
@@ -12679,18 +13713,19 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_direct_create(const ta_direct_desc *desc, 
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_direct_destroy(ta_direct *direct)
 {
-    ta_result result;
+    ta_result result, found;
     if (direct == NULL) {
         return TA_OK;
     }
+    found = tai_direct_close(direct, 1);
     result = tai_direct_v_dispose(direct);
-    if (result == TA_OK) {
+    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
         if (direct->common.budget_owned) {
             (void)ta_budget_destroy(direct->common.budget);
         }
-        TENSORALLOC_FREE(direct);
+        tai_common_bury(&direct->common, direct);
     }
-    return result;
+    return result == TA_OK ? found : result;
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -12835,6 +13870,16 @@ TENSORALLOC_DEF ta_result ta_allocator_check_buffer(ta_allocator allocator, cons
     return TA_OK;
 }
 
+#ifdef TENSORALLOC_CHECKED
+static TAI_COLD ta_result tai_buffer_blame(ta_allocator allocator, ta_result why, const ta_buffer *buffer)
+{
+    return tai_misuse(allocator.vtable != NULL ? allocator.vtable->kind : "no allocator", NULL, NULL, why, buffer->data,
+                      buffer->size_bytes, NULL);
+}
+#else
+    #define tai_buffer_blame(allocator, why, buffer) (why)
+#endif
+
 TENSORALLOC_DEF ta_result ta_allocator_free_buffer(ta_allocator allocator, ta_buffer *buffer, ta_stream stream)
 {
     ta_result result;
@@ -12845,6 +13890,9 @@ TENSORALLOC_DEF ta_result ta_allocator_free_buffer(ta_allocator allocator, ta_bu
         return TA_OK;
     }
     result = ta_allocator_check_buffer(allocator, buffer);
+    if (TAI_CHECKED && result != TA_OK && result != TA_ERROR_DISPOSED) { /* describe tells of that */
+        return tai_buffer_blame(allocator, result, buffer);
+    }
     if (result == TA_OK) {
         result = ta_allocator_free(allocator, buffer->data, 0, 0, stream);
     }
@@ -13287,8 +14335,19 @@ static size_t tai_strategy_clamp(const ta_strategy_input *in, uint64_t bytes)
    shift 5: 32 bins to a doubling; shift 8: 4 to a doubling, 8 doublings in all. Bins get wider when sizes spread and
    narrower when they come together. What lies below 8 doublings under the largest is counted in bin 0.
 
-   Valid for sizes: weights, tops; of blocks target, mean, change_rate, creep_count. For growth (of growing blocks: what
-   they had when freed less what they had when made): weights, tops, next, mean, step. */
+   Valid for sizes: weights, tops; of blocks target, mean, change_rate, creep_count.
+
+   Growth (of growing blocks: what they had when freed less what they had when made) often depends on the size at the
+   start. Four groups of blocks, parted where a quarter, half and three quarters of the starts lie below, count how
+   often they ended in each of eight zones of four bins:
+
+      zones[0]   ---|---------|---------|----                   the short starts
+      zones[3]   ---|---------|---------|----                   the long ones
+      weights    ---|--|--|--|--|--|--|--|---                   all
+
+   What a group is expected to do: its own counts say how the zones are shared out, all together what a zone looks like
+   inside; a group that has seen little does as all do.
+   Valid for growth: weights, tops, edges, zones, stops, mean, step. */
 enum {
     TAI_PREDICT_BINS = 32,
     TAI_PREDICT_WEIGHT = 16,
@@ -13296,6 +14355,13 @@ enum {
     TAI_PREDICT_WEIGHT_MAX = 8,        /* and the maximum */
     TAI_PREDICT_TOTAL = 4096,          /* sizes: the last 128 to 256 count most */
     TAI_PREDICT_TOTAL_GROWING = 14336,
+    TAI_PREDICT_GROUPS = 4,
+    TAI_PREDICT_ZONES = 8,
+    TAI_PREDICT_ZONE_BINS = TAI_PREDICT_BINS / TAI_PREDICT_ZONES,
+    TAI_PREDICT_GROUP_TOTAL = 255,     /* counts of a group; all are halved above it */
+    TAI_PREDICT_GROUP_ALL = 50,        /* all together count as so many of a group's own */
+    TAI_PREDICT_EDGE_STEP = 4,         /* by which the edges between groups move, and how often times that at first */
+    TAI_PREDICT_EDGE_HASTE = 4,
     TAI_PREDICT_SHIFT_MIN = 5,
     TAI_PREDICT_SHIFT_MAX = 8,
     TAI_PREDICT_LAZY = 32,             /* observations until a plan is made anew */
@@ -13317,16 +14383,18 @@ typedef struct tai_predictor {
     uint64_t step_bytes;    /* growth per use */
     uint32_t weight_total;
     uint32_t change_rate;   /* changes of capacity per 2^24 uses */
+    uint32_t stops[TAI_PREDICT_GROUPS]; /* the plan: bit i: grow to the top of bin i before growing farther */
     uint16_t count;         /* observations, at most TAI_PREDICT_MEAN_USES */
     uint16_t base;          /* position of bin 0, a multiple of 2^shift */
     uint16_t recent_top;    /* the largest of the last recent_count observations */
+    uint16_t edges[TAI_PREDICT_GROUPS - 1]; /* positions of the largest starts of the groups but the last */
     uint8_t recent_count;
     uint8_t shift;
-    uint8_t unplanned;      /* observations that target_bytes or next do not know yet; or TAI_PREDICT_UNKNOWN */
+    uint8_t unplanned;      /* observations that target_bytes or stops do not know yet; or TAI_PREDICT_UNKNOWN */
     uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
     uint8_t growing;        /* what the state is used for; another use begins anew */
     uint8_t tops[TAI_PREDICT_BINS];
-    uint8_t next[TAI_PREDICT_BINS + 1]; /* when bin i - 1 is outgrown (0: when made): grow to the top of this bin */
+    uint8_t zones[TAI_PREDICT_GROUPS][TAI_PREDICT_ZONES];
     uint16_t weights[TAI_PREDICT_BINS];
 } tai_predictor;
 
@@ -13361,12 +14429,36 @@ static uint64_t tai_bin_size(const tai_predictor *p, uint32_t i)
     return tai_position_size(tai_bin_top(p, i));
 }
 
+/* The bins are laid anew: what was in bin i, of this weight, went to bin to[i]. The counts of the zones go with it. */
+static TAI_COLD void tai_predictor_fit_zones(tai_predictor *p, const uint16_t *weights, const uint8_t *to)
+{
+    uint32_t total[TAI_PREDICT_ZONES], moved[TAI_PREDICT_ZONES], group, i;
+    memset(total, 0, sizeof total);
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        total[i / TAI_PREDICT_ZONE_BINS] += weights[i];
+    }
+    for (group = 0; group < TAI_PREDICT_GROUPS; group++) {
+        memset(moved, 0, sizeof moved);
+        for (i = 0; i < TAI_PREDICT_BINS; i++) {
+            uint32_t zone = i / TAI_PREDICT_ZONE_BINS;
+            if (weights[i] != 0) {
+                moved[to[i] / TAI_PREDICT_ZONE_BINS] += 16u * p->zones[group][zone] * weights[i] / total[zone];
+            }
+        }
+        for (i = 0; i < TAI_PREDICT_ZONES; i++) {
+            p->zones[group][i] = (uint8_t)((moved[i] + 8) / 16);
+        }
+    }
+}
+
 /* Lays the bins anew so that position and all that have weight are inside, as narrow as that goes from shift on. */
 static TAI_COLD void tai_predictor_fit(tai_predictor *p, uint32_t position, uint32_t shift)
 {
     uint32_t tops[TAI_PREDICT_BINS];
     uint16_t weights[TAI_PREDICT_BINS];
+    uint8_t to[TAI_PREDICT_BINS];
     uint32_t i, low = position, high = position, base, spare;
+    memset(to, 0, sizeof to);
     for (i = 0; i < TAI_PREDICT_BINS; i++) {
         tops[i] = tai_bin_top(p, i);
         weights[i] = p->weights[i];
@@ -13393,7 +14485,11 @@ static TAI_COLD void tai_predictor_fit(tai_predictor *p, uint32_t position, uint
         if (weights[i] != 0) {
             p->weights[k] = (uint16_t)(p->weights[k] + weights[i]);
             p->tops[k] = (uint8_t)(top - base - (k << shift));
+            to[i] = (uint8_t)k;
         }
+    }
+    if (p->growing) {
+        tai_predictor_fit_zones(p, weights, to);
     }
 }
 
@@ -13415,7 +14511,8 @@ static TAI_COLD void tai_predictor_fade(tai_predictor *p)
     }
 }
 
-static void tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weight)
+/* Returns the bin. */
+static uint32_t tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weight)
 {
     uint32_t i, top;
     if (p->weight_total == 0 || position - p->base >= (uint32_t)TAI_PREDICT_BINS << p->shift) {
@@ -13429,6 +14526,8 @@ static void tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t weig
     }
     p->weights[i] = (uint16_t)(p->weights[i] + weight);
     p->weight_total += weight;
+    p->unplanned = (uint8_t)(p->unplanned + (p->unplanned < TAI_PREDICT_UNKNOWN));
+    return i;
 }
 
 /* Sizes may have fallen for good: when a quarter of the weight is above all of the last 64, that is forgotten, and the
@@ -13448,7 +14547,7 @@ static TAI_COLD void tai_predictor_review(tai_predictor *p)
             p->weight_total += p->weights[i];
         }
         tai_predictor_fit(p, p->recent_top, TAI_PREDICT_SHIFT_MIN);
-        tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
+        (void)tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
     }
     p->recent_count = 0;
     p->recent_top = 0;
@@ -13457,14 +14556,57 @@ static TAI_COLD void tai_predictor_review(tai_predictor *p)
 static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
 {
     uint32_t position = tai_size_position(size);
-    if (p->recent_count == TAI_PREDICT_RECENT && !p->growing) { /* of those the short come first */
+    if (p->recent_count == TAI_PREDICT_RECENT) {
         tai_predictor_review(p);
     }
-    p->recent_count = (uint8_t)(p->recent_count + (p->recent_count < TAI_PREDICT_RECENT));
+    p->recent_count = (uint8_t)(p->recent_count + 1);
     p->recent_top = p->recent_top > position ? p->recent_top : (uint16_t)position;
-    tai_predictor_put(p, position, weight);
-    p->unplanned = (uint8_t)(p->unplanned + (p->unplanned < TAI_PREDICT_UNKNOWN));
-    if (p->weight_total > (p->growing ? (uint32_t)TAI_PREDICT_TOTAL_GROWING : (uint32_t)TAI_PREDICT_TOTAL)) {
+    (void)tai_predictor_put(p, position, weight);
+    if (p->weight_total > TAI_PREDICT_TOTAL) {
+        tai_predictor_fade(p);
+    }
+}
+
+/* The group of a block that began at this position. */
+static uint32_t tai_predictor_group(const tai_predictor *p, uint32_t position)
+{
+    uint32_t group = 0;
+    while (group < TAI_PREDICT_GROUPS - 1 && position > p->edges[group]) {
+        group++;
+    }
+    return group;
+}
+
+/* Moves the edges toward the quarters of all starts: each goes up by as many steps as groups are to be below it, or
+   down by as many as above. */
+static void tai_predictor_move_edges(tai_predictor *p, uint32_t position)
+{
+    uint32_t step = (uint32_t)TAI_PREDICT_EDGE_STEP * (p->count < 128 ? (uint32_t)TAI_PREDICT_EDGE_HASTE : 1u);
+    uint32_t least = 0, i;
+    for (i = 0; i < TAI_PREDICT_GROUPS - 1; i++) {
+        uint32_t edge = p->edges[i], down = step * (TAI_PREDICT_GROUPS - 1 - i);
+        edge = position > edge ? edge + step * (i + 1) : position == edge ? edge : edge > down ? edge - down : 0;
+        edge = p->count == 1 ? position : edge < least ? least : edge;
+        p->edges[i] = (uint16_t)edge;
+        least = edge;
+    }
+}
+
+/* A block has grown by so much. Nothing is reviewed as sizes are: of those that began together the short end first. */
+static TAI_COLD void tai_predictor_add_growth(tai_predictor *p, uint64_t start, uint64_t growth)
+{
+    uint32_t position = tai_size_position(start), group = tai_predictor_group(p, position), total = 0, i;
+    uint8_t *zones = p->zones[group];
+    tai_predictor_move_edges(p, position);
+    i = tai_predictor_put(p, tai_size_position(growth), TAI_PREDICT_WEIGHT) / TAI_PREDICT_ZONE_BINS;
+    zones[i] = (uint8_t)(zones[i] + 1);
+    for (i = 0; i < TAI_PREDICT_ZONES; i++) {
+        total += zones[i];
+    }
+    for (i = 0; total >= TAI_PREDICT_GROUP_TOTAL && i < TAI_PREDICT_ZONES; i++) {
+        zones[i] = (uint8_t)(zones[i] / 2);
+    }
+    if (p->weight_total > TAI_PREDICT_TOTAL_GROWING) {
         tai_predictor_fade(p);
     }
 }
@@ -13611,31 +14753,46 @@ static TAI_COLD uint64_t tai_scaled_product(uint64_t a, uint64_t b, uint32_t c, 
     return lost > shift && product != 0 ? (uint64_t)1 << 47 : product >> 47 != 0 ? (uint64_t)1 << 47 : product;
 }
 
-/* Growing: for each bin that may be outgrown, the bin to grow to next. Growth is taken as even, so that what is held
-   idle is an area over growth. cost[i]: held idle by, and for changes of, all that outgrow level i, when the best is
-   done from there on; it is found from the last level backwards.
+/* Growing: what the group is expected to do, as weights of the bins; together at most 2^18. */
+static TAI_COLD void tai_predictor_expect(const tai_predictor *p, uint32_t group, uint32_t *out)
+{
+    uint32_t i, k;
+    for (i = 0; i < TAI_PREDICT_BINS; i += TAI_PREDICT_ZONE_BINS) {
+        uint32_t total = 0, own = 512u * p->zones[group][i / TAI_PREDICT_ZONE_BINS];
+        for (k = i; k < i + TAI_PREDICT_ZONE_BINS; k++) {
+            total += p->weights[k];
+        }
+        for (k = i; k < i + TAI_PREDICT_ZONE_BINS; k++) {
+            uint32_t weight = p->weights[k];
+            out[k] = weight == 0 ? 0 : weight * own / total + weight * (512u * TAI_PREDICT_GROUP_ALL) / p->weight_total;
+        }
+    }
+}
+
+/* Growing: the bins at whose tops the group is to stop. Growth is taken as even, so that what is held idle is an area
+   over growth. cost[i]: held idle by, and for changes of, all that outgrow level i, when the best is done from there
+   on; it is found from the last level backwards. change: the price of one.
 
       alive |-----__                   area[i]: integral of alive over growth up to level i
             |       --__               moment[i]: integral of growth * alive
             |           ---___         held idle from i to k: level[k] * (area[k] - area[i]) - (moment[k] - moment[i])
             +--+----+-------+--> growth
                1    2       3 (levels: the tops of the bins) */
-static TAI_COLD void tai_predictor_plan_growing(tai_predictor *p, uint32_t price)
+static TAI_COLD uint32_t tai_predictor_plan_group(const tai_predictor *p, const uint32_t *weights, uint32_t scale,
+                                                  uint64_t change)
 {
     uint64_t level[TAI_PREDICT_BINS + 1], area[TAI_PREDICT_BINS + 1], moment[TAI_PREDICT_BINS + 1];
-    uint64_t cost[TAI_PREDICT_BINS + 1], change;
-    uint32_t alive[TAI_PREDICT_BINS + 1], bins[TAI_PREDICT_BINS + 1], i, k, count = 0, scale, high = 0;
-    for (i = 0; i < TAI_PREDICT_BINS; i++) {
-        high = p->weights[i] != 0 ? i : high;
-    }
-    scale = tai_high_bit(tai_bin_size(p, high));
-    scale = scale > 19 ? scale - 19 : 0;
-    change = tai_scaled_product(p->mean_bytes, p->step_bytes, price * 26, 2 * scale) / 25; /* calibrated on traces */
+    uint64_t cost[TAI_PREDICT_BINS + 1];
+    uint32_t alive[TAI_PREDICT_BINS + 1], bins[TAI_PREDICT_BINS + 1], next[TAI_PREDICT_BINS + 1];
+    uint32_t i, k, count = 0, stops = 0;
     level[0] = area[0] = moment[0] = 0;
-    alive[0] = p->weight_total;
-    for (i = 0; i <= high; i++) {
+    alive[0] = 0;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        alive[0] += weights[i];
+    }
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
         uint64_t from = tai_position_size(p->base + (i << p->shift)) >> scale, to = tai_bin_size(p, i) >> scale;
-        uint64_t before = level[count], width, s = alive[count], w = p->weights[i];
+        uint64_t before = level[count], width, s = alive[count], w = weights[i];
         if (w != 0) {
             from = i == 0 || from < before ? before : from;
             width = to - from; /* those of the bin end evenly between from and to */
@@ -13648,35 +14805,62 @@ static TAI_COLD void tai_predictor_plan_growing(tai_predictor *p, uint32_t price
             bins[count] = i;
         }
     }
-    bins[0] = 0;
     cost[count] = 0;
     for (i = count; i-- > 0;) {
-        uint32_t best = count;
         cost[i] = UINT64_MAX;
         for (k = i + 1; k <= count; k++) {
             uint64_t sum = level[k] * (area[k] - area[i]) - (moment[k] - moment[i]) + alive[k] * change + cost[k];
             if (sum < cost[i]) {
                 cost[i] = sum;
-                best = k;
+                next[i] = k;
             }
         }
-        p->next[i == 0 ? 0 : bins[i] + 1] = (uint8_t)bins[best];
+    }
+    for (i = 0; i < count;) {
+        i = next[i];
+        stops |= 1u << bins[i];
+    }
+    return stops;
+}
+
+/* Growing: plans for all groups. A plan keeps less than it promises, the more so the dearer a change: dear ones are
+   weighed for less than they are said to be worth (calibrated on traces). */
+static TAI_COLD void tai_predictor_plan_growing(tai_predictor *p, uint32_t price)
+{
+    uint32_t weights[TAI_PREDICT_BINS], group, i, high = 0, scale;
+    uint64_t change;
+    for (i = 0; i < TAI_PREDICT_BINS; i++) {
+        high = p->weights[i] != 0 ? i : high;
+    }
+    scale = tai_high_bit(tai_bin_size(p, high));
+    scale = scale > 19 ? scale - 19 : 0;
+    price = price < 24 ? 33 * price : 24 * price + 216; /* in parts of 32 */
+    change = tai_scaled_product(p->mean_bytes, p->step_bytes, price, 2 * scale) / 32;
+    for (group = 0; group < TAI_PREDICT_GROUPS; group++) {
+        tai_predictor_expect(p, group, weights);
+        p->stops[group] = tai_predictor_plan_group(p, weights, scale, change);
     }
     p->unplanned = 0;
 }
 
-/* Growing: the next capacity, by the plan. */
+/* Growing: the next capacity, by the plan: its first stop that is far enough; but who has come more than half of the
+   way there, as where plans have changed, goes on to the one after it. */
 static uint64_t tai_predictor_grow(const tai_predictor *p, const ta_strategy_input *in)
 {
-    uint64_t start = in->start_bytes, growth = in->size_bytes > start ? in->size_bytes - start : 0, target;
-    uint32_t i = TAI_PREDICT_BINS;
+    uint64_t start = in->start_bytes, growth = in->size_bytes > start ? in->size_bytes - start : 0, target = 0;
     if (p->weight_total == 0) { /* nothing is known */
         target = (start > in->expected_bytes ? start : in->expected_bytes) / 16;
     } else {
-        while (i > 0 && (p->weights[i - 1] == 0 || tai_bin_size(p, i - 1) >= growth)) {
-            i--;
+        uint32_t stops = p->stops[tai_predictor_group(p, tai_size_position(start))], i;
+        uint64_t before = 0;
+        i = 0;
+        while (i < TAI_PREDICT_BINS && (target < growth || target == 0 || target - growth < growth - before)) {
+            if (stops >> i & 1) {
+                before = target < growth ? target : growth;
+                target = tai_bin_size(p, i);
+            }
+            i++;
         }
-        target = tai_bin_size(p, p->next[i]);
     }
     if (target < growth) { /* farther than any before */
         target = growth + growth / 4;
@@ -13765,7 +14949,7 @@ static void tai_predictive_observe(const void *config, void *state, const ta_str
         tai_predictor_add(p, in->size_bytes, TAI_PREDICT_WEIGHT);
         return;
     }
-    tai_predictor_add(p, growth, TAI_PREDICT_WEIGHT);
+    tai_predictor_add_growth(p, in->start_bytes, growth);
     p->mean_bytes = tai_mean_toward(p->mean_bytes, in->size_bytes, p->count);
     if (in->use_count > 1) {
         p->step_bytes = tai_mean_toward(p->step_bytes, growth / (in->use_count - 1), p->count);
@@ -13995,6 +15179,9 @@ typedef struct tai_handle {
     ta_bounds_sizes sizes; /* of the bounds */
     int64_t dims[TA_RANK_MAX];
     ta_shape_bounds bounds;
+#ifdef TENSORALLOC_CHECKED
+    size_t dead; /* cached: so much of it is filled */
+#endif
 } tai_handle;
 
 struct ta_dynamic {
@@ -14027,6 +15214,56 @@ static tai_site *tai_site_at(const ta_dynamic *d, uint32_t index)
 {
     return (tai_site *)(void *)tai_record_at(&d->sites, index);
 }
+
+/* ---- checked builds: what is written into a tensor that was freed */
+#ifdef TENSORALLOC_CHECKED
+static void tai_range_kill(const ta_dynamic *d, tai_handle *h)
+{
+    h->dead = 0;
+    if (d->common.guard.on) {
+        h->dead = tai_dead_bytes(h->committed);
+        memset((void *)h->link.addr, TAI_DEAD, h->dead);
+    }
+}
+
+/* The range is used again, or goes. Outside the gate, by the only one who knows it. */
+static void tai_range_revive(ta_dynamic *d, tai_handle *h)
+{
+    if (!tai_is_filled(h->link.addr, h->dead, TAI_DEAD)) {
+        d->common.guard.found = TA_ERROR_USE_AFTER_FREE;
+        (void)tai_common_blame(&d->common, TA_ERROR_USE_AFTER_FREE, (const void *)h->link.addr, h->dead, NULL);
+    }
+    h->dead = 0;
+}
+
+/* Before it goes: tensors that were written after they were freed, and those that never were. */
+static TAI_COLD ta_result tai_dynamic_look(ta_dynamic *d, int leaks)
+{
+    ta_result found = TA_OK;
+    uint32_t i;
+    int told = 0;
+    if (d->common.disposed || d->common.guard.closed || tai_common_usable(&d->common) != TA_OK) {
+        return TA_OK;
+    }
+    d->common.guard.closed = 1;
+    for (i = 1; i < d->handles.end; i++) {
+        tai_handle *h = tai_handle_at(d, i);
+        if (h->link.state == TAI_CACHED) {
+            tai_range_revive(d, h);
+        } else if (h->link.state == TAI_LIVE && leaks) {
+            found = TA_ERROR_LEAK;
+            if (++told <= TAI_REPORTS_MAX) {
+                (void)tai_common_blame(&d->common, found, (const void *)h->link.addr, h->effective, h->tag);
+            }
+        }
+    }
+    return tai_guard_worse(found, d->common.guard.found);
+}
+#else
+    #define tai_range_kill(d, h) ((void)0)
+    #define tai_range_revive(d, h) ((void)0)
+    #define tai_dynamic_look(d, leaks) TA_OK
+#endif
 
 static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event *event, ta_event_kind kind, ta_result result,
                                       size_t size)
@@ -14247,6 +15484,7 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
     if (TAI_GRAPHS && h->holds != 0) {
         return 0;
     }
+    tai_range_revive(d, h);
     if (h->by_touch && !whole) {
         result = bytes == 0 ? TA_OK : backend->discard(d->common.backend.self, (void *)(h->link.addr + from), bytes);
     } else if (from < h->accessible) {
@@ -14679,6 +15917,7 @@ static TAI_COLD uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t leas
     }
     tai_gate_leave(&d->common.gate, NULL);
     if (index != 0) {
+        tai_range_revive(d, tai_handle_at(d, index));
         return index;
     }
     for (; span == 0; bytes = tai_round_up(bytes / 4, d->span_granule)) {
@@ -15213,7 +16452,7 @@ static ta_result tai_handle_claim(ta_dynamic *d, ta_handle handle, tai_handle **
         tai_gate_leave(&d->common.gate, NULL);
         if (busy == 0 || busy == me) {
             *out = h;
-            return busy == me ? TA_ERROR_BUSY : result;
+            return busy == me ? TA_ERROR_BUSY : tai_common_blame(&d->common, result, NULL, 0, NULL);
         }
         TAI_WAIT_A_MOMENT();
     }
@@ -15565,6 +16804,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     }
     tai_gate_leave(&d->common.gate, NULL);
     if (in_range && (!TAI_GRAPHS || !tai_handle_orphan(d, h))) {
+        tai_range_kill(d, h);
         tai_range_give(d, index);
     }
     tai_news_tell(d, &news, TA_EVENT_FREE, TA_OK, size);
@@ -15598,6 +16838,7 @@ TENSORALLOC_DEF void *ta_dynamic_get_data(ta_dynamic *d, ta_handle handle)
         h = tai_handle_find(d, handle, &result);
         data = h != NULL ? (void *)h->link.addr : NULL;
         tai_gate_leave(&d->common.gate, NULL);
+        (void)tai_common_blame(&d->common, result, NULL, 0, NULL);
     }
     return data;
 }
@@ -15679,11 +16920,6 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_record_use(ta_dynamic *d, ta_handl
     }
     tai_handle_release(d, h);
     return result;
-}
-
-static size_t tai_add_saturated(size_t a, size_t b)
-{
-    return a > TA_UNLIMITED - b ? TA_UNLIMITED : a + b;
 }
 
 /* What a tensor of these bytes takes from the backend; small ones get their maximum at once. */
@@ -15881,6 +17117,7 @@ static TAI_COLD ta_result tai_dynamic_v_free(void *self, void *ptr, size_t size,
         return result;
     }
     result = tai_dynamic_handle_of(d, ptr, &handle);
+    result = tai_common_blame(&d->common, result, ptr, 0, NULL);
     if (result == TA_OK) {
         result = tai_handle_claim(d, handle, &h);
     }
@@ -15902,7 +17139,7 @@ static TAI_COLD ta_result tai_dynamic_v_free(void *self, void *ptr, size_t size,
     if (result != TA_OK) {
         tai_handle_release(d, h);
     }
-    return result;
+    return result == TA_ERROR_SIZE_MISMATCH ? tai_common_blame(&d->common, result, ptr, size, NULL) : result;
 }
 
 /* In place as far as the upstream can. Tensors with bounds are resized by their shape. */
@@ -15918,6 +17155,7 @@ static TAI_COLD ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old
              : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
     }
     result = tai_dynamic_handle_of(d, ptr, &handle);
+    result = tai_common_blame(&d->common, result, ptr, 0, NULL);
     if (result == TA_OK) {
         result = tai_handle_claim(d, handle, &h);
     }
@@ -16018,6 +17256,19 @@ static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
     return got + (got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, TAI_HEADROOM) : 0);
 }
 
+/* Warm ranges and what is committed beyond capacities; the headroom of tensors is not counted. */
+static TAI_COLD size_t tai_dynamic_cached(void *self, int pages)
+{
+    ta_dynamic *d = (ta_dynamic *)self;
+    size_t cached = 0;
+    if (pages && !d->common.single_threaded && tai_common_usable(&d->common) == TA_OK) {
+        tai_gate_enter(&d->common.gate, NULL);
+        cached = d->common.reserved + d->block_bytes - d->common.in_use;
+        tai_gate_leave(&d->common.gate, NULL);
+    }
+    return cached;
+}
+
 static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
 {
     ta_dynamic *d = (ta_dynamic *)self;
@@ -16077,7 +17328,7 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
     ta_result result;
     uint32_t i;
     if (d->common.disposed) {
-        return TA_OK;
+        return TAI_CHECKED && d->common.disposed == 2 ? tai_common_usable(&d->common) : TA_OK;
     }
     result = tai_common_usable(&d->common);
     if (result == TA_OK && TAI_GRAPHS && d->held != 0) {
@@ -16086,6 +17337,7 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
     if (result != TA_OK) {
         return result;
     }
+    result = tai_dynamic_look(d, 0);
     (void)tai_common_sync_all(&d->common);
     for (i = 1; i < d->handles.end; i++) {
         tai_handle *h = tai_handle_at(d, i);
@@ -16098,7 +17350,8 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
     }
     tai_budget_leave(d->common.budget, &d->common.member);
     if (d->pool != NULL) {
-        (void)ta_pool_dispose(d->pool);
+        ta_result below = ta_pool_dispose(d->pool);
+        result = TAI_CHECKED && result == TA_OK ? below : result;
     }
     if (d->use_ranges) {
         tai_space_release(&d->spans);
@@ -16113,7 +17366,7 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
     d->common.object_bytes = 0;
     d->sum.free_count = d->sum.allocation_count;
     d->warm_bytes = d->block_bytes = d->effective = d->capacity = 0;
-    return TA_OK;
+    return result;
 }
 
 static TAI_COLD ta_result tai_dynamic_v_destroy(void *self)
@@ -16181,6 +17434,10 @@ static TAI_COLD void tai_dynamic_resolve(ta_dynamic *d, const ta_dynamic_desc *d
     int host = d->common.info.device.type == TA_DEVICE_HOST;
     size_t count = tai_block_count_default() / 16, huge = host ? (size_t)65536 : (size_t)8 << 20;
     d->desc = *desc;
+#ifdef TENSORALLOC_CHECKED
+    d->common.on_event = desc->on_event;
+    d->common.on_event_user = desc->on_event_user;
+#endif
     d->desc.backend = d->common.backend;
     d->desc.name = d->common.name;
     d->desc.capacity_bytes_max = desc->capacity_bytes_max != 0 ? desc->capacity_bytes_max : TA_UNLIMITED;
@@ -16256,7 +17513,7 @@ static TAI_COLD void tai_dynamic_close(ta_dynamic *d)
     if (d->common.budget_owned) {
         (void)ta_budget_destroy(d->common.budget);
     }
-    TENSORALLOC_FREE(d);
+    tai_common_bury(&d->common, d);
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc, ta_dynamic **out)
@@ -16301,6 +17558,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
     tai_dynamic_open_ranges(d, desc->upstream.vtable == NULL || desc->budget != NULL || desc->backend.vtable != NULL);
     d->desc.upstream = d->upstream;
     d->common.member.reclaim = tai_dynamic_reclaim;
+    d->common.member.cached = tai_dynamic_cached;
     tai_budget_join(d->common.budget, &d->common.member);
     *out = d;
     return TA_OK;
@@ -16308,15 +17566,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 {
-    ta_result result;
+    ta_result result, found;
     if (d == NULL) {
         return TA_OK;
     }
+    found = tai_dynamic_look(d, 1);
     result = tai_dynamic_v_dispose(d);
-    if (result == TA_OK) {
+    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
         tai_dynamic_close(d);
     }
-    return result;
+    return result == TA_OK ? found : result;
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -18565,37 +19824,82 @@ TENSORALLOC_DEF TAI_COLD size_t ta_dynamic_report(ta_dynamic *d, char *text, siz
     return length > 0 ? (size_t)length : 0;
 }
 
+/* The second half of the sentence. */
+static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_t text_bytes)
+{
+    char a[32], b[32], c[32];
+    text[0] = 0;
+    switch ((int)f->verdict) {
+    case TA_VERDICT_NONE:
+        break;
+    case TA_VERDICT_WAITING:
+        (void)snprintf(text, text_bytes, "; %s are freed and wait for streams: %s",
+                       tai_size_text(f->pending_bytes, a, sizeof a), ta_action_text(f->action));
+        break;
+    case TA_VERDICT_SIBLINGS:
+        (void)snprintf(text, text_bytes, "; other allocators over the budget hold %s and cache %s of it: %s",
+                       tai_size_text(f->sibling_reserved_bytes, a, sizeof a),
+                       tai_size_text(f->sibling_cached_bytes, b, sizeof b), ta_action_text(f->action));
+        break;
+    case TA_VERDICT_THREAD_CACHES:
+        (void)snprintf(text, text_bytes, "; threads cache %s: %s",
+                       tai_size_text(f->thread_cached_bytes, a, sizeof a), ta_action_text(f->action));
+        break;
+    case TA_VERDICT_FRAGMENTED:
+        (void)snprintf(text, text_bytes, "; in the way are %s in %llu blocks, %s of them tagged %s%.60s%s: %s",
+                       tai_size_text(f->blocking_bytes, a, sizeof a), (unsigned long long)f->blocking_count,
+                       tai_size_text(f->blocking_tag_bytes, b, sizeof b), f->blocking_tag != NULL ? "\"" : "",
+                       f->blocking_tag != NULL ? f->blocking_tag : "nothing", f->blocking_tag != NULL ? "\"" : "",
+                       ta_action_text(f->action));
+        break;
+    case TA_VERDICT_LIMIT:
+        (void)snprintf(text, text_bytes, ": %s to %s, or free as much as is missing", ta_action_text(f->action),
+                       tai_size_text(f->action_bytes, a, sizeof a));
+        break;
+    case TA_VERDICT_OUTSIDE:
+        (void)snprintf(text, text_bytes, "; it has %s free of %s, and others have %s: %s",
+                       tai_size_text(f->backend_free_bytes, a, sizeof a),
+                       tai_size_text(f->backend_total_bytes, b, sizeof b),
+                       tai_size_text(f->outside_bytes, c, sizeof c), ta_action_text(f->action));
+        break;
+    default:
+        (void)snprintf(text, text_bytes, "; %s: %s", ta_verdict_text(f->verdict), ta_action_text(f->action));
+        break;
+    }
+}
+
 TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, char *text, size_t text_bytes)
 {
-    char size[32], a[32], b[32], c[32];
+    char size[32], a[32], b[32], c[32], verdict[256];
     int length = 0;
     if (failure == NULL || (text == NULL && text_bytes != 0)) {
         return 0;
     }
     tai_size_text(failure->requested_bytes, size, sizeof size);
+    tai_verdict_sentence(failure, verdict, sizeof verdict);
     switch ((int)failure->result) {
     case TA_ERROR_LIMIT:
         length = snprintf(text, text_bytes,
-                          "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)", size,
+                          "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)%s", size,
                           tai_size_text(failure->limit_bytes, a, sizeof a),
                           tai_size_text(failure->budget_used_bytes, b, sizeof b),
-                          tai_size_text(failure->reserved_bytes, c, sizeof c));
+                          tai_size_text(failure->reserved_bytes, c, sizeof c), verdict);
         break;
     case TA_ERROR_FRAGMENTED:
-        length =
-            snprintf(text, text_bytes, "%s do not fit in one piece: %s are free, the largest free block has %s",
-                     size, tai_size_text(failure->free_bytes, a, sizeof a),
-                     tai_size_text(failure->largest_free_bytes, b, sizeof b));
+        length = snprintf(text, text_bytes,
+                          "%s do not fit in one piece: %s are free, the largest free block has %s%s", size,
+                          tai_size_text(failure->free_bytes, a, sizeof a),
+                          tai_size_text(failure->largest_free_bytes, b, sizeof b), verdict);
         break;
     case TA_ERROR_OUT_OF_MEMORY:
     case TA_ERROR_BACKEND:
         length = snprintf(text, text_bytes,
-                          "%s do not fit: the backend refused (code %lld) with %s reserved, %s of it in use", size,
+                          "%s do not fit: the backend refused (code %lld) with %s reserved, %s of it in use%s", size,
                           (long long)failure->backend_code, tai_size_text(failure->reserved_bytes, a, sizeof a),
-                          tai_size_text(failure->in_use_bytes, b, sizeof b));
+                          tai_size_text(failure->in_use_bytes, b, sizeof b), verdict);
         break;
     default:
-        length = snprintf(text, text_bytes, "%s: %s", size, ta_result_text(failure->result));
+        length = snprintf(text, text_bytes, "%s: %s%s", size, ta_result_text(failure->result), verdict);
         break;
     }
     return length > 0 ? (size_t)length : 0;
@@ -18603,7 +19907,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 
 /*---------------------------------------------------------------------------------------------------------
   [TA:SNAPSHOT] everything that is known of allocators, as JSON.
-  Uses: WRITER, BUDGET, POOL-IMPL, ARENA-IMPL, DIRECT, PREDICT, DYNAMIC-IMPL, ALLOCATOR-IMPL.
+  Uses: WRITER, TRACE-IMPL, BUDGET, POOL-IMPL, ARENA-IMPL, DIRECT, PREDICT, DYNAMIC-IMPL, ALLOCATOR-IMPL.
 
   Blocks are copied to records (shots) inside the gate and written outside: as many at a time as there is room for, so
   with room for all of them an allocator is seen at one moment. Between two visits to the gate ranges may grow, blocks
@@ -19243,8 +20547,14 @@ static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
         TAI_FIELD_SIZE(ta_failure, reserved_bytes) TAI_FIELD_SIZE(ta_failure, in_use_bytes)
         TAI_FIELD_SIZE(ta_failure, free_bytes) TAI_FIELD_SIZE(ta_failure, largest_free_bytes)
         TAI_FIELD_SIZE(ta_failure, pending_bytes) TAI_FIELD_U64(ta_failure, count)
+        TAI_FIELD_SIZE(ta_failure, action_bytes) TAI_FIELD_SIZE(ta_failure, thread_cached_bytes)
+        TAI_FIELD_SIZE(ta_failure, sibling_reserved_bytes) TAI_FIELD_SIZE(ta_failure, sibling_cached_bytes)
+        TAI_FIELD_SIZE(ta_failure, backend_free_bytes) TAI_FIELD_SIZE(ta_failure, backend_total_bytes)
+        TAI_FIELD_SIZE(ta_failure, outside_bytes) TAI_FIELD_SIZE(ta_failure, blocking_span_bytes)
+        TAI_FIELD_SIZE(ta_failure, blocking_bytes) TAI_FIELD_SIZE(ta_failure, blocking_count)
+        TAI_FIELD_SIZE(ta_failure, blocking_tag_bytes)
     };
-    char text[320];
+    char text[512];
     if (failure->count == 0) {
         return;
     }
@@ -19256,6 +20566,10 @@ static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
     tai_json_hex(w, "stream", failure->stream);
     tai_json_text(w, "tag", failure->tag);
     tai_json_hex(w, "backend_code", (uint64_t)failure->backend_code);
+    tai_json_text(w, "verdict", ta_verdict_text(failure->verdict));
+    tai_json_text(w, "action", ta_action_text(failure->action));
+    tai_json_hex(w, "blocking_ptr", (uint64_t)(uintptr_t)failure->blocking_ptr);
+    tai_json_text(w, "blocking_tag", failure->blocking_tag);
     tai_json_end(w, "}");
 }
 
@@ -19486,6 +20800,32 @@ static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const t
     tai_snap_allocator(s, ta_pool_allocator(d->pool));
 }
 
+static TAI_COLD void tai_snap_event(void *user, const ta_event *event)
+{
+    static const char *const kinds[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
+    tai_writer *w = (tai_writer *)user;
+    if (w->result != TA_OK || (size_t)event->kind >= sizeof kinds / sizeof *kinds) {
+        return;
+    }
+    tai_json_begin(w, NULL, "{");
+    tai_json_text(w, "kind", kinds[event->kind]);
+    tai_json_hex(w, "ptr", (uint64_t)(uintptr_t)event->ptr);
+    tai_json_u64(w, "size_bytes", (uint64_t)event->size_bytes);
+    tai_json_u64(w, "capacity_bytes", (uint64_t)event->capacity_bytes);
+    tai_json_hex(w, "stream", event->stream);
+    tai_json_u64(w, "time_ns", event->time_ns);
+    tai_json_u64(w, "thread", event->thread);
+    tai_json_text(w, "name", event->name);
+    tai_json_text(w, "tag", event->tag);
+    if (event->kind == TA_EVENT_ALLOC) {
+        tai_json_bool(w, "hit", event->hit);
+    }
+    if (event->kind == TA_EVENT_FAILURE) {
+        tai_json_text(w, "result", ta_result_text(event->result));
+    }
+    tai_json_end(w, "}");
+}
+
 static TAI_COLD void tai_snap_open(tai_snap *s, const ta_snapshot_desc *desc, ta_write_fn write, void *user)
 {
     size_t room = desc->scratch_bytes, front = (size_t)(0 - (uintptr_t)desc->scratch) & (sizeof(uint64_t) - 1);
@@ -19538,6 +20878,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
         }
     }
     tai_json_end(&snap.writer, "]");
+    if (snap.desc->trace != NULL) {
+        tai_json_begin(&snap.writer, "events", "[");
+        (void)ta_trace_for_each(snap.desc->trace, tai_snap_event, &snap.writer);
+        tai_json_end(&snap.writer, "]");
+    }
     tai_json_end(&snap.writer, "}");
     tai_put(&snap.writer, "\n", 1);
     return tai_writer_flush(&snap.writer);
@@ -19556,12 +20901,14 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_CHECKED
 #undef TAI_CLASS_MAX
 #undef TAI_COLD
+#undef TAI_COMMON_STREAMS
 #undef TAI_CUDA_CALL
 #undef TAI_CU_CHUNK_MAX
 #undef TAI_CU_FILL
 #undef TAI_CU_LIST
 #undef TAI_CU_MEMBER
-#undef TAI_COMMON_STREAMS
+#undef TAI_DEAD
+#undef TAI_DEAD_BYTES
 #undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
 #undef TAI_FIELDS
@@ -19570,7 +20917,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_FIELD_U64
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
+#undef TAI_GRAVES
 #undef TAI_HAS_VM
+#undef TAI_HELD_BYTES
 #undef TAI_HOST_DISCARD
 #undef TAI_HOST_GRANULARITY
 #undef TAI_HUGE_PAGE_BYTES
@@ -19583,8 +20932,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_LOCK_RELEASE
 #undef TAI_MAP_ANONYMOUS
 #undef TAI_MAP_NORESERVE
-#undef TAI_NO_SLOTS
 #undef TAI_NOINLINE
+#undef TAI_NO_SLOTS
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX
 #undef TAI_OS_WINDOWS
@@ -19593,12 +20942,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_PAUSE
 #undef TAI_PUT
 #undef TAI_RANGE_BITS
+#undef TAI_RED
+#undef TAI_RED_BYTES
+#undef TAI_RED_END
+#undef TAI_REFILL_BYTES
+#undef TAI_REPORTS_MAX
+#undef TAI_RESULT_TEXT
 #undef TAI_ROOM_BITS
 #undef TAI_ROOM_TIMES
-#undef TAI_REFILL_BYTES
-#undef TAI_SOURCES
-#undef TAI_RESULT_TEXT
 #undef TAI_SHOTS
+#undef TAI_SOURCES
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_STREAM_EVENTS
@@ -19713,6 +21066,25 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      as long as the place was not handed out again; ta_buffer carries a generation and is told apart even then.
      Two threads that free one block at the very same moment are told apart for certain with
      TENSORALLOC_CHECKED; without it the block may end up in two caches.
+     A checked build (TENSORALLOC_CHECKED where the implementation is compiled) finds more, at the price of speed and
+     of some memory, and tells of it: TA_EVENT_MISUSE to on_event, a sentence with the allocator's name, the size,
+     the address and the tag to TENSORALLOC_LOG, then TENSORALLOC_TRAP, and the result of the call.
+       TA_ERROR_OVERRUN, _UNDERRUN   on the host every block ends in a red zone of 64 bytes or more, so capacity is
+                                     what was requested. Looked at by free, resize, rewind, reset, check, dispose and
+                                     destroy; a damaged block stays live. Bytes in front of the first block of a range
+                                     are not seen.
+       TA_ERROR_USE_AFTER_FREE       freed blocks are filled (the first 64 MiB of each) and held back, 16 MiB of
+                                     them: their addresses are not given out again meanwhile, and a second free is
+                                     TA_ERROR_STALE for certain. A write is seen when the block leaves, and by
+                                     ta_pool_check; dispose and destroy answer it, too. Arenas are filled where they are
+                                     rewound, ranges of tensors while they are warm. Memory that the host does not reach
+                                     only with TENSORALLOC_CHECKED=2: zeros, read back.
+       TA_ERROR_LEAK                 from the destroy of a pool, direct or dynamic allocator with live blocks, each of
+                                     them told (64 at most). It is gone all the same. Clear or dispose before, if you
+                                     mean it.
+       TA_ERROR_DISPOSED             also after destroy, as long as the object is among the last 64 of them.
+     There are no thread caches then, red zones count as in use and wasted, blocks held back as cached; out of memory,
+     or asked for what is cached, the pool lets them go.
 
   10. Tensors that grow
      ta_dynamic_alloc takes bounds: min, expected and max of each dimension; the maximum may be unbounded. A tensor

@@ -7,6 +7,13 @@ What a file is, its columns tell: those of replay (all files together: replay_ti
 (micro.svg), threads (threads.svg), predict (predict.svg) and growth (growth.svg), each with --csv. Other files are
 skipped, and named. --all draws every row of replay, else the four that a reader compares.
 
+The files of predict and growth in bench/results are made anew, where the streams lie and nothing else runs, with
+
+    (sed 1q ROOT/bench/results/predict.csv && predict --csv azure2023_code_first_half.csv azure2023_conv.csv \\
+        wikitext2_valid_words_per_line.txt) > predict.csv
+    growth --csv > growth.csv
+    growth --svg growth_demo.svg
+
 Needs matplotlib: apt-get install python3-matplotlib, or python3 -m venv build/venv && build/venv/bin/pip install
 matplotlib and build/venv/bin/python bench/plots.py
 """

@@ -4,7 +4,9 @@
    run     ./predict [--csv] [--smoke] [file ...]         without files: three built-in streams
 
    A file is one stream, named by the file: one size per line (words), or lines DATE TIME,CONTEXT,GENERATED as in the
-   Azure LLM inference traces (tokens). Sizes of 0 are skipped in W1, W3 and W4.
+   Azure LLM inference traces (tokens), where the first line may name the columns. Empty lines are skipped, and sizes of
+   0 in W1, W3 and W4; nothing generated counts as one token. A file that cannot be read, or has a line that is none of
+   these, is named on standard error with the line; the others are run, and the exit status is 1.
    Workloads
        W1   one tensor takes the context of each request in turn: tokens x 8192 bytes
        W2   key-value caches, one per request: made with the context, one token of 8192 bytes more every 25 ms, freed
@@ -31,10 +33,15 @@
        peak_capacity_over_peak_used
        declared_max_exceeded       uses with more capacity than the declared maximum
    The strategies run in the library, through ta_dynamic; the backend under it only hands out numbers as addresses, so
-   that no policy needs memory. The last lines say what a decision of the default strategy costs. */
+   that no policy needs memory.
+   Without --csv it also shows what happens when the sizes change for good: for each two files that follow each other,
+   W1 of one after the other, both ways. Back to normal: the waste of uses 400 to 799 after the change over that of
+   the second stream alone, in the same uses and as a whole. The last lines say what a decision of the default strategy
+   costs (with --csv on standard error). */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +55,8 @@ enum {
     EXPECTED_COUNT = 100, /* the expected size is the mean of the first ones */
     RANGE_BYTES_MIN = 1,
     GRANULARITY_BYTES = 4096,
-    COPIES = 64           /* states that one decision is timed on */
+    COPIES = 64,          /* states that one decision is timed on */
+    COUNT_MAX = 1000000000 /* tokens or words */
 };
 #define STEP_S 0.025
 #define WINDOW_S 0.050
@@ -227,7 +235,7 @@ typedef struct arrival {
 } arrival;
 
 typedef struct stream {
-    char name[128];
+    char name[256];
     int has_columns;
     size_t count;
     arrival *requests;
@@ -264,54 +272,160 @@ static int compare_requests(const void *a, const void *b)
 static void name_stream(stream *s, const char *path)
 {
     const char *base = strrchr(path, '/');
-    char *dot;
+    char *at;
     (void)snprintf(s->name, sizeof s->name, "%s", base != NULL ? base + 1 : path);
-    dot = strrchr(s->name, '.');
-    if (dot != NULL) {
-        *dot = 0;
-    }
-    for (dot = s->name; *dot != 0; ++dot) {
-        *dot = *dot == ',' ? '_' : *dot;
+    for (at = s->name; *at != 0; ++at) {
+        *at = strchr(",\"\r\n", *at) != NULL ? '_' : *at;
     }
 }
 
-static void read_stream(stream *s, const char *path)
+/* Steps over blanks, then over the character c; 0 if it is not there. */
+static int skip_mark(const char **at, char c)
 {
-    FILE *file = fopen(path, "r");
+    *at += strspn(*at, " \t");
+    if (**at != c) {
+        return 0;
+    }
+    ++*at;
+    return 1;
+}
+
+/* A whole number from least to most at *at, which moves behind it; 0 if there is none. */
+static int read_number(const char **at, int64_t least, int64_t most, int64_t *out)
+{
+    int64_t value = 0;
+    const char *digit = *at + strspn(*at, " \t");
+    if (*digit < '0' || *digit > '9') {
+        return 0;
+    }
+    for (; *digit >= '0' && *digit <= '9'; ++digit) {
+        value = value > COUNT_MAX ? value : value * 10 + (*digit - '0');
+    }
+    *at = digit;
+    *out = value;
+    return value >= least && value <= most;
+}
+
+/* DATE TIME, with T or blanks between them; a zone may follow and is not looked at. */
+static int read_time(const char **at, double *out_s)
+{
+    int64_t year, month, day, hour, minute, second;
+    char *end;
+    if (!read_number(at, 1, 9999, &year) || !skip_mark(at, '-') || !read_number(at, 1, 12, &month) ||
+        !skip_mark(at, '-') || !read_number(at, 1, 31, &day)) {
+        return 0;
+    }
+    *at += **at == 'T';
+    if (!read_number(at, 0, 23, &hour) || !skip_mark(at, ':') || !read_number(at, 0, 59, &minute) ||
+        !skip_mark(at, ':') || !read_number(at, 0, 60, &second)) {
+        return 0;
+    }
+    *out_s = (double)days_of(year, month, day) * 86400.0 + (double)hour * 3600.0 + (double)minute * 60.0 +
+             (double)second;
+    if (**at == '.') {
+        *out_s += strtod(*at, &end);
+        *at = end;
+    }
+    *at += strspn(*at, " +-:Z0123456789");
+    return 1;
+}
+
+typedef enum line_kind { LINE_BAD, LINE_EMPTY, LINE_NAMES, LINE_SIZE, LINE_COLUMNS } line_kind;
+
+static int at_end(const char *at)
+{
+    return at[strspn(at, " \t\r\n")] == 0;
+}
+
+static line_kind read_line(const char *line, arrival *r)
+{
+    const char *at = line;
+    int commas = 0;
+    memset(r, 0, sizeof *r);
+    if (at_end(at)) {
+        return LINE_EMPTY;
+    }
+    if (read_number(&at, 0, COUNT_MAX, &r->context) && at_end(at)) {
+        return LINE_SIZE;
+    }
+    at = line;
+    if (read_time(&at, &r->time_s) && skip_mark(&at, ',') && read_number(&at, 0, COUNT_MAX, &r->context) &&
+        skip_mark(&at, ',') && read_number(&at, 0, COUNT_MAX, &r->generated) && at_end(at)) {
+        r->generated = r->generated == 0 ? 1 : r->generated;
+        return LINE_COLUMNS;
+    }
+    for (at = line; *at != 0; ++at) { /* names: three, without digits */
+        commas += *at == ',';
+        if ((*at >= '0' && *at <= '9') || (*at == ',' && (at[1] == ',' || at_end(at + 1) || at == line))) {
+            return LINE_BAD;
+        }
+    }
+    return commas == 2 ? LINE_NAMES : LINE_BAD;
+}
+
+/* Says what is wrong, with file and line; returns 0. */
+static int refuse(const char *path, size_t number, const char *what)
+{
+    fprintf(stderr, "predict: %s:", path);
+    if (number != 0) {
+        fprintf(stderr, "%zu:", number);
+    }
+    fprintf(stderr, " %s\n", what);
+    return 0;
+}
+
+static int read_lines(stream *s, const char *path, FILE *file)
+{
     char line[512];
     size_t room = 0, number = 0;
+    line_kind first = LINE_EMPTY;
+    while (fgets(line, sizeof line, file) != NULL) {
+        arrival r;
+        line_kind kind;
+        ++number;
+        if (strchr(line, '\n') == NULL && !feof(file)) {
+            return refuse(path, number, "the line is too long, or not text");
+        }
+        kind = read_line(line, &r);
+        if (kind == LINE_BAD || (kind == LINE_NAMES && first != LINE_EMPTY)) {
+            return refuse(path, number, "neither a size nor DATE TIME,CONTEXT,GENERATED (0 to 1000000000 each)");
+        }
+        if (kind != LINE_EMPTY && first != LINE_EMPTY && kind != first && (first != LINE_NAMES || kind == LINE_SIZE)) {
+            return refuse(path, number, "columns and single sizes do not mix");
+        }
+        first = kind == LINE_EMPTY ? first : kind;
+        if (kind == LINE_SIZE || kind == LINE_COLUMNS) {
+            arrival *added = add_request(s, &room);
+            r.index = added->index;
+            *added = r;
+        }
+    }
+    s->has_columns = first == LINE_COLUMNS;
+    if (ferror(file)) {
+        return refuse(path, number, strerror(errno));
+    }
+    return s->count != 0 ? 1 : refuse(path, 0, "no sizes in it");
+}
+
+/* Returns 0 when the file is not what it should be, which was said then. */
+static int read_stream(stream *s, const char *path)
+{
+    FILE *file = fopen(path, "r");
+    int is_good;
     memset(s, 0, sizeof *s);
     name_stream(s, path);
     if (file == NULL) {
-        fail("cannot be opened", path);
+        return refuse(path, 0, strerror(errno));
     }
-    while (fgets(line, sizeof line, file) != NULL) {
-        int year, month, day, hour, minute;
-        double second;
-        long long context, generated;
-        char rest;
-        ++number;
-        if (sscanf(line, "%d-%d-%d%*[ T]%d:%d:%lf%*[^,],%lld,%lld", &year, &month, &day, &hour, &minute, &second,
-                   &context, &generated) == 8 ||
-            sscanf(line, "%d-%d-%d%*[ T]%d:%d:%lf,%lld,%lld", &year, &month, &day, &hour, &minute, &second, &context,
-                   &generated) == 8) {
-            arrival *r = add_request(s, &room);
-            r->time_s = (double)days_of(year, month, day) * 86400.0 + hour * 3600.0 + minute * 60.0 + second;
-            r->context = context < 0 ? 0 : context;
-            r->generated = generated < 1 ? 1 : generated;
-            s->has_columns = 1;
-        } else if (sscanf(line, "%lld %c", &context, &rest) == 1) {
-            add_request(s, &room)->context = context < 0 ? 0 : context;
-        } else if (number > 1 && line[strspn(line, " \t\r\n")] != 0) { /* line 1 may be a header */
-            fprintf(stderr, "predict: %s: line %zu is no size and has no columns\n", path, number);
-            exit(1);
-        }
-    }
+    is_good = read_lines(s, path, file);
     fclose(file);
-    if (s->count == 0) {
-        fail("no sizes", path);
+    if (is_good) {
+        qsort(s->requests, s->count, sizeof(arrival), compare_requests);
+    } else {
+        free(s->requests);
+        s->requests = NULL;
     }
-    qsort(s->requests, s->count, sizeof(arrival), compare_requests);
+    return is_good;
 }
 
 static uint64_t next_random(uint64_t *state)
@@ -464,15 +578,22 @@ static size_t capacity_of(runner *r, ta_handle handle, size_t used)
     return info.capacity_bytes;
 }
 
+/* Uses from..to-1 of a run, looked at apart. */
+typedef struct window {
+    size_t from, to;
+    double used, capacity;
+} window;
+
 /* One tensor, one size after the other. */
-static figures run_sizes(const policy *p, const int64_t *sizes, size_t count, int64_t unit_bytes)
+static figures run_sizes(const policy *p, const int64_t *sizes, size_t count, int64_t unit_bytes, window *windows,
+                         size_t window_count)
 {
     figures f;
     runner r;
     ta_handle handle;
     int64_t max = 0;
     double sum = 0, first_sum = 0;
-    size_t i, before = 0, first_count = count < EXPECTED_COUNT ? count : EXPECTED_COUNT;
+    size_t i, k, before = 0, first_count = count < EXPECTED_COUNT ? count : EXPECTED_COUNT;
     memset(&f, 0, sizeof f);
     memset(&handle, 0, sizeof handle);
     for (i = 0; i < count; ++i) {
@@ -497,6 +618,11 @@ static figures run_sizes(const policy *p, const int64_t *sizes, size_t count, in
         f.peak_used = (double)used > f.peak_used ? (double)used : f.peak_used;
         f.peak_capacity = (double)capacity > f.peak_capacity ? (double)capacity : f.peak_capacity;
         before = capacity;
+        for (k = 0; k < window_count; ++k) {
+            int within = i >= windows[k].from && i < windows[k].to;
+            windows[k].used += within ? (double)used : 0.0;
+            windows[k].capacity += within ? (double)capacity : 0.0;
+        }
     }
     f.uses = f.change_base = count;
     f.copied_base = f.used;
@@ -649,47 +775,90 @@ typedef struct predictor_copy {
     uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
 } predictor_copy;
 
-/* Each use is made by COPIES equal states, and their time is divided. Fills the medians in ns. */
-static void time_decisions(const int64_t *sizes, size_t count, int64_t unit_bytes, int in_range, double out[2])
-{
-    static predictor_copy copies[COPIES];
-    ta_strategy s = ta_strategy_predictive(NULL);
+/* What is timed: in is asked of COPIES equal states, and the time is divided. */
+typedef struct timing {
+    ta_strategy strategy;
     ta_strategy_input in;
+    predictor_copy copies[COPIES];
     double *observe_ns, *decide_ns;
-    size_t capacity = 0, i;
+    size_t observed, decided;
+} timing;
+
+static void time_decision(timing *t)
+{
+    const ta_strategy_vtable *v = t->strategy.vtable;
+    size_t capacity = t->in.capacity_bytes;
+    uint64_t start = now_ns();
     int k;
-    count = count < 20000 ? count : 20000;
-    observe_ns = new_array(count, sizeof(double));
-    decide_ns = new_array(count, sizeof(double));
-    memset(copies, 0, sizeof copies);
-    memset(&in, 0, sizeof in);
-    in.in_range = in_range;
-    in.min_bytes = (size_t)unit_bytes;
-    in.max_bytes = TA_UNLIMITED;
-    in.expected_bytes = (size_t)(sizes[0] * unit_bytes);
-    for (i = 0; i < count; ++i) {
-        uint64_t start = now_ns();
-        in.size_bytes = (size_t)(sizes[i] * unit_bytes);
-        in.capacity_bytes = capacity;
-        for (k = 0; k < COPIES; ++k) {
-            if (in.size_bytes > in.capacity_bytes || s.vtable->should_resize(s.config, copies[k].state, &in)) {
-                capacity = s.vtable->required_size(s.config, copies[k].state, &in);
-            }
+    for (k = 0; k < COPIES; ++k) {
+        void *state = t->copies[k].state;
+        if (t->in.size_bytes > t->in.capacity_bytes || v->should_resize(t->strategy.config, state, &t->in)) {
+            capacity = v->required_size(t->strategy.config, state, &t->in);
         }
-        decide_ns[i] = (double)(now_ns() - start) / COPIES;
-        in.capacity_bytes = capacity;
-        start = now_ns();
-        for (k = 0; k < COPIES; ++k) {
-            s.vtable->observe(s.config, copies[k].state, &in);
-        }
-        observe_ns[i] = (double)(now_ns() - start) / COPIES;
     }
-    qsort(observe_ns, count, sizeof(double), compare_doubles);
-    qsort(decide_ns, count, sizeof(double), compare_doubles);
-    out[0] = observe_ns[count / 2];
-    out[1] = decide_ns[count / 2];
-    free(observe_ns);
-    free(decide_ns);
+    t->decide_ns[t->decided++] = (double)(now_ns() - start) / COPIES;
+    t->in.capacity_bytes = capacity;
+}
+
+static void time_observation(timing *t)
+{
+    uint64_t start = now_ns();
+    int k;
+    for (k = 0; k < COPIES; ++k) {
+        t->strategy.vtable->observe(t->strategy.config, t->copies[k].state, &t->in);
+    }
+    t->observe_ns[t->observed++] = (double)(now_ns() - start) / COPIES;
+}
+
+/* Growing: each request in turn is a cache; decisions are those that give it capacity, first and later. Caches of more
+   than 64 capacities are left there. */
+static void time_cache(timing *t, const arrival *r)
+{
+    size_t end = (size_t)(r->context + r->generated) * TOKEN_BYTES;
+    int decisions;
+    t->in.capacity_bytes = 0;
+    t->in.use_count = 0;
+    t->in.start_bytes = t->in.size_bytes = (size_t)r->context * TOKEN_BYTES;
+    for (decisions = 0; decisions < 64 && t->in.capacity_bytes < end; ++decisions) {
+        t->in.size_bytes = t->in.capacity_bytes == 0 ? t->in.size_bytes : t->in.capacity_bytes + TOKEN_BYTES;
+        time_decision(t);
+    }
+    t->in.size_bytes = end;
+    t->in.use_count = (uint64_t)r->generated + 1;
+    time_observation(t);
+}
+
+enum { TIME_BLOCKS, TIME_RANGES, TIME_GROWING, TIME_COUNT };
+
+/* Fills the medians in ns. */
+static void time_strategy(const stream *s, int what, double out[2])
+{
+    static timing t;
+    size_t count = s->count < 20000 ? s->count : 20000, i;
+    memset(&t, 0, sizeof t);
+    t.strategy = ta_strategy_predictive(NULL);
+    t.observe_ns = new_array(count, sizeof(double));
+    t.decide_ns = new_array(count * 64, sizeof(double));
+    t.in.in_range = what == TIME_RANGES;
+    t.in.growing = what == TIME_GROWING;
+    t.in.min_bytes = TOKEN_BYTES;
+    t.in.max_bytes = TA_UNLIMITED;
+    t.in.expected_bytes = (size_t)(s->requests[0].context * TOKEN_BYTES);
+    for (i = 0; i < count; ++i) {
+        if (what == TIME_GROWING) {
+            time_cache(&t, &s->requests[i]);
+        } else if (s->requests[i].context > 0) {
+            t.in.size_bytes = (size_t)(s->requests[i].context * TOKEN_BYTES);
+            time_decision(&t);
+            time_observation(&t);
+        }
+    }
+    qsort(t.observe_ns, t.observed, sizeof(double), compare_doubles);
+    qsort(t.decide_ns, t.decided, sizeof(double), compare_doubles);
+    out[0] = t.observe_ns[t.observed / 2];
+    out[1] = t.decide_ns[t.decided / 2];
+    free(t.observe_ns);
+    free(t.decide_ns);
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -731,16 +900,63 @@ static void print_row(const options *o, int workload, const stream *s, const pol
     }
 }
 
-static void print_costs(const options *o, const stream *s, const int64_t *sizes, size_t count)
+static void print_costs(const options *o, const stream *s)
 {
-    static const char *const uses[] = {"blocks", "ranges"};
+    static const char *const names[TIME_COUNT] = {"blocks", "ranges", "growing blocks"};
+    FILE *out = o->csv ? stderr : stdout; /* the columns are for other things */
     double ns[2];
-    int in_range;
-    for (in_range = 0; !o->csv && in_range < 2; ++in_range) {
-        time_decisions(sizes, count, TOKEN_BYTES, in_range, ns);
-        printf("%s, %s: observing a size takes %.0f ns, deciding %.0f ns (medians); %zu bytes of state\n", s->name,
-               uses[in_range], ns[0], ns[1], ta_strategy_predictive(NULL).vtable->state_bytes);
+    int what;
+    for (what = 0; what < (s->has_columns ? TIME_COUNT : TIME_GROWING); ++what) {
+        time_strategy(s, what, ns);
+        fprintf(out, "%s, %s: observing a size takes %.0f ns, deciding %.0f ns (medians); %zu bytes of state\n",
+                s->name, names[what], ns[0], ns[1], ta_strategy_predictive(NULL).vtable->state_bytes);
     }
+}
+
+static double waste_of(const window *w)
+{
+    return 100.0 * (w->capacity - w->used) / w->used;
+}
+
+static void print_switch_row(const policy *p, const int64_t *sizes, size_t at, size_t count)
+{
+    window w[4] = {{0, at, 0, 0}, {at, at + 100, 0, 0}, {at + 100, at + 400, 0, 0}, {at + 400, at + 800, 0, 0}};
+    window alone[2] = {{400, 800, 0, 0}, {0, count - at, 0, 0}};
+    size_t i;
+    (void)run_sizes(p, sizes, count, TOKEN_BYTES, w, 4);
+    (void)run_sizes(p, sizes + at, count - at, TOKEN_BYTES, alone, 2);
+    printf("%-22s", p->name);
+    for (i = 0; i < 4; ++i) {
+        printf(" %9.1f", waste_of(&w[i]));
+    }
+    for (i = 0; i < 2; ++i) {
+        if (alone[i].capacity > alone[i].used) {
+            printf(" %11.1f %9.2f", waste_of(&alone[i]), waste_of(&w[3]) / waste_of(&alone[i]));
+        } else {
+            printf(" %11.1f %9s", 0.0, "-");
+        }
+    }
+    putchar('\n');
+}
+
+/* W1 of before, then of after, on one tensor. */
+static void print_switch(const stream *before, const stream *after, const policy *policies)
+{
+    int64_t *sizes = new_array(before->count + after->count, sizeof(int64_t));
+    size_t at = sizes_of(before, 1, sizes), count = at + sizes_of(after, 1, sizes + at);
+    int i;
+    if (at > 0 && count - at >= 800) {
+        printf("\nW1: after %zu uses of %s come those of %s. Waste in %%, by uses after the change;\n"
+               "  that of the second stream alone, and how near 400-799 comes to it: back to normal\n"
+               "%-22s %9s %9s %9s %9s %11s %9s %11s %9s\n", at, before->name, after->name, "policy", "before", "0-99",
+               "100-399", "400-799", "400-799", "normal", "whole", "normal");
+        for (i = 0; i < POLICY_COUNT; ++i) {
+            if (!policies[i].only_w2) {
+                print_switch_row(&policies[i], sizes, at, count);
+            }
+        }
+    }
+    free(sizes);
 }
 
 static void run_stream(const options *o, const stream *s, const policy *policies)
@@ -758,24 +974,36 @@ static void run_stream(const options *o, const stream *s, const policy *policies
             const policy *p = &policies[i];
             if (workload == 2 || !p->only_w2) {
                 figures f = workload == 2 ? run_caches(p, s)
-                                          : run_sizes(p, sizes, count, workload == 4 ? WORD_BYTES : TOKEN_BYTES);
+                                          : run_sizes(p, sizes, count, workload == 4 ? WORD_BYTES : TOKEN_BYTES,
+                                                      NULL, 0);
                 print_row(o, workload, s, p, &f);
             }
         }
     }
-    count = sizes_of(s, 1, sizes);
-    if (count > 0) {
-        print_costs(o, s, sizes, count);
+    if (sizes_of(s, 1, sizes) >= EXPECTED_COUNT) {
+        print_costs(o, s);
     }
     free(sizes);
+}
+
+/* The next stream has been read; the one before it is let go. */
+static void run_next(const options *o, stream *last, const stream *next, const policy *policies)
+{
+    run_stream(o, next, policies);
+    if (!o->csv && last->count != 0) {
+        print_switch(last, next, policies);
+        print_switch(next, last, policies);
+    }
+    free(last->requests);
+    *last = *next;
 }
 
 int main(int argc, char **argv)
 {
     options o = {0, 0};
     policy policies[POLICY_COUNT];
-    stream s;
-    int i, files = 0;
+    stream last, next;
+    int i, files = 0, refused = 0;
     for (i = 1; i < argc; ++i) {
         if (strcmp(argv[i], "--csv") == 0) {
             o.csv = 1;
@@ -796,17 +1024,20 @@ int main(int argc, char **argv)
         puts("A tensor's size changes from use to use. A policy says how much capacity it has: little means many\n"
              "changes (and copies, where growing means moving), much means memory held idle. Best is little of all.");
     }
+    memset(&last, 0, sizeof last);
     for (i = 1; i < argc; ++i) {
         if (argv[i][0] != '-') {
-            read_stream(&s, argv[i]);
-            run_stream(&o, &s, policies);
-            free(s.requests);
+            if (read_stream(&next, argv[i])) {
+                run_next(&o, &last, &next, policies);
+            } else {
+                refused = 1;
+            }
         }
     }
     for (i = 0; files == 0 && i < 3; ++i) {
-        make_stream(&s, i, o.smoke ? 600 : 6000);
-        run_stream(&o, &s, policies);
-        free(s.requests);
+        make_stream(&next, i, o.smoke ? 1000 : 6000);
+        run_next(&o, &last, &next, policies);
     }
-    return 0;
+    free(last.requests);
+    return refused;
 }

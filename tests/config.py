@@ -9,7 +9,7 @@ import argparse
 import itertools
 import re
 
-from common import ROOT, Checks, Workplace, run, split, symbols, warnings
+from common import HEADER, ROOT, Checks, Workplace, run, split, symbols, warnings
 
 C_STANDARDS = ['c99', 'c11', 'c17', 'c2x', 'gnu99', 'gnu11', 'gnu17', 'gnu2x']
 CXX_STANDARDS = ['c++11', 'c++14', 'c++17', 'c++20', 'gnu++11', 'gnu++14', 'gnu++17', 'gnu++20']
@@ -34,8 +34,32 @@ DEFINES = {
     'THREAD_LOCAL': ['CONFIG_HOOK_THREAD_LOCAL'],
     'CLOCK_NS': ['CONFIG_HOOK_CLOCK'],
 }
-# ... and those that change the most in all pairs.
-PAIRED = ['STATIC', 'MALLOC_BACKEND', 'NO_THREADS', 'DEBUG 3', 'CHECKED', 'ASSERT', 'MALLOC', 'atomics', 'LOCK']
+# ... and all of them together: one level of each factor, so that every two levels of two factors meet in some build.
+# What is first is the default. Every option of the header's table stands here; a test compares.
+def hook(name):
+    return [[], ['CONFIG_HOOK_' + name]]
+
+
+FACTORS = {
+    'standard': ['c99', 'c++11', 'c11', 'c++17'],
+    'STATIC API': [[], ['TENSORALLOC_STATIC'], DEFINES['API']],
+    'CUDA TORCH CUDA_LINK': [[], ['TENSORALLOC_CUDA'], ['TENSORALLOC_TORCH'],
+                             ['TENSORALLOC_CUDA', 'TENSORALLOC_CUDA_LINK', 'CONFIG_NO_DRIVER']],
+    'MALLOC_BACKEND': [[], ['TENSORALLOC_MALLOC_BACKEND']],
+    'NO_THREADS': [[], ['TENSORALLOC_NO_THREADS']],
+    'DEBUG': [[], ['TENSORALLOC_DEBUG=1'], ['TENSORALLOC_DEBUG=2'], ['TENSORALLOC_DEBUG=3']],
+    'CHECKED': [[], ['TENSORALLOC_CHECKED'], ['TENSORALLOC_CHECKED=2']],
+    'TRAP': hook('TRAP'),
+    'ASSERT': hook('ASSERT'),
+    'LOG': hook('LOG'),
+    'MALLOC FREE': hook('MALLOC'),
+    'LOAD_RELAXED': hook('ATOMICS'),
+    'LOCK_TYPE LOCK_INIT LOCK_ACQUIRE LOCK_RELEASE': hook('LOCK'),
+    'THREAD_LOCAL': hook('THREAD_LOCAL'),
+    'CLOCK_NS': hook('CLOCK'),
+    'WALL_CLOCK_NS': hook('WALL_CLOCK'),
+}
+UNPAIRED = {'IMPLEMENTATION'}  # there is nothing without it
 
 # Defines whose object code must differ from that of another configuration: an option that changes nothing is broken.
 DIFFERENT = [('MALLOC_BACKEND', 'DEBUG 0'), ('NO_THREADS', 'DEBUG 0'), ('CHECKED', 'DEBUG 0'), ('DEBUG 1', 'DEBUG 0'),
@@ -62,7 +86,7 @@ class Compilers:
         return run([*self.of[language], '-x', language, '-std=' + standard, '-fsyntax-only', empty]).returncode == 0
 
 
-def build(checks, compilers, workplace, name, standard, flags=(), defines=()):
+def build(checks, compilers, workplace, name, standard, flags=(), defines=(), link=()):
     """One configuration; the path of the object with the implementation, or None."""
     language = 'c++' if '++' in standard else 'c'
     compiler = compilers.of[language]
@@ -76,12 +100,12 @@ def build(checks, compilers, workplace, name, standard, flags=(), defines=()):
                            [*compile_, ROOT / 'tests' / 'config' / source, '-o', objects[-1]]):
             return None
     if '-flto' not in flags:
-        found = [kind for symbol, kind in symbols(objects[-1]).items() if re.search(r'(^|\d)ta_pool_create($|P)', symbol)]
+        found = [kind for symbol, kind in symbols(objects[-1]).items() if kind in 'tT' and re.search(r'(^|\d)ta_pool_create($|P)', symbol)]
         wanted = ['t'] if 'TENSORALLOC_STATIC' in defines else ['T']  # static ones may be mangled by C++ compilers
         checks.check(found == wanted, '%s: ta_pool_create is in the object' % name, 'nm says %s' % found)
     program = workplace / 'smoke'
     link_flags = [flag for flag in flags if not flag.startswith('-D')]
-    if checks.runs('%s: link' % name, [*compiler, *link_flags, *objects, '-o', program, '-pthread']):
+    if checks.runs('%s: link' % name, [*compiler, *link_flags, *link, *objects, '-o', program, '-pthread']):
         checks.runs('%s: run' % name, [program], timeout=120)
     return objects[-1]
 
@@ -109,12 +133,49 @@ def defines(checks, compilers, workplace):
                 checks.check(code[one] != code[other], '%s %s changes the code of %s' % (standard, one, other))
 
 
+def options_of_the_header():
+    """The names in its table, without their prefix."""
+    table = HEADER.read_text().split('OPTIONS (all')[1].split('\n\n')[0]
+    rows = [line.split(' impl ')[0].split(' all ')[0] for line in table.splitlines() if line.startswith('     TENSORALLOC_')]
+    return {re.sub(r'\(.*', '', word).replace('TENSORALLOC_', '').strip('_') for row in rows
+            for word in re.findall(r'TENSORALLOC_\w+|\b_[A-Z_]+', row)}
+
+
+def covering(sizes):
+    """Rows of one level for each factor, such that every two levels of two factors meet in one; greedily, always the
+    same ones."""
+    left = {(a, x, b, y) for a, b in itertools.combinations(range(len(sizes)), 2)
+            for x in range(sizes[a]) for y in range(sizes[b])}
+    rows = []
+    while left:
+        first = min(left)
+        row = {first[0]: first[1], first[2]: first[3]}
+        for factor in sorted(set(range(len(sizes))) - set(row), key=lambda f: -sizes[f]):
+            def met(level):
+                return sum((min((factor, level), one) + max((factor, level), one)) in left for one in row.items())
+            row[factor] = max(range(sizes[factor]), key=lambda level: (met(level), -level))
+        rows.append([row[factor] for factor in range(len(sizes))])
+        left -= {(a, rows[-1][a], b, rows[-1][b]) for a, b in itertools.combinations(range(len(sizes)), 2)}
+    return rows
+
+
 def pairs(checks, compilers, workplace):
-    for i, (one, other) in enumerate(itertools.combinations(PAIRED, 2)):
-        given = DEFINES[one] + [define for define in DEFINES[other] if not define.startswith('TENSORALLOC_DEBUG')
-                                or not any(d.startswith('TENSORALLOC_DEBUG') for d in DEFINES[one])]
-        standard = 'c++11' if i % 2 and compilers.knows('c++11', workplace) else 'c99'
-        build(checks, compilers, workplace, '%s %s + %s' % (standard, one, other), standard, [], given)
+    options, named = options_of_the_header(), {name for factor in FACTORS for name in factor.split()} - {'standard'}
+    checks.check(options == named | UNPAIRED, 'the factors are the options of the header',
+                 'only in the header: %s; only here: %s' % (options - named - UNPAIRED, named - options))
+    factors = dict(FACTORS)
+    factors['standard'] = [one for one in FACTORS['standard'] if compilers.knows(one, workplace)]
+    levels_of = list(factors.values())
+    rows = covering([len(one) for one in levels_of])
+    met = {(a, row[a], b, row[b]) for row in rows for a, b in itertools.combinations(range(len(row)), 2)}
+    wanted = sum(len(a) * len(b) for a, b in itertools.combinations(levels_of, 2))
+    checks.check(len(met) == wanted, 'every two levels meet', '%d of %d' % (len(met), wanted))
+    for i, row in enumerate(rows):
+        chosen = [one[level] for one, level in zip(levels_of, row)]
+        given = [define for some in chosen[1:] for define in some]
+        lazy = ['-Wl,--unresolved-symbols=ignore-all'] if 'TENSORALLOC_CUDA_LINK' in given else []
+        build(checks, compilers, workplace, 'row %d: %s %s' % (i, chosen[0], ' '.join(given)), chosen[0], [], given, lazy)
+    print('%d builds cover all %d pairs of levels of %d options' % (len(rows), wanted, len(rows[0])))
 
 
 def levels(checks, compilers, workplace):

@@ -1,11 +1,20 @@
-/* test_checked.c - TENSORALLOC_CHECKED: threads that free the same block at the same moment. Exactly one of them is
-   told TA_OK, the others TA_ERROR_STALE; nothing is freed twice, and the books stay right. */
+/* test_checked.c - TENSORALLOC_CHECKED. Threads that free the same block at the same moment: exactly one of them is
+   told TA_OK, the others TA_ERROR_STALE; nothing is freed twice, and the books stay right. What the checks cost in
+   memory and what they tell; one bug after the other is in tests/misuse. */
 #include <pthread.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define TENSORALLOC_CHECKED
+#ifndef TENSORALLOC_CHECKED
+    #define TENSORALLOC_CHECKED 2
+#endif
+static void told(int result, const char *text);
+static void *counted_malloc(size_t size);
+static void counted_free(void *ptr);
+#define TENSORALLOC_LOG(result, text) told((int)(result), (text))
+#define TENSORALLOC_MALLOC(size) counted_malloc(size)
+#define TENSORALLOC_FREE(ptr) counted_free(ptr)
 #define TENSORALLOC_IMPLEMENTATION
 #include "tensoralloc.h"
 
@@ -166,5 +175,265 @@ static void double_free_under_a_cap(void)
     run_races(&desc);
 }
 
+/* ---- what is told */
+static struct {
+    int count, result;
+    char text[256];
+} log_now;
+
+static void told(int result, const char *text)
+{
+    if (__atomic_fetch_add(&log_now.count, 1, __ATOMIC_ACQ_REL) == 0) {
+        log_now.result = result;
+        (void)snprintf(log_now.text, sizeof log_now.text, "%s", text);
+    }
+}
+
+static long objects; /* from the hook and not yet back */
+
+static void *counted_malloc(size_t size)
+{
+    __atomic_fetch_add(&objects, 1, __ATOMIC_RELAXED);
+    return malloc(size);
+}
+
+static void counted_free(void *ptr)
+{
+    if (ptr != NULL) {
+        __atomic_fetch_sub(&objects, 1, __ATOMIC_RELAXED);
+    }
+    free(ptr);
+}
+
+typedef struct seen {
+    int count;
+    ta_event last;
+} seen;
+
+static void on_event(void *user, const ta_event *event)
+{
+    seen *s = (seen *)user;
+    if (event->kind == TA_EVENT_MISUSE) {
+        s->count++;
+        s->last = *event;
+    }
+}
+
+static void misuse_is_told(void)
+{
+    ta_pool_desc desc;
+    ta_request request;
+    ta_pool *pool = NULL;
+    seen s;
+    char *block;
+    memset(&desc, 0, sizeof desc);
+    memset(&request, 0, sizeof request);
+    memset(&s, 0, sizeof s);
+    desc.name = "told";
+    desc.on_event = on_event;
+    desc.on_event_user = &s;
+    request.size_bytes = 100;
+    request.tag = "a tag";
+    CHECK_OK(ta_pool_create(&desc, &pool));
+    block = (char *)ta_pool_alloc_request(pool, &request, NULL);
+    REQUIRE(block != NULL);
+    block[100] = 1;
+    log_now.count = 0;
+    CHECK_RESULT(ta_pool_free(pool, block), TA_ERROR_OVERRUN);
+    CHECK_EQ(log_now.count, 1);
+    CHECK_EQ(log_now.result, TA_ERROR_OVERRUN);
+    CHECK(strstr(log_now.text, "told: ") == log_now.text && strstr(log_now.text, "100 bytes") != NULL &&
+          strstr(log_now.text, "tag a tag") != NULL);
+    CHECK_EQ(s.count, 1);
+    CHECK_EQ(s.last.result, TA_ERROR_OVERRUN);
+    CHECK(s.last.ptr == block && s.last.tag == request.tag && strcmp(s.last.name, "told") == 0);
+    CHECK_EQ(s.last.size_bytes, 100);
+    /* Nothing has changed: it is still live, and can be mended. */
+    CHECK_EQ(ta_pool_owns(pool, block), 1);
+    block[100] = (char)0xb5;
+    CHECK_OK(ta_pool_free(pool, block));
+    CHECK_EQ(s.count, 1);
+    CHECK_OK(ta_pool_check(pool));
+    CHECK_OK(ta_pool_destroy(pool));
+    CHECK_EQ(s.count, 1);
+}
+
+static void capacity_is_what_was_requested(void)
+{
+    static const size_t sizes[] = {1, 63, 64, 65, 4096, 70000, (1 << 20) + 1};
+    ta_pool *pool = NULL;
+    ta_stats stats;
+    char *blocks[7];
+    size_t i;
+    CHECK_OK(ta_pool_create(NULL, &pool));
+    for (i = 0; i < 7; i++) {
+        blocks[i] = (char *)ta_pool_alloc(pool, sizes[i], NULL);
+        REQUIRE(blocks[i] != NULL);
+        CHECK_EQ(ta_pool_capacity_of(pool, blocks[i]), sizes[i]);
+        memset(blocks[i], 7, sizes[i]);
+    }
+    CHECK_OK(ta_pool_check(pool));
+    for (i = 0; i < 7; i++) {
+        blocks[i] = (char *)ta_pool_realloc(pool, blocks[i], sizes[i] * 2, NULL);
+        REQUIRE(blocks[i] != NULL);
+        CHECK(blocks[i][0] == 7 && blocks[i][sizes[i] - 1] == 7);
+        memset(blocks[i], 8, sizes[i] * 2);
+        CHECK_OK(ta_pool_resize_in_place(pool, blocks[i], sizes[i]));
+        CHECK(blocks[i][0] == 8 && blocks[i][sizes[i] - 1] == 8);
+        CHECK_OK(ta_pool_free_sized(pool, blocks[i], sizes[i]));
+    }
+    CHECK_OK(ta_pool_get_stats(pool, &stats));
+    CHECK_EQ(stats.in_use_bytes, 0);
+    CHECK_EQ(stats.cached_bytes, stats.reserved_bytes);
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
+/* Blocks that are held back do not stand in the way of those who may have no more than there is. */
+static void what_is_held_back_is_let_go(void)
+{
+    ta_pool_desc desc;
+    ta_pool *pool = NULL;
+    void *block;
+    size_t released = 0;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    desc.limit_bytes = (size_t)8 << 20;
+    CHECK_OK(ta_pool_create(&desc, &pool));
+    for (i = 0; i < 50; i++) {
+        block = ta_pool_alloc(pool, (size_t)5 << 20, NULL);
+        REQUIRE(block != NULL);
+        CHECK_OK(ta_pool_free(pool, block));
+    }
+    block = ta_pool_get(pool, (size_t)5 << 20, NULL);
+    CHECK(block != NULL);
+    CHECK_OK(ta_pool_free(pool, block));
+    CHECK_OK(ta_pool_seal(pool, 1));
+    block = ta_pool_alloc(pool, (size_t)5 << 20, NULL);
+    CHECK(block != NULL);
+    CHECK_OK(ta_pool_free(pool, block));
+    CHECK_OK(ta_pool_trim(pool, 0, &released));
+    CHECK_GE(released, (size_t)5 << 20);
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
+static void destroyed_objects_are_given_up_in_the_end(void)
+{
+    ta_pool *pool = NULL;
+    ta_arena *arena = NULL;
+    long before;
+    int i;
+    for (i = 0; i < 100; i++) { /* as many as are remembered, and more */
+        CHECK_OK(ta_pool_create(NULL, &pool));
+        CHECK_OK(ta_pool_destroy(pool));
+    }
+    before = objects;
+    for (i = 0; i < 100; i++) {
+        CHECK_OK(ta_pool_create(NULL, &pool));
+        CHECK_OK(ta_pool_destroy(pool));
+        CHECK_OK(ta_arena_create(NULL, &arena));
+        CHECK_OK(ta_arena_destroy(arena));
+    }
+    CHECK_EQ(objects, before);
+}
+
+/* ---- memory that the host does not reach: filled and read back by the backend */
+typedef struct device {
+    ta_backend_vtable table;
+    int zeros, copies, fail;
+} device;
+
+static void device_info(void *self, ta_backend_info *out)
+{
+    (void)self;
+    memset(out, 0, sizeof *out);
+    out->caps = TA_CAP_SEGMENTS;
+    out->device.type = TA_DEVICE_OTHER;
+    out->granularity_bytes = 65536;
+    out->alignment_bytes = 256;
+}
+
+static ta_result device_alloc(void *self, size_t size, void **out)
+{
+    (void)self;
+    return posix_memalign(out, 65536, size) == 0 ? TA_OK : TA_ERROR_OUT_OF_MEMORY;
+}
+
+static ta_result device_free(void *self, void *ptr, size_t size)
+{
+    (void)self;
+    (void)size;
+    free(ptr);
+    return TA_OK;
+}
+
+static ta_result device_zero(void *self, void *ptr, size_t size, ta_stream stream)
+{
+    device *d = (device *)self;
+    (void)stream;
+    d->zeros++;
+    if (d->fail) {
+        return TA_ERROR_BACKEND;
+    }
+    memset(ptr, 0, size);
+    return TA_OK;
+}
+
+static ta_result device_copy(void *self, void *dst, const void *src, size_t size, ta_stream stream)
+{
+    device *d = (device *)self;
+    (void)stream;
+    d->copies++;
+    if (d->fail) {
+        return TA_ERROR_BACKEND;
+    }
+    memcpy(dst, src, size);
+    return TA_OK;
+}
+
+static void writes_after_free_on_a_device(void)
+{
+    static const size_t places[] = {0, 1, 65535, 65536, 299999};
+    device d;
+    ta_pool_desc desc;
+    size_t i;
+    for (i = 0; i < 8; i++) {
+        ta_pool *pool = NULL;
+        char *block, *other;
+        test_context("place %u", (unsigned)i);
+        memset(&d, 0, sizeof d);
+        memset(&desc, 0, sizeof desc);
+        d.table.struct_bytes = sizeof d.table;
+        d.table.name = "device";
+        d.table.info = device_info;
+        d.table.alloc = device_alloc;
+        d.table.free = device_free;
+        d.table.zero = device_zero;
+        d.table.copy = device_copy;
+        desc.backend.vtable = &d.table;
+        desc.backend.self = &d;
+        CHECK_OK(ta_pool_create(&desc, &pool));
+        block = (char *)ta_pool_alloc(pool, 300000, NULL);
+        other = (char *)ta_pool_alloc(pool, 300000, NULL);
+        REQUIRE(block != NULL && other != NULL);
+        memset(block, 3, 300000);
+        d.fail = i == 6; /* what cannot be filled is not looked at */
+        CHECK_OK(ta_pool_free(pool, block));
+        CHECK_EQ(d.zeros, 1);
+        if (i < 5) {
+            block[places[i]] = 1;
+        }
+        d.fail = i == 6 || i == 7; /* nor what cannot be read */
+        CHECK_RESULT(ta_pool_check(pool), i < 5 ? TA_ERROR_USE_AFTER_FREE : TA_OK);
+        CHECK_EQ(d.copies > 0, i != 6);
+        CHECK_RESULT(ta_pool_free(pool, block), TA_ERROR_STALE);
+        d.fail = 0;
+        CHECK_OK(ta_pool_free(pool, other));
+        CHECK_RESULT(ta_pool_destroy(pool), i < 5 ? TA_ERROR_USE_AFTER_FREE : TA_OK);
+    }
+    test_context("%s", "");
+}
+
 TEST_MAIN(TEST_CASE(double_free_in_thread_caches), TEST_CASE(double_free_in_segments),
-          TEST_CASE(double_free_without_thread_caches), TEST_CASE(double_free_under_a_cap))
+          TEST_CASE(double_free_without_thread_caches), TEST_CASE(double_free_under_a_cap),
+          TEST_CASE(misuse_is_told), TEST_CASE(capacity_is_what_was_requested), TEST_CASE(what_is_held_back_is_let_go),
+          TEST_CASE(destroyed_objects_are_given_up_in_the_end), TEST_CASE(writes_after_free_on_a_device))

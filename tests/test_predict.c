@@ -459,9 +459,18 @@ static void check_state(const tensor *t)
     for (i = 0; i < TAI_PREDICT_BINS; i++) {
         total += p->weights[i];
         CHECK(p->tops[i] < 1u << p->shift);
-        CHECK(p->next[i] < TAI_PREDICT_BINS);
     }
     CHECK_EQ(total, p->weight_total);
+    for (i = 0; i < TAI_PREDICT_GROUPS; i++) {
+        uint32_t zone;
+        for (zone = 0, total = 0; zone < TAI_PREDICT_ZONES; zone++) {
+            total += p->zones[i][zone];
+        }
+        CHECK_LE(total, TAI_PREDICT_GROUP_TOTAL + TAI_PREDICT_ZONES);
+    }
+    for (i = 1; i < TAI_PREDICT_GROUPS - 1; i++) {
+        CHECK_GE(p->edges[i], p->edges[i - 1]);
+    }
     CHECK(p->base % (1u << p->shift) == 0);
     CHECK_EQ(t->state[STATE_WORDS - 1], GUARD);
 }
@@ -516,18 +525,25 @@ static void all_inputs(void)
 /* The same decisions on every machine: their hash is part of the test. */
 static void golden_decisions(void)
 {
-    static const uint64_t golden[4] = {0xaebc26dd1f680ddeu, 0x27786e76a71bef2fu, 0x1dbf3d0a2426f847u,
-                                       0x95c5acfaa554a022u};
+    static const uint64_t golden[5] = {0xaebc26dd1f680ddeu, 0x27786e76a71bef2fu, 0xd1630830c23c7847u,
+                                       0x95c5acfaa554a022u, 0x08af70c3c0c89b21u};
     int kind;
-    for (kind = 0; kind < 4; kind++) {
+    for (kind = 0; kind < 5; kind++) {
         uint64_t random = 12345, hash = 14695981039346656037u;
         tensor t = tensor_of(ta_strategy_predictive(NULL), 3000000, kind == 3 ? TA_UNLIMITED : 60000000);
+        size_t steps = 0;
         int i;
         t.in.in_range = kind == 1;
-        t.in.growing = kind == 2;
-        for (i = 0; i < 20000; i++) {
+        t.in.growing = kind == 2 || kind == 4;
+        for (i = 0; i < (kind == 4 ? 100000 : 20000); i++) {
             size_t size;
-            if (kind == 2 && t.in.use_count != 0) {
+            if (kind == 4 && t.in.use_count != 0 && steps-- != 0) {
+                size = t.in.size_bytes + 100000;
+            } else if (kind == 4) { /* long tailed growth, short where the start is large */
+                tensor_end(&t);
+                size = long_tailed(&random, 1000000);
+                steps = long_tailed(&random, size > 1000000 ? 5 : 20);
+            } else if (kind == 2 && t.in.use_count != 0) {
                 size = t.in.size_bytes + 8192;
                 if (test_below(&random, 40) == 0 || size > t.in.max_bytes) {
                     tensor_end(&t);
@@ -688,6 +704,121 @@ static void growth_is_learned(void)
     CHECK_EQ(tensor_use(&t, 10), 50990);
 }
 
+/* Short starts grow far, long ones little: each gets what its like need, though all share a state. */
+static void growth_depends_on_the_start(void)
+{
+    uint64_t random = test_now.seed;
+    tensor t = tensor_of(ta_strategy_predictive(NULL), 1000000, TA_UNLIMITED);
+    int round;
+    t.in.growing = 1;
+    for (round = 0; round < 1000; round++) {
+        int is_short = test_below(&random, 2) == 0;
+        size_t start = (is_short ? 100000 : 10000000) + test_below(&random, 100000), i;
+        size_t steps = (is_short ? 400 : 20) + test_below(&random, 4);
+        if (round == 500) {
+            t.changes = 0;
+            t.used = t.held = 0;
+        }
+        for (i = 0; i <= steps; i++) {
+            size_t capacity = tensor_use(&t, start + i * 8192);
+            CHECK(round < 500 || capacity <= start + (is_short ? 410u : 30u) * 8192);
+        }
+        tensor_end(&t);
+        check_state(&t);
+    }
+    test_context("%u changes", t.changes);
+    CHECK_LE(t.changes, 20);
+}
+
+/* The edges between groups come to lie at the quarters of all starts, wherever those are, and follow them. */
+static void groups_are_quarters(void)
+{
+    uint64_t random = test_now.seed;
+    tai_predictor p;
+    int k, i;
+    memset(&p, 0, sizeof p);
+    p.growing = 1;
+    for (k = 0; k < 2; k++) {
+        const uint32_t low = k == 0 ? 4096 : 9000;
+        uint32_t counts[TAI_PREDICT_GROUPS] = {0, 0, 0, 0};
+        for (i = 0; i < 20000; i++) {
+            uint32_t position = low + test_below(&random, 4096);
+            p.count = (uint16_t)(p.count + (p.count < TAI_PREDICT_MEAN_USES));
+            counts[tai_predictor_group(&p, position)] += i >= 10000;
+            tai_predictor_add_growth(&p, tai_position_size(position), 8192);
+        }
+        for (i = 0; i < TAI_PREDICT_GROUPS; i++) {
+            test_context("from %u, group %d: %u of 10000", (unsigned)low, i, (unsigned)counts[i]);
+            CHECK(counts[i] >= 2200 && counts[i] <= 2800);
+        }
+    }
+}
+
+/* What groups know of zones moves along when bins are laid anew. */
+static void zones_follow_the_bins(void)
+{
+    const uint64_t starts[] = {1000, 1000000}, growth[] = {1000000, 1400000};
+    tai_predictor p;
+    int i, k;
+    memset(&p, 0, sizeof p);
+    p.growing = 1;
+    for (i = 0; i < 150; i++) {
+        p.count = (uint16_t)(i + 1);
+        tai_predictor_add_growth(&p, starts[i % 2], growth[i % 2]);
+    }
+    CHECK_EQ(p.shift, TAI_PREDICT_SHIFT_MIN);
+    for (k = 0; k < 3; k++) { /* narrow bins, then wide ones, then bins that lie elsewhere */
+        for (i = 0; i < 2; i++) {
+            const uint8_t *zones = p.zones[tai_predictor_group(&p, tai_size_position(starts[i]))];
+            uint32_t bin = (tai_size_position(growth[i]) - p.base) >> p.shift, zone, total = 0;
+            for (zone = 0; zone < TAI_PREDICT_ZONES; zone++) {
+                total += zones[zone];
+            }
+            test_context("layout %d, group %d: %u of %u", k, i, (unsigned)zones[bin / TAI_PREDICT_ZONE_BINS],
+                         (unsigned)total);
+            CHECK_GE(total, 20);
+            CHECK_LE(total - zones[bin / TAI_PREDICT_ZONE_BINS], 4);
+        }
+        tai_predictor_add_growth(&p, 1000, k == 0 ? 100000 : 10000000);
+        CHECK_GT(p.shift, TAI_PREDICT_SHIFT_MIN);
+    }
+}
+
+/* From stop to stop; who stands between two, nearer to the next, goes on to the one after it, if there is one. */
+static void growth_follows_the_plan(void)
+{
+    tai_predictor p;
+    ta_strategy_input in;
+    uint64_t stop[3];
+    int i;
+    memset(&p, 0, sizeof p);
+    memset(&in, 0, sizeof in);
+    p.growing = 1;
+    p.shift = 8;
+    p.base = 10240;
+    p.weight_total = 1;
+    p.stops[0] = 1u << 4 | 1u << 8 | 1u << 31;
+    for (i = 0; i < 3; i++) {
+        stop[i] = tai_bin_size(&p, i == 0 ? 4 : i == 1 ? 8 : 31);
+    }
+    {
+        const struct {
+            uint64_t growth, target;
+        } table[] = {
+            {0, stop[0]}, {1, stop[0]}, {stop[0] / 2, stop[0]}, {stop[0] / 2 + 1, stop[1]}, {stop[0], stop[1]},
+            {stop[0] + 1, stop[1]}, {(stop[0] + stop[1]) / 2, stop[1]}, {(stop[0] + stop[1]) / 2 + 1, stop[2]},
+            {stop[1], stop[2]}, {stop[1] + 1, stop[2]}, {stop[2] - 1, stop[2]}, {stop[2], stop[2]},
+            {stop[2] + 4, (stop[2] + 4) + (stop[2] + 4) / 4}
+        };
+        for (i = 0; i < (int)(sizeof table / sizeof table[0]); i++) {
+            test_context("row %d", i);
+            in.start_bytes = 0;
+            in.size_bytes = (size_t)table[i].growth;
+            CHECK_EQ(tai_predictor_grow(&p, &in), table[i].target);
+        }
+    }
+}
+
 /* The dearer a change, the fewer. */
 static void prices(void)
 {
@@ -748,4 +879,6 @@ TEST_MAIN(TEST_CASE(sizes_of_bounds), TEST_CASE(bad_bounds), TEST_CASE(shapes_wi
           TEST_CASE(adaptive_settings), TEST_CASE(adaptive_mean), TEST_CASE(the_scale_rounds_up),
           TEST_CASE(products_are_scaled), TEST_CASE(all_inputs), TEST_CASE(golden_decisions), TEST_CASE(back_to_normal),
           TEST_CASE(first_decisions), TEST_CASE(ranges_keep_what_is_used), TEST_CASE(sizes_that_lie_close_together),
-          TEST_CASE(sizes_that_creep_up), TEST_CASE(growth_is_learned), TEST_CASE(prices), TEST_CASE(changes_stay_rare))
+          TEST_CASE(sizes_that_creep_up), TEST_CASE(growth_is_learned),
+          TEST_CASE(growth_depends_on_the_start), TEST_CASE(groups_are_quarters), TEST_CASE(zones_follow_the_bins),
+          TEST_CASE(growth_follows_the_plan), TEST_CASE(prices), TEST_CASE(changes_stay_rare))

@@ -538,6 +538,81 @@ static void other_peoples_allocators_show_what_they_say(void)
     forget(&d);
 }
 
+/* A pool whose events are kept; frees, growth in place, a failure and a step among them. */
+static ta_pool *open_traced(ta_trace *trace)
+{
+    ta_pool_desc desc = zero_desc();
+    ta_pool *pool;
+    void *ptrs[20];
+    int i;
+    desc.trace = trace;
+    desc.name = "traced";
+    desc.limit_bytes = 8 * MIB;
+    pool = open_pool(&desc);
+    for (i = 0; i < 20; i++) {
+        ptrs[i] = tagged(ta_pool_allocator(pool), 1000 + 9000 * (size_t)i, i % 2 == 0 ? "even" : NULL);
+    }
+    for (i = 0; i < 20; i += 3) {
+        CHECK_OK(ta_pool_free(pool, ptrs[i]));
+    }
+    CHECK_OK(ta_pool_resize_in_place(pool, ptrs[19], 100000));
+    CHECK(ta_pool_alloc(pool, 100 * MIB, NULL) == NULL);
+    CHECK_OK(ta_trace_step(trace));
+    CHECK_OK(ta_pool_trim(pool, 0, NULL));
+    return pool;
+}
+
+static void count_event(void *user, const ta_event *event)
+{
+    ((size_t *)user)[event->kind]++;
+}
+
+static void events_are_told(void)
+{
+    static const char *const kinds[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
+    enum { KINDS = sizeof kinds / sizeof kinds[0] };
+    size_t want[KINDS], got[KINDS], events, event, i;
+    ta_trace *trace = NULL;
+    ta_snapshot_desc options;
+    ta_pool *pool;
+    ta_allocator a;
+    document d;
+    uint64_t last = 0;
+    memset(&d, 0, sizeof d);
+    memset(want, 0, sizeof want);
+    memset(got, 0, sizeof got);
+    memset(&options, 0, sizeof options);
+    CHECK_OK(ta_trace_create(NULL, &trace));
+    pool = open_traced(trace);
+    a = ta_pool_allocator(pool);
+    options.trace = trace;
+    REQUIRE(take(&d, &a, 1, &options));
+    CHECK_OK(ta_trace_for_each(trace, count_event, want));
+    events = json_get(&d.tree, 0, "events");
+    for (event = json_first(&d.tree, events); event != 0; event = json_after(&d.tree, events, event)) {
+        uint64_t time = json_get_u64(&d.tree, event, "time_ns");
+        for (i = 0; i < KINDS; i++) {
+            got[i] += (size_t)json_says(&d.tree, json_get(&d.tree, event, "kind"), kinds[i]);
+        }
+        CHECK_GE(time, last);
+        last = time;
+    }
+    for (i = 0; i < KINDS; i++) {
+        test_context("%s", kinds[i]);
+        CHECK_EQ(got[i], want[i]);
+        CHECK_GT(got[i], 0);
+    }
+    CHECK(strstr(d.text, "\"name\":\"traced\",\"tag\":\"even\",\"hit\":") != NULL);
+    d.fail_at = d.calls; /* a sink that fails among the events */
+    d.calls = 0;
+    d.fail_with = TA_ERROR_BACKEND;
+    CHECK_RESULT(ta_snapshot_write(&a, 1, &options, keep, &d), TA_ERROR_BACKEND);
+    CHECK(!d.is_over);
+    CHECK_OK(ta_pool_destroy(pool));
+    CHECK_OK(ta_trace_destroy(trace));
+    forget(&d);
+}
+
 /*---------------------------------------------------------------------------------------------------------
   Bad input and faults.
   -------------------------------------------------------------------------------------------------------*/
@@ -912,8 +987,9 @@ static void other_threads_may_go_on(void)
 /*---------------------------------------------------------------------------------------------------------
   Documents for tests/snapshot.py.
   -------------------------------------------------------------------------------------------------------*/
-static int write_one(const char *directory, const char *name, const ta_allocator *list, size_t count)
+static int write_one(const char *directory, const char *name, const ta_allocator *list, size_t count, ta_trace *trace)
 {
+    ta_snapshot_desc options;
     char path[1000];
     FILE *file;
     int ok;
@@ -923,7 +999,9 @@ static int write_one(const char *directory, const char *name, const ta_allocator
         perror(path);
         return 0;
     }
-    ok = ta_snapshot_write(list, count, NULL, ta_file_write, file) == TA_OK;
+    memset(&options, 0, sizeof options);
+    options.trace = trace;
+    ok = ta_snapshot_write(list, count, &options, ta_file_write, file) == TA_OK;
     return fclose(file) == 0 && ok;
 }
 
@@ -935,7 +1013,8 @@ static int write_documents(const char *directory)
     ta_arena *arena = NULL;
     ta_direct *direct = NULL;
     ta_dynamic *dynamic;
-    ta_allocator list[5], device, names;
+    ta_allocator list[5], device, names, traced;
+    ta_trace *trace = NULL;
     void *x;
     uint64_t random = 1;
     size_t i;
@@ -967,13 +1046,17 @@ static int write_documents(const char *directory)
     for (i = 0; i < NASTY_COUNT; i++) {
         (void)tagged(names, 100 + 256 * i, nasty[i]);
     }
-    ok = write_one(directory, "all", list, 5) && write_one(directory, "empty", NULL, 0) &&
-         write_one(directory, "nasty", &names, 1) && ta_pool_dispose((ta_pool *)list[0].self) == TA_OK &&
-         write_one(directory, "disposed", list, 1);
+    (void)ta_trace_create(NULL, &trace);
+    traced = ta_pool_allocator(open_traced(trace));
+    ok = write_one(directory, "all", list, 5, NULL) && write_one(directory, "empty", NULL, 0, NULL) &&
+         write_one(directory, "nasty", &names, 1, NULL) && write_one(directory, "traced", &traced, 1, trace) &&
+         ta_pool_dispose((ta_pool *)list[0].self) == TA_OK && write_one(directory, "disposed", list, 1, NULL);
     for (i = 0; i < 5; i++) {
         (void)ta_allocator_destroy(list[i]);
     }
     (void)ta_allocator_destroy(names);
+    (void)ta_allocator_destroy(traced);
+    (void)ta_trace_destroy(trace);
     tb_clock_end(&clock);
     return ok ? 0 : 1;
 }
@@ -985,6 +1068,7 @@ int main(int argc, char **argv)
         TEST_CASE(streams_and_pending_blocks_are_told), TEST_CASE(arenas_and_direct_allocators_are_told),
         TEST_CASE(tensors_with_bounds_are_told), TEST_CASE(shared_budgets_and_backends_are_told_once),
         TEST_CASE(idle_backends_are_not_asked), TEST_CASE(other_peoples_allocators_show_what_they_say),
+        TEST_CASE(events_are_told),
         TEST_CASE(arguments_are_checked), TEST_CASE(figures_without_blocks),
         TEST_CASE(tags_and_names_may_hold_anything), TEST_CASE(sinks_that_fail_end_it), TEST_CASE(files_take_it),
         TEST_CASE(the_sink_may_use_the_pool), TEST_CASE(scratch_of_any_size_and_place_is_used),

@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 typedef struct config_counts {
-    size_t mallocs, frees, locks, unlocks, atomics, clocks, logs, asserts, failed_asserts;
+    size_t mallocs, frees, locks, unlocks, atomics, clocks, wall_clocks, logs, traps, asserts, failed_asserts;
 } config_counts;
 
 /* Counts of the implementation under test so far. */
@@ -51,6 +51,16 @@ void config_atomic_used(void);
 #ifdef CONFIG_HOOK_CLOCK
 uint64_t config_clock(void);
     #define TENSORALLOC_CLOCK_NS() config_clock()
+#endif
+
+#ifdef CONFIG_HOOK_WALL_CLOCK
+uint64_t config_wall_clock(void);
+    #define TENSORALLOC_WALL_CLOCK_NS() config_wall_clock()
+#endif
+
+#ifdef CONFIG_HOOK_TRAP
+void config_trap(int result);
+    #define TENSORALLOC_TRAP(result) config_trap((int)(result))
 #endif
 
 #ifdef CONFIG_HOOK_LOG

@@ -11,7 +11,8 @@
 static config_counts config_count;
 
 #if defined(CONFIG_HOOK_MALLOC) || defined(CONFIG_HOOK_LOCK) || defined(CONFIG_HOOK_ATOMICS) || \
-    defined(CONFIG_HOOK_CLOCK) || defined(CONFIG_HOOK_LOG) || defined(CONFIG_HOOK_ASSERT)
+    defined(CONFIG_HOOK_CLOCK) || defined(CONFIG_HOOK_LOG) || defined(CONFIG_HOOK_ASSERT) || \
+    defined(CONFIG_HOOK_WALL_CLOCK) || defined(CONFIG_HOOK_TRAP)
     #define CONFIG_COUNT(field) __atomic_fetch_add(&config_count.field, 1, __ATOMIC_RELAXED)
 #endif
 
@@ -67,6 +68,23 @@ void config_atomic_used(void)
 uint64_t config_clock(void)
 {
     return 1000 * (uint64_t)(CONFIG_COUNT(clocks) + 1); /* small and round: no real clock says this */
+}
+#endif
+
+#ifdef CONFIG_HOOK_WALL_CLOCK
+uint64_t config_wall_clock(void)
+{
+    CONFIG_COUNT(wall_clocks);
+    return 12345;
+}
+#endif
+
+#ifdef CONFIG_HOOK_TRAP
+void config_trap(int result)
+{
+    if (result != 0) {
+        CONFIG_COUNT(traps);
+    }
 }
 #endif
 

@@ -208,13 +208,81 @@ static int bad_arguments_are_answered(void)
     return 0;
 }
 
+/* A tensor that grows; its time is that of the wall clock. */
+static int tensors_grow(void)
+{
+    int64_t least = 1, now = 1000, most = 1 << 20;
+    ta_shape_bounds bounds;
+    ta_dynamic *dynamic = NULL;
+    ta_handle handle;
+    ta_handle_info info;
+    float *data;
+    CHECK(ta_dynamic_create(NULL, &dynamic) == TA_OK);
+    CHECK(ta_shape_bounds_init(&bounds, TA_F32, 1, &least, &now, &most) == TA_OK);
+    CHECK(ta_dynamic_alloc(dynamic, &bounds, &handle) == TA_OK);
+    data = (float *)ta_dynamic_get_data(dynamic, handle);
+    CHECK(data != NULL);
+    data[999] = 1;
+    now = 100000;
+    CHECK(ta_dynamic_resize(dynamic, handle, &now, 1) == TA_OK);
+    data = (float *)ta_dynamic_get_data(dynamic, handle);
+    CHECK(data != NULL && data[999] > 0);
+    data[99999] = 1;
+    CHECK(ta_dynamic_get_handle(dynamic, handle, &info) == TA_OK);
+#ifdef CONFIG_HOOK_WALL_CLOCK
+    CHECK(info.allocation_time_ns == 12345);
+#endif
+    CHECK(ta_dynamic_free(dynamic, handle) == TA_OK && ta_dynamic_destroy(dynamic) == TA_OK);
+    return 0;
+}
+
+/* What a double free and an overrun are answered. */
+static int misuse_is_answered(void)
+{
+    ta_pool *pool = NULL;
+    char *block;
+    CHECK(ta_pool_create(NULL, &pool) == TA_OK);
+    block = (char *)ta_pool_alloc(pool, 100, NULL);
+    CHECK(block != NULL && ta_pool_free(pool, block) == TA_OK);
+    CHECK(ta_pool_free(pool, block) == TA_ERROR_STALE);
+#ifdef TENSORALLOC_CHECKED
+    block = (char *)ta_pool_alloc(pool, 100, NULL);
+    CHECK(block != NULL);
+    block[100] = 0;
+    CHECK(ta_pool_free(pool, block) == TA_ERROR_OVERRUN && ta_pool_destroy(pool) == TA_ERROR_OVERRUN);
+#else
+    CHECK(ta_pool_destroy(pool) == TA_OK);
+#endif
+    return 0;
+}
+
+/* Device memory: where there is a driver it works, elsewhere the answer is clean. */
+static int devices_are_answered(void)
+{
+    ta_cuda *cuda = NULL;
+#ifndef CONFIG_NO_DRIVER /* linked with one that is not there: nothing may be called */
+    ta_result result = ta_cuda_create(NULL, &cuda, NULL);
+    #if defined(TENSORALLOC_CUDA) || defined(TENSORALLOC_TORCH)
+    CHECK(result == TA_OK || result == TA_ERROR_UNAVAILABLE || result == TA_ERROR_BACKEND);
+    #else
+    CHECK(result == TA_ERROR_UNAVAILABLE || result == TA_ERROR_UNSUPPORTED);
+    #endif
+#endif
+    CHECK(ta_cuda_destroy(cuda) == TA_OK);
+    return 0;
+}
+
 static int hooks_were_used(const seen *s)
 {
     config_counts count = config_get_counts();
     (void)s;
     (void)count;
 #ifdef CONFIG_HOOK_MALLOC
+    #ifdef TENSORALLOC_CHECKED /* some objects stay, so that their use after destroy is found */
+    CHECK(count.mallocs > count.frees && count.mallocs - count.frees <= 64);
+    #else
     CHECK(count.mallocs > 0 && count.mallocs == count.frees);
+    #endif
 #endif
 #if defined(CONFIG_HOOK_LOCK) && !defined(TENSORALLOC_NO_THREADS)
     CHECK(count.locks > 0 && count.locks == count.unlocks);
@@ -228,6 +296,14 @@ static int hooks_were_used(const seen *s)
 #ifdef CONFIG_HOOK_LOG
     CHECK(count.logs > 0);
 #endif
+#if defined(CONFIG_HOOK_TRAP) && defined(TENSORALLOC_CHECKED)
+    CHECK(count.traps > 0);
+#elif defined(CONFIG_HOOK_TRAP)
+    CHECK(count.traps == 0);
+#endif
+#ifdef CONFIG_HOOK_WALL_CLOCK
+    CHECK(count.wall_clocks > 0);
+#endif
     return 0;
 }
 
@@ -235,7 +311,8 @@ int main(void)
 {
     seen s = {0, 0};
     int failed = pool_works() + failures_are_told() + events_are_told(&s) + arena_works() + tensors_work() +
-                 threads_work() + bad_arguments_are_answered();
+                 threads_work() + tensors_grow() + bad_arguments_are_answered() + devices_are_answered() +
+                 misuse_is_answered();
     ta_process_detach();
     return failed + hooks_were_used(&s) != 0;
 }

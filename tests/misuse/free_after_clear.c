@@ -1,0 +1,14 @@
+/* free_after_clear.c - frees a block that ta_pool_clear has freed.
+   checked: TA_ERROR_STALE
+   release: TA_ERROR_STALE */
+#include "misuse.h"
+
+int main(void)
+{
+    ta_pool *pool = new_pool();
+    char *block = new_block(pool, 100);
+    NEED(ta_pool_clear(pool) == TA_OK);
+    BUG(ta_pool_free(pool, block));
+    SOUND(pool);
+    return 0;
+}

@@ -1,0 +1,13 @@
+/* free_stack.c - frees an array of the stack.
+   checked: TA_ERROR_FOREIGN
+   release: TA_ERROR_FOREIGN */
+#include "misuse.h"
+
+int main(void)
+{
+    ta_pool *pool = new_pool();
+    char block[256];
+    BUG(ta_pool_free(pool, block));
+    SOUND(pool);
+    return 0;
+}

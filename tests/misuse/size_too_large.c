@@ -1,0 +1,14 @@
+/* size_too_large.c - gives a block back with a larger size.
+   checked: TA_ERROR_SIZE_MISMATCH
+   release: TA_ERROR_SIZE_MISMATCH */
+#include "misuse.h"
+
+int main(void)
+{
+    ta_pool *pool = new_pool();
+    char *block = new_block(pool, 1 << 20);
+    BUG(ta_pool_free_sized(pool, block, 2 << 20));
+    NEED(ta_pool_free(pool, block) == TA_OK);
+    SOUND(pool);
+    return 0;
+}

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""The bench of the predictor: streams are read as they are, bad files are refused with the line that is wrong while the
+others run, and the output has the columns and rows that it should.
+
+    predict.py PROGRAM
+"""
+
+import sys
+import subprocess
+
+from common import Checks, Workplace
+
+COLUMNS = ('workload,stream,policy,waste_percent,resizes_per_1000,copied_per_used,recommit_per_used,'
+           'peak_capacity_over_peak_used,declared_max_exceeded')
+POLICIES = ['exact', 'max', 'pow2', 'spec_static', 'spec_learned', 'predictive_heap', 'predictive_range']
+GROWING = ['predictive_growth_l1', 'predictive_growth_l16', 'predictive_growth_l64']
+NAMES = 'TIMESTAMP,ContextTokens,GeneratedTokens\n'
+ROW = '2023-11-16 18:15:46.6805900,374,44\n'
+
+GOOD = {  # name: (text, workloads)
+    'sizes.txt': ('4\n141\n5\n', ['W4']),
+    'blanks.txt': ('\n  4 \r\n\n\t0007\n\n', ['W4']),
+    'no newline': ('4\n5', ['W4']),
+    'zeros': ('0\n5\n0\n', ['W4']),
+    'only.zeros.txt': ('0\n0\n', []),
+    'largest': ('1000000000\n1\n', ['W4']),
+    'azure.csv': (NAMES + ROW + ROW, ['W1', 'W2', 'W3']),
+    'unnamed.csv': (ROW, ['W1', 'W2', 'W3']),
+    'azure2024.csv': (NAMES + '2024-05-10 00:00:00.009930+00:00,2162,5\n2024-05-10T00:00:01Z, 2, 0\n',
+                      ['W1', 'W2', 'W3']),
+    'no context.csv': (NAMES + '2023-11-16 18:15:46,0,3\n', ['W2']),
+    'comma,in "name"': ('7\n', ['W4']),
+}
+
+BAD = {  # name: (text, line, a part of the message); line 0: of the file as a whole
+    'empty': ('', 0, 'no sizes'),
+    'blank lines': ('\n\n \n', 0, 'no sizes'),
+    'only names': (NAMES, 0, 'no sizes'),
+    'word first': ('size\n4\n5\n', 1, 'neither'),
+    'word later': ('4\nfive\n', 2, 'neither'),
+    'negative': ('4\n-5\n', 2, 'neither'),
+    'fraction': ('4.5\n', 1, 'neither'),
+    'two sizes': ('4\n5 6\n', 2, 'neither'),
+    'hexadecimal': ('0x10\n', 1, 'neither'),
+    'too large': ('1000000001\n', 1, 'neither'),
+    'far too large': ('99999999999999999999999999\n', 1, 'neither'),
+    'two names': ('a,b\n1\n', 1, 'neither'),
+    'four names': ('a,b,c,d\n1\n', 1, 'neither'),
+    'an empty name': ('a,,c\n1\n', 1, 'neither'),
+    'names twice': (NAMES + NAMES + ROW, 2, 'neither'),
+    'names later': (ROW + NAMES, 2, 'neither'),
+    'sizes under names': (NAMES + '5\n', 2, 'mix'),
+    'size among columns': (ROW + '5\n', 2, 'mix'),
+    'columns among sizes': ('5\n\n' + ROW, 3, 'mix'),
+    'two columns': (NAMES + '2023-11-16 18:15:46.68,374\n', 2, 'neither'),
+    'four columns': ('2023-11-16 18:15:46.68,374,44,1\n', 1, 'neither'),
+    'negative context': ('2023-11-16 18:15:46.68,-374,44\n', 1, 'neither'),
+    'month': ('2023-13-16 18:15:46.68,374,44\n', 1, 'neither'),
+    'hour': ('2023-11-16 24:15:46.68,374,44\n', 1, 'neither'),
+    'no time': ('2023-11-16,374,44\n', 1, 'neither'),
+    'a long line': ('4\n' + '5' * 600 + '\n', 2, 'too long'),
+    'zero byte': ('4\n5\0 6\n', 2, 'not text'),
+}
+
+
+def run(program, *arguments):
+    return subprocess.run([program, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          stdin=subprocess.DEVNULL, universal_newlines=True)
+
+
+def rows_of(workloads, stream):
+    return [(workload, stream, policy) for workload in workloads
+            for policy in POLICIES + (GROWING if workload == 'W2' else [])]
+
+
+def check_good(checks, program, path, name, workloads):
+    done = run(program, '--csv', path)
+    lines = done.stdout.splitlines()
+    rows = [line.split(',') for line in lines[1:]]
+    stream = name.replace(',', '_').replace('"', '_')
+    checks.check(done.returncode == 0 and lines[:1] == [COLUMNS], name, done.stderr)
+    checks.check([tuple(row[:3]) for row in rows] == rows_of(workloads, stream), name + ': rows', done.stdout)
+    checks.check(all(len(row) == 9 and float(row[3]) >= 0 and row[8] == '0' for row in rows), name + ': cells')
+    checks.check('predict: ' not in done.stderr, name + ': complaints', done.stderr)
+
+
+def check_bad(checks, program, path, name, line, part, good):
+    done = run(program, '--csv', path, good)
+    where = 'predict: %s:%s ' % (path, '%d:' % line if line else '')
+    complaints = [text for text in done.stderr.splitlines() if text.startswith('predict: ')]
+    checks.check(done.returncode == 1 and len(complaints) == 1 and complaints[0].startswith(where) and
+                 part in complaints[0], name, done.stderr)
+    streams = {row.split(',')[1] for row in done.stdout.splitlines()[1:]}
+    checks.check(streams == {good.name}, name + ': the other file runs', done.stdout)
+
+
+def check_switch(checks, program, place):
+    """Two streams, one after the other; what it costs to decide stands beside the columns, not among them."""
+    paths = [place / 'first.txt', place / 'second.txt']
+    for path, scale in zip(paths, (1000, 10)):
+        path.write_text(''.join('%d\n' % (scale * (1 + i * i % 97)) for i in range(1000)))
+    done = run(program, *paths)
+    checks.check(done.returncode == 0, 'two streams', done.stderr)
+    heads = [line for line in done.stdout.splitlines() if line.startswith('W1: after 1000 uses of ')]
+    checks.check(len(heads) == 2 and 'first.txt come those of second.txt' in heads[0] and
+                 'second.txt come those of first.txt' in heads[1], 'switches, both ways', done.stdout)
+    figures = [line.split()[-1] for line in done.stdout.splitlines() if len(line.split()) == 9]
+    normal = [float(figure) for figure in figures if figure.replace('.', '').isdigit()]
+    checks.check(len(normal) == 2 * len(POLICIES) - 2, 'a figure for all policies but exact', done.stdout)
+    ranges = [float(line.split()[-1]) for line in done.stdout.splitlines()
+              if line.startswith('predictive_') and len(line.split()) == 9]
+    checks.check(len(ranges) == 4 and max(ranges) <= 1.25, 'the predictor is back to normal', str(ranges))
+    checks.check(done.stdout.count('(medians)') == 4 and done.stderr == '', 'costs', done.stderr)
+    done = run(program, '--csv', *paths)
+    checks.check(done.stdout.count('(medians)') == 0 and done.stderr.count('(medians)') == 4, 'costs with --csv')
+    checks.check(len(done.stdout.splitlines()) == 1 + 2 * len(POLICIES), 'columns alone', done.stdout)
+
+
+def main():
+    program = sys.argv[1]
+    checks = Checks()
+    with Workplace() as place:
+        for name, (text, workloads) in GOOD.items():
+            (place / name).write_bytes(text.encode())
+            check_good(checks, program, place / name, name, workloads)
+        for name, (text, line, part) in BAD.items():
+            (place / 'bad').mkdir(exist_ok=True)
+            (place / 'bad' / name).write_bytes(text.encode())
+            check_bad(checks, program, place / 'bad' / name, name, line, part, place / 'sizes.txt')
+        check_bad(checks, program, place / 'none', 'no such file', 0, 'No such file', place / 'sizes.txt')
+        check_bad(checks, program, place, 'a directory', 0, 'directory', place / 'sizes.txt')
+        check_switch(checks, program, place)
+        checks.check(run(program, '--unknown').returncode == 2, 'an unknown option')
+    checks.close()
+
+
+if __name__ == '__main__':
+    main()

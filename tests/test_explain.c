@@ -1,0 +1,609 @@
+/* test_explain.c - what is said of a failure is true: each verdict is provoked, what it advises is done, and the same
+   request succeeds. */
+#include "test.h"
+#define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
+#define TENSORALLOC_IMPLEMENTATION
+#include "tensoralloc.h"
+#include "backends.h"
+
+#define KIB ((size_t)1024)
+#define MIB ((size_t)1024 * 1024)
+
+static ta_pool_desc zero_desc(void)
+{
+    ta_pool_desc desc;
+    memset(&desc, 0, sizeof desc);
+    return desc;
+}
+
+static ta_pool *open_pool(const ta_pool_desc *desc)
+{
+    ta_pool *pool = NULL;
+    CHECK_OK(ta_pool_create(desc, &pool));
+    return pool;
+}
+
+static void close_pool(ta_pool *pool)
+{
+    CHECK_OK(ta_pool_check(pool));
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
+static ta_request request_of(size_t size, uint32_t flags, const char *tag)
+{
+    ta_request request;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    request.flags = flags;
+    request.tag = tag;
+    return request;
+}
+
+static void *must(ta_pool *pool, size_t size, const char *tag)
+{
+    ta_request request = request_of(size, 0, tag);
+    ta_result result = TA_OK;
+    void *ptr = ta_pool_alloc_request(pool, &request, &result);
+    CHECK_OK(result);
+    return ptr;
+}
+
+/* The request fails with this result and this verdict; the words are in the sentence. */
+static ta_failure fails(ta_pool *pool, const ta_request *request, ta_result want, ta_verdict verdict, const char *words)
+{
+    ta_result result = TA_OK;
+    ta_failure failure;
+    char text[512], cut[40];
+    size_t length;
+    memset(&failure, 0, sizeof failure);
+    CHECK(ta_pool_alloc_request(pool, request, &result) == NULL);
+    CHECK_RESULT(result, want);
+    CHECK_OK(ta_pool_get_failure(pool, &failure));
+    CHECK_RESULT(failure.result, want);
+    CHECK_STRING(ta_verdict_text(failure.verdict), ta_verdict_text(verdict));
+    CHECK_EQ(failure.verdict, verdict);
+    CHECK_EQ(failure.action, (int)verdict); /* each has its own */
+    CHECK(verdict == TA_VERDICT_BACKEND || verdict < TA_VERDICT_WAITING || failure.action_bytes != 0);
+    length = ta_failure_report(&failure, text, sizeof text);
+    CHECK_EQ(length, strlen(text));
+    CHECK(strstr(text, words) != NULL);
+    CHECK(strstr(text, ta_action_text(failure.action)) != NULL);
+    if (strstr(text, words) == NULL) {
+        printf("%s\n", text);
+    }
+    CHECK_EQ(ta_failure_report(&failure, cut, sizeof cut), length);
+    CHECK(strncmp(cut, text, sizeof cut - 1) == 0 && cut[sizeof cut - 1] == 0);
+    return failure;
+}
+
+static void succeeds(ta_pool *pool, const ta_request *request)
+{
+    ta_result result = TA_OK;
+    CHECK(ta_pool_alloc_request(pool, request, &result) != NULL);
+    CHECK_OK(result);
+}
+
+static void words_for_everything(void)
+{
+    int i, k;
+    for (i = 0; i < (int)TA_VERDICT_COUNT; i++) {
+        for (k = 0; k < i; k++) {
+            CHECK(strcmp(ta_verdict_text((ta_verdict)i), ta_verdict_text((ta_verdict)k)) != 0);
+            CHECK(strcmp(ta_action_text((ta_action)i), ta_action_text((ta_action)k)) != 0);
+        }
+    }
+    CHECK_STRING(ta_verdict_text(TA_VERDICT_COUNT), "unknown");
+    CHECK_STRING(ta_action_text(TA_ACTION_COUNT), "unknown");
+    CHECK_STRING(ta_verdict_text((ta_verdict)-1), "unknown");
+    CHECK_STRING(ta_action_text((ta_action)-1), "unknown");
+}
+
+/* What the program has forbidden. */
+static void requests_that_forbid_it(void)
+{
+    ta_pool_desc desc = zero_desc();
+    ta_request request = request_of(2 * MIB, TA_REQUEST_CACHED_ONLY, "asked");
+    ta_pool *pool;
+    desc.block_count_max = 1024;
+    pool = open_pool(&desc);
+    (void)fails(pool, &request, TA_ERROR_NOT_CACHED, TA_VERDICT_NOT_CACHED, "only the cache was asked");
+    request.flags = 0;
+    CHECK_OK(ta_pool_seal(pool, 1));
+    (void)fails(pool, &request, TA_ERROR_SEALED, TA_VERDICT_SEALED, "sealed");
+    CHECK_OK(ta_pool_seal(pool, 0));
+    succeeds(pool, &request);
+    request.size_bytes = 100;
+    while (ta_pool_alloc_request(pool, &request, NULL) != NULL) {
+    }
+    (void)fails(pool, &request, TA_ERROR_RECORDS, TA_VERDICT_RECORDS, "records");
+    CHECK_OK(ta_pool_destroy(pool));
+    desc.block_count_max = 1 << 20;
+    pool = open_pool(&desc);
+    succeeds(pool, &request);
+    close_pool(pool);
+}
+
+static void memory_that_waits_for_streams(void)
+{
+    const ta_stream home = 0x10, other = 0x20;
+    tb_clock clock;
+    ta_pool_desc desc = zero_desc();
+    ta_request request = request_of(3 * MIB, TA_REQUEST_WITHIN_BUDGET, NULL);
+    ta_failure failure;
+    ta_pool *pool;
+    void *x;
+    desc.backend = tb_clock_init(&clock, TA_CAP_RANGES, 0);
+    desc.limit_bytes = 4 * MIB;
+    pool = open_pool(&desc);
+    x = ta_pool_alloc_stream(pool, 3 * MIB, home, NULL);
+    REQUIRE(x != NULL);
+    tb_clock_use(&clock, other, x, 3 * MIB);
+    CHECK_OK(ta_pool_record_use(pool, x, other));
+    CHECK_OK(ta_pool_free(pool, x));
+    request.stream = home;
+    failure = fails(pool, &request, TA_ERROR_LIMIT, TA_VERDICT_WAITING, "3.00 MiB are freed and wait for streams");
+    CHECK_EQ(failure.pending_bytes, 3 * MIB);
+    tb_clock_complete(&clock, other);
+    succeeds(pool, &request);
+    close_pool(pool);
+    tb_clock_check(&clock);
+    tb_clock_end(&clock);
+}
+
+/* Free pages that a request within the budget may not give back. */
+static void pages_of_its_own(void)
+{
+    ta_pool_desc desc = zero_desc();
+    ta_request request = request_of(2 * MIB, TA_REQUEST_WITHIN_BUDGET, NULL);
+    ta_pool *pool;
+    void *ptrs[8];
+    int i;
+    desc.limit_bytes = 8 * MIB;
+    pool = open_pool(&desc);
+    for (i = 0; i < 8; i++) {
+        ptrs[i] = must(pool, 1 * MIB, NULL);
+    }
+    for (i = 0; i < 8; i += 2) {
+        CHECK_OK(ta_pool_free(pool, ptrs[i]));
+    }
+    (void)fails(pool, &request, TA_ERROR_LIMIT, TA_VERDICT_OWN_CACHE, "trim the pool");
+    CHECK_OK(ta_pool_trim(pool, 0, NULL));
+    succeeds(pool, &request);
+    close_pool(pool);
+}
+
+/* A sibling of each kind caches what is asked for. */
+static void memory_that_siblings_cache(void)
+{
+    ta_budget_desc budget_desc;
+    ta_budget *budget = NULL;
+    ta_pool_desc desc = zero_desc();
+    ta_request request = request_of(6 * MIB, TA_REQUEST_WITHIN_BUDGET, NULL);
+    int kind;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    budget_desc.limit_bytes = 8 * MIB;
+    CHECK_OK(ta_budget_create(&budget_desc, &budget));
+    desc.budget = budget;
+    for (kind = 0; kind < 3; kind++) {
+        ta_allocator sibling;
+        ta_pool *pool, *other = NULL;
+        ta_arena *arena = NULL;
+        ta_dynamic *dynamic = NULL;
+        ta_failure failure;
+        test_context("kind %d", kind);
+        pool = open_pool(&desc);
+        if (kind == 0) {
+            other = open_pool(&desc);
+            sibling = ta_pool_allocator(other);
+            CHECK_OK(ta_pool_free(other, must(other, 6 * MIB, NULL)));
+        } else if (kind == 1) {
+            ta_arena_desc arena_desc;
+            memset(&arena_desc, 0, sizeof arena_desc);
+            arena_desc.budget = budget;
+            CHECK_OK(ta_arena_create(&arena_desc, &arena));
+            sibling = ta_arena_allocator(arena);
+            CHECK(ta_arena_alloc(arena, 6 * MIB, NULL) != NULL);
+            CHECK_OK(ta_arena_reset(arena, TA_UNLIMITED));
+        } else {
+            const int64_t least[1] = {1}, most[1] = {8 * 1024 * 1024}, now[1] = {6 * 1024 * 1024};
+            ta_dynamic_desc dynamic_desc;
+            ta_shape_bounds bounds;
+            ta_handle handle;
+            memset(&dynamic_desc, 0, sizeof dynamic_desc);
+            dynamic_desc.budget = budget;
+            CHECK_OK(ta_dynamic_create(&dynamic_desc, &dynamic));
+            sibling = ta_dynamic_allocator(dynamic);
+            CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, least, now, most));
+            CHECK_OK(ta_dynamic_alloc(dynamic, &bounds, &handle));
+            CHECK_OK(ta_dynamic_free(dynamic, handle));
+        }
+        failure = fails(pool, &request, TA_ERROR_LIMIT, TA_VERDICT_SIBLINGS, "other allocators over the budget hold");
+        CHECK_GE(failure.sibling_cached_bytes, 6 * MIB);
+        CHECK_LE(failure.sibling_cached_bytes, failure.sibling_reserved_bytes);
+        CHECK_EQ(failure.sibling_reserved_bytes + failure.reserved_bytes, failure.budget_used_bytes);
+        CHECK_OK(ta_allocator_empty_cache(sibling));
+        succeeds(pool, &request);
+        close_pool(pool);
+        CHECK_OK(ta_allocator_destroy(sibling));
+    }
+    CHECK_OK(ta_budget_destroy(budget));
+}
+
+#ifndef TENSORALLOC_NO_THREADS
+/* A thread that fills its cache, and flushes it when it is told to. */
+typedef struct hoarder {
+    ta_pool *pool;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int stage; /* 1: the cache is full; 2: flush; 3: flushed; 4: end */
+} hoarder;
+
+static void reach(hoarder *h, int stage)
+{
+    pthread_mutex_lock(&h->lock);
+    h->stage = stage;
+    pthread_cond_broadcast(&h->changed);
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void await(hoarder *h, int stage)
+{
+    pthread_mutex_lock(&h->lock);
+    while (h->stage < stage) {
+        pthread_cond_wait(&h->changed, &h->lock);
+    }
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void *hoard(void *user)
+{
+    hoarder *h = (hoarder *)user;
+    void *ptrs[64];
+    int i;
+    for (i = 0; i < 64; i++) {
+        ptrs[i] = ta_pool_alloc(h->pool, 28 * KIB, NULL);
+    }
+    for (i = 0; i < 64; i++) {
+        (void)ta_pool_free(h->pool, ptrs[i]);
+    }
+    reach(h, 1);
+    await(h, 2);
+    (void)ta_pool_empty_cache(h->pool);
+    reach(h, 3);
+    await(h, 4);
+    return NULL;
+}
+
+static void memory_that_threads_cache(void)
+{
+    int in_sibling;
+    for (in_sibling = 0; in_sibling < 2; in_sibling++) {
+        ta_budget_desc budget_desc;
+        ta_budget *budget = NULL;
+        ta_pool_desc desc = zero_desc();
+        ta_request request = request_of(3 * MIB, 0, NULL);
+        ta_pool *pool;
+        ta_failure failure;
+        hoarder h;
+        pthread_t thread;
+        memset(&budget_desc, 0, sizeof budget_desc);
+        budget_desc.limit_bytes = 4 * MIB;
+        CHECK_OK(ta_budget_create(&budget_desc, &budget));
+        desc.budget = budget;
+        memset(&h, 0, sizeof h);
+        pool = open_pool(&desc);
+        h.pool = in_sibling ? open_pool(&desc) : pool;
+        CHECK_EQ(pthread_mutex_init(&h.lock, NULL), 0);
+        CHECK_EQ(pthread_cond_init(&h.changed, NULL), 0);
+        REQUIRE(pthread_create(&thread, NULL, hoard, &h) == 0);
+        await(&h, 1);
+        failure = fails(pool, &request, TA_ERROR_LIMIT, in_sibling ? TA_VERDICT_SIBLINGS : TA_VERDICT_THREAD_CACHES,
+                        in_sibling ? "other allocators" : "threads cache");
+        CHECK_GE(in_sibling ? failure.sibling_cached_bytes : failure.thread_cached_bytes, failure.action_bytes);
+        reach(&h, 2);
+        await(&h, 3);
+        succeeds(pool, &request);
+        reach(&h, 4);
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+        if (in_sibling) {
+            close_pool(h.pool);
+        }
+        close_pool(pool);
+        CHECK_OK(ta_budget_destroy(budget));
+        CHECK_EQ(pthread_cond_destroy(&h.changed), 0);
+        CHECK_EQ(pthread_mutex_destroy(&h.lock), 0);
+    }
+}
+#else
+static void memory_that_threads_cache(void)
+{
+    TEST_SKIP("no threads");
+}
+#endif
+
+typedef struct place {
+    ta_pool *pool;
+    uintptr_t from, to;
+    size_t freed;
+} place;
+
+static int free_there(void *user, const ta_block_info *block)
+{
+    place *p = (place *)user;
+    if ((uintptr_t)block->ptr >= p->from && (uintptr_t)block->ptr < p->to) {
+        p->freed += block->capacity_bytes;
+        CHECK_OK(ta_pool_free(p->pool, block->ptr));
+    }
+    return 0;
+}
+
+/* Frees what lies where the failure says that it would be cheapest. */
+static void free_what_blocks(ta_pool *pool, const ta_failure *failure)
+{
+    place p;
+    p.pool = pool;
+    p.from = (uintptr_t)failure->blocking_ptr;
+    p.to = p.from + failure->blocking_span_bytes;
+    p.freed = 0;
+    CHECK_GT(failure->blocking_count, 0);
+    CHECK_OK(ta_pool_for_each_live(pool, free_there, &p));
+    CHECK_EQ(p.freed, failure->blocking_bytes);
+}
+
+static void memory_in_pieces(void)
+{
+    ta_fixed_buffer state;
+    ta_pool_desc desc = zero_desc();
+    ta_request request = request_of(200000, 0, NULL);
+    ta_failure failure;
+    ta_pool *pool;
+    char *buffer = (char *)malloc(MIB);
+    void *ptrs[64];
+    int i, count = 0;
+    REQUIRE(buffer != NULL);
+    CHECK_OK(ta_backend_fixed(&state, buffer, MIB, &desc.backend));
+    pool = open_pool(&desc);
+    /* large and small ones in turn: 40 KB hold the pieces of 80 KB apart */
+    while (count < 64) {
+        ta_request one = request_of(count % 2 == 0 ? 80000 : 40000, 0, count < 2 ? "weights" : "kv \"cache\"");
+        ptrs[count] = ta_pool_alloc_request(pool, &one, NULL);
+        if (ptrs[count] == NULL) {
+            break;
+        }
+        count++;
+    }
+    CHECK_GT(count, 10);
+    for (i = 0; i < count; i += 2) {
+        CHECK_OK(ta_pool_free(pool, ptrs[i]));
+    }
+    failure = fails(pool, &request, TA_ERROR_FRAGMENTED, TA_VERDICT_FRAGMENTED, "in the way are 40.00 KiB in 1 blocks");
+    CHECK_EQ(failure.blocking_count, 1); /* one of them between two pieces of 80 KB */
+    CHECK_EQ(failure.blocking_bytes, ta_pool_capacity_of(pool, ptrs[1]));
+    CHECK_EQ(failure.blocking_tag_bytes, failure.blocking_bytes);
+    CHECK_GE(failure.blocking_span_bytes, 200000);
+    CHECK(failure.blocking_tag != NULL);
+    free_what_blocks(pool, &failure);
+    succeeds(pool, &request);
+    request = request_of(300000, 0, NULL);
+    request.alignment_bytes = 32768; /* room for that too */
+    failure = fails(pool, &request, TA_ERROR_FRAGMENTED, TA_VERDICT_FRAGMENTED, "\"kv \"cache\"\"");
+    CHECK_GE(failure.blocking_span_bytes, 300000);
+    CHECK_STRING(failure.blocking_tag, "kv \"cache\"");
+    free_what_blocks(pool, &failure);
+    succeeds(pool, &request);
+    close_pool(pool);
+    free(buffer);
+}
+
+/* Segments cannot be given back in part: a limit and fragmentation at once. */
+static void pieces_of_segments_under_a_limit(void)
+{
+    ta_pool_desc desc = zero_desc();
+    ta_request request = request_of(6 * MIB, 0, NULL);
+    ta_failure failure;
+    ta_pool *pool;
+    void *ptrs[16];
+    int i;
+    desc.disable_ranges = 1;
+    desc.limit_bytes = 16 * MIB;
+    pool = open_pool(&desc);
+    for (i = 0; i < 16; i++) {
+        ptrs[i] = must(pool, 1 * MIB, i == 8 ? "stays" : NULL);
+    }
+    for (i = 0; i < 16; i++) {
+        if (i % 4 != 0) {
+            CHECK_OK(ta_pool_free(pool, ptrs[i]));
+        }
+    }
+    failure = fails(pool, &request, TA_ERROR_LIMIT, TA_VERDICT_FRAGMENTED, "in the way are 1.00 MiB in 1 blocks");
+    CHECK_GE(failure.free_bytes, 12 * MIB);
+    free_what_blocks(pool, &failure);
+    succeeds(pool, &request);
+    close_pool(pool);
+}
+
+/* The limit that is named is enough, whatever the size, the alignment and the backend. */
+static void the_limit_that_would_do(void)
+{
+    uint64_t random = test_now.seed;
+    int round;
+    for (round = 0; round < 400; round++) {
+        ta_budget_desc budget_desc;
+        ta_budget *budget = NULL;
+        ta_pool_desc desc = zero_desc();
+        ta_request request;
+        ta_result result = TA_OK;
+        ta_failure failure;
+        ta_pool *pool;
+        memset(&budget_desc, 0, sizeof budget_desc);
+        budget_desc.limit_bytes = MIB + test_below(&random, 32) * MIB / 4;
+        CHECK_OK(ta_budget_create(&budget_desc, &budget));
+        desc.budget = budget;
+        desc.disable_ranges = round % 3 == 0;
+        desc.huge_pages = round % 5 == 0 ? TA_HUGE_PAGES_OFF : TA_HUGE_PAGES_DEFAULT;
+        pool = open_pool(&desc);
+        request = request_of(1, 0, NULL);
+        do {
+            request.size_bytes = 1 + test_below(&random, (uint32_t)(3 * MIB >> test_below(&random, 16)));
+            request.alignment_bytes = test_below(&random, 4) == 0 ? (size_t)64 << test_below(&random, 13) : 0;
+        } while (ta_pool_alloc_request(pool, &request, &result) != NULL);
+        CHECK_RESULT(result, TA_ERROR_LIMIT);
+        CHECK_OK(ta_pool_get_failure(pool, &failure));
+        if (failure.verdict == TA_VERDICT_LIMIT) {
+            CHECK_GT(failure.action_bytes, budget_desc.limit_bytes);
+            CHECK_OK(ta_budget_set_limit(budget, failure.action_bytes));
+        } else {
+            CHECK_EQ(failure.verdict, TA_VERDICT_FRAGMENTED);
+            free_what_blocks(pool, &failure);
+        }
+        test_context("round %d: %zu bytes at %zu, %s", round, request.size_bytes, request.alignment_bytes,
+                     ta_verdict_text(failure.verdict));
+        succeeds(pool, &request);
+        close_pool(pool);
+        CHECK_OK(ta_budget_destroy(budget));
+    }
+}
+
+/* A backend whose memory others use as well. */
+typedef struct shared_device {
+    ta_backend_vtable table;
+    size_t total_bytes, others_bytes, ours_bytes;
+    int is_silent; /* memory_info fails */
+    int is_stubborn;
+} shared_device;
+
+static ta_result device_alloc(void *self, size_t size, void **out)
+{
+    shared_device *d = (shared_device *)self;
+    if (d->is_stubborn || size > d->total_bytes - d->others_bytes - d->ours_bytes) {
+        return TA_ERROR_OUT_OF_MEMORY;
+    }
+    d->ours_bytes += size;
+    return ta_backend_host().vtable->alloc(NULL, size, out);
+}
+
+static ta_result device_free(void *self, void *ptr, size_t size)
+{
+    ((shared_device *)self)->ours_bytes -= size;
+    return ta_backend_host().vtable->free(NULL, ptr, size);
+}
+
+static void device_info(void *self, ta_backend_info *out)
+{
+    (void)self;
+    ta_backend_host().vtable->info(NULL, out);
+    out->caps = TA_CAP_SEGMENTS | TA_CAP_HOST_ACCESS;
+}
+
+static ta_result device_memory(void *self, size_t *out_free, size_t *out_total)
+{
+    const shared_device *d = (const shared_device *)self;
+    *out_total = d->total_bytes;
+    *out_free = d->total_bytes - d->others_bytes - d->ours_bytes;
+    return d->is_silent ? TA_ERROR_BACKEND : TA_OK;
+}
+
+static void memory_that_others_have(void)
+{
+    shared_device device;
+    ta_pool_desc desc = zero_desc();
+    ta_request request = request_of(20 * MIB, 0, NULL);
+    ta_failure failure;
+    ta_pool *pool;
+    void *ours;
+    memset(&device, 0, sizeof device);
+    device.table.struct_bytes = sizeof device.table;
+    device.table.name = "shared";
+    device.table.info = device_info;
+    device.table.alloc = device_alloc;
+    device.table.free = device_free;
+    device.table.memory_info = device_memory;
+    device.total_bytes = 64 * MIB;
+    device.others_bytes = 30 * MIB;
+    desc.backend.vtable = &device.table;
+    desc.backend.self = &device;
+    pool = open_pool(&desc);
+    ours = must(pool, 24 * MIB, NULL);
+    failure = fails(pool, &request, TA_ERROR_OUT_OF_MEMORY, TA_VERDICT_OUTSIDE,
+                    "it has 10.00 MiB free of 64.00 MiB, and others have 30.00 MiB");
+    CHECK_EQ(failure.outside_bytes, 30 * MIB);
+    CHECK_EQ(failure.backend_free_bytes, 10 * MIB);
+    CHECK_EQ(failure.backend_total_bytes, 64 * MIB);
+    CHECK_EQ(failure.action_bytes, 10 * MIB);
+    device.others_bytes -= failure.action_bytes;
+    succeeds(pool, &request);
+    CHECK_OK(ta_pool_clear(pool));
+    CHECK_OK(ta_pool_empty_cache(pool));
+    device.others_bytes = 0; /* nobody else: ours is all there is */
+    ours = must(pool, 50 * MIB, NULL);
+    failure = fails(pool, &request, TA_ERROR_OUT_OF_MEMORY, TA_VERDICT_FULL, "no more than this budget holds");
+    CHECK_EQ(failure.action_bytes, 6 * MIB);
+    CHECK_OK(ta_pool_free(pool, ours));
+    succeeds(pool, &request);
+    CHECK_OK(ta_pool_clear(pool));
+    CHECK_OK(ta_pool_empty_cache(pool));
+    device.is_stubborn = 1; /* it says that it has memory, and gives none */
+    failure = fails(pool, &request, TA_ERROR_OUT_OF_MEMORY, TA_VERDICT_BACKEND, "refused");
+    CHECK_EQ(failure.backend_free_bytes, 64 * MIB);
+    device.is_silent = 1; /* or does not say */
+    failure = fails(pool, &request, TA_ERROR_OUT_OF_MEMORY, TA_VERDICT_BACKEND, "refused");
+    CHECK_EQ(failure.backend_free_bytes, TA_UNLIMITED);
+    CHECK_EQ(failure.outside_bytes, 0);
+    device.is_stubborn = 0;
+    succeeds(pool, &request);
+    close_pool(pool);
+}
+
+static void bounded_backends_that_are_full(void)
+{
+    ta_fixed_buffer state;
+    ta_pool_desc desc = zero_desc();
+    ta_request request = request_of(100000, 0, NULL);
+    ta_failure failure;
+    ta_pool *pool;
+    char *buffer = (char *)malloc(MIB);
+    void *last = NULL, *ptr;
+    REQUIRE(buffer != NULL);
+    CHECK_OK(ta_backend_fixed(&state, buffer, MIB, &desc.backend));
+    pool = open_pool(&desc);
+    while ((ptr = ta_pool_alloc(pool, 100000, NULL)) != NULL) {
+        last = ptr;
+    }
+    failure = fails(pool, &request, TA_ERROR_OUT_OF_MEMORY, TA_VERDICT_FULL, "no more than this budget holds");
+    CHECK_LE(failure.action_bytes, 100032);
+    CHECK_OK(ta_pool_free(pool, last));
+    succeeds(pool, &request);
+    close_pool(pool);
+    free(buffer);
+}
+
+/* The callback is told the same, before the failure is final. */
+static int look(void *user, const ta_failure *failure)
+{
+    *(ta_failure *)user = *failure;
+    return 0;
+}
+
+static void callbacks_are_told(void)
+{
+    ta_pool_desc desc = zero_desc();
+    ta_request request = request_of(8 * MIB, 0, "big");
+    ta_failure seen, failure;
+    ta_pool *pool;
+    memset(&seen, 0, sizeof seen);
+    desc.limit_bytes = 4 * MIB;
+    desc.on_out_of_memory = look;
+    desc.on_out_of_memory_user = &seen;
+    pool = open_pool(&desc);
+    failure = fails(pool, &request, TA_ERROR_LIMIT, TA_VERDICT_LIMIT, "raise the limit to 8.00 MiB");
+    CHECK_EQ(failure.action_bytes, 8 * MIB);
+    CHECK_EQ(seen.verdict, TA_VERDICT_LIMIT);
+    CHECK_EQ(seen.action, TA_ACTION_RAISE_LIMIT);
+    CHECK_EQ(seen.action_bytes, 8 * MIB);
+    close_pool(pool);
+}
+
+TEST_MAIN(TEST_CASE(words_for_everything), TEST_CASE(requests_that_forbid_it), TEST_CASE(memory_that_waits_for_streams),
+          TEST_CASE(pages_of_its_own), TEST_CASE(memory_that_siblings_cache), TEST_CASE(memory_that_threads_cache),
+          TEST_CASE(memory_in_pieces), TEST_CASE(pieces_of_segments_under_a_limit), TEST_CASE(the_limit_that_would_do),
+          TEST_CASE(memory_that_others_have), TEST_CASE(bounded_backends_that_are_full), TEST_CASE(callbacks_are_told))
