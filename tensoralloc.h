@@ -7985,6 +7985,8 @@ typedef struct tai_graph_hooks {
     void *(*alloc)(ta_pool *pool, const ta_request *request, uint64_t capture, ta_result *result);
     /* The memory of the graph pool that ptr lies in, or NULL; stays until it is let go. */
     ta_pool *(*find)(ta_pool *pool, const void *ptr);
+    /* Frees a block of a graph pool that needs nothing special; 0: it is none. */
+    int (*give)(ta_pool *pool, const void *ptr, size_t size, const ta_stream *stream);
     void (*let_go)(ta_pool *pool, const ta_pool *memory);
     /* Work of a capture uses a block of ours, or (freed) may use it because it is of a captured stream. */
     ta_result (*use)(ta_pool *pool, void *ptr, ta_stream stream, int freed);
@@ -10279,7 +10281,8 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     ta_stream home = 0;
     int later = 0;
     ta_result result = tai_pool_usable(pool);
-    if (result != TA_OK || ptr == NULL) {
+    if (result != TA_OK || ptr == NULL ||
+        (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL && pool->hooks->give(pool, ptr, size, stream))) {
         return result;
     }
     result = tai_pool_freed(pool, ptr);
@@ -17910,43 +17913,41 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
     const tai_region *first = space->primary[TAI_LARGE];
-    tai_slot *slot;
-    tai_holder *me;
+    tai_slot *slot = tai_slot_for(memory, 0);
+    tai_holder *me = slot != NULL ? &slot->holder : NULL;
     tai_plan plan;
+    size_t size = request->size_bytes;
     uint32_t index = 0, stream;
     int ok;
     uintptr_t ptr = 0;
-    ta_result why = tai_pool_plan(memory, request, &plan);
-    if (why != TA_OK) {
-        return tai_fail_null(why, result);
-    }
-    slot = tai_slot_for(memory, 0);
-    me = slot != NULL ? &slot->holder : NULL;
-    if ((plan.flags & TA_REQUEST_ZEROED) == 0 && memory->alert == 0) {
-        tai_gate_enter(&space->gate, me);
+    ta_result why;
+    if (TAI_LIKELY((request->alignment_bytes | request->flags | request->reserved) == 0 && memory->alert == 0 &&
+                   size - 1 < (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && !memory->desc.zeroed)) {
+        tai_gate_enter_hot(&space->gate, me);
         stream = tai_stream_index(space, request->stream, &ok);
-        tai_pool_note_peak(memory);
-        index = ok ? tai_heap_take(space, plan.heap, plan.size, plan.alignment, stream, &why) : 0;
+        index = ok ? tai_heap_take(space, TAI_LARGE, tai_round_up(size, space->granule), space->granule, stream, &why)
+                   : 0;
         if (index != 0 && space->blocks.at[index].place.flags != 0) {
             tai_heap_put(space, index);
             index = 0;
         }
         if (index != 0) {
             tai_pool_note_peak(memory);
-            tai_pool_make_live(memory, index, request->size_bytes, request->tag, 0, plan.alignment, stream);
+            tai_pool_make_live(memory, index, size, request->tag, 0, 0, stream);
             space->blocks.at[index].right = serial;
             memory->count.allocation_count++;
-            memory->count.allocated_bytes += request->size_bytes;
+            memory->count.allocated_bytes += size;
             ptr = space->blocks.at[index].addr;
             if (first != NULL && (size_t)(ptr - first->base) < first->size &&
                 ptr + space->blocks.at[index].size > g->high) {
                 g->high = ptr + space->blocks.at[index].size;
             }
         }
-        tai_gate_leave(&space->gate, me);
+        tai_gate_leave_hot(&space->gate, me);
     }
     if (index == 0) {
-        return tai_graph_take_slow(g, request, &plan, serial, me, result);
+        why = tai_pool_plan(memory, request, &plan);
+        return why == TA_OK ? tai_graph_take_slow(g, request, &plan, serial, me, result) : tai_fail_null(why, result);
     }
     if (result != NULL) {
         *result = TA_OK;
@@ -18398,6 +18399,54 @@ static ta_pool *tai_graphs_find(ta_pool *pool, const void *ptr)
     }
 }
 
+/* The usual free: of a block in the first range that no other stream uses, in one visit to the gate. */
+static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta_stream *stream)
+{
+    tai_graphs *all = pool->graphs;
+    const tai_region *first = NULL;
+    tai_space *space;
+    tai_slot *slot;
+    tai_holder *me;
+    ta_graph_pool *g;
+    uint32_t index;
+    int given = 0;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    for (g = all->pools; g != NULL; g = g->next) {
+        first = g->memory->space.primary[TAI_LARGE]; /* constant */
+        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size) {
+            g->visitors++;
+            break;
+        }
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    if (g == NULL) {
+        return 0;
+    }
+    space = &g->memory->space;
+    slot = tai_slot_for(g->memory, 0);
+    me = slot != NULL ? &slot->holder : NULL;
+    tai_gate_enter_hot(&space->gate, me);
+    index = tai_region_find(space, first, (uintptr_t)ptr);
+    if (index != 0) {
+        tai_block *block = &space->blocks.at[index];
+        given = TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && (size == 0 || size == block->requested) &&
+                block->left == 0 && g->memory->alert == 0 &&
+                (stream == NULL || *stream == space->streams[block->place.stream].id);
+        if (given) {
+            TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+            TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+            g->memory->count.deallocation_count++;
+            g->memory->count.freed_bytes += block->requested;
+            tai_heap_put(space, index);
+        }
+    }
+    tai_gate_leave_hot(&space->gate, me);
+    TAI_LOCK_ACQUIRE(&all->lock);
+    g->visitors--;
+    TAI_LOCK_RELEASE(&all->lock);
+    return given;
+}
+
 static void tai_graphs_let_go(ta_pool *pool, const ta_pool *memory)
 {
     tai_graphs *all = pool->graphs;
@@ -18480,8 +18529,8 @@ static TAI_COLD int tai_graphs_close(ta_pool *pool)
 }
 
 static const tai_graph_hooks tai_graphs_hooks = {
-    tai_graphs_alloc, tai_graphs_find, tai_graphs_let_go, tai_graphs_use, tai_graphs_retire, tai_graphs_collect,
-    tai_graphs_close
+    tai_graphs_alloc, tai_graphs_find, tai_graphs_give, tai_graphs_let_go, tai_graphs_use, tai_graphs_retire,
+    tai_graphs_collect, tai_graphs_close
 };
 
 /* ---- life */
@@ -19413,7 +19462,7 @@ static TAI_COLD ta_result tai_tensor_pin(const ta_tensor *tensor, ta_graph_pool 
     }
     if (from.vtable == &tai_dynamic_vtable) {
         ta_dynamic *d = (ta_dynamic *)from.self;
-        ta_handle handle;
+        ta_handle handle = {0, 0, 0};
         ta_result result = tai_dynamic_usable(d);
         result = result == TA_OK ? tai_dynamic_handle_of(d, tensor->buffer.data, &handle) : result;
         return result == TA_OK ? ta_graph_pool_hold_handle(g, d, handle) : result;
