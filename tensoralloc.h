@@ -11,10 +11,12 @@
      [TA:POOL]         caches over a best-fit heap; the one most people use
      [TA:ARENA]        bump, mark, rewind, reset
      [TA:TENSOR]       dtypes, shapes, strides, a small tensor over a block
+     [TA:DLPACK]       tensors for other libraries, and theirs
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:CUDA]         device and pinned memory through the driver
      [TA:GRAPH]        memory whose addresses live in CUDA graphs: capture scopes, graph pools
      [TA:STATS]        counters, buckets, reports, snapshots
+     [TA:CPP]          opt-in, C++: handles that destroy themselves, std::pmr::memory_resource
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:WRITER] [TA:TRACE-IMPL] [TA:HOST] [TA:BUDGET]
      [TA:GUARD] [TA:BLOCKS] [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT]
      [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:GRAPH-IMPL] [TA:TORCH] [TA:REPORT]
@@ -59,14 +61,17 @@
      TENSORALLOC_CUDA              impl   compiles the CUDA backends and graph pools; the driver is loaded at run time
      TENSORALLOC_TORCH             impl   the functions of PyTorch's pluggable allocator; implies TENSORALLOC_CUDA
      TENSORALLOC_CUDA_LINK         impl   with it: the program is linked with the driver, nothing is loaded
+     TENSORALLOC_CPP               all    where it is wanted, before the include: the C++ part [TA:CPP]
      TENSORALLOC_MALLOC_BACKEND    impl   the host backend uses malloc instead of mmap/VirtualAlloc
-     TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches; siblings of a budget give each other
-                                          nothing (chosen by itself where there are no threads)
+     TENSORALLOC_NO_THREADS        impl   no locks, no atomics, no thread caches; chosen by itself where there are no
+                                          threads
      TENSORALLOC_DEBUG             impl   0..3: 1 asserts on bad arguments, 2 and invariants, 3 and a full check of
                                           single-threaded pools after each call that goes to the heap; default 0
      TENSORALLOC_CHECKED           impl   finds misuse, at a price: red zones, fills, freed blocks held back, leaks; see
                                           the manual. 2: memory that the host cannot reach is filled and read back, too
      TENSORALLOC_TRAP(result)      impl   with it: called after each report of misuse, e.g. abort(); default nothing
+     TENSORALLOC_VALGRIND          impl   tells Valgrind which host memory of pools is free (needs valgrind/memcheck.h).
+                                          AddressSanitizer is told without it: free and cached blocks are poisoned
      TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
      TENSORALLOC_LOG(result, name) impl   called without a lock when an allocation fails, with the ta_result and the
                                           name of the allocator; in checked builds for each misuse, too, with a
@@ -309,6 +314,7 @@ typedef void (*ta_event_fn)(void *user, const ta_event *event);
       "call ta_allocator_empty_cache on them, in the threads that use them") \
     X(TA_VERDICT_THREAD_CACHES, "threads cache it", TA_ACTION_FLUSH_THREADS, "call ta_pool_thread_flush in them") \
     X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
+    X(TA_VERDICT_CAPACITY, "capacity_bytes_max is reached", TA_ACTION_RAISE_CAPACITY, "raise capacity_bytes_max") \
     X(TA_VERDICT_LIMIT, "the limit of the budget is reached", TA_ACTION_RAISE_LIMIT, "raise the limit") \
     X(TA_VERDICT_OUTSIDE, "others than this budget have it", TA_ACTION_FREE_OUTSIDE, "free memory outside") \
     X(TA_VERDICT_FULL, "the backend has no more than this budget holds", TA_ACTION_FREE, "free blocks") \
@@ -351,7 +357,7 @@ typedef struct ta_failure {
     uint64_t count;             /* failures so far, this one included */
     ta_verdict verdict;
     ta_action action;
-    size_t action_bytes;        /* TA_ACTION_RAISE_LIMIT: the least limit that would do; else what is missing */
+    size_t action_bytes;        /* to raise a limit or capacity_bytes_max: one that would do; else what is missing */
     /* for memory failures (limit, fragmented, out of memory, backend); else 0 */
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
@@ -422,21 +428,22 @@ TENSORALLOC_DEF void ta_tag_end(const char *previous);
 /* The tag of this thread's innermost region, NULL outside of any. Stays valid until ta_process_detach. */
 TENSORALLOC_DEF const char *ta_tag_get(void);
 
-/* The last events of the pools that record into it (trace in ta_pool_desc): a ring of records of 64 bytes. Recording
-   takes no lock and calls nobody; when the ring is full the oldest record goes, and is counted as dropped unless it was
-   flushed before. Events stand in the order in which they happened: a free before the allocation that got its
-   memory. */
+/* The last events of the pools that record into it (trace in ta_pool_desc): 8 rings of records of 64 bytes; a thread
+   writes into one of them. Recording takes no lock and calls nobody; when a ring is full its oldest record goes, and is
+   counted as dropped unless it was flushed before. What reads puts events into the order in which they happened: a free
+   before the allocation that got its memory. */
 typedef struct ta_trace ta_trace;
 
 typedef struct ta_trace_desc {
-    size_t event_count_max; /* records in the ring, rounded up to a power of two, 16 to 2^26; 0: 65536 */
+    size_t event_count_max; /* records in each ring, rounded up to a power of two, 16 to 2^24; 0: 65536 (4096 without
+                               virtual memory). Rings that nobody writes into take addresses only */
 } ta_trace_desc;
 
 typedef struct ta_trace_stats {
     uint64_t event_count;   /* recorded since creation */
     uint64_t flushed_count; /* of these: written by ta_trace_flush */
     uint64_t dropped_count; /* of these: gone before they were */
-    size_t held_count;      /* of these: waiting to be; with event_count_max, how full the ring is */
+    size_t held_count;      /* of these: waiting to be */
     size_t record_bytes;    /* memory of the trace */
 } ta_trace_stats;
 
@@ -464,8 +471,9 @@ TENSORALLOC_DEF void ta_trace_event(void *trace, const ta_event *event);
    the next flush begins another. Errors: TA_ERROR_INVALID_ARGUMENT, _BUSY (another flush is in progress, or the sink
    calls), _RECORDS. Threads: any; others may record, also into the pool that the sink uses. Allocates records. */
 TENSORALLOC_DEF ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write, void *user);
-/* Calls fn for every event that the ring holds, oldest first, and leaves them in: what was flushed is seen as long as
-   nothing came in its place. Others may record meanwhile. Threads: any. */
+/* Calls fn for every event that the rings hold, oldest first, and leaves them in: what was flushed is seen as long as
+   nothing came in its place. Others may record meanwhile. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS (some may have
+   been shown then). Threads: any. Allocates records. */
 TENSORALLOC_DEF ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user);
 /* Forgets all events without writing them, and what is known of live blocks. Errors: TA_ERROR_BUSY (a flush). */
 TENSORALLOC_DEF ta_result ta_trace_clear(ta_trace *trace);
@@ -587,7 +595,7 @@ TENSORALLOC_DEF ta_backend ta_backend_host(void);
 
 /* A backend over the caller's memory, which is neither read nor written. One allocator at a time can reserve it.
    state: caller's storage that lives as long as the backend. buffer may be unaligned; up to 64 bytes at either
-   end may be lost to alignment. Errors: TA_ERROR_INVALID_ARGUMENT (null, or less than 256 bytes).
+   end may be lost to alignment. Errors: TA_ERROR_INVALID_ARGUMENT (null, or less than 256 bytes), _OVERFLOW.
    Threads: one at a time for this call, any for the backend. Never blocks. */
 typedef struct ta_fixed_buffer {
     uintptr_t base;
@@ -606,7 +614,7 @@ typedef struct ta_budget ta_budget;
 
 typedef struct ta_budget_desc {
     ta_backend backend; /* zero: the host backend */
-    size_t limit_bytes; /* of reserved memory, over all allocators together; 0: unlimited */
+    size_t limit_bytes; /* of reserved memory, over all allocators together; 0: TA_UNLIMITED */
 } ta_budget_desc;
 
 typedef struct ta_budget_stats {
@@ -621,7 +629,8 @@ typedef struct ta_budget_stats {
 TENSORALLOC_DEF ta_result ta_budget_create(const ta_budget_desc *desc, ta_budget **out);
 /* Frees a budget; NULL is TA_OK. TA_ERROR_BUSY while allocators are over it. */
 TENSORALLOC_DEF ta_result ta_budget_destroy(ta_budget *budget);
-/* Changes the limit (0: unlimited). Below what is reserved it stops growth and takes nothing away. Threads: any. */
+/* Changes the limit; TA_UNLIMITED lifts it, 0 is TA_ERROR_INVALID_ARGUMENT. Below what is reserved it stops growth and
+   takes nothing away. Threads: any. */
 TENSORALLOC_DEF ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_bytes);
 /* Reads the figures. Threads: any. */
 TENSORALLOC_DEF ta_result ta_budget_get_stats(ta_budget *budget, ta_budget_stats *out);
@@ -723,7 +732,7 @@ typedef struct ta_direct ta_direct;
 typedef struct ta_direct_desc {
     ta_backend backend; /* zero: the host backend; ignored when budget is given */
     ta_budget *budget;  /* NULL: a private one */
-    size_t limit_bytes; /* of the private budget; ignored when budget is given; 0: unlimited */
+    size_t limit_bytes; /* of the private budget; ignored when budget is given; 0: TA_UNLIMITED */
     const char *name;   /* copied, 31 bytes at most; NULL: "direct" */
 } ta_direct_desc;
 /* Makes a direct allocator. desc may be NULL. On error *out is NULL: TA_ERROR_INVALID_ARGUMENT, _RECORDS,
@@ -754,18 +763,19 @@ typedef enum ta_capture_check {
 typedef struct ta_pool_desc {
     ta_backend backend;              /* zero: the host backend; ignored when budget is given */
     ta_budget *budget;               /* NULL: a private one over backend */
-    size_t limit_bytes;              /* hard limit on reserved bytes of the private budget; 0: unlimited */
+    size_t limit_bytes;              /* hard limit on reserved bytes of the private budget; 0: TA_UNLIMITED */
     size_t initial_bytes;            /* committed at creation, rounded up: 1/64 for blocks up to 1 KiB (at most
                                         1 MiB), 1/8 for middle ones (at most 8 MiB), the rest large; 0: none */
-    size_t cached_bytes_max;         /* free bytes kept: above it whole pages go back, highest first; 0: unlimited */
-    size_t buffers_per_bucket_max;   /* blocks kept uncoalesced per size class and thread; 0: unlimited */
+    size_t cached_bytes_max;         /* free bytes kept: above it whole pages go back, highest first; 0: TA_UNLIMITED */
+    size_t buffers_per_bucket_max;   /* blocks kept uncoalesced per size class and thread; 0: TA_UNLIMITED */
     size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole; 0: always split */
     size_t thread_cache_bytes;       /* what one thread may hold; 0: 2 MiB */
-    size_t thread_cache_block_bytes; /* largest block that thread caches hold, up to 64 KiB; 0: 64 KiB */
+    size_t thread_cache_block_bytes; /* largest block that thread caches hold, 1 to 64 KiB; 0: 64 KiB */
     size_t range_bytes;              /* first range of addresses for large blocks, 5/16 as much more for smaller
                                         ones, less where addresses are scarce; more are chained when needed.
                                         0: physical memory rounded up to a power of two, at most 64 GiB */
-    size_t block_count_max;          /* records to reserve addresses for; 0: 16 Mi (64 Ki without virtual memory) */
+    size_t block_count_max;          /* records to reserve addresses for, at least 64; 0: 16 Mi (64 Ki without virtual
+                                        memory, 128 Ki on 32 bits) */
     uint32_t classes_per_doubling;   /* of what thread caches hold: 1, 2, 4 or 8; 0: 8 */
     ta_huge_pages huge_pages;        /* default: on for blocks above 1 KiB */
     int disable_thread_caches;       /* every call goes to the heap */
@@ -896,7 +906,8 @@ TENSORALLOC_DEF ta_result ta_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user)
 /* Checks every invariant of the pool; TA_OK or TA_ERROR_CORRUPT. No other thread may be in a call. O(blocks). */
 TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
 
-/* Why the last failed allocation of this pool failed; all-zero if none did. Threads: any. */
+/* Why the last failed allocation of this pool failed; all-zero if none did. Bad arguments leave it as it is, for the
+   result says all. Threads: any. */
 TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
 
 /* Tells the library that this process is a fresh child of fork. From now on allocators of the parent answer
@@ -917,7 +928,7 @@ typedef struct ta_arena ta_arena;
 typedef struct ta_arena_desc {
     ta_backend backend;    /* zero: the host backend; ignored when budget is given */
     ta_budget *budget;     /* NULL: a private one over backend */
-    size_t limit_bytes;    /* of the private budget; ignored when budget is given; 0: unlimited */
+    size_t limit_bytes;    /* of the private budget; ignored when budget is given; 0: TA_UNLIMITED */
     size_t range_bytes;    /* first range of addresses; 0: as ta_pool_desc. Without ranges: ignored */
     size_t chunk_bytes;    /* without ranges: smallest segment; 0: 1 MiB. Segments double up to 64 MiB */
     int single_threaded;   /* one thread at a time: no lock */
@@ -1017,6 +1028,59 @@ TENSORALLOC_DEF void *ta_tensor_at(const ta_tensor *tensor, const int64_t *index
 TENSORALLOC_DEF int ta_tensor_is_contiguous(const ta_tensor *tensor);
 
 /*=========================================================================================================
+  [TA:DLPACK] tensors for other libraries, and theirs. The structs are those of DLPack: same layout, own names.
+  =======================================================================================================*/
+
+enum { TA_DLPACK_MAJOR = 1, TA_DLPACK_MINOR = 1 };
+/* Flags of ta_dlpack_versioned. */
+enum { TA_DLPACK_READ_ONLY = 1, TA_DLPACK_IS_COPIED = 2 };
+
+typedef struct ta_dlpack_tensor {
+    void *data;
+    int32_t device_type; /* 1 host, 2 CUDA, 3 pinned by CUDA, 13 managed by CUDA */
+    int32_t device_index;
+    int32_t rank;
+    uint8_t dtype_code;  /* 0 int, 1 unsigned, 2 float, 4 bfloat, 5 complex, 6 bool, 10 f8_e4m3, 12 f8_e5m2 */
+    uint8_t dtype_bits;
+    uint16_t dtype_lanes;
+    int64_t *dims;
+    int64_t *strides;    /* in elements; NULL: row-major */
+    uint64_t byte_offset;
+} ta_dlpack_tensor;
+
+/* DLManagedTensor: what a capsule "dltensor" holds. */
+typedef struct ta_dlpack {
+    ta_dlpack_tensor tensor;
+    void *context;
+    void (*deleter)(struct ta_dlpack *self);
+} ta_dlpack;
+
+/* DLManagedTensorVersioned: what a capsule "dltensor_versioned" holds. */
+typedef struct ta_dlpack_versioned {
+    uint32_t major, minor;
+    void *context;
+    void (*deleter)(struct ta_dlpack_versioned *self);
+    uint64_t flags;
+    ta_dlpack_tensor tensor;
+} ta_dlpack_versioned;
+
+/* Moves a tensor into an object for another library: *tensor is cleared, and the deleter destroys it on stream, on
+   whatever thread calls it; the allocator must still be there. Errors, nothing has changed then:
+   TA_ERROR_INVALID_ARGUMENT (zero tensors too), _UNSUPPORTED (a device that is neither host nor CUDA), _RECORDS.
+   Threads: as the tensor. */
+TENSORALLOC_DEF ta_result ta_dlpack_export(ta_tensor *tensor, ta_stream stream, ta_dlpack **out);
+/* As export, with version 1.1 and no flags. */
+TENSORALLOC_DEF ta_result ta_dlpack_export_versioned(ta_tensor *tensor, ta_stream stream, ta_dlpack_versioned **out);
+/* Shows another library's tensor as *out, without an allocator: it borrows. Call the deleter of the object when you are
+   done with it; ta_tensor_destroy refuses it. size_bytes spans what the strides reach; data stands at the first
+   element, and strides may be negative (then buffer says nothing of what lies before). Errors, *out is zero then:
+   TA_ERROR_INVALID_ARGUMENT (null, a negative rank or dimension), _UNSUPPORTED (dtype, lanes, device, rank above
+   TA_RANK_MAX), _OVERFLOW. Pure. */
+TENSORALLOC_DEF ta_result ta_dlpack_import(const ta_dlpack_tensor *tensor, ta_tensor *out);
+/* The same; _UNSUPPORTED for another major version. Heed TA_DLPACK_READ_ONLY in its flags. */
+TENSORALLOC_DEF ta_result ta_dlpack_import_versioned(const ta_dlpack_versioned *object, ta_tensor *out);
+
+/*=========================================================================================================
   [TA:DYNAMIC] tensors with bounds that grow in place; sizes that are learned
   =======================================================================================================*/
 
@@ -1026,7 +1090,7 @@ TENSORALLOC_DEF int ta_tensor_is_contiguous(const ta_tensor *tensor);
    bounds and handles that name it. Read through ta_shape_bounds; changed by ta_symbol_set. */
 typedef struct ta_symbol {
     const char *name; /* for people; may be NULL */
-    int64_t min, expected, max;
+    int64_t min, expected, max; /* of the dimension, as in ta_shape_bounds */
 } ta_symbol;
 
 /* Sets the numbers; all bounds that use the symbol mean the new ones from now on, those of live handles too: a handle
@@ -1097,16 +1161,17 @@ typedef struct ta_strategy_vtable {
 
 /* A table and its settings (which must live as long as what uses them). */
 typedef struct ta_strategy {
-    const ta_strategy_vtable *vtable; /* NULL: ta_strategy_predictive(NULL) */
+    const ta_strategy_vtable *vtable; /* NULL: the default of where it is given */
     const void *config;
 } ta_strategy;
 
-/* Settings of the predictive strategy; zero: the defaults. They say how many bytes held idle for one use a change of
-   capacity is worth. */
+/* Settings of the predictive strategy; zero: the defaults; at most 4096 each. They say how many bytes held idle for one
+   use a change of capacity is worth. */
 typedef struct ta_predictive_config {
     uint32_t block_price;   /* of a block, in means of the sizes seen; 0: about 4, more (to 7.5) while more than
                                one use in ten changes the capacity */
-    uint32_t growing_price; /* of a growing block, in means of its sizes; 0: 16 */
+    uint32_t growing_price; /* of a growing block, in means of its sizes; 0: 16. What such blocks grow by is learned by
+                               their size at the start, in four groups */
     uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: about 7 */
 } ta_predictive_config;
 
@@ -1119,14 +1184,15 @@ typedef struct ta_adaptive_config {
     int disable_learning;    /* the expected size stays that of the bounds; else it is the mean of what is observed */
 } ta_adaptive_config;
 
-/* Learns the distribution of sizes; the default. config may be NULL. Threads: any. Pure. */
+/* The strategies of this library. config, factor: NULL, or settings, read at each decision and never written, that live
+   as long as what uses the strategy. Threads: any. Pure.
+   predictive: learns the distribution of sizes; the default. A decision and an observation take some tens of ns. */
 TENSORALLOC_DEF ta_strategy ta_strategy_predictive(const ta_predictive_config *config);
 /* Exactly what is needed, at every resize. */
 TENSORALLOC_DEF ta_strategy ta_strategy_exact(void);
-/* factor x what is needed, when it grows; never shrinks. factor: pointer to a double (what is not above 1 counts as
-   1); NULL: 1.2. */
+/* factor x what is needed, when it grows; never shrinks. What is not above 1 counts as 1; NULL: 1.2. */
 TENSORALLOC_DEF ta_strategy ta_strategy_padding(const double *factor);
-/* AdaptivePaddingStrategy of the specification. config may be NULL. */
+/* AdaptivePaddingStrategy of the specification. */
 TENSORALLOC_DEF ta_strategy ta_strategy_adaptive(const ta_adaptive_config *config);
 
 /* An allocator of tensors with bounds. Each tensor whose maximum is large gets addresses for that maximum and memory
@@ -1140,8 +1206,8 @@ typedef ta_block_id ta_handle;
 typedef struct ta_dynamic_desc {
     ta_backend backend;          /* zero: the host backend; ignored when budget is given */
     ta_budget *budget;           /* NULL: a private one over backend */
-    size_t limit_bytes;          /* of the private budget: hard limit on reserved bytes; 0: unlimited */
-    size_t capacity_bytes_max;   /* sum of the capacities of all handles (MaxCapacity); 0: unlimited */
+    size_t limit_bytes;          /* of the private budget: hard limit on reserved bytes; 0: TA_UNLIMITED */
+    size_t capacity_bytes_max;   /* sum of the capacities of all handles (MaxCapacity); 0: TA_UNLIMITED */
     ta_allocator upstream;       /* where tensors without a range come from; zero: a pool of its own over the budget.
                                     Given without budget and backend, everything comes from it. Must outlive this,
                                     and must not be cleared, reset or disposed while tensors live */
@@ -1149,10 +1215,10 @@ typedef struct ta_dynamic_desc {
     size_t range_bytes;          /* addresses reserved first, more are chained; 0: as ta_pool_desc */
     size_t unbounded_bytes;      /* addresses for an unbounded maximum; 0: physical memory rounded up to a power of
                                     two, at most 64 GiB, less where addresses are scarce */
-    size_t cached_bytes_max;     /* memory that freed ranges keep warm; above it the oldest goes back; 0: unlimited */
+    size_t cached_bytes_max;     /* what freed ranges keep warm; above it the oldest goes back; 0: TA_UNLIMITED */
     size_t handle_count_max;     /* records for tensors and warm ranges, and as many sites; 0: 1 Mi (fewer where
                                     addresses are scarce) */
-    ta_strategy strategy;        /* zero: predictive */
+    ta_strategy strategy;        /* of handles that bring none of their own; zero: predictive. Must outlive this */
     ta_huge_pages huge_pages;    /* of ranges: whole ones are committed then; default: off */
     int disable_ranges;          /* blocks only */
     int strict;                  /* a shape outside the bounds is TA_ERROR_SHAPE; else it is granted, but may move */
@@ -1175,7 +1241,10 @@ typedef struct ta_dynamic_request {
                                       gone: one per place in the program. 0: this handle learns alone */
     ta_stream stream;              /* home stream */
     const char *tag;               /* NULL, or a string that outlives the handle */
-    uint32_t flags;
+    ta_strategy strategy;          /* zero: that of the site if others are there already, else the object's. Those of a
+                                      site have one strategy: another is TA_ERROR_INVALID_ARGUMENT. Its settings must
+                                      live as long as the handle, with a site as long as the object */
+    uint32_t flags;                /* TA_DYNAMIC_GROWING, TA_REQUEST_ZEROED, TA_REQUEST_WITHIN_BUDGET */
     uint32_t reserved;             /* 0 */
 } ta_dynamic_request;
 
@@ -1183,7 +1252,8 @@ typedef struct ta_dynamic_request {
 typedef struct ta_handle_info {
     void *data;                  /* NULL only while an empty tensor has never had memory */
     size_t effective_bytes;      /* of the current shape: these are yours, and what a resize preserves */
-    size_t capacity_bytes;       /* usable without a change of capacity; never above the declared maximum */
+    size_t capacity_bytes;       /* usable without a change of capacity; never above the declared maximum, or the
+                                    effective size where that is larger */
     size_t in_place_bytes;       /* grows at least to this without moving, if memory is to be had */
     double utilization;          /* effective / capacity; 1 without capacity */
     int rank;
@@ -1192,26 +1262,34 @@ typedef struct ta_handle_info {
     ta_shape_bounds bounds;
     uint64_t allocation_time_ns; /* wall clock, ns since 1970 */
     uint64_t use_count;          /* allocation and resizes */
-    ta_stream stream;
+    ta_stream stream;            /* home stream */
     const char *tag;
+    ta_strategy strategy;        /* the one in force; zero for plain blocks */
 } ta_handle_info;
 
-/* Makes one. desc may be NULL; it is copied. On error *out is NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS,
-   _UNSUPPORTED (an upstream on a device without the backend whose copy moves its bytes). Threads: any. */
+/* Makes one. desc may be NULL; it is copied, what it points to is not. On error *out is NULL. Errors:
+   TA_ERROR_INVALID_ARGUMENT, _RECORDS, _UNSUPPORTED (an upstream on a device without the backend whose copy moves its
+   bytes). Ownership: the caller's until ta_dynamic_destroy. Threads: any. May block in the backend: records; addresses
+   are reserved with the first tensor that wants some. */
 TENSORALLOC_DEF ta_result ta_dynamic_create(const ta_dynamic_desc *desc, ta_dynamic **out);
-/* Frees everything; NULL is TA_OK. No other thread may be in a call. */
+/* Frees everything, live tensors too, when the work on them is finished; NULL is TA_OK. Handles, views and data are
+   not to be used any more. Errors: TA_ERROR_FORKED. Threads: no other one may be in a call. May block in the backend.
+   O(tensors). */
 TENSORALLOC_DEF ta_result ta_dynamic_destroy(ta_dynamic *dynamic);
 /* As an allocator: trim and empty_cache give back what freed ranges keep warm; dispose; and plain blocks, which are
-   handles too (their id is the handle). */
+   handles too (their id is the handle). Owns nothing: valid as long as the object. Pure. */
 TENSORALLOC_DEF ta_allocator ta_dynamic_allocator(ta_dynamic *dynamic);
-/* The options in force: a 0 that stands for another value is replaced by it. name points into the object. */
+/* The options in force: a 0 that stands for another value is replaced by it. name points into the object. Threads:
+   any. Pure. */
 TENSORALLOC_DEF ta_result ta_dynamic_get_desc(ta_dynamic *dynamic, ta_dynamic_desc *out);
 
 /* Makes a tensor of the expected shape. On error *out is all-zero. Errors: those of ta_shape_bounds_get_sizes,
    TA_ERROR_LIMIT (limit or capacity_bytes_max), _OUT_OF_MEMORY, _RECORDS, _SHAPE (first shape, when strict).
-   Ownership: the caller's until ta_dynamic_free. Threads: any. May block in the backend. */
+   Ownership: the caller's until ta_dynamic_free. Threads: any. May block in the backend; a warm range that has enough
+   spares that. O(1), but for the pages. */
 TENSORALLOC_DEF ta_result ta_dynamic_alloc(ta_dynamic *dynamic, const ta_shape_bounds *bounds, ta_handle *out);
-/* The full entry point. */
+/* The full entry point. As ta_dynamic_alloc; also TA_ERROR_INVALID_ARGUMENT (flags, strategy), _INVALID_ALIGNMENT,
+   _BUSY (called from a strategy of this very site). */
 TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *dynamic, const ta_dynamic_request *request,
                                                    ta_handle *out);
 /* Gives the tensor another shape of the same rank. Preserves the first min(old, new) effective bytes; in a row-major
@@ -1219,25 +1297,43 @@ TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *dynamic, const ta
    Within in_place_bytes nothing moves and nothing is copied; else the bytes are copied on the home stream. Errors,
    nothing has changed then: TA_ERROR_SHAPE (rank; outside the bounds when strict), _INVALID_ARGUMENT (negative),
    _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _BOUNDS (a symbol has changed), _STALE, _FOREIGN, _BUSY (called from a strategy
-   of this very handle or site). Threads: any; two threads that resize one handle do so one after the other. May block
-   in the backend. */
+   of this very handle or site), _UNSUPPORTED (a plain block). Threads: any; two threads that resize one handle, or two
+   of one site, do so one after the other. May block in the backend. O(1) where nothing moves, but for the pages. */
 TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
+/* As ta_dynamic_resize, and says where the tensor is then: NULL on failure with *result (may be NULL itself), and with
+   TA_OK for an empty tensor that never had memory. The address is that of this resize, whatever other threads do. */
+TENSORALLOC_DEF void *ta_dynamic_resize_data(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank,
+                                             ta_result *result);
 /* Frees the tensor; a zero handle is TA_OK. Its memory stays warm for tensors with similar bounds. Errors:
    TA_ERROR_STALE, _FOREIGN, _BUSY. Work on the home stream need not be finished, other streams are announced with
-   ta_dynamic_record_use. */
+   ta_dynamic_record_use. Threads: any; of two that free one handle the second gets TA_ERROR_STALE. O(1); may block in
+   the backend above cached_bytes_max. */
 TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *dynamic, ta_handle handle);
-/* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations). */
+/* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations): its
+   strategy learns, capacity and figures stay. Errors: as ta_dynamic_resize, but for memory. Threads: any. Never blocks
+   in the backend. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
-/* Address of the tensor; NULL if the handle is stale or foreign, or the tensor never had memory. */
+/* Address of the tensor; NULL if the handle is stale or foreign, or the tensor never had memory. Valid until a resize
+   that moves, or the free. Not to be dereferenced on the host for device memory. Threads: any. Pure. O(1). */
 TENSORALLOC_DEF void *ta_dynamic_get_data(ta_dynamic *dynamic, ta_handle handle);
-/* All that is known of a handle. Errors: TA_ERROR_STALE, _FOREIGN. */
+/* The tensor as it is now: address, shape, row-major strides, dtype, effective and capacity bytes. A view: it owns
+   nothing and is not told of changes. The next resize makes its shape an old one, and its address too if that moves
+   the tensor; after ta_dynamic_free nothing of it may be used, and ta_allocator_check_buffer on its buffer says so. An
+   empty tensor has an all-zero buffer. ta_tensor_destroy on a view that is not empty frees the tensor. Errors:
+   TA_ERROR_STALE, _FOREIGN, _UNSUPPORTED (a plain block); *out is all-zero then. Threads: any. Never blocks in the
+   backend. */
+TENSORALLOC_DEF ta_result ta_dynamic_get_tensor(ta_dynamic *dynamic, ta_handle handle, ta_tensor *out);
+/* All that is known of a handle, as of one moment; *out is all-zero on error. Errors: TA_ERROR_STALE, _FOREIGN.
+   Threads: any. Pure. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_get_handle(ta_dynamic *dynamic, ta_handle handle, ta_handle_info *out);
-/* TA_OK if a resize to this shape would leave the tensor where it is (memory permitting), TA_ERROR_WOULD_MOVE if it
-   may have to be copied; errors as ta_dynamic_resize. */
+/* Asks whether a resize to this shape will move the tensor: TA_OK if it would stay where it is (memory permitting),
+   TA_ERROR_WOULD_MOVE if it may have to be copied; errors as ta_dynamic_resize. Changes nothing, learns nothing.
+   Threads: any; the answer holds until the next change of the tensor. Pure. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_will_fit_in_place(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims,
                                                        int rank);
 /* Work on stream uses the tensor: memory is taken away from it, and given to others after free, only when that work
-   is finished. Home stream: nothing to do. Without TA_CAP_ORDERED it only checks the handle. */
+   is finished. Home stream: nothing to do. Without TA_CAP_ORDERED it only checks the handle. Errors: TA_ERROR_STALE,
+   _FOREIGN, _BUSY, _RECORDS, what the backend says. Threads: any. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_record_use(ta_dynamic *dynamic, ta_handle handle, ta_stream stream);
 
 /* Whether tensors with these bounds would fit beside what is there. */
@@ -1249,8 +1345,9 @@ typedef struct ta_fit {
                                                     ask an upstream of your own yourself */
     int fits_min, fits_expected, fits_max;
 } ta_fit;
-/* Asks before allocating. bounds[count]. Errors as ta_shape_bounds_get_sizes of the first that is wrong. Takes
-   nothing. Threads: any. */
+/* Asks before allocating. bounds[count]; symbols count as they are now. Errors as ta_shape_bounds_get_sizes of the
+   first that is wrong; *out is all-zero then. Takes nothing and promises nothing: other threads may be faster. Threads:
+   any. May ask the backend how much it has. O(count). */
 TENSORALLOC_DEF ta_result ta_dynamic_would_fit(ta_dynamic *dynamic, const ta_shape_bounds *bounds, size_t count,
                                                ta_fit *out);
 
@@ -1286,15 +1383,21 @@ typedef struct ta_dynamic_stats {
     double regret;                   /* over_allocated / used: what holding exactly the size would have saved */
 } ta_dynamic_stats;
 
-/* Reads the statistics; also after dispose. Threads: any. */
+/* Reads the statistics, as of one moment; also after dispose. Errors: TA_ERROR_FORKED. Threads: any. Pure. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_get_stats(ta_dynamic *dynamic, ta_dynamic_stats *out);
-/* AllocationStats as text, in the manner of ta_report. */
+/* Why the last allocation or resize that failed for want of memory or room failed; all-zero if none did. Its own pool's
+   failures are told as that pool tells them. Threads: any. */
+TENSORALLOC_DEF ta_result ta_dynamic_get_failure(ta_dynamic *dynamic, ta_failure *out);
+/* AllocationStats as text, in the manner of ta_report. Threads: any. Pure. */
 TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t text_bytes);
 
 /*=========================================================================================================
   [TA:CUDA] NVIDIA GPUs and pinned host memory through the driver, which is loaded at run time: no toolkit, no -lcuda.
   Compile the implementation with TENSORALLOC_CUDA. A stream is a CUstream cast to ta_stream; 0 and 1 are the legacy
-  default stream, 2 the per-thread one: for one thread only, since it is another stream on each thread.
+  default stream, 2 the per-thread one. That is another stream on each thread, under one name: the first thread that
+  allocates on it with a ta_cuda is the only one that may; others get TA_ERROR_UNSUPPORTED (with
+  TA_CAPTURE_SCOPES_ONLY, which does not ask, they must not try). What it freed there others can free, trim and destroy:
+  the host waits for the device then. Give each thread a stream of its own instead.
   =======================================================================================================*/
 
 typedef struct ta_cuda ta_cuda;
@@ -1573,7 +1676,7 @@ struct ta_stats {
     uint64_t thread_hit_count;   /* the part of hits that thread caches served */
     uint64_t steal_count;        /* blocks taken from another stream with a wait */
     uint64_t resize_count;       /* resizes in place that succeeded */
-    uint64_t failure_count;      /* allocations that failed */
+    uint64_t failure_count;      /* allocations that failed, but for bad arguments */
     uint64_t failure_limit_count;
     uint64_t failure_sealed_count;
     uint64_t failure_not_cached_count;
@@ -1596,7 +1699,7 @@ typedef struct ta_bucket_stats {
     size_t size_max_bytes; /* TA_UNLIMITED for the last bucket */
     size_t live_count;
     size_t live_bytes;     /* capacity */
-    size_t cached_count;   /* free blocks, in thread caches or in the heap */
+    size_t cached_count;   /* free blocks, in thread caches or in the heap; what is free at the end of a range is one */
     size_t cached_bytes;
 } ta_bucket_stats;
 
@@ -1624,7 +1727,7 @@ typedef struct ta_snapshot_desc {
    Threads: any; others may go on. write is called without a lock and may use the allocators, but not dispose of them.
    Blocks are copied as many at a time as there is room for: those are seen at one moment, but for what thread caches
    give and take meanwhile; between two looks others may change the rest. Pieces tile their range whatever happens.
-   Tags of blocks that other threads free meanwhile must outlive the call. Allocates nothing, and needs 8 KiB of stack.
+   Tags of blocks that other threads free meanwhile must outlive the call. Allocates nothing, and needs 10 KiB of stack.
    Cost: about 0.2 us a block. Asks backends in use for memory_info: may block there.
    The text is UTF-8; what in tags and names is not becomes U+FFFD. Quantities are numbers (null: unlimited, unknown);
    addresses, ids and streams are strings "0x...". Members without a comment are those of the struct named:
@@ -1637,7 +1740,7 @@ typedef struct ta_snapshot_desc {
        kind, id (ta_block_id.owner), name, disposed, budget (id), device, stats (ta_stats); user-made allocators, and
        those of another copy of this file, have kind, device and stats only
        options     of its desc; pools: sealed; dynamic: strategy (its name)
-       failure     pools, after one: text (ta_failure_report), and ta_failure; result, verdict, action as text
+       failure     pools and dynamics, after one: text (ta_failure_report), ta_failure; result, verdict, action as text
        streams[]   pools on ordered backends: id, retired
        ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes, blocks[]
          blocks[]  tile the range by address: ptr, size_bytes, state, stream (if not 0)
@@ -1667,6 +1770,113 @@ TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size
 #ifdef __cplusplus
 }
 #endif
+/*=========================================================================================================
+  [TA:CPP] opt-in, C++: handles that destroy themselves, std::pmr::memory_resource. Works without exceptions and RTTI.
+  =======================================================================================================*/
+#if defined(TENSORALLOC_CPP) && defined(__cplusplus)
+#include <cstdlib>
+#include <new>
+#if defined(__has_include) && __cplusplus >= 201703L
+    #if __has_include(<memory_resource>)
+        #include <memory_resource>
+        #define TA_CPP_MEMORY_RESOURCE 1
+    #endif
+#endif
+
+namespace ta {
+
+/* Owns an object of this library: ta::pool pool; ta_pool_create(&desc, pool.out()); ta_pool_alloc(pool.get(), ...). */
+template <class T, ta_result (*destroy)(T *)> class unique {
+public:
+    unique() noexcept : object(nullptr) {}
+    explicit unique(T *owned) noexcept : object(owned) {}
+    unique(unique &&other) noexcept : object(other.release()) {}
+    unique &operator=(unique &&other) noexcept
+    {
+        if (this != &other) {
+            reset(other.release());
+        }
+        return *this;
+    }
+    unique(const unique &) = delete;
+    unique &operator=(const unique &) = delete;
+    ~unique() { reset(); }
+    T *get() const noexcept { return object; }
+    explicit operator bool() const noexcept { return object != nullptr; }
+    /* For create functions; what was owned before is destroyed. */
+    T **out() noexcept
+    {
+        reset();
+        return &object;
+    }
+    T *release() noexcept
+    {
+        T *released = object;
+        object = nullptr;
+        return released;
+    }
+    void reset(T *owned = nullptr) noexcept
+    {
+        (void)destroy(object);
+        object = owned;
+    }
+
+private:
+    T *object;
+};
+
+using pool = unique<ta_pool, ta_pool_destroy>;
+using arena = unique<ta_arena, ta_arena_destroy>;
+using dynamic = unique<ta_dynamic, ta_dynamic_destroy>;
+using trace = unique<ta_trace, ta_trace_destroy>; /* declare it before the pools that record into it */
+
+/* A region of code: ta::tag forward("forward"); until the end of the block. */
+class tag {
+public:
+    explicit tag(const char *name) noexcept : previous(ta_tag_begin(name)) {}
+    ~tag() { ta_tag_end(previous); }
+    tag(const tag &) = delete;
+    tag &operator=(const tag &) = delete;
+
+private:
+    const char *previous;
+};
+
+#ifdef TA_CPP_MEMORY_RESOURCE
+/* An allocator for containers of std::pmr. It must outlive what uses it. Without memory: std::bad_alloc, or abort
+   where exceptions are off. Equal is only what is the same object. Host memory only. */
+class memory_resource final : public std::pmr::memory_resource {
+public:
+    explicit memory_resource(ta_allocator from) noexcept : allocator(from) {}
+
+private:
+    void *do_allocate(std::size_t bytes, std::size_t alignment) override
+    {
+        ta_request request = ta_request();
+        request.size_bytes = bytes != 0 ? bytes : 1;
+        request.alignment_bytes = alignment;
+        void *ptr = ta_allocator_alloc(allocator, &request, nullptr);
+        if (ptr == nullptr) {
+#if defined(__cpp_exceptions) || defined(__EXCEPTIONS) || defined(_CPPUNWIND)
+            throw std::bad_alloc();
+#else
+            std::abort();
+#endif
+        }
+        return ptr;
+    }
+    void do_deallocate(void *ptr, std::size_t bytes, std::size_t alignment) override
+    {
+        (void)ta_allocator_free(allocator, ptr, bytes != 0 ? bytes : 1, alignment, 0);
+    }
+    bool do_is_equal(const std::pmr::memory_resource &other) const noexcept override { return this == &other; }
+
+    ta_allocator allocator;
+};
+#endif
+
+} // namespace ta
+#endif /* TENSORALLOC_CPP */
 #endif /* TENSORALLOC_H */
 
 /*=========================================================================================================
@@ -1764,6 +1974,67 @@ extern long syscall(long number, ...);
     #define TAI_INLINE static inline
 #endif
 
+/* What AddressSanitizer and Valgrind are told of host memory: hidden while it is free or cached. Checked builds fill
+   and look at such memory themselves. */
+#if defined(__SANITIZE_ADDRESS__)
+    #define TAI_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+    #if __has_feature(address_sanitizer)
+        #define TAI_ADDRESS_SANITIZER 1
+    #endif
+#endif
+#if defined(TENSORALLOC_CHECKED)
+    #undef TAI_ADDRESS_SANITIZER
+#endif
+#if defined(TENSORALLOC_VALGRIND) && !defined(TENSORALLOC_CHECKED)
+    #include <valgrind/memcheck.h>
+    #define TAI_HIDES 1
+    #define TAI_VALGRIND(request) ((void)(request))
+#else
+    #define TAI_VALGRIND(request) ((void)0)
+#endif
+#ifdef TAI_ADDRESS_SANITIZER
+    #include <sanitizer/asan_interface.h>
+    #define TAI_HIDES 1
+    #define TAI_POISON(ptr, size) __asan_poison_memory_region((ptr), (size))
+    #define TAI_UNPOISON(ptr, size) __asan_unpoison_memory_region((ptr), (size))
+#else
+    #define TAI_POISON(ptr, size) ((void)0)
+    #define TAI_UNPOISON(ptr, size) ((void)0)
+#endif
+#ifdef TAI_HIDES
+static void tai_hide(uint32_t caps, uintptr_t addr, size_t size)
+{
+    if ((caps & TA_CAP_HOST_ACCESS) != 0 && size != 0) {
+        TAI_POISON((void *)addr, size);
+        TAI_VALGRIND(VALGRIND_MAKE_MEM_NOACCESS(addr, size));
+    }
+}
+
+static void tai_show(uint32_t caps, uintptr_t addr, size_t size)
+{
+    if ((caps & TA_CAP_HOST_ACCESS) != 0 && size != 0) {
+        TAI_UNPOISON((void *)addr, size);
+        TAI_VALGRIND(VALGRIND_MAKE_MEM_UNDEFINED(addr, size));
+    }
+}
+
+static void tai_show_zeroed(uint32_t caps, uintptr_t addr, size_t size)
+{
+    (void)caps;
+    (void)addr;
+    (void)size;
+    TAI_VALGRIND((caps & TA_CAP_HOST_ACCESS) != 0 ? VALGRIND_MAKE_MEM_DEFINED(addr, size) : 0);
+}
+    #define TAI_HIDE(space, addr, size) tai_hide((space)->info.caps, (addr), (size))
+    #define TAI_SHOW(space, addr, size) tai_show((space)->info.caps, (addr), (size))
+    #define TAI_SHOW_ZEROED(space, addr, size) tai_show_zeroed((space)->info.caps, (addr), (size))
+#else
+    #define TAI_HIDE(space, addr, size) ((void)0)
+    #define TAI_SHOW(space, addr, size) ((void)0)
+    #define TAI_SHOW_ZEROED(space, addr, size) ((void)0)
+#endif
+
 #if defined(TENSORALLOC_MALLOC) != defined(TENSORALLOC_FREE)
     #error "give both TENSORALLOC_MALLOC and TENSORALLOC_FREE, or none"
 #endif
@@ -1837,6 +2108,7 @@ static TAI_COLD int tai_vm_discard(void *ptr, size_t size)
     return madvise(ptr, size, 4 /* MADV_DONTNEED */) == 0;
 }
 #endif
+#endif /* TENSORALLOC_MALLOC_BACKEND */
 
 static TAI_COLD void tai_vm_want_huge_pages(void *ptr, size_t size)
 {
@@ -1847,7 +2119,6 @@ static TAI_COLD void tai_vm_want_huge_pages(void *ptr, size_t size)
     (void)size;
 #endif
 }
-#endif /* TENSORALLOC_MALLOC_BACKEND */
 
 /* Physical memory; 8 GiB where it cannot be asked. */
 static TAI_COLD size_t tai_physical_bytes(void)
@@ -1916,8 +2187,10 @@ static int tai_vm_has_room(size_t size)
 #ifndef TAI_BLOCK_COUNT_DEFAULT
     #define TAI_BLOCK_COUNT_DEFAULT (sizeof(size_t) > 4 ? (size_t)1 << 24 : (size_t)1 << 17)
 #endif
+#define TAI_TRACE_COUNT_DEFAULT 65536u
 #else /* no address ranges: a table is a piece of memory that is whole from the beginning */
 #define TAI_RANGE_BITS 30
+#define TAI_TRACE_COUNT_DEFAULT 4096u
 #ifndef TAI_BLOCK_COUNT_DEFAULT
     #define TAI_BLOCK_COUNT_DEFAULT ((size_t)1 << 16)
 #endif
@@ -1947,6 +2220,12 @@ static TAI_COLD int tai_vm_release(void *ptr, size_t size)
     (void)size;
     TENSORALLOC_FREE(ptr);
     return 1;
+}
+
+static TAI_COLD void tai_vm_want_huge_pages(void *ptr, size_t size)
+{
+    (void)ptr;
+    (void)size;
 }
 
 static TAI_COLD int tai_vm_has_room(size_t size)
@@ -2232,24 +2511,38 @@ static void *tai_fail_null(ta_result why, ta_result *result)
         #if defined(__x86_64__) && !defined(__ILP32__) && !TAI_THREAD_SANITIZER
             #define TAI_BUMP_IN_PLACE 1
         #endif
-    #elif defined(_MSC_VER) /* volatile accesses order as acquire and release on x86 and x64 */
+    #elif defined(_MSC_VER) && (defined(_M_IX86) || defined(_M_X64))
+        /* A plain access of an aligned word is one instruction, and the processor orders loads as acquire and stores as
+           release; _ReadWriteBarrier keeps the compiler from moving, merging or keeping them, with any /volatile. */
         #include <intrin.h>
-        #define TENSORALLOC_LOAD_RELAXED(p) (*(p))
+        #define TENSORALLOC_LOAD_RELAXED(p) (_ReadWriteBarrier(), *(p))
         #define TENSORALLOC_LOAD_ACQUIRE(p) (_ReadWriteBarrier(), *(p))
-        #define TENSORALLOC_STORE_RELAXED(p, v) (*(p) = (v))
-        #define TENSORALLOC_STORE_RELEASE(p, v) (_ReadWriteBarrier(), *(p) = (v))
+        #define TENSORALLOC_STORE_RELAXED(p, v) (_ReadWriteBarrier(), *(p) = (v), _ReadWriteBarrier())
+        #define TENSORALLOC_STORE_RELEASE(p, v) (_ReadWriteBarrier(), *(p) = (v), _ReadWriteBarrier())
         #define TENSORALLOC_EXCHANGE32(p, v) ((uint32_t)_InterlockedExchange((volatile long *)(p), (long)(v)))
-                #define TENSORALLOC_CAS32(p, expected, desired)                                                    \
-                    (_InterlockedCompareExchange((volatile long *)(p), (long)(desired), (long)*(expected)) ==      \
-                     (long)*(expected))
-                #if defined(_WIN64)
-                    #define TENSORALLOC_CASZ(p, expected, desired)                                                 \
-                        (_InterlockedCompareExchange64((volatile __int64 *)(p), (__int64)(desired),                \
-                                                       (__int64)*(expected)) == (__int64)*(expected))
-                #else
-                    #define TENSORALLOC_CASZ(p, expected, desired) TENSORALLOC_CAS32(p, expected, desired)
-                #endif
-                #define TENSORALLOC_COMPILER_BARRIER() _ReadWriteBarrier()
+        #define TENSORALLOC_CAS32(p, expected, desired) tai_cas32((p), (expected), (desired))
+        #define TENSORALLOC_COMPILER_BARRIER() _ReadWriteBarrier()
+/* As the builtins of the others: *expected becomes what was there. */
+static int tai_cas32(uint32_t *p, uint32_t *expected, uint32_t desired)
+{
+    uint32_t wanted = *expected;
+    *expected = (uint32_t)_InterlockedCompareExchange((volatile long *)p, (long)desired, (long)wanted);
+    return *expected == wanted;
+}
+        #if defined(_WIN64)
+            #define TENSORALLOC_CASZ(p, expected, desired) tai_casz((p), (expected), (desired))
+static int tai_casz(size_t *p, size_t *expected, size_t desired)
+{
+    size_t wanted = *expected;
+    *expected = (size_t)_InterlockedCompareExchange64((volatile __int64 *)p, (__int64)desired, (__int64)wanted);
+    return *expected == wanted;
+}
+        #else
+            #define TENSORALLOC_CASZ(p, expected, desired) \
+                tai_cas32((uint32_t *)(p), (uint32_t *)(expected), (desired))
+        #endif
+    #elif defined(_MSC_VER)
+        #error "MSVC for ARM: compile with clang-cl, or define TENSORALLOC_NO_THREADS or the TENSORALLOC_ atomics"
     #else
         #error "no atomics known for this compiler: define TENSORALLOC_NO_THREADS or the TENSORALLOC_ atomics"
     #endif
@@ -2391,6 +2684,11 @@ static uintptr_t tai_thread_id(void)
 static uintptr_t tai_thread_id(void)
 {
     return (uintptr_t)GetCurrentThreadId();
+}
+#elif defined(TAI_THREAD_ID) /* tests: threads that the system does not know */
+static uintptr_t tai_thread_id(void)
+{
+    return (uintptr_t)TAI_THREAD_ID();
 }
 #else
 static uintptr_t tai_thread_id(void)
@@ -2860,16 +3158,21 @@ static TAI_COLD void tai_json_text(tai_writer *w, const char *key, const char *s
   Uses: PLATFORM, ATOMICS, MATH, WRITER.
 
   Tags: a table of texts that are never changed nor freed; looked up without a lock, a short lock to add one.
-  A trace: whoever records takes the next ticket; ticket & mask is its record. The stamp of a record tells its state:
+  A trace: a few rings, so that threads do not get into each other's way. Whoever records takes the next ticket of its
+  thread's ring; ticket & mask is its record. The stamp of a record tells its state:
      2 * ticket + 2   written by that ticket; the fields can be read, if the stamp is still the same afterwards
      odd              being written: who comes to it a lap later, or reads, waits a while
      less             not yet written; or never, if who had the ticket gave up
-  Invariants: tickets are taken before a block is freed and after it was allocated, so that their order is that of the
-  events; only what flushes touches next and what lies behind it.
+  Readers merge the rings by time. Processors look at their ticks a little early sometimes: where memory contradicts
+  the ticks (a free of what is not live, an allocation of what is), the event waits for its match in another ring.
+  Invariants: records are made before a block is freed and after it was allocated; only what flushes touches what
+  stands behind busy.
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_TAG_COUNT 4096u /* and twice as many slots */
 #define TAI_SOURCES 64u
-#define TAI_PATIENCE 1000   /* yields until somebody who writes a record is taken for dead, as after a fork */
+#define TAI_RINGS 8u
+#define TAI_EARLY_NS 20000u /* by more than that nobody is early */
+#define TAI_PATIENCE 100000 /* yields until somebody who writes a record is taken for dead, as after a fork */
 #define TAI_TRACE_LINE 448u /* the longest line of a text, at most */
 
 typedef struct tai_tag {
@@ -3051,7 +3354,7 @@ typedef struct tai_record {
     uint64_t about; /* thread << 32 | source << 24 | log2 of the alignment << 16 | kind << 8 | result << 1 | hit */
 } tai_record;
 
-/* A live block as flushes know it; or the live bytes of a tag, with addr that of its text and number 0. */
+/* A live block as readers know it; or the live bytes of a tag, with addr that of its text and number 0. */
 typedef struct tai_known {
     uint64_t addr;
     uint64_t number; /* counted from 1; 0: its allocation stands in no text */
@@ -3061,22 +3364,31 @@ typedef struct tai_known {
     uint32_t padding;
 } tai_known;
 
-struct ta_trace {
+typedef struct tai_known_set {
+    tai_known *at;
+    size_t count, capacity; /* a power of two, or 0 */
+} tai_known_set;
+
+typedef struct tai_ring {
     tai_record *records;
+    char padding[120];
+    size_t head;          /* the next ticket; written by the ring's threads */
+    char more_padding[120];
+    size_t next, cleared; /* tickets: the first to be flushed, of who has taken busy; the first to be shown */
+} tai_ring;
+
+struct ta_trace {
+    tai_ring rings[TAI_RINGS];
     size_t mask;
     int ticks_of_processor;
     uint32_t users;          /* pools */
     void *memory;            /* of the records */
+    size_t memory_bytes;
     uint64_t ticks_first, time_first;
-    char padding[64];
-    size_t head;             /* the next ticket; written by everybody */
-    char more_padding[64];
     /* of who has taken busy */
     uint32_t busy, source_count;
-    size_t next, cleared;    /* tickets: the first to be flushed; the first to be shown */
     uint64_t flushed, lost, numbers, time_last;
-    tai_known *known;
-    size_t known_count, known_capacity; /* a power of two, or 0 */
+    tai_known_set known;
     int unsent;              /* the writer's text is that of a sink that failed */
     tai_writer writer;
     uint64_t live[TAI_SOURCES], reserved[TAI_SOURCES];
@@ -3087,8 +3399,10 @@ struct ta_trace {
 static TAI_NOINLINE void tai_trace_put(ta_trace *trace, uint64_t about, const void *ptr, size_t size, size_t capacity,
                                        ta_stream stream, const char *tag)
 {
-    size_t ticket = tai_next(&trace->head), stamp = 2 * ticket + 2, old;
-    tai_record *record = &trace->records[ticket & trace->mask];
+    uint32_t thread = tai_thread_number();
+    tai_ring *ring = &trace->rings[thread % TAI_RINGS];
+    size_t ticket = tai_next(&ring->head), stamp = 2 * ticket + 2, old;
+    tai_record *record = &ring->records[ticket & trace->mask];
     int patience = TAI_PATIENCE;
     for (;;) {
         old = TENSORALLOC_LOAD_RELAXED(&record->stamp);
@@ -3111,14 +3425,14 @@ static TAI_NOINLINE void tai_trace_put(ta_trace *trace, uint64_t about, const vo
     TENSORALLOC_STORE_RELEASE(&record->size, (uint64_t)size);
     TENSORALLOC_STORE_RELEASE(&record->capacity, (uint64_t)capacity);
     TENSORALLOC_STORE_RELEASE(&record->stream, stream);
-    TENSORALLOC_STORE_RELEASE(&record->about, about | (uint64_t)tai_thread_number() << 32);
+    TENSORALLOC_STORE_RELEASE(&record->about, about | (uint64_t)thread << 32);
     TENSORALLOC_STORE_RELEASE(&record->stamp, stamp);
 }
 
 /* Copies the record of a ticket. 1: done; 0: it has been overwritten; -1: nobody has written it. */
-static int tai_trace_get(const ta_trace *trace, size_t ticket, tai_record *out)
+static TAI_COLD int tai_trace_get(const ta_trace *trace, const tai_ring *ring, size_t ticket, tai_record *out)
 {
-    const tai_record *record = &trace->records[ticket & trace->mask];
+    const tai_record *record = &ring->records[ticket & trace->mask];
     size_t stamp = 2 * ticket + 2;
     int patience = TAI_PATIENCE;
     for (;;) {
@@ -3164,7 +3478,7 @@ static TAI_COLD tai_pace tai_trace_pace(const ta_trace *trace)
     return pace;
 }
 
-static uint64_t tai_pace_time(const tai_pace *pace, uint64_t ticks)
+static TAI_COLD uint64_t tai_pace_time(const tai_pace *pace, uint64_t ticks)
 {
     return ticks <= pace->ticks_first
                ? pace->time_first
@@ -3220,29 +3534,35 @@ static ta_result tai_record_result(const tai_record *record)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_create(const ta_trace_desc *desc, ta_trace **out)
 {
-    size_t count = desc == NULL || desc->event_count_max == 0 ? 65536 : desc->event_count_max, bytes, address;
+    size_t count = desc == NULL || desc->event_count_max == 0 ? TAI_TRACE_COUNT_DEFAULT : desc->event_count_max, i;
     ta_trace *trace;
     if (out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     *out = NULL;
-    if (count < 16 || count > (size_t)1 << 26) {
+    if (count < 16 || count > (size_t)1 << 24) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    count = tai_power_of_two_at_least(count);
-    trace = tai_mul(count, sizeof(tai_record), &bytes) ? (ta_trace *)TENSORALLOC_MALLOC(sizeof *trace) : NULL;
+    trace = (ta_trace *)TENSORALLOC_MALLOC(sizeof *trace);
     if (trace == NULL) {
         return TA_ERROR_RECORDS;
     }
     memset(trace, 0, sizeof *trace);
-    trace->memory = TENSORALLOC_MALLOC(bytes + 64);
-    if (trace->memory == NULL) {
+    count = tai_power_of_two_at_least(count);
+    if (tai_mul(count, TAI_RINGS * sizeof(tai_record), &trace->memory_bytes)) {
+        trace->memory = tai_vm_reserve(trace->memory_bytes);
+    }
+    if (trace->memory == NULL || !tai_vm_commit(trace->memory, trace->memory_bytes)) {
+        if (trace->memory != NULL) {
+            (void)tai_vm_release(trace->memory, trace->memory_bytes);
+        }
         TENSORALLOC_FREE(trace);
         return TA_ERROR_RECORDS;
     }
-    address = tai_round_up((size_t)(uintptr_t)trace->memory, 64);
-    trace->records = (tai_record *)address;
-    memset(trace->records, 0, bytes);
+    tai_vm_want_huge_pages(trace->memory, trace->memory_bytes); /* or every 64th event is a page fault, at first */
+    for (i = 0; i < TAI_RINGS; i++) {
+        trace->rings[i].records = (tai_record *)trace->memory + i * count;
+    }
     trace->mask = count - 1;
     memcpy(trace->names[TAI_SOURCES - 1], "others", 7);
     trace->ticks_of_processor = tai_ticks_known();
@@ -3267,8 +3587,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_destroy(ta_trace *trace)
     if (TENSORALLOC_LOAD_ACQUIRE(&trace->users) != 0 || TENSORALLOC_LOAD_ACQUIRE(&trace->busy) != 0) {
         return TA_ERROR_BUSY;
     }
-    TENSORALLOC_FREE(trace->known);
-    TENSORALLOC_FREE(trace->memory);
+    TENSORALLOC_FREE(trace->known.at);
+    (void)tai_vm_release(trace->memory, trace->memory_bytes);
     TENSORALLOC_FREE(trace);
     return TA_OK;
 }
@@ -3298,54 +3618,23 @@ static size_t tai_trace_oldest(const ta_trace *trace, size_t head, size_t first)
     return head - first > trace->mask + 1 ? head - trace->mask - 1 : first;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user)
-{
-    tai_pace pace;
-    tai_record record;
-    ta_event event;
-    size_t at, end;
-    uint64_t last = 0;
-    if (trace == NULL || fn == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
-    }
-    pace = tai_trace_pace(trace);
-    end = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
-    at = tai_trace_oldest(trace, end, TENSORALLOC_LOAD_RELAXED(&trace->cleared));
-    for (; at != end; at++) {
-        if (tai_trace_get(trace, at, &record) != 1) {
-            continue;
-        }
-        memset(&event, 0, sizeof event);
-        event.kind = tai_record_kind(&record);
-        event.result = tai_record_result(&record);
-        event.ptr = (void *)(uintptr_t)record.addr;
-        event.size_bytes = (size_t)record.size;
-        event.capacity_bytes = (size_t)record.capacity;
-        event.stream = record.stream;
-        event.tag = record.tag;
-        event.name = tai_record_source(&record) != 0 ? trace->names[tai_record_source(&record)] : NULL;
-        event.time_ns = tai_pace_time(&pace, record.ticks);
-        event.time_ns = last = event.time_ns > last ? event.time_ns : last;
-        event.hit = (int)(record.about & 1);
-        event.thread = (uint32_t)(record.about >> 32);
-        fn(user, &event);
-    }
-    return TA_OK;
-}
-
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_clear(ta_trace *trace)
 {
+    uint32_t i;
     if (trace == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (!tai_try_take(&trace->busy)) {
         return TA_ERROR_BUSY;
     }
-    trace->next = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
-    TENSORALLOC_STORE_RELAXED(&trace->cleared, trace->next);
-    TENSORALLOC_FREE(trace->known);
-    trace->known = NULL;
-    trace->known_count = trace->known_capacity = 0;
+    for (i = 0; i < TAI_RINGS; i++) {
+        size_t head = TENSORALLOC_LOAD_ACQUIRE(&trace->rings[i].head);
+        TENSORALLOC_STORE_RELAXED(&trace->lost, trace->lost + (head - trace->rings[i].next));
+        TENSORALLOC_STORE_RELEASE(&trace->rings[i].next, head);
+        TENSORALLOC_STORE_RELAXED(&trace->rings[i].cleared, head);
+    }
+    TENSORALLOC_FREE(trace->known.at);
+    memset(&trace->known, 0, sizeof trace->known);
     trace->unsent = 0;
     memset(trace->live, 0, sizeof trace->live);
     memset(trace->reserved, 0, sizeof trace->reserved);
@@ -3355,63 +3644,68 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_clear(ta_trace *trace)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_get_stats(ta_trace *trace, ta_trace_stats *out)
 {
-    size_t head, next;
+    uint32_t i;
     if (trace == NULL || out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    next = TENSORALLOC_LOAD_ACQUIRE(&trace->next); /* first: it never overtakes head */
-    head = TENSORALLOC_LOAD_ACQUIRE(&trace->head);
-    out->event_count = (uint64_t)head;
+    memset(out, 0, sizeof *out);
     out->flushed_count = TENSORALLOC_LOAD_RELAXED(&trace->flushed);
-    out->held_count = head - tai_trace_oldest(trace, head, next);
-    out->dropped_count = TENSORALLOC_LOAD_RELAXED(&trace->lost) + (uint64_t)(head - next - out->held_count);
-    out->record_bytes = sizeof *trace + (trace->mask + 1) * sizeof(tai_record) + 64 +
-                        TENSORALLOC_LOAD_RELAXED(&trace->known_capacity) * sizeof(tai_known);
+    out->dropped_count = TENSORALLOC_LOAD_RELAXED(&trace->lost);
+    for (i = 0; i < TAI_RINGS; i++) {
+        size_t next = TENSORALLOC_LOAD_ACQUIRE(&trace->rings[i].next); /* first: it never overtakes head */
+        size_t head = TENSORALLOC_LOAD_ACQUIRE(&trace->rings[i].head);
+        size_t held = head - tai_trace_oldest(trace, head, next);
+        out->event_count += head;
+        out->held_count += held;
+        out->dropped_count += head - next - held;
+    }
+    out->record_bytes = sizeof *trace + trace->memory_bytes +
+                        TENSORALLOC_LOAD_RELAXED(&trace->known.capacity) * sizeof(tai_known);
     return TA_OK;
 }
 
-/* ---- what flushes know of live blocks */
-static size_t tai_known_home(const ta_trace *trace, uint64_t addr, uint32_t source)
+/* ---- what readers know of live blocks */
+static TAI_COLD size_t tai_known_home(const tai_known_set *set, uint64_t addr, uint32_t source)
 {
-    return (size_t)tai_mix(addr ^ (uint64_t)source << 57) & (trace->known_capacity - 1);
+    return (size_t)tai_mix(addr ^ (uint64_t)source << 57) & (set->capacity - 1);
 }
 
-static tai_known *tai_known_find(const ta_trace *trace, uint64_t addr, uint32_t source)
+static TAI_COLD tai_known *tai_known_find(const tai_known_set *set, uint64_t addr, uint32_t source)
 {
     size_t at;
-    if (trace->known_capacity == 0) {
+    if (set->capacity == 0) {
         return NULL;
     }
-    at = tai_known_home(trace, addr, source);
-    while (trace->known[at].source != 0) {
-        if (trace->known[at].addr == addr && trace->known[at].source == source) {
-            return &trace->known[at];
+    at = tai_known_home(set, addr, source);
+    while (set->at[at].source != 0) {
+        if (set->at[at].addr == addr && set->at[at].source == source) {
+            return &set->at[at];
         }
-        at = (at + 1) & (trace->known_capacity - 1);
+        at = (at + 1) & (set->capacity - 1);
     }
     return NULL;
 }
 
 /* There is room, and it is not known. */
-static tai_known *tai_known_put(ta_trace *trace, uint64_t addr, uint32_t source)
+static TAI_COLD tai_known *tai_known_put(tai_known_set *set, uint64_t addr, uint32_t source)
 {
-    size_t at = tai_known_home(trace, addr, source);
-    while (trace->known[at].source != 0) {
-        at = (at + 1) & (trace->known_capacity - 1);
+    size_t at = tai_known_home(set, addr, source);
+    while (set->at[at].source != 0) {
+        at = (at + 1) & (set->capacity - 1);
     }
-    memset(&trace->known[at], 0, sizeof trace->known[at]);
-    trace->known[at].addr = addr;
-    trace->known[at].source = source;
-    trace->known_count++;
-    return &trace->known[at];
+    memset(&set->at[at], 0, sizeof set->at[at]);
+    set->at[at].addr = addr;
+    set->at[at].source = source;
+    set->count++;
+    return &set->at[at];
 }
 
 /* Room for two more. */
-static int tai_known_ensure(ta_trace *trace)
+static TAI_COLD int tai_known_ensure(tai_known_set *set)
 {
-    tai_known *old = trace->known, *grown;
-    size_t i, count = trace->known_capacity, bytes;
-    if (trace->known_count + 2 < count - count / 4) {
+    tai_known *old = set->at, *grown;
+    size_t i, count = set->capacity, bytes;
+    if (set->count + 2 < count - count / 4) {
         return 1;
     }
     if (!tai_mul(count == 0 ? 256 : 2 * count, sizeof *grown, &bytes) ||
@@ -3419,12 +3713,12 @@ static int tai_known_ensure(ta_trace *trace)
         return 0;
     }
     memset(grown, 0, bytes);
-    trace->known = grown;
-    TENSORALLOC_STORE_RELAXED(&trace->known_capacity, bytes / sizeof *grown);
-    trace->known_count = 0;
+    set->at = grown;
+    TENSORALLOC_STORE_RELAXED(&set->capacity, bytes / sizeof *grown);
+    set->count = 0;
     for (i = 0; i < count; i++) {
         if (old[i].source != 0) {
-            *tai_known_put(trace, old[i].addr, old[i].source) = old[i];
+            *tai_known_put(set, old[i].addr, old[i].source) = old[i];
         }
     }
     TENSORALLOC_FREE(old);
@@ -3432,23 +3726,167 @@ static int tai_known_ensure(ta_trace *trace)
 }
 
 /* Whoever had to go past the hole moves up. */
-static void tai_known_remove(ta_trace *trace, tai_known *entry)
+static TAI_COLD void tai_known_remove(tai_known_set *set, tai_known *entry)
 {
-    size_t mask = trace->known_capacity - 1, hole = (size_t)(entry - trace->known), at = hole;
+    size_t mask = set->capacity - 1, hole = (size_t)(entry - set->at), at = hole;
     for (;;) {
         const tai_known *next;
         at = (at + 1) & mask;
-        next = &trace->known[at];
+        next = &set->at[at];
         if (next->source == 0) {
             break;
         }
-        if (((at - tai_known_home(trace, next->addr, next->source)) & mask) >= ((at - hole) & mask)) {
-            trace->known[hole] = *next;
+        if (((at - tai_known_home(set, next->addr, next->source)) & mask) >= ((at - hole) & mask)) {
+            set->at[hole] = *next;
             hole = at;
         }
     }
-    trace->known[hole].source = 0;
-    trace->known_count--;
+    set->at[hole].source = 0;
+    set->count--;
+}
+
+/* ---- reading: the rings as one */
+typedef struct tai_merge {
+    tai_pace pace;
+    uint64_t ticks_end;                       /* what is younger is left */
+    size_t next[TAI_RINGS], end[TAI_RINGS];
+    tai_record heads[TAI_RINGS];
+    uint64_t times[TAI_RINGS];                /* of the heads */
+    uint64_t time_last;
+    uint64_t lost;                            /* since somebody set it to 0 */
+    int ready[TAI_RINGS];                     /* there is a head */
+} tai_merge;
+
+/* flushes: from the first that was not flushed on; else all that can be shown. */
+static TAI_COLD void tai_merge_open(tai_merge *m, const ta_trace *trace, int flushes)
+{
+    uint32_t r;
+    memset(m, 0, sizeof *m);
+    m->pace = tai_trace_pace(trace);
+    m->ticks_end = tai_ticks(trace->ticks_of_processor); /* before heads are looked at: no cause without its effect */
+    for (r = 0; r < TAI_RINGS; r++) {
+        const tai_ring *ring = &trace->rings[r];
+        m->next[r] = flushes ? ring->next : TENSORALLOC_LOAD_RELAXED(&ring->cleared);
+        m->end[r] = TENSORALLOC_LOAD_ACQUIRE(&ring->head);
+        if (!flushes) {
+            m->next[r] = tai_trace_oldest(trace, m->end[r], m->next[r]);
+        }
+    }
+}
+
+/* Gets the next record of a ring, past those that are gone. */
+static TAI_COLD void tai_merge_fill(tai_merge *m, const ta_trace *trace, uint32_t r)
+{
+    const tai_ring *ring = &trace->rings[r];
+    while (!m->ready[r] && m->next[r] != m->end[r]) {
+        size_t first = tai_trace_oldest(trace, TENSORALLOC_LOAD_ACQUIRE(&ring->head), m->next[r]);
+        if ((ptrdiff_t)(m->end[r] - first) < 0) {
+            first = m->end[r];
+        }
+        m->lost += first - m->next[r];
+        m->next[r] = first;
+        if (first == m->end[r]) {
+            return;
+        }
+        if (tai_trace_get(trace, ring, first, &m->heads[r]) != 1) {
+            m->lost++;
+            m->next[r]++;
+        } else if ((int64_t)(m->heads[r].ticks - m->ticks_end) > 0) {
+            m->end[r] = first;
+        } else {
+            m->ready[r] = 1;
+            m->times[r] = tai_pace_time(&m->pace, m->heads[r].ticks);
+        }
+    }
+}
+
+/* Memory contradicts the record: its match may follow in another ring. */
+static TAI_COLD int tai_record_waits(const tai_record *record, const tai_known_set *known)
+{
+    ta_event_kind kind = tai_record_kind(record);
+    if (kind != TA_EVENT_ALLOC && kind != TA_EVENT_FREE && kind != TA_EVENT_RESIZE) {
+        return 0;
+    }
+    return (tai_known_find(known, record->addr, tai_record_source(record)) != NULL) == (kind == TA_EVENT_ALLOC);
+}
+
+/* The ring whose record is the next one; TAI_RINGS: there is none. */
+static uint32_t tai_merge_pick(tai_merge *m, const ta_trace *trace, const tai_known_set *known)
+{
+    uint32_t r, first = TAI_RINGS, chosen = TAI_RINGS;
+    for (r = 0; r < TAI_RINGS; r++) {
+        tai_merge_fill(m, trace, r);
+        if (m->ready[r] && (first == TAI_RINGS || m->times[r] < m->times[first])) {
+            first = r;
+        }
+    }
+    if (first == TAI_RINGS || !tai_record_waits(&m->heads[first], known)) {
+        return first;
+    }
+    for (r = 0; r < TAI_RINGS; r++) {
+        if (m->ready[r] && m->times[r] - m->times[first] <= TAI_EARLY_NS &&
+            (chosen == TAI_RINGS || m->times[r] < m->times[chosen]) && !tai_record_waits(&m->heads[r], known)) {
+            chosen = r;
+        }
+    }
+    return chosen != TAI_RINGS ? chosen : first;
+}
+
+/* The record has been read. Returns its time. */
+static uint64_t tai_merge_pass(tai_merge *m, uint32_t r)
+{
+    m->time_last = m->times[r] > m->time_last ? m->times[r] : m->time_last;
+    m->ready[r] = 0;
+    m->next[r]++;
+    return m->time_last;
+}
+
+static void tai_record_show(const ta_trace *trace, const tai_record *record, uint64_t time, ta_event *out)
+{
+    memset(out, 0, sizeof *out);
+    out->kind = tai_record_kind(record);
+    out->result = tai_record_result(record);
+    out->ptr = (void *)(uintptr_t)record->addr;
+    out->size_bytes = (size_t)record->size;
+    out->capacity_bytes = (size_t)record->capacity;
+    out->stream = record->stream;
+    out->tag = record->tag;
+    out->name = tai_record_source(record) != 0 ? trace->names[tai_record_source(record)] : NULL;
+    out->time_ns = time;
+    out->hit = (int)(record->about & 1);
+    out->thread = (uint32_t)(record->about >> 32);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_trace_for_each(ta_trace *trace, ta_event_fn fn, void *user)
+{
+    tai_merge m;
+    tai_known_set known;
+    ta_event event;
+    ta_result result = TA_OK;
+    if (trace == NULL || fn == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(&known, 0, sizeof known);
+    tai_merge_open(&m, trace, 0);
+    while (result == TA_OK) {
+        uint32_t r = tai_merge_pick(&m, trace, &known);
+        if (r == TAI_RINGS) {
+            break;
+        }
+        tai_record_show(trace, &m.heads[r], tai_merge_pass(&m, r), &event);
+        result = tai_known_ensure(&known) ? TA_OK : TA_ERROR_RECORDS;
+        if (result == TA_OK) {
+            tai_known *block = tai_known_find(&known, m.heads[r].addr, tai_record_source(&m.heads[r]));
+            if (event.kind == TA_EVENT_ALLOC && block == NULL) {
+                (void)tai_known_put(&known, m.heads[r].addr, tai_record_source(&m.heads[r]));
+            } else if (event.kind == TA_EVENT_FREE && block != NULL) {
+                tai_known_remove(&known, block);
+            }
+            fn(user, &event);
+        }
+    }
+    TENSORALLOC_FREE(known.at);
+    return result;
 }
 
 /* ---- the two formats */
@@ -3466,36 +3904,36 @@ typedef struct tai_line {
 } tai_line;
 
 /* The live bytes of the tag of a block. There is room for an entry. */
-static void tai_trace_follow_tag(ta_trace *trace, tai_line *line)
+static TAI_COLD void tai_trace_follow_tag(ta_trace *trace, tai_line *line)
 {
     tai_known *known;
     if (line->tag == NULL || line->is == line->was) {
         return;
     }
-    known = tai_known_find(trace, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
-    known = known != NULL ? known : tai_known_put(trace, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
+    known = tai_known_find(&trace->known, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
+    known = known != NULL ? known : tai_known_put(&trace->known, (uint64_t)(uintptr_t)line->tag, TAI_TAG_SOURCE);
     known->size += line->is - line->was;
     line->tag_live = known->size;
 }
 
 /* What the record does to what is known. There is room for two entries. Only texts call blocks by numbers. */
-static void tai_trace_follow(ta_trace *trace, const tai_record *record, tai_line *line, int text)
+static TAI_COLD void tai_trace_follow(ta_trace *trace, const tai_record *record, tai_line *line, int text)
 {
     tai_known *known = NULL;
     int lives = line->kind == TA_EVENT_ALLOC || line->kind == TA_EVENT_RESIZE;
     if (lives || line->kind == TA_EVENT_FREE) {
-        known = tai_known_find(trace, record->addr, line->source);
+        known = tai_known_find(&trace->known, record->addr, line->source);
         line->was = known != NULL ? known->size : 0;
         line->freed = known != NULL ? known->number : 0;
         line->tag = known != NULL ? known->tag : record->tag;
     }
     if (lives) {
-        known = known != NULL ? known : tai_known_put(trace, record->addr, line->source);
+        known = known != NULL ? known : tai_known_put(&trace->known, record->addr, line->source);
         known->tag = line->tag;
         line->is = known->size = record->size;
         line->number = known->number = text ? ++trace->numbers : 0;
     } else if (known != NULL) {
-        tai_known_remove(trace, known);
+        tai_known_remove(&trace->known, known);
     }
     trace->live[line->source] += line->is - line->was;
     tai_trace_follow_tag(trace, line);
@@ -3655,46 +4093,43 @@ static void tai_trace_lose(ta_trace *trace, ta_trace_format format, size_t count
     }
 }
 
-/* Writes the records up to end. With busy taken. */
-static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format format, size_t end)
+/* Writes what has been recorded so far. With busy taken. */
+static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format format)
 {
-    tai_pace pace = tai_trace_pace(trace);
-    tai_record record;
+    tai_merge m;
     tai_line line;
-    ta_result result = TA_OK;
-    while (trace->next != end) {
-        size_t at = tai_trace_oldest(trace, TENSORALLOC_LOAD_ACQUIRE(&trace->head), trace->next);
-        if ((ptrdiff_t)(end - at) < 0) {
-            at = end;
-        }
-        if (format == TA_TRACE_CHROME || trace->writer.used > TAI_WRITER_BYTES - TAI_TRACE_LINE) {
-            result = trace->writer.used > TAI_WRITER_BYTES / 2 ? tai_trace_send(trace) : TA_OK;
-        }
-        if (result == TA_OK && !tai_known_ensure(trace)) {
+    tai_merge_open(&m, trace, 1);
+    m.time_last = trace->time_last;
+    for (;;) {
+        uint32_t r = tai_merge_pick(&m, trace, &trace->known);
+        ta_result result = trace->writer.used > TAI_WRITER_BYTES - TAI_TRACE_LINE ? tai_trace_send(trace) : TA_OK;
+        if (result == TA_OK && !tai_known_ensure(&trace->known)) {
             result = TA_ERROR_RECORDS;
         }
         if (result != TA_OK) {
             return result;
         }
-        if (at != trace->next) {
-            tai_trace_lose(trace, format, at - trace->next);
-            TENSORALLOC_STORE_RELEASE(&trace->next, at);
-        } else if (tai_trace_get(trace, at, &record) != 1) {
-            tai_trace_lose(trace, format, 1);
-            TENSORALLOC_STORE_RELEASE(&trace->next, at + 1);
-        } else {
-            memset(&line, 0, sizeof line);
-            line.kind = tai_record_kind(&record);
-            line.source = tai_record_source(&record);
-            line.time = tai_pace_time(&pace, record.ticks);
-            line.time = trace->time_last = line.time > trace->time_last ? line.time : trace->time_last;
-            tai_trace_follow(trace, &record, &line, format == TA_TRACE_TEXT);
-            (format == TA_TRACE_TEXT ? tai_trace_text : tai_trace_chrome)(trace, &record, &line);
-            TENSORALLOC_STORE_RELAXED(&trace->flushed, trace->flushed + 1);
-            TENSORALLOC_STORE_RELEASE(&trace->next, at + 1);
+        if (m.lost != 0) {
+            uint32_t i;
+            tai_trace_lose(trace, format, m.lost);
+            for (i = 0; i < TAI_RINGS; i++) {
+                TENSORALLOC_STORE_RELEASE(&trace->rings[i].next, m.next[i]);
+            }
+            m.lost = 0;
+            continue; /* that was a line */
         }
+        if (r == TAI_RINGS) {
+            return TA_OK;
+        }
+        memset(&line, 0, sizeof line);
+        line.kind = tai_record_kind(&m.heads[r]);
+        line.source = tai_record_source(&m.heads[r]);
+        line.time = trace->time_last = tai_merge_pass(&m, r);
+        tai_trace_follow(trace, &m.heads[r], &line, format == TA_TRACE_TEXT);
+        (format == TA_TRACE_TEXT ? tai_trace_text : tai_trace_chrome)(trace, &m.heads[r], &line);
+        TENSORALLOC_STORE_RELAXED(&trace->flushed, trace->flushed + 1);
+        TENSORALLOC_STORE_RELEASE(&trace->rings[r].next, m.next[r]);
     }
-    return TA_OK;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write,
@@ -3711,8 +4146,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_form
     }
     w = &trace->writer;
     unsent = trace->unsent && format == TA_TRACE_TEXT ? w->used : 0;
-    for (i = 0; trace->unsent && unsent == 0 && i < trace->known_capacity; i++) {
-        trace->known[i].number = 0; /* what stood in the text that nobody took */
+    for (i = 0; trace->unsent && unsent == 0 && i < trace->known.capacity; i++) {
+        trace->known.at[i].number = 0; /* what stood in the text that nobody took */
     }
     tai_writer_open(w, write, user);
     w->used = unsent;
@@ -3722,7 +4157,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_trace_flush(ta_trace *trace, ta_trace_form
         tai_json_begin(w, "traceEvents", "[");
     }
     if (result == TA_OK) {
-        result = tai_trace_write(trace, format, TENSORALLOC_LOAD_ACQUIRE(&trace->head));
+        result = tai_trace_write(trace, format);
     }
     if (result == TA_OK && format == TA_TRACE_CHROME) {
         tai_json_end(w, "]");
@@ -3968,6 +4403,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_backend_fixed(ta_fixed_buffer *state, void
     if (state == NULL || buffer == NULL || out == NULL || size_bytes < 256) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
+    if (size_bytes > UINTPTR_MAX - (uintptr_t)buffer) {
+        return TAI_BAD(TA_ERROR_OVERFLOW);
+    }
     state->base = (uintptr_t)buffer + front;
     state->size_bytes = tai_round_down(size_bytes - front, 64);
     state->reserved = 0;
@@ -4148,10 +4586,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_budget_destroy(ta_budget *budget)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_bytes)
 {
-    if (budget == NULL) {
+    if (budget == NULL || limit_bytes == 0) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    TENSORALLOC_STORE_RELAXED(&budget->limit, limit_bytes == 0 ? TA_UNLIMITED : limit_bytes);
+    TENSORALLOC_STORE_RELAXED(&budget->limit, limit_bytes);
     return TA_OK;
 }
 
@@ -4202,6 +4640,13 @@ static int tai_budget_charge(ta_budget *budget, size_t bytes)
     while (peak < seen && !tai_swap_size(&budget->peak, &peak, seen)) {
     }
     return 1;
+}
+
+/* Whether bytes fit at all beside what is in use, if everything else were given back. */
+static TAI_COLD int tai_budget_may_hold(const ta_budget *budget, size_t in_use, size_t bytes)
+{
+    size_t limit = TENSORALLOC_LOAD_RELAXED(&budget->limit);
+    return in_use <= limit && bytes <= limit - in_use;
 }
 
 static void tai_budget_refund(ta_budget *budget, size_t bytes)
@@ -4277,6 +4722,58 @@ static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *excep
 static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
 {
     return tai_budget_ask(budget, except, want_bytes, 1, 1);
+}
+
+/* What the backend and siblings say of a request that needs bytes more of them. The result, what the budget held and
+   what the allocator had reserved are known. Outside the gate. Asked: siblings have been made to give. */
+static TAI_COLD void tai_budget_explain(ta_budget *budget, const tai_member *member, size_t need, int asked,
+                                        ta_failure *out)
+{
+    const ta_backend_vtable *backend = budget->backend.vtable;
+    size_t used = out->budget_used_bytes, room = 0;
+    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    if (out->result == TA_ERROR_LIMIT) {
+        room = out->limit_bytes > used ? out->limit_bytes - used : 0;
+    } else if (budget->info.range_bytes_max != 0) {
+        room = out->free_bytes;
+    } else if (backend->memory_info != NULL && backend->memory_info(budget->backend.self, &out->backend_free_bytes,
+                                                                    &out->backend_total_bytes) != TA_OK) {
+        out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    } else if (out->backend_free_bytes != TA_UNLIMITED) {
+        room = out->backend_free_bytes;
+    }
+    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
+        out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
+    }
+    out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
+    out->sibling_cached_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, !asked);
+    out->action_bytes = need > room ? need - room : need;
+}
+
+/* The verdict where nothing that is cached, waits or is in pieces would do. */
+static TAI_COLD ta_verdict tai_budget_verdict(const ta_budget *budget, size_t need, ta_failure *out)
+{
+    if (out->result == TA_ERROR_LIMIT) {
+        out->action_bytes = tai_add_saturated(out->budget_used_bytes, need);
+        return TA_VERDICT_LIMIT;
+    }
+    if (budget->info.range_bytes_max == 0 &&
+        (out->backend_free_bytes == TA_UNLIMITED || out->backend_free_bytes >= need)) {
+        return TA_VERDICT_BACKEND;
+    }
+    return out->outside_bytes >= out->action_bytes ? TA_VERDICT_OUTSIDE : TA_VERDICT_FULL;
+}
+
+/* Each verdict has its action. */
+static TAI_COLD void tai_failure_conclude(ta_failure *failure, ta_verdict verdict)
+{
+    static const ta_action actions[] = {
+#define TAI_VERDICT_ACTION(name, text, action, action_text) action,
+        TA_VERDICT_LIST(TAI_VERDICT_ACTION)
+#undef TAI_VERDICT_ACTION
+    };
+    failure->verdict = verdict;
+    failure->action = actions[verdict];
 }
 
 /* The budget of a desc: the shared one, or a new private one. */
@@ -4733,7 +5230,7 @@ struct ta_cuda {
     size_t chunk_bytes;
     tai_cu_spare *events; /* free ones */
     tai_cu_seen *seen;
-    uint64_t reserved_bytes;
+    uint64_t thread_stream; /* who may say stream 2; 0: nobody has yet */
     uint32_t lost;
     int32_t last_code;
 };
@@ -4821,17 +5318,40 @@ typedef struct tai_cu_scope {
     int mode;
 } tai_cu_scope;
 
+/* Exchanges this thread's capture mode. What is refused is tried once more: a mode that stays is the thread's. */
+static int tai_cu_exchange(const ta_cuda *c, int *mode)
+{
+    int wanted = *mode, code = c->cu.capture_mode(mode);
+    if (code != TAI_CU_OK) {
+        *mode = wanted;
+        code = c->cu.capture_mode(mode);
+    }
+    return code;
+}
+
+static void tai_cu_leave(const ta_cuda *c, const tai_cu_scope *scope)
+{
+    int mode = scope->mode;
+    void *context;
+    if (scope->pushed && c->cu.context_pop(&context) != TAI_CU_OK) {
+        (void)c->cu.context_pop(&context); /* as with the mode */
+    }
+    (void)tai_cu_exchange(c, &mode);
+}
+
+/* On failure nothing has changed, and no call may be made: it could break the capture of another thread. */
 static ta_result tai_cu_enter(ta_cuda *c, tai_cu_scope *scope)
 {
     void *current = NULL, *context;
-    int code = TAI_CU_OK;
+    int code;
     scope->pushed = 0;
     scope->mode = 2; /* relaxed */
     if (tai_cu_lost(c)) {
         return TA_ERROR_BACKEND;
     }
-    if (c->cu.capture_mode(&scope->mode) != TAI_CU_OK) {
-        scope->mode = -1;
+    code = tai_cu_exchange(c, &scope->mode);
+    if (code != TAI_CU_OK) {
+        return tai_cu_result(c, code);
     }
     TAI_LOCK_ACQUIRE(&c->lock);
     context = c->context;
@@ -4856,22 +5376,10 @@ static ta_result tai_cu_enter(ta_cuda *c, tai_cu_scope *scope)
         code = c->cu.context_push(context);
         scope->pushed = code == TAI_CU_OK;
     }
-    if (code != TAI_CU_OK && scope->mode >= 0) {
-        (void)c->cu.capture_mode(&scope->mode);
+    if (code != TAI_CU_OK) {
+        tai_cu_leave(c, scope);
     }
     return tai_cu_result(c, code);
-}
-
-static void tai_cu_leave(ta_cuda *c, const tai_cu_scope *scope)
-{
-    int mode = scope->mode;
-    void *context;
-    if (scope->pushed) {
-        (void)c->cu.context_pop(&context);
-    }
-    if (mode >= 0) {
-        (void)c->cu.capture_mode(&mode);
-    }
 }
 
 /* As enter, for addresses alone: they need no context, and it is not made for them. */
@@ -4886,10 +5394,7 @@ static TAI_COLD ta_result tai_cu_enter_bare(ta_cuda *c, tai_cu_scope *scope)
     }
     scope->pushed = 0;
     scope->mode = 2; /* relaxed */
-    if (c->cu.capture_mode(&scope->mode) != TAI_CU_OK) {
-        scope->mode = -1;
-    }
-    return TA_OK;
+    return tai_cu_result(c, tai_cu_exchange(c, &scope->mode));
 }
 
 static void *tai_cu_stream(ta_stream stream)
@@ -5424,22 +5929,57 @@ static int tai_cu_capture(ta_cuda *c, ta_stream stream, int *status, uint64_t *i
     return code;
 }
 
-/* Id of the capture that the stream is in, 0: none. */
-static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id)
+/* Whether the calling thread may say 2, the per-thread default stream: the first one that does so, and no other, for
+   there it would be another stream. Threads are told apart by the id of that stream where the driver has one. The
+   stream is not being captured. */
+static TAI_COLD int tai_cu_own_default(ta_cuda *c)
 {
-    ta_cuda *c = (ta_cuda *)self;
+    unsigned long long id = 0;
+    uint64_t mine;
+    int is_mine;
+    if (c->cu.stream_id == NULL || c->cu.stream_id(tai_cu_stream(2), &id) != TAI_CU_OK) {
+        id = (unsigned long long)tai_thread_id();
+    }
+    mine = (uint64_t)id + 1;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    c->thread_stream = c->thread_stream == 0 ? mine : c->thread_stream;
+    is_mine = c->thread_stream == mine;
+    TAI_LOCK_RELEASE(&c->lock);
+    return is_mine;
+}
+
+/* The answer about a stream that is being captured, or that something else is to be said about. */
+static TAI_COLD ta_result tai_cu_captured(ta_cuda *c, ta_stream stream, uint64_t *out_id)
+{
     int status = 0, code;
-    uint64_t id = 0;
     *out_id = 0;
     if (tai_cu_lost(c)) {
         return TA_ERROR_BACKEND;
     }
-    code = tai_cu_capture(c, stream, &status, &id);
-    if (TAI_LIKELY(code == TAI_CU_OK && status == 0)) {
-        return TA_OK;
+    code = tai_cu_capture(c, stream, &status, out_id);
+    if (code == TAI_CU_OK && status == 0 && stream == 2 && !tai_cu_own_default(c)) {
+        return TA_ERROR_UNSUPPORTED;
     }
-    *out_id = code == TAI_CU_OK && status == 1 ? id : 0;
-    return code == TAI_CU_OK ? (status == 1 ? TA_OK : TA_ERROR_CAPTURE /* broken */) : tai_cu_result(c, code);
+    *out_id = code == TAI_CU_OK && status == 1 ? *out_id : 0;
+    return code == TAI_CU_OK ? (status <= 1 ? TA_OK : TA_ERROR_CAPTURE /* broken */) : tai_cu_result(c, code);
+}
+
+/* Id of the capture that the stream is in, 0: none. Every instruction here counts. */
+static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    int status = 0;
+    if (TAI_LIKELY(!tai_cu_lost(c) && stream != 2 &&
+                   c->cu.capture_info(tai_cu_stream(stream), &status, out_id) == TAI_CU_OK)) {
+        if (TAI_LIKELY(status == 0)) {
+            *out_id = 0;
+            return TA_OK;
+        }
+        if (status == 1) { /* in this capture */
+            return TA_OK;
+        }
+    }
+    return tai_cu_captured(c, stream, out_id);
 }
 
 /* A ticket for what is finished because the context is gone: no event. */
@@ -5485,6 +6025,7 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
         return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : TA_ERROR_BACKEND;
     }
     event = tai_cu_event(c, &code);
+    vanished |= stream == 2 && !tai_cu_own_default(c); /* another thread's: out of reach here */
     if (event != NULL && (vanished || tai_cu_stream_changed(c, stream))) { /* work of a stream that is gone may run */
         code = c->cu.context_sync();
     }
@@ -5574,13 +6115,21 @@ static TAI_COLD ta_result tai_cuda_adopt(void *self, uint64_t event, uint64_t *o
     return tai_cu_ticket(c, own, code, out_ticket);
 }
 
+/* Whether work of ours may be put on the stream by this thread. */
+static TAI_COLD ta_result tai_cu_usable(ta_cuda *c, ta_stream stream)
+{
+    uint64_t ignored;
+    return stream == 2 && tai_cuda_capture(c, stream, &ignored) == TA_ERROR_UNSUPPORTED ? TA_ERROR_UNSUPPORTED : TA_OK;
+}
+
 /* Recorded into a capture if the stream is in one. */
 static TAI_COLD ta_result tai_cuda_zero(void *self, void *ptr, size_t size, ta_stream stream)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
     int code;
-    ta_result result = tai_cu_enter(c, &scope);
+    ta_result result = tai_cu_usable(c, stream);
+    result = result == TA_OK ? tai_cu_enter(c, &scope) : result;
     if (result == TA_OK) {
         code = c->cu.memset8((uint64_t)(uintptr_t)ptr, 0, size, tai_cu_stream(stream));
         tai_cu_leave(c, &scope);
@@ -5594,7 +6143,8 @@ static TAI_COLD ta_result tai_cuda_copy(void *self, void *dst, const void *src, 
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
     int code;
-    ta_result result = tai_cu_enter(c, &scope);
+    ta_result result = tai_cu_usable(c, stream);
+    result = result == TA_OK ? tai_cu_enter(c, &scope) : result;
     if (result == TA_OK) {
         code = (c->cu.copy_any != NULL ? c->cu.copy_any : c->cu.copy_device)(
             (uint64_t)(uintptr_t)dst, (uint64_t)(uintptr_t)src, size, tai_cu_stream(stream));
@@ -6659,17 +7209,21 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
     return index;
 }
 
-/* As take, for large blocks in the common case: the granule's alignment, no order, committed memory out of a bin or at
-   the end of the first range. 0: take the long way. */
-TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size)
+/* As take, for large blocks in the common case: the granule's alignment, committed memory out of a bin or at the end of
+   the first range. 0: take the long way. */
+TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size, uint32_t stream)
 {
-    tai_bins *bins = space->bins[TAI_LARGE];
+    tai_bins *bins = space->bins[TAI_HEAPS * stream + TAI_LARGE];
     tai_region *region;
     uint32_t index;
     if (TAI_UNLIKELY(!tai_blocks_ensure(&space->blocks, 1))) {
         return 0;
     }
     index = tai_bins_find(space, bins, size);
+    if (stream != 0 && index == 0) {
+        bins = space->bins[TAI_LARGE];
+        index = tai_bins_find(space, bins, size);
+    }
     if (TAI_LIKELY(index != 0)) {
         if (TAI_UNLIKELY(space->blocks.at[index].place.flags != 0)) {
             return 0;
@@ -7394,7 +7948,9 @@ static TAI_COLD void tai_region_trim_segment(tai_space *space, tai_region *regio
     if (!go) {
         return;
     }
+    TAI_SHOW(space, region->base, region->size);
     if (space->backend.vtable->free(space->backend.self, (void *)region->base, region->size) != TA_OK) {
+        TAI_HIDE(space, region->base, region->size);
         tai_gate_enter(&space->gate, me);
         tai_heap_make_free(space, index);
         tai_gate_leave(&space->gate, me);
@@ -7835,6 +8391,7 @@ static TAI_COLD void tai_space_release(tai_space *space)
     for (r = 0; r < space->region_count; r++) {
         tai_region *region = space->regions[r];
         if (region->is_live) {
+            TAI_SHOW(space, region->base, (size_t)(region->touched_end - region->base));
             if (region->is_segment) {
                 (void)space->backend.vtable->free(space->backend.self, (void *)region->base, region->size);
             } else {
@@ -7934,6 +8491,8 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   looks at a pool that is gone) and the pool's (for statistics and for dispose). Whoever lets go first tells the other
   through state:   attached --thread exits--> leaving --flushed, out of the pool's list--> freed
                    attached --pool goes-----> detached; the thread frees it when it exits or attaches again
+  With order a thread has a slot for each stream that it uses, found by the stream's name when it allocates and by its
+  index when it frees; all of them stand at the gate as one.
   Blocks that one thread frees and another allocates pass from cache to cache: a full cache hands a batch of a class
   over if another thread was the last to miss that class, and who misses it next takes the batch whole.
   Invariants: heads[] and counters are written by the owner only; in use = used_bytes of the space - sum of
@@ -7941,7 +8500,7 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_CLASS_MAX 80
 #define TAI_UNITS_MAX 1024
-#define TAI_THREAD_SLOTS 16
+#define TAI_THREAD_SLOTS 32
 #define TAI_FLUSH_COUNT 32u
 #define TAI_REFILL_BYTES ((size_t)8192)
 #define TAI_PASSING_BATCHES 4u
@@ -7951,6 +8510,13 @@ typedef struct tai_counters {
     uint64_t allocation_count, allocated_bytes;
     uint64_t deallocation_count, freed_bytes;
 } tai_counters;
+
+/* allocated - freed is what is requested now, also when a block was resized in place. */
+static void tai_count_resize(tai_counters *count, size_t was, size_t now)
+{
+    count->allocated_bytes += now > was ? now - was : 0;
+    count->freed_bytes += now < was ? was - now : 0;
+}
 
 typedef struct tai_slot {
     tai_holder holder;
@@ -7963,6 +8529,9 @@ typedef struct tai_slot {
     uint32_t retired_seen; /* retired_count of the pool when stream was looked up */
     uint32_t stream;       /* index of the stream whose blocks it holds */
     uint32_t state;        /* TAI_SLOT_* */
+    tai_holder *me;        /* its place at the gate: that of the thread's first slot of the pool */
+    ta_pool *ordered;      /* the pool, where the short paths with order will do: no room[], several threads, and no
+                              stream retired since it was looked up */
     size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
     struct tai_slot *pool_next;   /* guarded by the gate */
     struct tai_slot *thread_next; /* the thread's own */
@@ -8018,7 +8587,6 @@ struct ta_pool {
     tai_counters count;          /* of large blocks and of slots that are gone */
     uint64_t miss_grow_count, miss_recommit_count, resize_count, thread_hit_base;
     uint64_t failure_count, failure_limit_count, failure_sealed_count, failure_not_cached_count;
-    int64_t requested_adjust;    /* by resizes */
     size_t peak_in_use;
     int sealed;
     int observed;
@@ -8032,13 +8600,12 @@ struct ta_pool {
     /* What the shortest paths read, away from what anybody writes. */
     tai_block *at;               /* the records; they never move */
     size_t cacheable_bytes;      /* largest request for thread caches; 0: none */
-    size_t hot_bytes;            /* the same for the path that asks nothing; 0 where captures must be looked for, and
-                                    in watched pools */
+    size_t hot_bytes;            /* the same for the shortest path; 0 with order, and in watched pools */
     size_t watched_bytes;        /* the same for the path of watched pools */
-    size_t large_above;          /* as desc.thread_cache_block_bytes; 0 in watched pools */
+    size_t large_above;          /* as desc.thread_cache_block_bytes; 0 in watched pools, TA_UNLIMITED with order */
     tai_window windows[6];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
                                     nothing special (as plain, and no cap on cached bytes). Or nothing. Then the same
-                                    three of watched pools */
+                                    three of watched pools, and of those with order */
     uint32_t slot_hint;
     uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
 #ifdef TENSORALLOC_CHECKED
@@ -8051,7 +8618,8 @@ enum {
     TAI_ALERT_TAG = 2,     /* observed or watched: the block takes the thread's tag */
     TAI_ALERT_WATCHED = 4, /* a trace records it, or tags alone: thread caches stay */
     TAI_ALERT_LARGE = 8,   /* watched, and large blocks need nothing special else */
-    TAI_ALERT_COPY = 16    /* tags of requests are copied: a trace may outlive them */
+    TAI_ALERT_COPY = 16,   /* tags of requests are copied: a trace may outlive them */
+    TAI_ALERT_ORDER = 32   /* order between streams, and nothing else that is special */
 };
 
 TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
@@ -8073,12 +8641,21 @@ TAI_INLINE void tai_pool_note_peak(ta_pool *pool)
     }
 }
 
+/* Opens the short paths with order where they will do. Inside the gate. */
+static TAI_COLD void tai_slot_shorten(ta_pool *pool, tai_slot *slot)
+{
+    int fits = (pool->alert & TAI_ALERT_ORDER) != 0 && !pool->limited && pool->single_slot == NULL;
+    TENSORALLOC_STORE_RELAXED(&slot->ordered, fits ? pool : NULL);
+}
+
 static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id, uint32_t stream)
 {
     uint32_t c;
     memset(slot, 0, sizeof *slot);
     slot->pool = pool;
+    slot->me = &slot->holder;
     slot->quick = pool->space.ordered || pool->limited || pool->single_slot != NULL ? NULL : pool;
+    tai_slot_shorten(pool, slot);
     slot->stream_id = id;
     slot->retired_seen = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
     slot->stream = stream;
@@ -8259,9 +8836,9 @@ static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
 static tai_slot tai_no_slot; /* of no pool; never written */
-#define TAI_NO_SLOTS { \
-    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, \
-    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot}
+#define TAI_NO_SLOTS_8 \
+    &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot
+#define TAI_NO_SLOTS {TAI_NO_SLOTS_8, TAI_NO_SLOTS_8, TAI_NO_SLOTS_8, TAI_NO_SLOTS_8}
 #ifdef TAI_THREAD_INDEX
 typedef struct tai_thread { tai_slot *slots[TAI_THREAD_SLOTS], *list; } tai_thread;
 static tai_thread tai_no_thread = {TAI_NO_SLOTS, NULL}; /* of threads without one; stays empty */
@@ -8449,24 +9026,52 @@ static TAI_COLD void tai_thread_sweep(void)
 static TAI_COLD int tai_slot_renew(ta_pool *pool, tai_slot *slot)
 {
     int ok = 1;
-    tai_gate_enter(&pool->space.gate, &slot->holder);
+    tai_gate_enter(&pool->space.gate, slot->me);
     (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
     slot->stream = tai_stream_index(&pool->space, slot->stream_id, &ok);
     if (ok) {
         slot->retired_seen = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
+        tai_slot_shorten(pool, slot);
     }
-    tai_gate_leave(&pool->space.gate, &slot->holder);
+    tai_gate_leave(&pool->space.gate, slot->me);
     return ok;
+}
+
+/* Where this thread looks first for its slot of a pool with order: by the name of the stream, by its index. Never where
+   slots of pools without order lie. */
+TAI_INLINE uint32_t tai_slot_place(const ta_pool *pool, ta_stream id)
+{
+    return (pool->slot_hint + 1 + (uint32_t)(id * 0xD6E8FEB86659FD93u >> 60)) % TAI_THREAD_SLOTS;
+}
+
+TAI_INLINE uint32_t tai_slot_place_of(const ta_pool *pool, uint32_t stream)
+{
+    return (pool->slot_hint + 16 + stream % 16) % TAI_THREAD_SLOTS;
+}
+
+static void tai_slot_remember(const ta_pool *pool, tai_slot *slot)
+{
+    if (pool->single_slot != NULL) {
+        return;
+    }
+    if (pool->space.ordered) {
+        tai_thread_slots[tai_slot_place(pool, slot->stream_id)] = slot;
+        tai_thread_slots[tai_slot_place_of(pool, slot->stream)] = slot;
+    } else {
+        tai_thread_slots[pool->slot_hint] = slot;
+    }
 }
 
 /* This thread's slot of the pool and stream: found in its list, or made. NULL without memory or thread key. */
 static TAI_NOINLINE tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
 {
     tai_slot *slot, *spare = NULL; /* spare: of a stream that was retired */
+    tai_holder *me = NULL;
     int ok = 1;
     uint32_t stream;
     for (slot = tai_thread_list; slot != NULL; slot = slot->thread_next) {
         if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool) {
+            me = slot->me;
             if (slot->stream_id == id) {
                 break;
             }
@@ -8480,29 +9085,30 @@ static TAI_NOINLINE tai_slot *tai_slot_attach(ta_pool *pool, ta_stream id)
         if (slot->retired_seen != TENSORALLOC_LOAD_RELAXED(&pool->retired_count) && !tai_slot_renew(pool, slot)) {
             return NULL;
         }
-        tai_thread_slots[pool->slot_hint] = slot;
+        tai_slot_remember(pool, slot);
         return slot;
     }
     tai_thread_sweep();
     if (!tai_thread_watch() || (slot = (tai_slot *)TENSORALLOC_MALLOC(sizeof *slot)) == NULL) {
         return NULL;
     }
-    tai_gate_enter(&pool->space.gate, NULL);
+    tai_gate_enter(&pool->space.gate, me);
     stream = tai_stream_index(&pool->space, id, &ok);
     if (ok) {
         tai_slot_reset(slot, pool, id, stream);
+        slot->me = me != NULL ? me : slot->me;
         slot->pool_next = pool->slots;
         pool->slots = slot;
         pool->space.object_bytes += sizeof *slot;
     }
-    tai_gate_leave(&pool->space.gate, NULL);
+    tai_gate_leave(&pool->space.gate, me);
     if (!ok) {
         TENSORALLOC_FREE(slot);
         return NULL;
     }
     slot->thread_next = tai_thread_list;
     tai_thread_list = slot;
-    tai_thread_slots[pool->slot_hint] = slot;
+    tai_slot_remember(pool, slot);
     return slot;
 }
 
@@ -8531,6 +9137,17 @@ static tai_slot *tai_slot_first(const ta_pool *pool)
     return pool->single_slot != NULL ? pool->single_slot : tai_thread_list;
 }
 
+/* With order: what may be this thread's slot for a stream, by its name and by its index. */
+TAI_INLINE tai_slot *tai_slot_guess(const ta_pool *pool, ta_stream id)
+{
+    return tai_thread_slots[tai_slot_place(pool, id)];
+}
+
+TAI_INLINE tai_slot *tai_slot_guess_of(const ta_pool *pool, uint32_t stream)
+{
+    return tai_thread_slots[tai_slot_place_of(pool, stream)];
+}
+
 /* Lets go of all slots of threads. No other thread is in a call; some may be exiting. Outside the gate. */
 static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 {
@@ -8557,6 +9174,7 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
             tai_pool_unlink_slot(pool, slot);
             TENSORALLOC_STORE_RELAXED(&slot->pool, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELAXED(&slot->quick, (ta_pool *)NULL);
+            TENSORALLOC_STORE_RELAXED(&slot->ordered, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELEASE(&slot->state, (uint32_t)TAI_SLOT_DETACHED);
         }
         tai_gate_leave(&pool->space.gate, NULL);
@@ -8601,6 +9219,24 @@ static tai_slot *tai_slot_first(const ta_pool *pool)
     return pool->single_slot;
 }
 
+TAI_INLINE tai_slot *tai_slot_guess(const ta_pool *pool, ta_stream id)
+{
+    (void)id;
+    return pool->single_slot;
+}
+
+TAI_INLINE tai_slot *tai_slot_guess_of(const ta_pool *pool, uint32_t stream)
+{
+    (void)stream;
+    return pool->single_slot;
+}
+
+static void tai_slot_remember(const ta_pool *pool, tai_slot *slot)
+{
+    (void)pool;
+    (void)slot;
+}
+
 static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 {
     (void)pool;
@@ -8613,18 +9249,49 @@ static int tai_pool_forked(const ta_pool *pool)
 }
 #endif
 
+/* A slot's place at the gate; NULL without a slot. */
+TAI_INLINE tai_holder *tai_slot_me(const tai_slot *slot)
+{
+    return slot != NULL ? slot->me : NULL;
+}
+
+/* With order: this thread's slot for a stream, by its name or its index; NULL if it has none. */
+static TAI_NOINLINE tai_slot *tai_slot_search(const ta_pool *pool, int by_id, ta_stream id, uint32_t stream)
+{
+    uint32_t retired = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
+    tai_slot *slot = tai_slot_first(pool);
+    for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
+        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->retired_seen == retired &&
+            (by_id ? slot->stream_id == id : slot->stream == stream)) {
+            tai_slot_remember(pool, slot);
+            break;
+        }
+    }
+    return slot;
+}
+
+/* With order: some slot that this thread has of the pool; NULL if it has none. */
+static tai_slot *tai_slot_any(const ta_pool *pool)
+{
+    tai_slot *slot = tai_slot_first(pool);
+    while (slot != NULL && TENSORALLOC_LOAD_RELAXED(&slot->pool) != pool) {
+        slot = slot->thread_next;
+    }
+    return slot;
+}
+
 /* Empties the caches that this thread has of the pool, for whatever stream. Returns how many blocks. Outside the
    gate. */
 static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 {
     tai_slot *slot = tai_slot_last(pool);
-    uint32_t flushed = tai_passing_flush(pool, slot != NULL ? &slot->holder : NULL);
+    uint32_t flushed = tai_passing_flush(pool, tai_slot_me(slot));
     slot = tai_slot_first(pool);
     for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
         if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->cached_bytes != 0) {
-            tai_gate_enter(&pool->space.gate, &slot->holder);
+            tai_gate_enter(&pool->space.gate, slot->me);
             flushed += tai_slot_flush(pool, slot, 0xffffffffu, 0);
-            tai_gate_leave(&pool->space.gate, &slot->holder);
+            tai_gate_leave(&pool->space.gate, slot->me);
         }
     }
     return flushed;
@@ -8633,11 +9300,12 @@ static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
 /* This thread's slot for a stream; NULL if there can be none (the call goes on without). */
 static tai_slot *tai_slot_for(ta_pool *pool, ta_stream id)
 {
-    tai_slot *slot = tai_slot_last(pool);
+    tai_slot *slot;
     if (pool->single_slot != NULL) {
-        return slot;
+        return pool->single_slot;
     }
-    return slot != NULL && slot->stream_id == id &&
+    slot = pool->space.ordered ? tai_slot_guess(pool, id) : tai_slot_last(pool);
+    return slot != NULL && TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->stream_id == id &&
                    slot->retired_seen == TENSORALLOC_LOAD_RELAXED(&pool->retired_count)
                ? slot : tai_slot_attach(pool, id);
 }
@@ -9124,7 +9792,7 @@ static TAI_COLD int tai_pool_sound(const ta_pool *pool)
            sum.used == tai_space_used(&pool->space) && sum.pending == pool->space.pending_bytes &&
            sum.committed == pool->space.reserved && sum.cached == tai_pool_thread_cached(pool) &&
            count.allocation_count - count.deallocation_count == sum.live_count &&
-           (int64_t)(count.allocated_bytes - count.freed_bytes) + pool->requested_adjust == (int64_t)sum.requested;
+           count.allocated_bytes - count.freed_bytes == (uint64_t)sum.requested;
 }
 
 /* TENSORALLOC_DEBUG 3: after each call that goes to the heap. Outside the gate. */
@@ -9200,6 +9868,7 @@ TAI_INLINE void tai_pool_make_live(ta_pool *pool, uint32_t index, size_t request
         (uint8_t)(alignment > pool->space.granule ? tai_high_bit((uint64_t)alignment) << TAI_FLAG_ALIGNMENT_SHIFT
                                                   : 0);
     tai_heap_publish(&pool->space, index);
+    TAI_SHOW(&pool->space, block->addr, block->size);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
 }
 
@@ -9219,6 +9888,7 @@ static void tai_pool_refill(ta_pool *pool, tai_slot *slot, const tai_plan *plan)
             return;
         }
         tai_pool_make_live(pool, index, 0, NULL, plan->class_index, 0, slot->stream);
+        TAI_HIDE(&pool->space, pool->space.blocks.at[index].addr, plan->size);
         TENSORALLOC_STORE_RELAXED(&pool->space.blocks.at[index].state, (uint32_t)TAI_CACHED);
         tai_slot_push(pool, slot, index);
     }
@@ -9333,75 +10003,54 @@ static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *
 }
 
 /* Memory was missing: where it is. The ladder has been climbed, or was not to be. Outside the gate. */
-static TAI_COLD void tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
+static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
     tai_space *space = &pool->space;
-    const ta_backend_vtable *backend = space->backend.vtable;
-    size_t used = out->budget_used_bytes, free_bytes = out->free_bytes, need, room;
+    size_t need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0),
+                               space->granularity);
     int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0, bounded = space->info.range_bytes_max != 0;
-    need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0), space->granularity);
-    if (out->result != TA_ERROR_LIMIT && backend->memory_info != NULL && !bounded &&
-        backend->memory_info(space->backend.self, &out->backend_free_bytes, &out->backend_total_bytes) != TA_OK) {
-        out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
-    }
-    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
-        out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
-    }
-    out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
-    out->sibling_cached_bytes = tai_budget_ask(space->budget, &pool->member, TA_UNLIMITED, 0, !asked);
-    room = out->result == TA_ERROR_LIMIT ? (out->limit_bytes > used ? out->limit_bytes - used : 0)
-           : bounded ? free_bytes : out->backend_free_bytes != TA_UNLIMITED ? out->backend_free_bytes : 0;
-    out->action_bytes = need > room ? need - room : need;
+    ta_verdict verdict;
+    tai_budget_explain(space->budget, &pool->member, need, asked, out);
     if (asked) {
         (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
     }
     tai_gate_enter(&space->gate, me);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
     if (out->pending_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_WAITING;
-    } else if (!asked && !bounded && free_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_OWN_CACHE;
+        verdict = TA_VERDICT_WAITING;
+    } else if (!asked && !bounded && out->free_bytes >= out->action_bytes) {
+        verdict = TA_VERDICT_OWN_CACHE;
     } else if (out->sibling_cached_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_SIBLINGS;
+        verdict = TA_VERDICT_SIBLINGS;
     } else if (out->thread_cached_bytes >= out->action_bytes) {
-        out->verdict = TA_VERDICT_THREAD_CACHES;
-    } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && free_bytes >= out->action_bytes)) &&
+        verdict = TA_VERDICT_THREAD_CACHES;
+    } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && out->free_bytes >= out->action_bytes)) &&
                tai_pool_find_blocking(pool, plan, out)) {
-        out->verdict = TA_VERDICT_FRAGMENTED;
+        verdict = TA_VERDICT_FRAGMENTED;
         out->action_bytes = out->blocking_bytes;
-    } else if (out->result == TA_ERROR_LIMIT) {
-        out->verdict = TA_VERDICT_LIMIT;
-        out->action_bytes = tai_add_saturated(used, need);
-    } else if (!bounded && (out->backend_free_bytes == TA_UNLIMITED || out->backend_free_bytes >= need)) {
-        out->verdict = TA_VERDICT_BACKEND;
     } else {
-        out->verdict = out->outside_bytes >= out->action_bytes ? TA_VERDICT_OUTSIDE : TA_VERDICT_FULL;
+        verdict = tai_budget_verdict(space->budget, need, out);
     }
     tai_gate_leave(&space->gate, me);
+    return verdict;
 }
 
 /* The verdict on a failure whose figures are known. Outside the gate. */
 static TAI_COLD void tai_pool_judge(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
-    static const ta_action actions[] = {
-#define TAI_VERDICT_ACTION(verdict, text, action, action_text) action,
-        TA_VERDICT_LIST(TAI_VERDICT_ACTION)
-#undef TAI_VERDICT_ACTION
-    };
+    ta_verdict verdict = TA_VERDICT_BACKEND;
     out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
     if (out->result == TA_ERROR_NOT_CACHED) {
-        out->verdict = TA_VERDICT_NOT_CACHED;
+        verdict = TA_VERDICT_NOT_CACHED;
     } else if (out->result == TA_ERROR_SEALED) {
-        out->verdict = TA_VERDICT_SEALED;
+        verdict = TA_VERDICT_SEALED;
     } else if (out->result == TA_ERROR_RECORDS) {
-        out->verdict = TA_VERDICT_RECORDS;
+        verdict = TA_VERDICT_RECORDS;
     } else if (out->result == TA_ERROR_LIMIT || out->result == TA_ERROR_OUT_OF_MEMORY ||
                out->result == TA_ERROR_FRAGMENTED) {
-        tai_pool_judge_memory(pool, plan, me, out);
-    } else {
-        out->verdict = TA_VERDICT_BACKEND;
+        verdict = tai_pool_judge_memory(pool, plan, me, out);
     }
-    out->action = actions[out->verdict];
+    tai_failure_conclude(out, verdict);
 }
 
 /* Fills in why an allocation fails. Outside the gate. */
@@ -9479,7 +10128,7 @@ static TAI_COLD ta_result tai_pool_fail(ta_pool *pool, const ta_request *request
 static uint32_t tai_pool_take(ta_pool *pool, const tai_plan *plan, tai_slot *slot, uint32_t stream, ta_result *result)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     uint32_t index;
     tai_gate_enter(&space->gate, me);
     tai_pool_note_peak(pool);
@@ -9508,7 +10157,7 @@ static uint32_t tai_pool_take(ta_pool *pool, const tai_plan *plan, tai_slot *slo
 /* What the pool itself can give back to the backend, apart from keep bytes. Waits for the turn unless told not to. */
 static TAI_COLD size_t tai_pool_trim(ta_pool *pool, uint32_t heaps, size_t keep, int wait, tai_slot *slot)
 {
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t released;
     if (!(wait ? tai_turn_take(&pool->space, me) : tai_turn_try(&pool->space, me))) {
         return 0;
@@ -9555,7 +10204,7 @@ static size_t tai_pool_thread_claims(const ta_pool *pool, const tai_slot *slot)
 static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t cap = pool->desc.cached_bytes_max, held;
     int over;
     tai_gate_enter(&space->gate, me);
@@ -9586,7 +10235,7 @@ static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
 static TAI_COLD void tai_pool_balance(ta_pool *pool, const tai_plan *plan, size_t used_already, tai_slot *slot)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t needed, cached, committed[TAI_HEAPS] = {0, 0, 0};
     uint32_t r, h, idle = 0;
     tai_gate_enter(&space->gate, me);
@@ -9612,15 +10261,27 @@ static TAI_COLD void tai_pool_balance(ta_pool *pool, const tai_plan *plan, size_
     }
 }
 
+/* Whether another allocator of the budget may reach into the pool: its own thread may be inside of one that has but
+   one, unless there are no threads at all. */
+static TAI_COLD int tai_pool_is_open(ta_pool *pool)
+{
+#ifdef TENSORALLOC_NO_THREADS
+    return !pool->disposed;
+#else
+    return !pool->disposed && pool->single_slot == NULL && !tai_pool_forked(pool);
+#endif
+}
+
 /* Asked by the budget for another allocator. */
 static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
 {
     ta_pool *pool = (ta_pool *)self;
     size_t cached;
-    if (pool->disposed || pool->single_slot != NULL || tai_pool_forked(pool)) { /* its own thread may be inside */
+    if (!tai_pool_is_open(pool)) {
         return 0;
     }
     (void)tai_pool_collect(pool);
+    (void)tai_pool_flush_thread(pool);
     if (pool->space.ordered) {
         (void)tai_space_synchronize(&pool->space, NULL);
     }
@@ -9637,7 +10298,7 @@ static TAI_COLD size_t tai_pool_cached(void *self, int pages)
 {
     ta_pool *pool = (ta_pool *)self;
     size_t bytes;
-    if (pool->disposed || pool->single_slot != NULL || tai_pool_forked(pool)) {
+    if (!tai_pool_is_open(pool)) {
         return 0;
     }
     tai_gate_enter(&pool->space.gate, NULL);
@@ -9646,13 +10307,37 @@ static TAI_COLD size_t tai_pool_cached(void *self, int pages)
     return bytes;
 }
 
+/* Whether the request could not be served if all that is free anywhere came together: nobody's caches are emptied in
+   vain then. */
+static TAI_COLD int tai_pool_is_hopeless(ta_pool *pool, const tai_plan *plan, tai_holder *me)
+{
+    tai_space *space = &pool->space;
+    size_t live, cached, available, total;
+    tai_gate_enter(&space->gate, me);
+    live = tai_space_used(space);
+    cached = tai_pool_thread_cached(pool) + tai_guard_held(pool);
+    tai_gate_leave(&space->gate, me);
+    live = live > cached ? live - cached : 0;
+    if (!tai_budget_may_hold(space->budget, live, plan->size)) {
+        return 1;
+    }
+    return space->backend.vtable->memory_info != NULL &&
+           space->backend.vtable->memory_info(space->backend.self, &available, &total) == TA_OK && total != 0 &&
+           plan->size > total;
+}
+
 /* The ladder: one rung after the other until one of them gave something. 0: the end. */
 static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *request, const tai_plan *plan,
                                    ta_result why, tai_slot *slot)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     size_t want = plan->size + (plan->alignment > space->granule ? plan->alignment : 0) + space->granularity;
+    if (*rung == 0 && why != TA_ERROR_RECORDS && tai_pool_is_hopeless(pool, plan, me)) {
+        *rung = 4;
+    } else if (*rung >= 1 && *rung <= 3 && why == TA_ERROR_RECORDS) { /* blocks that merge free records, no more */
+        *rung = 4;
+    }
     for (;;) {
         int helped = 0;
         switch ((*rung)++) {
@@ -9700,7 +10385,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
                                 uint32_t stream, int *missed, ta_result *result)
 {
     tai_space *space = &pool->space;
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     int rung = 0;
     size_t bytes = 0;
     for (;;) {
@@ -9712,13 +10397,14 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
         if (TAI_CHECKED && *result == TA_ERROR_RECORDS && tai_guard_release(pool, 0) != 0) {
             continue;
         }
-        if (*result == TA_ERROR_RECORDS) {
-            return 0;
-        }
         if (index == 0 && TAI_CHECKED && tai_pool_is_bound(pool, plan) && tai_guard_release(pool, 0) != 0) {
             continue;
         }
-        if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&pool->sealed)) {
+        if (*result == TA_ERROR_RECORDS) {
+            if (tai_pool_is_bound(pool, plan)) {
+                return 0;
+            }
+        } else if (tai_pool_is_bound(pool, plan)) {
             *result = (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
         } else if (index != 0) {
             tai_pool_balance(pool, plan, plan->size, slot);
@@ -9752,7 +10438,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
             tai_pool_event(pool, TA_EVENT_LIMIT, TA_OK, NULL, plan->size, 0, request->stream, request->tag, 0);
         }
         if (*result == TA_ERROR_NOT_CACHED || *result == TA_ERROR_SEALED || *result == TA_ERROR_OVERFLOW ||
-            *result == TA_ERROR_RECORDS || (plan->flags & TA_REQUEST_WITHIN_BUDGET) != 0 ||
+            (plan->flags & TA_REQUEST_WITHIN_BUDGET) != 0 ||
             !tai_pool_climb(pool, &rung, request, plan, *result, slot)) {
             return 0;
         }
@@ -9768,6 +10454,7 @@ TAI_INLINE void *tai_pool_hit(ta_pool *pool, tai_slot *slot, uint32_t c, size_t 
         return NULL;
     }
     block = &pool->space.blocks.at[index];
+    TAI_SHOW(&pool->space, block->addr, block->size);
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, tag);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
@@ -9791,6 +10478,7 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
             tai_gate_leave(&space->gate, me);
         }
         if (!fresh) {
+            TAI_SHOW(space, block->addr, block->size);
             result = tai_backend_zero(space->backend, (void *)block->addr, request->size_bytes, request->stream);
         }
     }
@@ -9806,6 +10494,9 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
         pool->count.allocated_bytes += request->size_bytes;
         pool->miss_grow_count += (missed & 1) != 0;
         pool->miss_recommit_count += missed == 2;
+        if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
+            TAI_SHOW_ZEROED(space, block->addr, request->size_bytes);
+        }
         tai_pool_record(pool, TA_EVENT_ALLOC, block, missed == 0);
     } else {
         tai_heap_put(space, index);
@@ -9823,89 +10514,72 @@ TAI_INLINE void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_re
     }
     if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
         uint32_t index = slot->heads[plan->class_index];
+        TAI_SHOW(&pool->space, pool->at[index].addr, pool->at[index].size); /* at[0] is empty */
         if (index == 0 || tai_backend_zero(pool->space.backend, (void *)pool->space.blocks.at[index].addr,
                                            request->size_bytes, request->stream) != TA_OK) {
             return NULL;
         }
     }
     ptr = tai_pool_hit(pool, slot, plan->class_index, request->size_bytes, request->tag);
+    if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
+        TAI_SHOW_ZEROED(&pool->space, (uintptr_t)ptr, request->size_bytes);
+    }
     return ptr;
 }
 
-/* Nothing is given to a stream that is being captured: a replay would write into it long after it was freed. *capture:
-   who may know a graph pool for it. */
-static ta_result tai_pool_check_capture(const ta_pool *pool, ta_stream stream, uint64_t *capture)
+/* The one question about captures of an allocation: whether nothing stands in the way of ordinary memory. Else *why is
+   an error, or TA_OK and *capture the number of the capture. */
+TAI_INLINE int tai_pool_is_eager(const ta_pool *pool, ta_stream stream, uint64_t *capture, ta_result *why)
 {
-    ta_result result = pool->space.backend.vtable->capture(pool->space.backend.self, stream, capture);
-    return result == TA_OK && *capture != 0 && !TAI_GRAPHS ? TA_ERROR_CAPTURE : result;
+    *capture = 0;
+    *why = TA_OK;
+    if ((TENSORALLOC_LOAD_RELAXED(&pool->alert) & TAI_ALERT_CAPTURE) != 0) {
+        *why = pool->space.backend.vtable->capture(pool->space.backend.self, stream, capture);
+    }
+    return *why == TA_OK && *capture == 0;
 }
 
-/* An allocation on a stream that is being captured: a graph pool may serve it. */
-TAI_INLINE void *tai_pool_alloc_captured(ta_pool *pool, const ta_request *request, uint64_t capture, ta_result *result)
-{
-    const tai_graph_hooks *hooks = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks);
-    return hooks != NULL ? hooks->alloc(pool, request, capture, result) : tai_fail_null(TA_ERROR_CAPTURE, result);
-}
-
-/* What pools ask before an allocation that has no short path: captures; the thread's tag. A hit of a watched pool is
-   served here. */
-static TAI_NOINLINE void *tai_pool_alert(ta_pool *pool, ta_request *request, const tai_plan *plan, ta_result *result)
+/* The tag of a request in pools that show it. A hit of a watched pool is served here. */
+static TAI_COLD void *tai_pool_tag(ta_pool *pool, ta_request *request, const tai_plan *plan)
 {
     void *ptr = NULL;
-    uint64_t capture = 0;
-    int alert = TENSORALLOC_LOAD_RELAXED(&pool->alert);
-    *result = (alert & TAI_ALERT_CAPTURE) != 0 ? tai_pool_check_capture(pool, request->stream, &capture) : TA_OK;
-    if (*result == TA_OK && (alert & TAI_ALERT_TAG) != 0) {
-        if (request->tag == NULL) {
-            request->tag = tai_here.tag;
-        } else if ((alert & TAI_ALERT_COPY) != 0) {
-            request->tag = tai_tag_intern(NULL, request->tag);
-        }
-        if ((alert & TAI_ALERT_WATCHED) != 0 && (!TAI_GRAPHS || capture == 0)) {
-            ta_stream stream = tai_pool_stream(pool, request->stream);
-            ptr = tai_pool_hit_request(pool, tai_slot_for(pool, stream), request, plan);
-            if (ptr != NULL && pool->desc.trace != NULL) {
-                tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, 1, pool->trace_source), ptr,
-                              request->size_bytes, plan->size, stream, request->tag);
-            }
+    if (request->tag == NULL) {
+        request->tag = tai_here.tag;
+    } else if ((pool->alert & TAI_ALERT_COPY) != 0) {
+        request->tag = tai_tag_intern(NULL, request->tag);
+    }
+    if ((pool->alert & TAI_ALERT_WATCHED) != 0) {
+        ta_stream stream = tai_pool_stream(pool, request->stream);
+        ptr = tai_pool_hit_request(pool, tai_slot_for(pool, stream), request, plan);
+        if (ptr != NULL && pool->desc.trace != NULL) {
+            tai_trace_put(pool->desc.trace, tai_trace_about(TA_EVENT_ALLOC, TA_OK, 1, pool->trace_source), ptr,
+                          request->size_bytes, plan->size, stream, request->tag);
         }
     }
-    return TAI_GRAPHS && *result == TA_OK && capture != 0 ? tai_pool_alloc_captured(pool, request, capture, result)
-                                                          : ptr;
+    return ptr;
 }
 
-/* Everything that the fast paths do not do. */
-static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
+/* Where every allocation ends that is not eager. A graph pool may serve it; else nothing is given to a stream that is
+   being captured: a replay would write into it long after it was freed. */
+static TAI_COLD void *tai_pool_alloc_captured(ta_pool *pool, const ta_request *request, uint64_t capture,
+                                              ta_result why, ta_result *result)
 {
-    tai_slot *slot;
-    tai_holder *me;
-    tai_plan plan;
-    ta_request tagged;
+    if (TAI_GRAPHS && capture != 0 && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
+        return pool->hooks->alloc(pool, request, capture, result);
+    }
+    return tai_fail_null(capture != 0 ? TA_ERROR_CAPTURE : why, result);
+}
+
+/* What the short paths do not do, once the request is understood and known to be eager. */
+static TAI_NOINLINE void *tai_pool_alloc_planned(ta_pool *pool, const ta_request *request, const tai_plan *plan,
+                                                 ta_result *result)
+{
+    tai_slot *slot = tai_slot_for(pool, tai_pool_stream(pool, request->stream));
+    tai_holder *me = tai_slot_me(slot);
     uint32_t index = 0, stream = 0;
     int missed = 0, ok = 1;
-    void *ptr;
-    ta_result why = tai_pool_usable(pool);
-    if (why == TA_OK && request == NULL) {
-        why = TA_ERROR_INVALID_ARGUMENT;
-    }
-    if (why == TA_OK) {
-        why = tai_pool_plan(pool, request, &plan);
-    }
-    if (why == TA_OK && TENSORALLOC_LOAD_RELAXED(&pool->alert) != 0) {
-        tagged = *request;
-        request = &tagged;
-        ptr = tai_pool_alert(pool, &tagged, &plan, &why);
-        if (ptr != NULL) {
-            (void)tai_fail_null(TA_OK, result);
-            return ptr;
-        }
-    }
-    if (why != TA_OK) {
-        return tai_fail_null(why, result);
-    }
-    slot = tai_slot_for(pool, tai_pool_stream(pool, request->stream));
-    me = slot != NULL ? &slot->holder : NULL;
-    ptr = tai_pool_hit_request(pool, slot, request, &plan);
+    void *ptr = tai_pool_hit_request(pool, slot, request, plan);
+    ta_result why;
     if (ptr == NULL) {
         if (pool->space.ordered) {
             tai_gate_enter(&pool->space.gate, me);
@@ -9914,19 +10588,19 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
         }
         why = TA_ERROR_RECORDS;
         if (ok) {
-            index = tai_pool_obtain(pool, request, &plan, slot, stream, &missed, &why);
+            index = tai_pool_obtain(pool, request, plan, slot, stream, &missed, &why);
         }
         if (index != 0) {
             ptr = (void *)pool->space.blocks.at[index].addr;
-            why = tai_pool_finish(pool, index, request, &plan, stream, missed, me);
+            why = tai_pool_finish(pool, index, request, plan, stream, missed, me);
         }
         if (index == 0 || why != TA_OK) {
             if (pool->desc.cached_bytes_max != TA_UNLIMITED) {
                 tai_pool_keep_cap(pool, slot);
             }
-            return tai_fail_null(tai_pool_fail(pool, request, &plan, why, me), result);
+            return tai_fail_null(tai_pool_fail(pool, request, plan, why, me), result);
         }
-        tai_pool_event(pool, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan.size, request->stream,
+        tai_pool_event(pool, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan->size, request->stream,
                        request->tag, missed == 0);
         if (missed != 0 && pool->desc.cached_bytes_max != TA_UNLIMITED) {
             tai_pool_keep_cap(pool, slot);
@@ -9937,6 +10611,38 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
         *result = TA_OK;
     }
     return ptr;
+}
+
+/* Everything that the short paths do not do. */
+static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
+{
+    tai_plan plan;
+    ta_request tagged;
+    uint64_t capture;
+    ta_result why = tai_pool_usable(pool);
+    if (why == TA_OK && request == NULL) {
+        why = TA_ERROR_INVALID_ARGUMENT;
+    }
+    if (why == TA_OK) {
+        why = tai_pool_plan(pool, request, &plan);
+    }
+    if (why != TA_OK) {
+        return tai_fail_null(why, result);
+    }
+    if (!tai_pool_is_eager(pool, request->stream, &capture, &why)) {
+        return tai_pool_alloc_captured(pool, request, capture, why, result);
+    }
+    if ((pool->alert & TAI_ALERT_TAG) != 0) {
+        void *ptr;
+        tagged = *request;
+        request = &tagged;
+        ptr = tai_pool_tag(pool, &tagged, &plan);
+        if (ptr != NULL) {
+            (void)tai_fail_null(TA_OK, result);
+            return ptr;
+        }
+    }
+    return tai_pool_alloc_planned(pool, request, &plan, result);
 }
 
 static TAI_NOINLINE void *tai_pool_alloc_simple(ta_pool *pool, size_t size, size_t alignment, uint32_t flags,
@@ -9963,7 +10669,7 @@ TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t si
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
     }
-    index = tai_heap_take_quick(space, rounded);
+    index = tai_heap_take_quick(space, rounded, 0);
     if (TAI_UNLIKELY(index == 0)) {
         index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
         if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
@@ -9990,7 +10696,7 @@ TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t si
 }
 
 /* The short ways of watched pools. */
-static TAI_NOINLINE void *tai_pool_alloc_watched(ta_pool *pool, size_t size, ta_result *result)
+static TAI_COLD void *tai_pool_alloc_watched(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_slot *slot = tai_slot_last(pool);
     if (slot != NULL && size - 1 < pool->watched_bytes && slot->stream_id == 0) {
@@ -10110,6 +10816,130 @@ TAI_INLINE void *tai_pool_alloc_quick(ta_pool *pool, size_t size, ta_result *res
     block = &pool->at[index];
     *head = block->right;
     TAI_DROP64(slot->cached_bytes, block->size);
+    TAI_SHOW(&pool->space, block->addr, block->size);
+    TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
+    TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+    TAI_BUMP64(slot->count.allocation_count, 1);
+    TAI_BUMP64(slot->count.allocated_bytes, size);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return (void *)block->addr;
+}
+
+/* ---- the same with order between streams */
+/* Eager is known; the rest is not simple. */
+static TAI_NOINLINE void *tai_pool_alloc_long(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+{
+    ta_request request;
+    tai_plan plan;
+    ta_result why;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    request.stream = stream;
+    why = tai_pool_plan(pool, &request, &plan);
+    return why == TA_OK ? tai_pool_alloc_planned(pool, &request, &plan, result) : tai_fail_null(why, result);
+}
+
+/* An allocation that is not eager. */
+static TAI_COLD void *tai_pool_alloc_not_eager(ta_pool *pool, size_t size, ta_stream stream, uint64_t capture,
+                                               ta_result why, ta_result *result)
+{
+    ta_request request;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    request.stream = stream;
+    return size == 0 ? tai_fail_null(TAI_BAD(TA_ERROR_INVALID_SIZE), result)
+                     : tai_pool_alloc_captured(pool, &request, capture, why, result);
+}
+
+/* As tai_pool_alloc_large, on the stream of the slot. */
+static TAI_NOINLINE void *tai_pool_alloc_large_on(ta_pool *pool, tai_slot *slot, size_t size, ta_result *result)
+{
+    tai_space *space = &pool->space;
+    size_t rounded = tai_round_up(size, space->granule);
+    uint32_t index;
+    void *ptr = NULL;
+    tai_gate_enter_hot(&space->gate, slot->me);
+    tai_pool_note_peak(pool);
+    index = tai_heap_take_quick(space, rounded, slot->stream);
+    if (TAI_LIKELY(index != 0)) {
+        tai_pool_note_peak(pool);
+        tai_pool_make_live(pool, index, size, NULL, 0, 0, slot->stream);
+        pool->count.allocation_count++;
+        pool->count.allocated_bytes += size;
+        ptr = (void *)space->blocks.at[index].addr;
+    }
+    tai_gate_leave_hot(&space->gate, slot->me);
+    if (TAI_UNLIKELY(ptr == NULL)) {
+        return tai_pool_alloc_long(pool, size, slot->stream_id, result);
+    }
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+/* With order: the slot is not at hand, or not of the simple kind. */
+static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+{
+    tai_slot *slot = (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 1, stream, 0) : NULL;
+    uint64_t capture;
+    ta_result why;
+    void *ptr = NULL;
+    if (slot == NULL) { /* perhaps the thread's first look at this stream */
+        ta_request request;
+        memset(&request, 0, sizeof request);
+        request.size_bytes = size;
+        request.stream = stream;
+        return tai_pool_alloc_request(pool, &request, result);
+    }
+    if (TAI_UNLIKELY(!tai_pool_is_eager(pool, stream, &capture, &why))) {
+        return tai_pool_alloc_not_eager(pool, size, stream, capture, why, result);
+    }
+    if (size > pool->desc.thread_cache_block_bytes && size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
+        return tai_pool_alloc_large_on(pool, slot, size, result);
+    }
+    if (size - 1 < pool->cacheable_bytes) { /* not 0 either */
+        ptr = tai_pool_hit(pool, slot, pool->class_of[(size - 1) / 64], size, NULL);
+    }
+    if (ptr == NULL) {
+        return tai_pool_alloc_long(pool, size, stream, result);
+    }
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+/* With order: one question about captures, then as fast as without. Every instruction here counts. */
+static TAI_NOINLINE void *tai_pool_alloc_on(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+{
+    tai_slot *slot = tai_slot_guess(pool, stream);
+    tai_block *block;
+    uint32_t *head, index;
+    uint64_t capture = 0;
+    ta_result why = TA_OK;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool || slot->stream_id != stream)) {
+        return tai_pool_alloc_far(pool, size, stream, result);
+    }
+    if (TAI_UNLIKELY(!tai_pool_is_eager(pool, stream, &capture, &why))) {
+        return tai_pool_alloc_not_eager(pool, size, stream, capture, why, result);
+    }
+    if (TAI_UNLIKELY(size - 1 >= pool->cacheable_bytes)) { /* 0, too */
+        return size > pool->desc.thread_cache_block_bytes && size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX
+                   ? tai_pool_alloc_large_on(pool, slot, size, result)
+                   : tai_pool_alloc_long(pool, size, stream, result);
+    }
+    head = &slot->heads[pool->class_of[(size - 1) / 64]];
+    index = *head;
+    if (TAI_UNLIKELY(index == 0)) {
+        return tai_pool_alloc_long(pool, size, stream, result);
+    }
+    block = &pool->at[index];
+    *head = block->right;
+    TAI_DROP64(slot->cached_bytes, block->size);
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
@@ -10132,7 +10962,8 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_LIKELY(size_bytes > pool->large_above)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
     }
-    return tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
+    return (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_pool_alloc_on(pool, size_bytes, 0, result)
+                                                : tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes,
@@ -10161,6 +10992,9 @@ TENSORALLOC_DEF void *ta_pool_alloc_zeroed(ta_pool *pool, size_t size_bytes, ta_
 TENSORALLOC_DEF void *ta_pool_alloc_stream(ta_pool *pool, size_t size_bytes, ta_stream stream, ta_result *result)
 {
     ta_request request;
+    if (pool != NULL && (pool->alert & TAI_ALERT_ORDER) != 0) {
+        return tai_pool_alloc_on(pool, size_bytes, stream, result);
+    }
     memset(&request, 0, sizeof request);
     request.size_bytes = size_bytes;
     request.stream = stream;
@@ -10218,6 +11052,7 @@ static void tai_pool_give_block(ta_pool *pool, uint32_t index, tai_slot *slot)
     TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
     pool->count.deallocation_count++;
     pool->count.freed_bytes += block->requested;
+    TAI_HIDE(&pool->space, block->addr, block->size);
     if (block->place.class_index != 0 && slot != NULL && slot->stream == block->place.stream &&
         block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0) {
         if (slot->cached_bytes > slot->bytes_max - block->size) {
@@ -10257,6 +11092,12 @@ TAI_INLINE ta_result tai_space_record_last(tai_space *space, uint32_t index, con
     return ticket != NULL ? tai_space_record_ticket(space, index, *ticket) : result;
 }
 
+/* Frees a block of a graph pool beside the pool in the usual case; 0: it is none, or not that simple. */
+TAI_INLINE int tai_pool_give_beside(ta_pool *pool, const void *ptr, size_t size, const ta_stream *stream)
+{
+    return TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL && pool->hooks->give(pool, ptr, size, stream);
+}
+
 /* Before a block is freed: a capture may use it, and guards are looked at. Outside the gate. */
 TAI_INLINE ta_result tai_pool_freed(ta_pool *pool, void *ptr)
 {
@@ -10281,8 +11122,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     ta_stream home = 0;
     int later = 0;
     ta_result result = tai_pool_usable(pool);
-    if (result != TA_OK || ptr == NULL ||
-        (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL && pool->hooks->give(pool, ptr, size, stream))) {
+    if (result != TA_OK || ptr == NULL || tai_pool_give_beside(pool, ptr, size, stream)) {
         return result;
     }
     result = tai_pool_freed(pool, ptr);
@@ -10290,8 +11130,8 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
         return result;
     }
     memset(&was, 0, sizeof was);
-    slot = tai_slot_for(pool, 0);
-    me = slot != NULL ? &slot->holder : NULL;
+    slot = space->ordered ? tai_slot_any(pool) : tai_slot_for(pool, 0);
+    me = tai_slot_me(slot);
     tai_gate_enter(&space->gate, me);
     tai_pool_note_peak(pool);
     index = tai_pool_claim(pool, ptr, size, &result);
@@ -10300,6 +11140,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
         result = tai_space_record_last(space, index, stream, ticket);
         if (result == TA_OK) {
             was = *block;
+            slot = space->ordered ? tai_slot_search(pool, 0, 0, was.place.stream) : slot;
             home = space->streams[was.place.stream].id;
             later = block->left != 0;
             tai_pool_record(pool, TA_EVENT_FREE, &was, 0);
@@ -10349,12 +11190,16 @@ static ta_result tai_pool_free_slow(ta_pool *pool, void *ptr, size_t size, const
 TAI_INLINE int tai_pool_free_at_once(ta_pool *pool, void *ptr, size_t size, int watched)
 {
     tai_space *space = &pool->space;
-    tai_slot *slot = tai_slot_last(pool);
     const tai_window *window = &pool->windows[watched ? 5 : 2];
     size_t offset = (size_t)((uintptr_t)ptr - window->base);
+    tai_slot *slot;
     tai_block *block;
     uint32_t index;
-    if (TAI_LIKELY(slot != NULL && offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
+    if (TAI_UNLIKELY(offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
+        return 0;
+    }
+    slot = tai_slot_last(pool);
+    if (TAI_LIKELY(slot != NULL)) {
         tai_gate_enter_hot(&space->gate, &slot->holder);
         index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
         block = &pool->at[index];
@@ -10366,6 +11211,7 @@ TAI_INLINE int tai_pool_free_at_once(ta_pool *pool, void *ptr, size_t size, int 
             if (watched) {
                 tai_pool_record(pool, TA_EVENT_FREE, block, 0);
             }
+            TAI_HIDE(space, block->addr, block->size);
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
             TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
             pool->count.deallocation_count++;
@@ -10382,10 +11228,9 @@ TAI_INLINE int tai_pool_free_at_once(ta_pool *pool, void *ptr, size_t size, int 
 
 /* A small block into this thread's cache, without the gate, where the shortest path is not enough; 0: it goes the long
    way. Inlined, watched a constant. */
-TAI_INLINE int tai_pool_free_cached(ta_pool *pool, void *ptr, size_t size, uint32_t index, int watched)
+TAI_INLINE int tai_pool_free_cached(ta_pool *pool, tai_slot *slot, void *ptr, size_t size, uint32_t index, int watched)
 {
     tai_block *block = &pool->at[index];
-    tai_slot *slot = tai_slot_last(pool);
     uint32_t c = block->place.class_index;
     if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
                    slot != NULL && slot->stream == block->place.stream && c != 0 && slot->room[c] != 0 &&
@@ -10394,6 +11239,7 @@ TAI_INLINE int tai_pool_free_cached(ta_pool *pool, void *ptr, size_t size, uint3
         if (watched) {
             tai_pool_record(pool, TA_EVENT_FREE, block, 0);
         }
+        TAI_HIDE(&pool->space, block->addr, block->size);
         TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
         TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
         TAI_BUMP64(slot->count.deallocation_count, 1);
@@ -10405,7 +11251,7 @@ TAI_INLINE int tai_pool_free_cached(ta_pool *pool, void *ptr, size_t size, uint3
 }
 
 /* The short ways of watched pools. */
-static TAI_NOINLINE ta_result tai_pool_free_watched(ta_pool *pool, void *ptr, size_t size)
+static TAI_COLD ta_result tai_pool_free_watched(ta_pool *pool, void *ptr, size_t size)
 {
     int w;
     for (w = 3; w < 5 && !TAI_CHECKED; w++) {
@@ -10413,10 +11259,96 @@ static TAI_NOINLINE ta_result tai_pool_free_watched(ta_pool *pool, void *ptr, si
         size_t offset = (size_t)((uintptr_t)ptr - window->base);
         if (offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
             uint32_t index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
-            return tai_pool_free_cached(pool, ptr, size, index, 1) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+            return tai_pool_free_cached(pool, tai_slot_last(pool), ptr, size, index, 1)
+                       ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
         }
     }
     return tai_pool_free_at_once(pool, ptr, size, 1) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* ---- the same with order between streams: blocks that no other stream uses */
+/* With order: a large block that no other stream uses goes back to the heap, in one visit to the gate. */
+static TAI_NOINLINE ta_result tai_pool_free_large_on(ta_pool *pool, void *ptr, size_t size)
+{
+    tai_space *space = &pool->space;
+    const tai_window *window = &pool->windows[5];
+    size_t offset = (size_t)((uintptr_t)ptr - window->base);
+    tai_block *block;
+    tai_slot *slot;
+    uint32_t index;
+    if (TAI_UNLIKELY(offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped))) {
+        return tai_pool_free_slow(pool, ptr, size, NULL);
+    }
+    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+    block = &pool->at[index];
+    slot = tai_slot_guess_of(pool, block->place.stream);
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool ||
+                     slot->stream != block->place.stream)) {
+        slot = (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 0, 0, block->place.stream) : NULL;
+        if (slot == NULL) {
+            return tai_pool_free_slow(pool, ptr, size, NULL);
+        }
+    }
+    tai_gate_enter_hot(&space->gate, slot->me);
+    if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
+                   block->left == 0 && (size == 0 || size == block->requested))) {
+        if (TAI_UNLIKELY(pool->single_slot != NULL)) {
+            tai_pool_note_peak(pool);
+        }
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+        TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+        pool->count.deallocation_count++;
+        pool->count.freed_bytes += block->requested;
+        space->used[TAI_LARGE] -= block->size;
+        (void)tai_heap_give(space, index);
+        tai_gate_leave_hot(&space->gate, slot->me);
+        return TA_OK;
+    }
+    tai_gate_leave_hot(&space->gate, slot->me);
+    return tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* A small block into this thread's cache for its stream, which is not at hand, or not of the simple kind. */
+static TAI_NOINLINE ta_result tai_pool_free_far(ta_pool *pool, void *ptr, size_t size, uint32_t index)
+{
+    int order = (pool->alert & TAI_ALERT_ORDER) != 0;
+    tai_slot *slot = order ? tai_slot_search(pool, 0, 0, pool->at[index].place.stream) : NULL;
+    return tai_pool_free_cached(pool, slot, ptr, size, index, 0) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* A small block into this thread's cache for its stream. Every instruction here counts. */
+static TAI_NOINLINE ta_result tai_pool_free_on(ta_pool *pool, void *ptr, size_t size)
+{
+    const tai_window *window = &pool->windows[3];
+    tai_slot *slot;
+    tai_block *block;
+    uint32_t index, c;
+    size_t offset = (size_t)((uintptr_t)ptr - window->base), cached;
+    if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+        window = &pool->windows[4];
+        offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            return tai_pool_free_large_on(pool, ptr, size);
+        }
+    }
+    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+    block = &pool->at[index];
+    slot = tai_slot_guess_of(pool, block->place.stream);
+    cached = slot->cached_bytes + block->size;
+    c = block->place.class_index;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool || slot->stream != block->place.stream ||
+                     block->addr != (uintptr_t)ptr || TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE || c == 0 ||
+                     cached > slot->bytes_max || (size != 0 && size != block->requested))) {
+        return tai_pool_free_far(pool, ptr, size, index);
+    }
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+    TAI_BUMP32(block->generation, 1);
+    TAI_BUMP64(slot->count.deallocation_count, 1);
+    TAI_BUMP64(slot->count.freed_bytes, block->requested);
+    TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
+    block->right = slot->heads[c];
+    slot->heads[c] = index;
+    return TA_OK;
 }
 
 static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size_t size)
@@ -10424,14 +11356,15 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
     if (TAI_LIKELY(tai_pool_free_at_once(pool, ptr, size, 0))) {
         return TA_OK;
     }
-    return (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_free_watched(pool, ptr, size)
-                                                  : tai_pool_free_slow(pool, ptr, size, NULL);
+    return (pool->alert & TAI_ALERT_ORDER) != 0     ? tai_pool_free_on(pool, ptr, size)
+           : (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_free_watched(pool, ptr, size)
+                                                    : tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
 static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
 {
-    return TAI_LIKELY(tai_pool_free_cached(pool, ptr, size, index, 0)) ? TA_OK
-                                                                      : tai_pool_free_slow(pool, ptr, size, NULL);
+    return TAI_LIKELY(tai_pool_free_cached(pool, tai_slot_last(pool), ptr, size, index, 0))
+               ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
 /* Every instruction here counts. */
@@ -10464,6 +11397,7 @@ TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
                      capacity + slot->cached_bytes > slot->bytes_max || (size != 0 && size != requested))) {
         return tai_pool_free_small(pool, ptr, size, index);
     }
+    TAI_HIDE(&pool->space, block->addr, capacity);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
     TAI_BUMP32(block->generation, 1);
     TAI_BUMP64(slot->count.deallocation_count, 1);
@@ -10558,7 +11492,7 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
         return result != TA_OK ? result : TA_ERROR_INVALID_ARGUMENT;
     }
     slot = tai_slot_last(pool);
-    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
     index = tai_pool_live(pool, ptr, &result);
     if (index != 0) {
         tai_block_show(pool, index, out);
@@ -10569,7 +11503,7 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
         memset(out, 0, sizeof *out);
         out->id.owner = pool->id;
     }
-    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_leave(&pool->space.gate, tai_slot_me(slot));
     beside = tai_pool_beside(pool, ptr, result);
     if (beside != NULL) {
         result = ta_pool_describe(beside, ptr, out);
@@ -10635,6 +11569,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_free_after(ta_pool *pool, void *ptr, 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream)
 {
     tai_space *space;
+    tai_slot *slot;
     uint32_t s;
     uint64_t ticket = 0;
     ta_result result = tai_pool_usable(pool);
@@ -10660,7 +11595,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
         space->streams[s].retired = 1;
         space->streams[s].last_ticket = ticket;
         TENSORALLOC_STORE_RELEASE(&pool->retired_count, pool->retired_count + 1);
+        for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
+            TENSORALLOC_STORE_RELAXED(&slot->ordered, (ta_pool *)NULL);
+        }
         tai_slot_retire(pool, stream);
+        pool->slot0.retired_seen = pool->retired_count; /* the default stream of a pool for one thread stays */
     }
     tai_gate_leave(&space->gate, NULL);
     if (s == space->stream_count) { /* never seen */
@@ -10677,15 +11616,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_record_use(ta_pool *pool, void *ptr, 
     if (result != TA_OK) {
         return result;
     }
-    if (TAI_GRAPHS && (TENSORALLOC_LOAD_RELAXED(&pool->alert) & TAI_ALERT_CAPTURE) != 0) {
-        result = tai_pool_check_capture(pool, stream, &capture);
-        if (result == TA_OK && capture != 0) { /* not until the work is done: as long as it can be replayed */
+    if (TAI_GRAPHS && !tai_pool_is_eager(pool, stream, &capture, &result)) {
+        if (result == TA_OK) { /* not until the work is done: as long as it can be replayed */
             result = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->hooks->use(pool, ptr, stream, 0)
                                                                     : TA_ERROR_CAPTURE;
         }
-        if (result != TA_OK || capture != 0) {
-            return result;
-        }
+        return result;
     }
     tai_gate_enter(&pool->space.gate, NULL);
     index = tai_pool_live(pool, ptr, &result);
@@ -10716,6 +11652,7 @@ static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
     rest = tai_heap_add(space, space->regions[block->place.region], block->place.region, block->addr + size,
                         block->size - size, index, block->next);
     space->blocks.at[rest].place.stream = block->place.stream;
+    TAI_HIDE(space, block->addr + size, block->size - size);
     block->size = size;
     tai_heap_put(space, rest);
 }
@@ -10756,6 +11693,7 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
         }
         tai_block_recycle(&space->blocks, next);
     }
+    TAI_SHOW(space, block->addr + block->size, more);
     block->size += more;
     block->place.class_index = 0;
     space->used[block->place.heap] += more;
@@ -10831,7 +11769,7 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
     }
     *out_was = block->requested;
     tai_pool_shrink(pool, index, size);
-    pool->requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
+    tai_count_resize(&pool->count, block->requested, new_bytes);
     block->requested = new_bytes;
     tai_guard_paint(pool, index, new_bytes);
     tai_pool_record(pool, TA_EVENT_RESIZE, block, 0);
@@ -10872,8 +11810,8 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
     if (TAI_CHECKED && result != TA_OK) {
         return result;
     }
-    slot = tai_slot_for(pool, 0);
-    me = slot != NULL ? &slot->holder : NULL;
+    slot = pool->space.ordered ? tai_slot_any(pool) : tai_slot_for(pool, 0);
+    me = tai_slot_me(slot);
     tai_gate_enter(&pool->space.gate, me);
     result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes, &was);
     tai_gate_leave(&pool->space.gate, me);
@@ -11004,11 +11942,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes
     slot = tai_slot_last(pool);
     (void)tai_pool_collect(pool);
     if (pool->space.ordered) {
-        result = tai_space_synchronize(&pool->space, slot != NULL ? &slot->holder : NULL);
+        result = tai_space_synchronize(&pool->space, tai_slot_me(slot));
     }
-    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
     held = tai_pool_thread_cached(pool);
-    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_leave(&pool->space.gate, tai_slot_me(slot));
     released = tai_pool_trim(pool, TAI_ALL_HEAPS, keep_bytes > held ? keep_bytes - held : 0, 1, slot);
     if (out_released_bytes != NULL) {
         *out_released_bytes = released;
@@ -11169,7 +12107,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
         return TA_ERROR_FORKED;
     }
     slot = tai_slot_last(pool);
-    tai_gate_enter(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
     tai_pool_note_peak(pool);
     count = tai_pool_count(pool);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
@@ -11179,7 +12117,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
         out->in_use_bytes = out->reserved_bytes;
     }
     out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
-    out->requested_bytes = (size_t)((int64_t)(count.allocated_bytes - count.freed_bytes) + pool->requested_adjust);
+    out->requested_bytes = (size_t)(count.allocated_bytes - count.freed_bytes);
     out->wasted_bytes = out->in_use_bytes - out->requested_bytes;
     out->live_count = (size_t)(count.allocation_count - count.deallocation_count);
     out->pending_bytes = space->pending_bytes;
@@ -11204,7 +12142,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
     out->failure_not_cached_count = pool->failure_not_cached_count;
     out->trim_count = space->trim_count;
     out->trimmed_bytes = space->trimmed_bytes;
-    tai_gate_leave(&pool->space.gate, slot != NULL ? &slot->holder : NULL);
+    tai_gate_leave(&pool->space.gate, tai_slot_me(slot));
     return TA_OK;
 }
 
@@ -11254,6 +12192,8 @@ static TAI_COLD int tai_bucket_visit(void *user, const ta_block_info *block)
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_bucket_stats(ta_pool *pool, int bucket_index, ta_bucket_stats *out)
 {
     tai_bucket_walk walk;
+    ta_result result;
+    uint32_t r;
     if (pool == NULL || out == NULL || bucket_index < 0 || bucket_index >= TA_BUCKET_COUNT) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
@@ -11262,7 +12202,18 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_bucket_stats(ta_pool *pool, int b
     out->size_max_bytes = bucket_index == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << bucket_index) - 1;
     walk.out = out;
     walk.bucket = bucket_index;
-    return tai_pool_walk(pool, tai_bucket_visit, &walk, 0);
+    result = tai_pool_walk(pool, tai_bucket_visit, &walk, 0);
+    tai_gate_enter(&pool->space.gate, NULL);
+    for (r = 0; result == TA_OK && r < pool->space.region_count; r++) { /* what lies free at the end of a range */
+        const tai_region *region = pool->space.regions[r];
+        size_t size = (size_t)(region->commit_end - region->top);
+        if (region->is_live && region->commit_end > region->top && tai_bucket_of(size) == bucket_index) {
+            out->cached_count++;
+            out->cached_bytes += size;
+        }
+    }
+    tai_gate_leave(&pool->space.gate, NULL);
+    return result;
 }
 
 /* ---- life */
@@ -11316,7 +12267,8 @@ static TAI_COLD ta_result tai_pool_resolve(const ta_pool_desc *desc, ta_pool_des
     if (out->thread_cache_block_bytes > 65536 || out->thread_cache_block_bytes < 1024 ||
         out->classes_per_doubling > 8 || !tai_is_power_of_two(out->classes_per_doubling) ||
         out->block_count_max < 64 || out->block_count_max > 0xfffffff0u || (int)out->huge_pages < 0 ||
-        (int)out->huge_pages > 2) {
+        (int)out->huge_pages > 2 || (uint32_t)out->capture_check > (uint32_t)TA_CAPTURE_SCOPES_ONLY ||
+        out->initial_bytes > PTRDIFF_MAX) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return TA_OK;
@@ -11358,19 +12310,24 @@ static TAI_COLD void tai_copy_name(char *out, const char *name)
    ones. */
 static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
 {
-    size_t share[TAI_HEAPS] = {0, 0, 0}, ignored;
+    size_t share[TAI_HEAPS] = {0, 0, 0}, page = pool->space.granularity, got = 0, sum = 0;
     int heap;
     ta_result result = TA_OK;
     if (!pool->space.undivided) {
-        share[TAI_TINY] = bytes / 64 > ((size_t)1 << 20) ? (size_t)1 << 20 : bytes / 64;
-        share[TAI_MIDDLE] = bytes / 8 > ((size_t)8 << 20) ? (size_t)8 << 20 : bytes / 8;
+        share[TAI_TINY] = tai_round_down(bytes / 64 > ((size_t)1 << 20) ? (size_t)1 << 20 : bytes / 64, page);
+        share[TAI_MIDDLE] = tai_round_down(bytes / 8 > ((size_t)8 << 20) ? (size_t)8 << 20 : bytes / 8, page);
     }
-    share[TAI_LARGE] = bytes - share[TAI_TINY] - share[TAI_MIDDLE];
-    for (heap = TAI_TINY; heap <= TAI_LARGE && result == TA_OK; heap++) {
-        if (share[heap] != 0) {
-            result = tai_space_grow(&pool->space, heap, tai_round_up(share[heap], pool->space.granule),
-                                    pool->space.granule, NULL, &ignored);
+    for (heap = TAI_TINY; heap <= TAI_LARGE && result == TA_OK; heap++) { /* commits may come in larger steps */
+        if (heap == TAI_LARGE) {
+            share[heap] = sum < bytes ? tai_round_up(bytes - sum, pool->space.granule) : 0;
         }
+        if (share[heap] != 0) {
+            result = tai_space_grow(&pool->space, heap, share[heap], pool->space.granule, NULL, &got);
+            sum += got;
+        }
+    }
+    if (sum != 0) {
+        tai_pool_event(pool, TA_EVENT_GROW, result, NULL, sum, 0, 0, NULL, 0);
     }
     return result;
 }
@@ -11393,18 +12350,20 @@ static TAI_COLD void tai_pool_open_paths(ta_pool *pool)
     const ta_pool_desc *desc = &pool->desc;
     int capture = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
                   desc->capture_check == TA_CAPTURE_STRICT;
-    int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks), w = watched ? 3 : 0;
+    int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks);
     int plain = !pool->observed && !desc->zeroed && !pool->space.ordered && !tai_guard_is_on(pool);
+    int order = !pool->observed && !desc->zeroed && pool->space.ordered && !tai_guard_is_on(pool) && !watched;
+    int w = watched || order ? 3 : 0;
     pool->alert = (capture ? TAI_ALERT_CAPTURE : 0) | (pool->observed || watched ? TAI_ALERT_TAG : 0) |
                   (watched ? TAI_ALERT_WATCHED : 0) | (watched && plain ? TAI_ALERT_LARGE : 0) |
-                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0);
+                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0) | (order ? TAI_ALERT_ORDER : 0);
     pool->plain = plain && !watched;
-    pool->hot_bytes = capture || watched ? 0 : pool->cacheable_bytes;
+    pool->hot_bytes = pool->space.ordered || watched ? 0 : pool->cacheable_bytes;
     pool->watched_bytes = capture || !watched ? 0 : pool->cacheable_bytes;
-    pool->large_above = watched ? 0 : desc->thread_cache_block_bytes;
+    pool->large_above = watched ? 0 : order ? TA_UNLIMITED : desc->thread_cache_block_bytes;
     tai_pool_open_window(&pool->windows[w], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
     tai_pool_open_window(&pool->windows[w + 1], pool->space.primary[TAI_MIDDLE]);
-    if (plain && desc->cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
+    if ((plain || order) && desc->cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
         tai_pool_open_window(&pool->windows[w + 2], pool->space.primary[TAI_LARGE]);
     }
     if (desc->trace != NULL) {
@@ -11455,6 +12414,7 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
     tai_space_desc space_desc;
     ta_pool_desc resolved;
     ta_result result;
+    int ok;
     if (out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
@@ -11489,8 +12449,9 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
     pool->at = pool->space.blocks.at;
     tai_pool_open_paths(pool);
     pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
-    tai_slot_reset(&pool->slot0, pool, 0, 0);
-    pool->slot0.quick = NULL;
+    tai_slot_reset(&pool->slot0, pool, 0, tai_stream_index(&pool->space, 0, &ok));
+    pool->slot0.quick = pool->slot0.ordered = NULL;
+    pool->slot0.stream_id = ok ? 0 : TAI_STREAM_EVENTS;
 #ifdef TENSORALLOC_NO_THREADS
     pool->single_slot = &pool->slot0;
 #else
@@ -11537,7 +12498,6 @@ static TAI_COLD void tai_pool_forget_blocks(ta_pool *pool)
     tai_counters count = tai_pool_count(pool);
     pool->count.deallocation_count += count.allocation_count - count.deallocation_count;
     pool->count.freed_bytes += count.allocated_bytes - count.freed_bytes;
-    pool->requested_adjust = 0;
     memset(pool->slot0.heads, 0, sizeof pool->slot0.heads);
     pool->slot0.cached_bytes = pool->slot0.cached_low = pool->slot0.bytes_max = 0;
 }
@@ -11601,6 +12561,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     tai_pool_record_all_free(pool);
     pool->disposed = 1;
     pool->plain = 0;
+    pool->alert &= ~TAI_ALERT_ORDER;
     pool->cacheable_bytes = pool->hot_bytes = pool->watched_bytes = 0;
     for (w = 0; w < 6; w++) {
         TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
@@ -11636,6 +12597,10 @@ static void *tai_pool_v_alloc(void *self, const ta_request *request, ta_result *
         request->reserved == 0) {
         return ta_pool_alloc(pool, request->size_bytes, result);
     }
+    if ((pool->alert & TAI_ALERT_ORDER) != 0 && request->alignment_bytes == 0 && request->tag == NULL &&
+        request->flags == 0 && request->reserved == 0) {
+        return tai_pool_alloc_on(pool, request->size_bytes, request->stream, result);
+    }
     return tai_pool_alloc_request(pool, request, result);
 }
 
@@ -11654,12 +12619,30 @@ static void *tai_pool_v_remap(void *self, void *ptr, size_t old_bytes, size_t ne
     return why == TA_OK ? ptr : NULL;
 }
 
+/* With order: whether what may be the block at ptr has the stream of the slot as its home. */
+static int tai_pool_is_home(const ta_pool *pool, const void *ptr, const tai_slot *slot)
+{
+    int w;
+    for (w = 3; w < 6; w++) {
+        const tai_window *window = &pool->windows[w];
+        size_t offset = (size_t)((uintptr_t)ptr - window->base);
+        if (offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
+            uint32_t index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
+            return pool->at[index].place.stream == slot->stream;
+        }
+    }
+    return 0;
+}
+
 static ta_result tai_pool_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
 {
     ta_pool *pool = (ta_pool *)self;
     (void)alignment;
     if (pool->space.ordered) {
-        return tai_pool_free_slow(pool, ptr, size, &stream);
+        const tai_slot *slot = tai_slot_guess(pool, stream);
+        return !TAI_CHECKED && TENSORALLOC_LOAD_RELAXED(&slot->ordered) == pool && slot->stream_id == stream &&
+                       tai_pool_is_home(pool, ptr, slot)
+                   ? tai_pool_free_on(pool, ptr, size) : tai_pool_free_slow(pool, ptr, size, &stream);
     }
     return size != 0 ? ta_pool_free_sized(pool, ptr, size) : ta_pool_free(pool, ptr);
 }
@@ -11743,7 +12726,6 @@ typedef struct tai_common {
     uint64_t id;
     uint64_t miss_count, resize_count, failure_count, failure_limit_count, failure_not_cached_count;
     uint64_t trim_count, trimmed_bytes;
-    int64_t requested_adjust;
     size_t in_use, reserved, peak_in_use, peak_reserved, object_bytes, address_range_bytes;
     uint32_t process_id;
     uintptr_t turn; /* as in a space */
@@ -11969,8 +12951,7 @@ static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *
         return TA_ERROR_FORKED;
     }
     tai_gate_enter(&common->gate, NULL);
-    out->requested_bytes =
-        (size_t)((int64_t)(common->count.allocated_bytes - common->count.freed_bytes) + common->requested_adjust);
+    out->requested_bytes = (size_t)(common->count.allocated_bytes - common->count.freed_bytes);
     out->in_use_bytes = common->in_use;
     out->reserved_bytes = common->reserved;
     out->cached_bytes = common->reserved - common->in_use;
@@ -12003,7 +12984,6 @@ static TAI_COLD void tai_common_dispose(tai_common *common)
     tai_budget_refund(common->budget, common->reserved);
     common->count.deallocation_count = common->count.allocation_count;
     common->count.freed_bytes = common->count.allocated_bytes;
-    common->requested_adjust = 0;
     common->in_use = common->reserved = common->address_range_bytes = 0;
     common->disposed = 1;
 }
@@ -12049,7 +13029,7 @@ static TAI_COLD int tai_common_charge(tai_common *common, size_t bytes, uint32_t
     if (tai_budget_charge(common->budget, bytes)) {
         return 1;
     }
-    return (flags & TA_REQUEST_WITHIN_BUDGET) == 0 &&
+    return (flags & TA_REQUEST_WITHIN_BUDGET) == 0 && tai_budget_may_hold(common->budget, common->in_use, bytes) &&
            tai_budget_reclaim(common->budget, &common->member, bytes) != 0 &&
            tai_budget_charge(common->budget, bytes);
 }
@@ -12619,7 +13599,8 @@ static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *requ
             return block;
         }
         *why = tai_arena_grow(arena, size, alignment);
-        if (*why == TA_ERROR_LIMIT && !asked && (request->flags & TA_REQUEST_WITHIN_BUDGET) == 0) {
+        if (*why == TA_ERROR_LIMIT && !asked && (request->flags & TA_REQUEST_WITHIN_BUDGET) == 0 &&
+            tai_budget_may_hold(common->budget, common->in_use, size)) {
             asked = 1; /* not with the turn: siblings and their callbacks run */
             if (tai_budget_reclaim(common->budget, &common->member,
                                    size + alignment + common->info.granularity_bytes) != 0) {
@@ -12792,7 +13773,7 @@ static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size
     } else if (size > block->size) {
         return TA_ERROR_WOULD_MOVE;
     }
-    arena->common.requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
+    tai_count_resize(&arena->common.count, block->requested, new_bytes);
     block->requested = new_bytes;
     tai_common_paint(&arena->common, block->addr, new_bytes, block->size);
     arena->common.resize_count++;
@@ -13521,7 +14502,7 @@ static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, si
                    block->segment_bytes - (size_t)(block->link.addr - block->segment)) {
             result = TA_ERROR_WOULD_MOVE;
         } else {
-            direct->common.requested_adjust += (int64_t)new_bytes - (int64_t)block->requested;
+            tai_count_resize(&direct->common.count, block->requested, new_bytes);
             block->requested = new_bytes;
             tai_direct_paint(direct, block, new_bytes);
             direct->common.resize_count++;
@@ -14164,6 +15145,181 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_contiguous(const ta_tensor *tensor)
         }
     }
     return 1;
+}
+
+/* ---- DLPack */
+/* What the deleter needs, behind the object. */
+typedef struct tai_dlpack {
+    ta_dlpack legacy;
+    ta_dlpack_versioned versioned;
+    ta_tensor tensor;
+    ta_stream stream;
+} tai_dlpack;
+
+static const uint8_t tai_dlpack_codes[] = {2, 4, 2, 2, 10, 12, 0, 0, 0, 0, 1, 1, 1, 1, 6, 5, 5}; /* by ta_dtype */
+
+static TAI_COLD void tai_dlpack_end(tai_dlpack *object)
+{
+    (void)ta_tensor_destroy(&object->tensor, object->stream);
+    TENSORALLOC_FREE(object);
+}
+
+static TAI_COLD void tai_dlpack_delete(ta_dlpack *self)
+{
+    if (self != NULL) {
+        tai_dlpack_end((tai_dlpack *)self->context);
+    }
+}
+
+static TAI_COLD void tai_dlpack_delete_versioned(ta_dlpack_versioned *self)
+{
+    if (self != NULL) {
+        tai_dlpack_end((tai_dlpack *)self->context);
+    }
+}
+
+static TAI_COLD ta_result tai_dlpack_make(ta_tensor *tensor, ta_stream stream, tai_dlpack **out)
+{
+    tai_dlpack *object;
+    ta_dlpack_tensor *shown;
+    ta_device device;
+    ta_result result;
+    if (tensor == NULL || tensor->allocator.vtable == NULL || (int)tensor->dtype < 0 ||
+        tensor->dtype >= TA_DTYPE_COUNT) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    result = ta_allocator_get_device(tensor->allocator, &device);
+    if (result == TA_OK && device.type == TA_DEVICE_OTHER) {
+        result = TA_ERROR_UNSUPPORTED;
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    object = (tai_dlpack *)TENSORALLOC_MALLOC(sizeof *object);
+    if (object == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(object, 0, sizeof *object);
+    object->tensor = *tensor;
+    object->stream = stream;
+    shown = &object->legacy.tensor;
+    shown->data = tensor->buffer.data;
+    shown->device_type = device.type == TA_DEVICE_HOST ? 1 : 2;
+    shown->device_index = device.index;
+    shown->rank = tensor->rank;
+    shown->dtype_code = tai_dlpack_codes[tensor->dtype];
+    shown->dtype_bits = (uint8_t)(8 * ta_dtype_size(tensor->dtype));
+    shown->dtype_lanes = 1;
+    shown->dims = object->tensor.dims;
+    shown->strides = object->tensor.strides;
+    object->versioned.tensor = *shown;
+    object->versioned.major = TA_DLPACK_MAJOR;
+    object->versioned.minor = TA_DLPACK_MINOR;
+    object->legacy.context = object->versioned.context = object;
+    object->legacy.deleter = tai_dlpack_delete;
+    object->versioned.deleter = tai_dlpack_delete_versioned;
+    memset(tensor, 0, sizeof *tensor);
+    *out = object;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_export(ta_tensor *tensor, ta_stream stream, ta_dlpack **out)
+{
+    tai_dlpack *object = NULL;
+    ta_result result = out != NULL ? tai_dlpack_make(tensor, stream, &object) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (out != NULL) {
+        *out = object != NULL ? &object->legacy : NULL;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_export_versioned(ta_tensor *tensor, ta_stream stream,
+                                                              ta_dlpack_versioned **out)
+{
+    tai_dlpack *object = NULL;
+    ta_result result = out != NULL ? tai_dlpack_make(tensor, stream, &object) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (out != NULL) {
+        *out = object != NULL ? &object->versioned : NULL;
+    }
+    return result;
+}
+
+/* The bytes from the first element to behind the last one that positive strides reach. */
+static TAI_COLD ta_result tai_dlpack_span(const ta_tensor *tensor, size_t *out)
+{
+    size_t span = 1, reach;
+    int i;
+    for (i = 0; i < tensor->rank; i++) {
+        int64_t stride = tensor->strides[i] < 0 ? 0 : tensor->strides[i];
+        if (tensor->dims[i] == 0) {
+            *out = 0;
+            return TA_OK;
+        }
+        if ((uint64_t)stride > SIZE_MAX || !tai_mul((size_t)(tensor->dims[i] - 1), (size_t)stride, &reach) ||
+            !tai_add(span, reach, &span)) {
+            return TA_ERROR_OVERFLOW;
+        }
+    }
+    return tai_mul(span, ta_dtype_size(tensor->dtype), out) && *out <= (size_t)PTRDIFF_MAX ? TA_OK : TA_ERROR_OVERFLOW;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_import(const ta_dlpack_tensor *shown, ta_tensor *out)
+{
+    ta_tensor tensor;
+    size_t bytes;
+    ta_result result;
+    int i, dtype = 0;
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    if (shown == NULL || shown->rank < 0 || (shown->rank > 0 && shown->dims == NULL)) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    while (dtype < (int)TA_DTYPE_COUNT && (tai_dlpack_codes[dtype] != shown->dtype_code ||
+                                           8 * ta_dtype_size((ta_dtype)dtype) != shown->dtype_bits)) {
+        dtype++;
+    }
+    if (dtype == (int)TA_DTYPE_COUNT || shown->dtype_lanes != 1 || shown->rank > TA_RANK_MAX ||
+        (shown->device_type != 1 && shown->device_type != 2 && shown->device_type != 3 && shown->device_type != 13)) {
+        return TA_ERROR_UNSUPPORTED;
+    }
+    memset(&tensor, 0, sizeof tensor);
+    tensor.dtype = (ta_dtype)dtype;
+    tensor.rank = shown->rank;
+    result = ta_shape_bytes(shown->dims, shown->rank, tensor.dtype, &bytes);
+    if (result == TA_OK) {
+        result = ta_strides_row_major(shown->dims, shown->rank, tensor.strides);
+    }
+    for (i = 0; i < shown->rank && result == TA_OK; i++) {
+        tensor.dims[i] = shown->dims[i];
+        tensor.strides[i] = shown->strides != NULL ? shown->strides[i] : tensor.strides[i];
+    }
+    if (result == TA_OK) {
+        result = tai_dlpack_span(&tensor, &bytes);
+    }
+    if (result == TA_OK && bytes != 0) {
+        if (shown->data == NULL || shown->byte_offset > (uint64_t)PTRDIFF_MAX) {
+            return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+        }
+        tensor.buffer.data = (char *)shown->data + shown->byte_offset;
+        tensor.buffer.size_bytes = tensor.buffer.capacity_bytes = bytes;
+    }
+    if (result == TA_OK) {
+        *out = tensor;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dlpack_import_versioned(const ta_dlpack_versioned *object, ta_tensor *out)
+{
+    if (object != NULL && object->major != TA_DLPACK_MAJOR) {
+        if (out != NULL) {
+            memset(out, 0, sizeof *out);
+        }
+        return TA_ERROR_UNSUPPORTED;
+    }
+    return ta_dlpack_import(object != NULL ? &object->tensor : NULL, out);
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -15150,6 +16306,8 @@ TENSORALLOC_DEF TAI_COLD ta_strategy ta_strategy_adaptive(const ta_adaptive_conf
 typedef struct tai_site {
     tai_link link;     /* addr: the caller's number, 0: of one handle alone */
     uintptr_t busy;    /* the thread that uses the state */
+    ta_strategy strategy;
+    int full_size;     /* the predictive strategy: small tensors get their maximum at once */
     uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
 } tai_site;
 
@@ -15194,7 +16352,7 @@ struct ta_dynamic {
     ta_backend addresses;  /* what spans sees: ours, but commit and decommit do nothing */
     size_t span_granule;
     int use_ranges;
-    int full_size;         /* the predictive strategy: small tensors get their maximum at once */
+    int full_size;         /* of the strategy of sites that have no other */
     ta_allocator upstream;
     ta_pool *pool;         /* the upstream if it is ours */
     ta_dynamic_desc desc;
@@ -15206,6 +16364,8 @@ struct ta_dynamic {
     size_t untold_bytes;   /* went back to the backend; the event follows when nothing is claimed */
     size_t effective, capacity, peak_capacity, peak_wasted;
     ta_dynamic_stats sum;  /* the cumulative part */
+    ta_failure failure;    /* the last one */
+    uint64_t pool_failure_count; /* of our pool, up to the last one of ours */
 };
 
 static tai_handle *tai_handle_at(const ta_dynamic *d, uint32_t index)
@@ -15284,12 +16444,14 @@ static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event *event, ta_event_k
 typedef struct tai_news {
     ta_event event;
     size_t grown;
+    uintptr_t addr;
 } tai_news;
 
 static void tai_news_take(const ta_dynamic *d, tai_handle *h, tai_news *news)
 {
+    news->addr = h->link.addr;
     if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
-        memset(news, 0, sizeof *news);
+        memset(&news->event, 0, sizeof news->event);
         news->event.ptr = (void *)h->link.addr;
         news->event.capacity_bytes = h->capacity;
         news->event.stream = h->stream;
@@ -15664,7 +16826,7 @@ static TAI_COLD int tai_dynamic_charge(ta_dynamic *d, size_t bytes, uint32_t fla
     if (tai_budget_charge(budget, bytes)) {
         return 1;
     }
-    if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0) {
+    if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0 || !tai_budget_may_hold(budget, 0, bytes)) {
         return 0;
     }
     return (tai_dynamic_give_back(d, bytes, TAI_SURPLUS) != 0 && tai_budget_charge(budget, bytes)) ||
@@ -16216,27 +17378,22 @@ static void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t
     in->growing = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0;
 }
 
-/* The capacity that a tensor of this size is to have. */
+/* The capacity that a tensor with bounds and this size is to have. */
 static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
 {
-    const ta_strategy_vtable *strategy = d->desc.strategy.vtable;
-    size_t most = sizes->max_bytes < size ? size : sizes->max_bytes, target = size;
-    if (h->flat) {
-        return size;
-    }
-    if (h->span_bytes == 0 && most < d->desc.range_bytes_min && d->full_size) {
+    size_t most = sizes->max_bytes < size ? size : sizes->max_bytes, target;
+    tai_site *site = tai_site_at(d, h->site);
+    const ta_strategy_vtable *strategy = site->strategy.vtable;
+    ta_strategy_input in;
+    if (h->span_bytes == 0 && most < d->desc.range_bytes_min && site->full_size) {
         return most;
     }
-    if (h->site != 0) {
-        ta_strategy_input in;
-        void *state = tai_site_at(d, h->site)->state;
-        tai_handle_input(h, sizes, size, &in);
-        if (size <= h->capacity && h->use_count != 0 && h->capacity <= most &&
-            (strategy->should_resize == NULL || !strategy->should_resize(d->desc.strategy.config, state, &in))) {
-            return h->capacity;
-        }
-        target = strategy->required_size(d->desc.strategy.config, state, &in);
+    tai_handle_input(h, sizes, size, &in);
+    if (size <= h->capacity && h->use_count != 0 && h->capacity <= most &&
+        (strategy->should_resize == NULL || !strategy->should_resize(site->strategy.config, site->state, &in))) {
+        return h->capacity;
     }
+    target = strategy->required_size(site->strategy.config, site->state, &in);
     target = target < size ? size : target > most ? most : target;
     if (target > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
         target = size;
@@ -16250,11 +17407,11 @@ static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bou
 
 static void tai_handle_observe(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
 {
-    const ta_strategy_vtable *strategy = d->desc.strategy.vtable;
+    tai_site *site = tai_site_at(d, h->site);
     ta_strategy_input in;
-    if (h->site != 0 && strategy->observe != NULL) {
+    if (site->strategy.vtable->observe != NULL) {
         tai_handle_input(h, sizes, size, &in);
-        strategy->observe(d->desc.strategy.config, tai_site_at(d, h->site)->state, &in);
+        site->strategy.vtable->observe(site->strategy.config, site->state, &in);
     }
 }
 
@@ -16378,7 +17535,7 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         d->sum.allocation_count++;
     } else {
         d->common.resize_count++;
-        d->common.requested_adjust += (int64_t)size - (int64_t)from;
+        tai_count_resize(&d->common.count, from, size);
     }
     d->sum.allocated_bytes += h->capacity > old ? h->capacity - old : 0;
     tai_dynamic_count_use(d, h, size, from, old, first);
@@ -16391,10 +17548,55 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
 }
 
 /* With nothing claimed. */
-static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size)
+/* Why size bytes could not be had by a tensor that has capacity bytes, of which kept stay where they are. */
+static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
+                                          uint32_t flags, ta_failure *out)
 {
+    ta_budget *budget = d->common.budget;
+    size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes);
+    ta_verdict verdict;
+    ta_stats stats;
+    memset(out, 0, sizeof *out);
+    if (d->pool != NULL && ta_pool_get_failure(d->pool, out) == TA_OK && out->result == why &&
+        out->requested_bytes >= size && out->count != d->pool_failure_count) {
+        d->pool_failure_count = out->count;
+        return; /* it is the pool's, which knows better */
+    }
+    memset(out, 0, sizeof *out);
+    memset(&stats, 0, sizeof stats);
+    (void)ta_allocator_get_stats(ta_dynamic_allocator(d), &stats);
+    out->result = why;
+    out->requested_bytes = size;
+    out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&budget->limit);
+    out->budget_used_bytes = TENSORALLOC_LOAD_RELAXED(&budget->reserved);
+    out->reserved_bytes = stats.reserved_bytes;
+    out->in_use_bytes = stats.in_use_bytes;
+    out->free_bytes = stats.cached_bytes;
+    if (why == TA_ERROR_OUT_OF_MEMORY || why == TA_ERROR_BACKEND) {
+        out->backend_code = tai_backend_code(d->common.backend);
+    }
+    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
+    verdict = why == TA_ERROR_RECORDS ? TA_VERDICT_RECORDS : TA_VERDICT_BACKEND;
+    if (why == TA_ERROR_LIMIT && tai_dynamic_missing(d, capacity, size) != 0) {
+        out->action_bytes = d->desc.capacity_bytes_max + tai_dynamic_missing(d, capacity, size);
+        verdict = TA_VERDICT_CAPACITY;
+    } else if (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) {
+        tai_budget_explain(budget, &d->common.member, need, (flags & TA_REQUEST_WITHIN_BUDGET) == 0, out);
+        verdict = out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
+                                                                 : tai_budget_verdict(budget, need, out);
+    }
+    tai_failure_conclude(out, verdict);
+}
+
+static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
+                                           uint32_t flags)
+{
+    ta_failure failure;
+    tai_dynamic_diagnose(d, why, size, capacity, kept, flags, &failure);
     tai_gate_enter(&d->common.gate, NULL);
     d->sum.failure_count++;
+    failure.count = d->sum.failure_count;
+    d->failure = failure;
     d->common.failure_count++;
     d->common.failure_limit_count += why == TA_ERROR_LIMIT;
     d->common.failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
@@ -16468,35 +17670,56 @@ static void tai_handle_release(ta_dynamic *d, tai_handle *h)
     tai_gate_leave(&d->common.gate, NULL);
 }
 
+/* A new site; number 0: of one handle alone. 0: there is no room. Inside the gate. */
+static TAI_COLD uint32_t tai_site_new(ta_dynamic *d, uintptr_t number, const ta_strategy *strategy)
+{
+    uint32_t index = tai_record_new(&d->sites);
+    if (index != 0) {
+        tai_site *site = tai_site_at(d, index);
+        memset(site->state, 0, sizeof site->state);
+        site->strategy = strategy->vtable != NULL ? *strategy : d->desc.strategy;
+        site->full_size = site->strategy.vtable == ta_strategy_predictive(NULL).vtable;
+        site->link.addr = number;
+        site->link.state = TAI_LIVE;
+        if (number != 0) {
+            tai_record_link(&d->sites, index);
+        }
+    }
+    return index;
+}
+
 /* The site of a number (0: a new one of its own), claimed; 0 with *result. */
-static TAI_COLD uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, ta_result *result)
+static TAI_COLD uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, const ta_strategy *strategy, ta_result *result)
 {
     uintptr_t me = tai_thread_id(), busy;
     uint32_t index;
+    int is_other = 0;
     do {
         tai_gate_enter(&d->common.gate, NULL);
         index = number != 0 ? tai_record_find(&d->sites, number) : 0;
         busy = index != 0 ? tai_site_at(d, index)->busy : 0;
+        if (index != 0 && strategy->vtable != NULL) {
+            const ta_strategy *own = &tai_site_at(d, index)->strategy;
+            is_other = own->vtable != strategy->vtable || own->config != strategy->config;
+        }
         if (index == 0 && d->sites.count >= d->desc.handle_count_max) {
             number = 0; /* no room to remember it: this handle learns alone */
         }
-        if (index == 0 && (index = tai_record_new(&d->sites)) != 0) {
-            memset(tai_site_at(d, index)->state, 0, sizeof tai_site_at(d, index)->state);
-            tai_site_at(d, index)->link.addr = number;
-            tai_site_at(d, index)->link.state = TAI_LIVE;
-            if (number != 0) {
-                tai_record_link(&d->sites, index);
-            }
+        if (index == 0) {
+            index = tai_site_new(d, number, strategy);
         }
-        if (index != 0 && busy == 0) {
+        if (index != 0 && busy == 0 && !is_other) {
             tai_site_at(d, index)->busy = me;
         }
         tai_gate_leave(&d->common.gate, NULL);
-        if (busy != 0 && busy != me) {
+        if (busy != 0 && busy != me && !is_other) {
             TAI_WAIT_A_MOMENT();
         }
-    } while (busy != 0 && busy != me);
-    *result = index == 0 ? TA_ERROR_RECORDS : busy == me ? TA_ERROR_BUSY : TA_OK;
+    } while (busy != 0 && busy != me && !is_other);
+    *result = index == 0   ? TA_ERROR_RECORDS
+              : is_other   ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT)
+              : busy == me ? TA_ERROR_BUSY
+                           : TA_OK;
     return *result == TA_OK ? index : 0;
 }
 
@@ -16592,6 +17815,14 @@ static TAI_COLD void tai_handle_publish(ta_dynamic *d, uint32_t index, ta_handle
     tai_gate_leave(&d->common.gate, NULL);
 }
 
+/* Zero, or a table that can be used. */
+static TAI_COLD int tai_strategy_is_good(const ta_strategy *strategy)
+{
+    const ta_strategy_vtable *vtable = strategy->vtable;
+    return vtable == NULL || (vtable->struct_bytes == sizeof(ta_strategy_vtable) && vtable->required_size != NULL &&
+                              vtable->state_bytes <= TA_STRATEGY_STATE_BYTES);
+}
+
 /* First shape and size of a request, checked. */
 static TAI_COLD ta_result tai_dynamic_plan(const ta_dynamic *d, const ta_dynamic_request *request,
                                            ta_bounds_sizes *sizes, int64_t *dims, size_t *out_size)
@@ -16603,7 +17834,7 @@ static TAI_COLD ta_result tai_dynamic_plan(const ta_dynamic *d, const ta_dynamic
     if (result != TA_OK) {
         return result;
     }
-    if (request->reserved != 0 || (request->flags & ~flags) != 0) {
+    if (request->reserved != 0 || (request->flags & ~flags) != 0 || !tai_strategy_is_good(&request->strategy)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     if (request->alignment_bytes > TAI_ALIGNMENT_MAX ||
@@ -16647,12 +17878,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
         span = tai_span_bytes(d, sizes.max_bytes, size, alignment);
         index = tai_handle_new(d, span, sizes.max_bytes == TA_UNLIMITED ? size : span, alignment, request->stream,
                                &result);
-        site = index != 0 ? tai_site_claim(d, request->site, &result) : 0;
+        site = index != 0 ? tai_site_claim(d, request->site, &request->strategy, &result) : 0;
     } else {
         result = TA_ERROR_RECORDS;
     }
     if (index == 0) {
-        return tai_dynamic_fail(d, result, size);
+        return tai_dynamic_fail(d, result, size, 0, 0, request->flags);
     }
     h = tai_handle_at(d, index);
     h->bounds = *request->bounds;
@@ -16668,7 +17899,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
     result = site != 0 ? tai_handle_resize(d, h, index, &sizes, size, dims, &news) : result;
     if (result != TA_OK) {
         tai_handle_drop(d, index);
-        return tai_dynamic_fail(d, result, size);
+        return tai_dynamic_fail(d, result, size, 0, 0, request->flags);
     }
     tai_handle_publish(d, index, out);
     tai_news_tell(d, &news, TA_EVENT_ALLOC, TA_OK, size);
@@ -16704,13 +17935,15 @@ static ta_result tai_handle_measure(const ta_dynamic *d, const tai_handle *h, co
     return result == TA_OK && d->desc.strict ? ta_shape_bounds_contains(&h->bounds, dims, rank) : result;
 }
 
-TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank)
+/* *out: the address afterwards, 0 on failure. */
+static ta_result tai_dynamic_resize(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank, uintptr_t *out)
 {
     ta_bounds_sizes sizes;
     size_t size = 0;
     tai_handle *h = NULL;
     tai_news news;
     ta_result result = tai_dynamic_usable(d);
+    *out = 0;
     if (result == TA_OK) {
         result = tai_handle_claim(d, handle, &h);
     }
@@ -16724,14 +17957,34 @@ TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, con
     }
     result = tai_handle_resize(d, h, handle.index, &sizes, size, dims, &news);
     if (result == TA_OK) {
+        *out = news.addr;
         tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
     } else {
+        size_t capacity = h->capacity, kept = h->span_bytes != 0 ? h->capacity : 0;
+        uint32_t flags = h->flags;
         tai_news_take(d, h, &news);
         tai_handle_release(d, h);
         tai_news_tell(d, &news, TA_EVENT_TRIM, TA_OK, 0); /* what came before it failed */
-        (void)tai_dynamic_fail(d, result, size);
+        (void)tai_dynamic_fail(d, result, size, capacity, kept, flags);
     }
     return result;
+}
+
+TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank)
+{
+    uintptr_t addr;
+    return tai_dynamic_resize(d, handle, dims, rank, &addr);
+}
+
+TENSORALLOC_DEF void *ta_dynamic_resize_data(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank,
+                                             ta_result *result)
+{
+    uintptr_t addr;
+    ta_result why = tai_dynamic_resize(d, handle, dims, rank, &addr);
+    if (result != NULL) {
+        *result = why;
+    }
+    return (void *)addr;
 }
 
 TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, const int64_t *dims, int rank)
@@ -16847,7 +18100,7 @@ TENSORALLOC_DEF void *ta_dynamic_get_data(ta_dynamic *d, ta_handle handle)
 }
 
 /* Inside the gate. */
-static TAI_COLD void tai_handle_show(const tai_handle *h, ta_handle_info *out)
+static TAI_COLD void tai_handle_show(const ta_dynamic *d, const tai_handle *h, ta_handle_info *out)
 {
     out->data = (void *)h->link.addr;
     out->effective_bytes = h->effective;
@@ -16862,6 +18115,9 @@ static TAI_COLD void tai_handle_show(const tai_handle *h, ta_handle_info *out)
     out->use_count = h->use_count;
     out->stream = h->stream;
     out->tag = h->tag;
+    if (h->site != 0 && h->link.state == TAI_LIVE) {
+        out->strategy = tai_site_at(d, h->site)->strategy;
+    }
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handle handle, ta_handle_info *out)
@@ -16875,10 +18131,41 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_handle(ta_dynamic *d, ta_handl
     tai_gate_enter(&d->common.gate, NULL);
     h = tai_handle_find(d, handle, &result);
     if (h != NULL) {
-        tai_handle_show(h, out);
+        tai_handle_show(d, h, out);
     }
     tai_gate_leave(&d->common.gate, NULL);
     return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_tensor(ta_dynamic *d, ta_handle handle, ta_tensor *out)
+{
+    const tai_handle *h;
+    ta_result result = tai_dynamic_usable(d);
+    if (out == NULL) {
+        return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    if (result != TA_OK) {
+        return result;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    h = tai_handle_find(d, handle, &result);
+    if (h != NULL && h->flat) {
+        result = TA_ERROR_UNSUPPORTED;
+    } else if (h != NULL) {
+        out->allocator = ta_dynamic_allocator(d);
+        out->dtype = h->bounds.dtype;
+        out->rank = h->rank;
+        memcpy(out->dims, h->dims, sizeof h->dims);
+        if (h->effective != 0) {
+            out->buffer.data = (void *)h->link.addr;
+            out->buffer.size_bytes = h->effective;
+            out->buffer.capacity_bytes = h->capacity;
+            out->buffer.id = handle;
+        }
+    }
+    tai_gate_leave(&d->common.gate, NULL);
+    return result == TA_OK ? ta_strides_row_major(out->dims, out->rank, out->strides) : result;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_will_fit_in_place(ta_dynamic *d, ta_handle handle, const int64_t *dims,
@@ -17011,6 +18298,20 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_stats(ta_dynamic *d, ta_dynami
     return TA_OK;
 }
 
+TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_failure(ta_dynamic *d, ta_failure *out)
+{
+    if (d == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (!d->common.disposed && tai_common_usable(&d->common) != TA_OK) {
+        return TA_ERROR_FORKED;
+    }
+    tai_gate_enter(&d->common.gate, NULL);
+    *out = d->failure;
+    tai_gate_leave(&d->common.gate, NULL);
+    return TA_OK;
+}
+
 /* ---- as an allocator */
 /* The record of a live block's start; 0 with *result. Inside the gate. */
 static TAI_COLD uint32_t tai_dynamic_find(const ta_dynamic *d, const void *ptr, ta_result *result)
@@ -17084,7 +18385,7 @@ static TAI_COLD void *tai_dynamic_v_alloc(void *self, const ta_request *request,
         }
     }
     if (index == 0) {
-        return tai_fail_null(tai_dynamic_fail(d, why, request->size_bytes), result);
+        return tai_fail_null(tai_dynamic_fail(d, why, request->size_bytes, 0, 0, request->flags), result);
     }
     held = tai_handle_held(d, ptr, request->size_bytes);
     h = tai_handle_at(d, index);
@@ -17180,7 +18481,7 @@ static TAI_COLD ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old
             tai_handle_hold(d, h, held);
             d->capacity -= new_bytes < old ? old - new_bytes : 0;
             d->common.resize_count++;
-            d->common.requested_adjust += (int64_t)new_bytes - (int64_t)h->effective;
+            tai_count_resize(&d->common.count, h->effective, new_bytes);
             d->sum.allocated_bytes += new_bytes > old ? new_bytes - old : 0;
             h->capacity = new_bytes;
             tai_dynamic_count_use(d, h, new_bytes, h->effective, old, 0);
@@ -17523,7 +18824,6 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
 {
     ta_dynamic_desc zero;
     ta_dynamic *d;
-    const ta_strategy_vtable *strategy;
     ta_result result;
     if (out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -17531,9 +18831,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
     *out = NULL;
     memset(&zero, 0, sizeof zero);
     desc = desc == NULL ? &zero : desc;
-    strategy = desc->strategy.vtable;
-    if (strategy != NULL && (strategy->struct_bytes != sizeof(ta_strategy_vtable) || strategy->required_size == NULL ||
-                             strategy->state_bytes > TA_STRATEGY_STATE_BYTES)) {
+    if (!tai_strategy_is_good(&desc->strategy)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     d = (ta_dynamic *)TENSORALLOC_MALLOC(sizeof *d);
@@ -17914,7 +19212,7 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_
     tai_space *space = &memory->space;
     const tai_region *first = space->primary[TAI_LARGE];
     tai_slot *slot = tai_slot_for(memory, 0);
-    tai_holder *me = slot != NULL ? &slot->holder : NULL;
+    tai_holder *me = tai_slot_me(slot);
     tai_plan plan;
     size_t size = request->size_bytes;
     uint32_t index = 0, stream;
@@ -18338,9 +19636,15 @@ static void *tai_graphs_alloc(ta_pool *pool, const ta_request *request, uint64_t
     uint32_t serial = 0;
     ta_result why = TA_OK;
     ta_graph_pool *g = tai_graphs_route(pool, capture, &serial);
+    ta_request tagged;
     void *ptr;
     if (g == NULL) {
         return tai_fail_null(TA_ERROR_CAPTURE, result);
+    }
+    if ((TENSORALLOC_LOAD_RELAXED(&pool->alert) & TAI_ALERT_TAG) != 0 && request->tag == NULL) {
+        tagged = *request;
+        tagged.tag = tai_here.tag;
+        request = &tagged;
     }
     ptr = tai_graph_take(g, request, serial, &why);
     tai_graph_visited(g);
@@ -18424,7 +19728,7 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
     }
     space = &g->memory->space;
     slot = tai_slot_for(g->memory, 0);
-    me = slot != NULL ? &slot->holder : NULL;
+    me = tai_slot_me(slot);
     tai_gate_enter_hot(&space->gate, me);
     index = tai_region_find(space, first, (uintptr_t)ptr);
     if (index != 0) {
@@ -18972,8 +20276,6 @@ static TAI_COLD void tai_graphs_divert(ta_pool *pool)
     TENSORALLOC_STORE_RELAXED(&pool->scopes, on);
     if (!all->strict) {
         TENSORALLOC_STORE_RELAXED(&pool->alert, (pool->alert & ~TAI_ALERT_CAPTURE) | (on ? TAI_ALERT_CAPTURE : 0));
-        TENSORALLOC_STORE_RELAXED(&pool->hot_bytes, on || (pool->alert & TAI_ALERT_WATCHED) != 0
-                                                        ? (size_t)0 : pool->cacheable_bytes);
     }
     tai_gate_leave(&space->gate, NULL);
 }
@@ -19901,6 +21203,7 @@ static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_
                        f->blocking_tag != NULL ? f->blocking_tag : "nothing", f->blocking_tag != NULL ? "\"" : "",
                        ta_action_text(f->action));
         break;
+    case TA_VERDICT_CAPACITY:
     case TA_VERDICT_LIMIT:
         (void)snprintf(text, text_bytes, ": %s to %s, or free as much as is missing", ta_action_text(f->action),
                        tai_size_text(f->action_bytes, a, sizeof a));
@@ -19926,7 +21229,10 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
     }
     tai_size_text(failure->requested_bytes, size, sizeof size);
     tai_verdict_sentence(failure, verdict, sizeof verdict);
-    switch ((int)failure->result) {
+    switch (failure->verdict == TA_VERDICT_CAPACITY ? (int)TA_OK : (int)failure->result) {
+    case TA_OK:
+        length = snprintf(text, text_bytes, "%s do not fit: capacity_bytes_max is reached%s", size, verdict);
+        break;
     case TA_ERROR_LIMIT:
         length = snprintf(text, text_bytes,
                           "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)%s", size,
@@ -19995,7 +21301,7 @@ typedef struct tai_snap {
     uint32_t visits;
     int opened;              /* what is open: 1 streams, 2 ranges, 3 blocks of a range */
     size_t state_count[TAI_SHOT_STATES], state_bytes[TAI_SHOT_STATES];
-    size_t bucket_count[TA_BUCKET_COUNT][2], bucket_bytes[TA_BUCKET_COUNT][2]; /* [1]: live */
+    ta_bucket_stats buckets[TA_BUCKET_COUNT];
     tai_shot stack[TAI_SHOTS];
 } tai_snap;
 
@@ -20290,56 +21596,67 @@ static TAI_COLD void tai_face_of(ta_allocator allocator, tai_face *out)
 }
 
 /* ---- writing */
-/* A member of a struct that is written under its own name. */
+/* A member of a struct that is written under its own name: tables are smaller than calls. */
 typedef struct tai_field {
     const char *name;
     size_t offset;
-    int kind; /* 0: size_t, TA_UNLIMITED is null; 1: uint64_t; 2: int as a truth */
+    int kind; /* TAI_FIELD_* */
 } tai_field;
+enum { TAI_IS_SIZE, TAI_IS_U64, TAI_IS_U32, TAI_IS_BOOL, TAI_IS_HEX, TAI_IS_PTR, TAI_IS_TEXT };
 
+/* Sizes: TA_UNLIMITED is null. */
 static TAI_COLD void tai_snap_fields(tai_writer *w, const void *object, const tai_field *fields, size_t count)
 {
     size_t i;
     for (i = 0; i < count; i++) {
-        const char *at = (const char *)object + fields[i].offset;
-        size_t size;
-        uint64_t number;
-        int truth;
-        if (fields[i].kind == 0) {
-            memcpy(&size, at, sizeof size);
-            tai_json_size(w, fields[i].name, size);
-        } else if (fields[i].kind == 1) {
-            memcpy(&number, at, sizeof number);
-            tai_json_u64(w, fields[i].name, number);
-        } else {
-            memcpy(&truth, at, sizeof truth);
-            tai_json_bool(w, fields[i].name, truth);
+        const char *name = fields[i].name;
+        const void *at = (const char *)object + fields[i].offset;
+        switch (fields[i].kind) {
+        case TAI_IS_SIZE:
+            tai_json_size(w, name, *(const size_t *)at);
+            break;
+        case TAI_IS_U64:
+            tai_json_u64(w, name, *(const uint64_t *)at);
+            break;
+        case TAI_IS_U32:
+            tai_json_u64(w, name, *(const uint32_t *)at);
+            break;
+        case TAI_IS_BOOL:
+            tai_json_bool(w, name, *(const int *)at);
+            break;
+        case TAI_IS_HEX:
+            tai_json_hex(w, name, *(const uint64_t *)at);
+            break;
+        case TAI_IS_PTR:
+            tai_json_hex(w, name, (uint64_t)(uintptr_t)*(void *const *)at);
+            break;
+        default:
+            tai_json_text(w, name, *(const char *const *)at);
+            break;
         }
     }
 }
-#define TAI_FIELD_SIZE(type, member) {#member, offsetof(type, member), 0},
-#define TAI_FIELD_U64(type, member) {#member, offsetof(type, member), 1},
-#define TAI_FIELD_BOOL(type, member) {#member, offsetof(type, member), 2},
+#define TAI_FIELD(type, kind, member) {#member, offsetof(type, member), TAI_IS_##kind},
 #define TAI_FIELDS(w, object, fields) tai_snap_fields((w), (object), (fields), sizeof(fields) / sizeof *(fields))
 
 static TAI_COLD void tai_snap_stats(tai_writer *w, const ta_stats *stats)
 {
     static const tai_field fields[] = {
-        TAI_FIELD_SIZE(ta_stats, requested_bytes) TAI_FIELD_SIZE(ta_stats, in_use_bytes)
-        TAI_FIELD_SIZE(ta_stats, cached_bytes) TAI_FIELD_SIZE(ta_stats, reserved_bytes)
-        TAI_FIELD_SIZE(ta_stats, wasted_bytes) TAI_FIELD_SIZE(ta_stats, live_count)
-        TAI_FIELD_SIZE(ta_stats, thread_cached_bytes) TAI_FIELD_SIZE(ta_stats, pending_bytes)
-        TAI_FIELD_SIZE(ta_stats, address_range_bytes) TAI_FIELD_SIZE(ta_stats, record_bytes)
-        TAI_FIELD_SIZE(ta_stats, peak_reserved_bytes) TAI_FIELD_SIZE(ta_stats, peak_in_use_upper_bytes)
-        TAI_FIELD_U64(ta_stats, allocation_count) TAI_FIELD_U64(ta_stats, deallocation_count)
-        TAI_FIELD_U64(ta_stats, allocated_bytes) TAI_FIELD_U64(ta_stats, freed_bytes)
-        TAI_FIELD_U64(ta_stats, hit_count) TAI_FIELD_U64(ta_stats, miss_count)
-        TAI_FIELD_U64(ta_stats, miss_grow_count) TAI_FIELD_U64(ta_stats, miss_recommit_count)
-        TAI_FIELD_U64(ta_stats, thread_hit_count) TAI_FIELD_U64(ta_stats, steal_count)
-        TAI_FIELD_U64(ta_stats, resize_count) TAI_FIELD_U64(ta_stats, failure_count)
-        TAI_FIELD_U64(ta_stats, failure_limit_count) TAI_FIELD_U64(ta_stats, failure_sealed_count)
-        TAI_FIELD_U64(ta_stats, failure_not_cached_count) TAI_FIELD_U64(ta_stats, trim_count)
-        TAI_FIELD_U64(ta_stats, trimmed_bytes)
+        TAI_FIELD(ta_stats, SIZE, requested_bytes) TAI_FIELD(ta_stats, SIZE, in_use_bytes)
+        TAI_FIELD(ta_stats, SIZE, cached_bytes) TAI_FIELD(ta_stats, SIZE, reserved_bytes)
+        TAI_FIELD(ta_stats, SIZE, wasted_bytes) TAI_FIELD(ta_stats, SIZE, live_count)
+        TAI_FIELD(ta_stats, SIZE, thread_cached_bytes) TAI_FIELD(ta_stats, SIZE, pending_bytes)
+        TAI_FIELD(ta_stats, SIZE, address_range_bytes) TAI_FIELD(ta_stats, SIZE, record_bytes)
+        TAI_FIELD(ta_stats, SIZE, peak_reserved_bytes) TAI_FIELD(ta_stats, SIZE, peak_in_use_upper_bytes)
+        TAI_FIELD(ta_stats, U64, allocation_count) TAI_FIELD(ta_stats, U64, deallocation_count)
+        TAI_FIELD(ta_stats, U64, allocated_bytes) TAI_FIELD(ta_stats, U64, freed_bytes)
+        TAI_FIELD(ta_stats, U64, hit_count) TAI_FIELD(ta_stats, U64, miss_count)
+        TAI_FIELD(ta_stats, U64, miss_grow_count) TAI_FIELD(ta_stats, U64, miss_recommit_count)
+        TAI_FIELD(ta_stats, U64, thread_hit_count) TAI_FIELD(ta_stats, U64, steal_count)
+        TAI_FIELD(ta_stats, U64, resize_count) TAI_FIELD(ta_stats, U64, failure_count)
+        TAI_FIELD(ta_stats, U64, failure_limit_count) TAI_FIELD(ta_stats, U64, failure_sealed_count)
+        TAI_FIELD(ta_stats, U64, failure_not_cached_count) TAI_FIELD(ta_stats, U64, trim_count)
+        TAI_FIELD(ta_stats, U64, trimmed_bytes)
     };
     tai_json_begin(w, "stats", "{");
     TAI_FIELDS(w, stats, fields);
@@ -20367,6 +21684,9 @@ static TAI_COLD uint64_t tai_budget_id(const ta_budget *budget)
 /* Whether memory is known to be taken: only then a backend is asked about memory, or a device would be woken up. */
 static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, int in_use)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_backend_info, SIZE, granularity_bytes) TAI_FIELD(ta_backend_info, SIZE, alignment_bytes)
+    };
     static const char *const capabilities[] = {"segments", "ranges", "ordered", "host_access", "fresh_zero"};
     const ta_backend backend = budget->backend;
     const ta_backend_info *info = &budget->info;
@@ -20387,8 +21707,7 @@ static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, in
         }
     }
     tai_json_end(w, "]");
-    tai_json_u64(w, "granularity_bytes", (uint64_t)info->granularity_bytes);
-    tai_json_u64(w, "alignment_bytes", (uint64_t)info->alignment_bytes);
+    TAI_FIELDS(w, info, fields);
     tai_json_size(w, "range_bytes_max", info->range_bytes_max == 0 ? TA_UNLIMITED : info->range_bytes_max);
     tai_json_size(w, "free_bytes", free_bytes);
     tai_json_size(w, "total_bytes", total_bytes);
@@ -20398,6 +21717,10 @@ static TAI_COLD void tai_snap_backend(tai_writer *w, const ta_budget *budget, in
 /* Each backend and each budget once. */
 static TAI_COLD void tai_snap_budgets(tai_writer *w, const ta_allocator *allocators, size_t count, int backends)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_budget_stats, SIZE, limit_bytes) TAI_FIELD(ta_budget_stats, SIZE, reserved_bytes)
+        TAI_FIELD(ta_budget_stats, SIZE, peak_reserved_bytes) TAI_FIELD(ta_budget_stats, SIZE, allocator_count)
+    };
     size_t i, j;
     tai_json_begin(w, backends ? "backends" : "budgets", "[");
     for (i = 0; i < count && w->result == TA_OK; i++) {
@@ -20425,10 +21748,7 @@ static TAI_COLD void tai_snap_budgets(tai_writer *w, const ta_allocator *allocat
         tai_json_begin(w, NULL, "{");
         tai_json_hex(w, "id", tai_budget_id(face.budget));
         tai_json_hex(w, "backend", tai_backend_id(face.budget->backend));
-        tai_json_size(w, "limit_bytes", stats.limit_bytes);
-        tai_json_u64(w, "reserved_bytes", (uint64_t)stats.reserved_bytes);
-        tai_json_u64(w, "peak_reserved_bytes", (uint64_t)stats.peak_reserved_bytes);
-        tai_json_u64(w, "allocator_count", (uint64_t)stats.allocator_count);
+        TAI_FIELDS(w, &stats, fields);
         tai_json_end(w, "}");
     }
     tai_json_end(w, "]");
@@ -20478,8 +21798,13 @@ static TAI_COLD void tai_snap_count(tai_snap *s, const tai_shot *shot)
     s->state_bytes[shot->kind] += shot->size;
     if (whole != 0 && shot->kind != TAI_SHOT_CHANGED) {
         bucket = tai_bucket_of(whole);
-        s->bucket_count[bucket][live] += live || shot->kind == TAI_SHOT_PENDING || shot->detail != 0;
-        s->bucket_bytes[bucket][live] += shot->kind != TAI_SHOT_HOLE ? shot->size : 0;
+        if (live) {
+            s->buckets[bucket].live_count++;
+            s->buckets[bucket].live_bytes += shot->size;
+        } else {
+            s->buckets[bucket].cached_count += shot->kind == TAI_SHOT_PENDING || shot->detail != 0;
+            s->buckets[bucket].cached_bytes += shot->kind != TAI_SHOT_HOLE ? shot->size : 0;
+        }
     }
 }
 
@@ -20533,6 +21858,11 @@ static TAI_COLD void tai_snap_totals(tai_snap *s)
 {
     static const char *const names[TAI_SHOT_STATES] = {"live_bytes", "free_bytes", "cached_bytes", "pending_bytes",
                                                        "busy_bytes", "hole_bytes", "changed_bytes"};
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_bucket_stats, SIZE, size_min_bytes) TAI_FIELD(ta_bucket_stats, SIZE, size_max_bytes)
+        TAI_FIELD(ta_bucket_stats, SIZE, live_count) TAI_FIELD(ta_bucket_stats, SIZE, live_bytes)
+        TAI_FIELD(ta_bucket_stats, SIZE, cached_count) TAI_FIELD(ta_bucket_stats, SIZE, cached_bytes)
+    };
     tai_writer *w = &s->writer;
     int i;
     tai_json_begin(w, "totals", "{");
@@ -20544,13 +21874,10 @@ static TAI_COLD void tai_snap_totals(tai_snap *s)
     tai_json_end(w, "}");
     tai_json_begin(w, "buckets", "[");
     for (i = 0; i < TA_BUCKET_COUNT; i++) {
+        s->buckets[i].size_min_bytes = (size_t)64 << i;
+        s->buckets[i].size_max_bytes = i == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << i) - 1;
         tai_json_begin(w, NULL, "{");
-        tai_json_u64(w, "size_min_bytes", (uint64_t)64 << i);
-        tai_json_size(w, "size_max_bytes", i == TA_BUCKET_COUNT - 1 ? TA_UNLIMITED : ((size_t)128 << i) - 1);
-        tai_json_u64(w, "live_count", (uint64_t)s->bucket_count[i][1]);
-        tai_json_u64(w, "live_bytes", (uint64_t)s->bucket_bytes[i][1]);
-        tai_json_u64(w, "cached_count", (uint64_t)s->bucket_count[i][0]);
-        tai_json_u64(w, "cached_bytes", (uint64_t)s->bucket_bytes[i][0]);
+        TAI_FIELDS(w, &s->buckets[i], fields);
         tai_json_end(w, "}");
     }
     tai_json_end(w, "]");
@@ -20566,8 +21893,7 @@ static TAI_COLD void tai_snap_blocks(tai_snap *s, const tai_face *face, const vo
     s->opened = 0;
     memset(s->state_count, 0, sizeof s->state_count);
     memset(s->state_bytes, 0, sizeof s->state_bytes);
-    memset(s->bucket_count, 0, sizeof s->bucket_count);
-    memset(s->bucket_bytes, 0, sizeof s->bucket_bytes);
+    memset(s->buckets, 0, sizeof s->buckets);
     do {
         s->count = 0;
         tai_gate_enter(face->gate, NULL);
@@ -20591,17 +21917,19 @@ static TAI_COLD void tai_snap_blocks(tai_snap *s, const tai_face *face, const vo
 static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
 {
     static const tai_field fields[] = {
-        TAI_FIELD_SIZE(ta_failure, requested_bytes) TAI_FIELD_SIZE(ta_failure, alignment_bytes)
-        TAI_FIELD_SIZE(ta_failure, limit_bytes) TAI_FIELD_SIZE(ta_failure, budget_used_bytes)
-        TAI_FIELD_SIZE(ta_failure, reserved_bytes) TAI_FIELD_SIZE(ta_failure, in_use_bytes)
-        TAI_FIELD_SIZE(ta_failure, free_bytes) TAI_FIELD_SIZE(ta_failure, largest_free_bytes)
-        TAI_FIELD_SIZE(ta_failure, pending_bytes) TAI_FIELD_U64(ta_failure, count)
-        TAI_FIELD_SIZE(ta_failure, action_bytes) TAI_FIELD_SIZE(ta_failure, thread_cached_bytes)
-        TAI_FIELD_SIZE(ta_failure, sibling_reserved_bytes) TAI_FIELD_SIZE(ta_failure, sibling_cached_bytes)
-        TAI_FIELD_SIZE(ta_failure, backend_free_bytes) TAI_FIELD_SIZE(ta_failure, backend_total_bytes)
-        TAI_FIELD_SIZE(ta_failure, outside_bytes) TAI_FIELD_SIZE(ta_failure, blocking_span_bytes)
-        TAI_FIELD_SIZE(ta_failure, blocking_bytes) TAI_FIELD_SIZE(ta_failure, blocking_count)
-        TAI_FIELD_SIZE(ta_failure, blocking_tag_bytes)
+        TAI_FIELD(ta_failure, SIZE, requested_bytes) TAI_FIELD(ta_failure, SIZE, alignment_bytes)
+        TAI_FIELD(ta_failure, SIZE, limit_bytes) TAI_FIELD(ta_failure, SIZE, budget_used_bytes)
+        TAI_FIELD(ta_failure, SIZE, reserved_bytes) TAI_FIELD(ta_failure, SIZE, in_use_bytes)
+        TAI_FIELD(ta_failure, SIZE, free_bytes) TAI_FIELD(ta_failure, SIZE, largest_free_bytes)
+        TAI_FIELD(ta_failure, SIZE, pending_bytes) TAI_FIELD(ta_failure, U64, count)
+        TAI_FIELD(ta_failure, SIZE, action_bytes) TAI_FIELD(ta_failure, SIZE, thread_cached_bytes)
+        TAI_FIELD(ta_failure, SIZE, sibling_reserved_bytes) TAI_FIELD(ta_failure, SIZE, sibling_cached_bytes)
+        TAI_FIELD(ta_failure, SIZE, backend_free_bytes) TAI_FIELD(ta_failure, SIZE, backend_total_bytes)
+        TAI_FIELD(ta_failure, SIZE, outside_bytes) TAI_FIELD(ta_failure, SIZE, blocking_span_bytes)
+        TAI_FIELD(ta_failure, SIZE, blocking_bytes) TAI_FIELD(ta_failure, SIZE, blocking_count)
+        TAI_FIELD(ta_failure, SIZE, blocking_tag_bytes) TAI_FIELD(ta_failure, HEX, stream)
+        TAI_FIELD(ta_failure, TEXT, tag) TAI_FIELD(ta_failure, HEX, backend_code)
+        TAI_FIELD(ta_failure, PTR, blocking_ptr) TAI_FIELD(ta_failure, TEXT, blocking_tag)
     };
     char text[512];
     if (failure->count == 0) {
@@ -20612,24 +21940,19 @@ static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
     tai_json_text(w, "result", ta_result_text(failure->result));
     tai_json_text(w, "text", text);
     TAI_FIELDS(w, failure, fields);
-    tai_json_hex(w, "stream", failure->stream);
-    tai_json_text(w, "tag", failure->tag);
-    tai_json_hex(w, "backend_code", (uint64_t)failure->backend_code);
     tai_json_text(w, "verdict", ta_verdict_text(failure->verdict));
     tai_json_text(w, "action", ta_action_text(failure->action));
-    tai_json_hex(w, "blocking_ptr", (uint64_t)(uintptr_t)failure->blocking_ptr);
-    tai_json_text(w, "blocking_tag", failure->blocking_tag);
     tai_json_end(w, "}");
 }
 
 static TAI_COLD void tai_snap_pool(tai_writer *w, ta_pool *pool)
 {
     static const tai_field options[] = {
-        TAI_FIELD_SIZE(ta_pool_desc, cached_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, buffers_per_bucket_max)
-        TAI_FIELD_SIZE(ta_pool_desc, slack_bytes_max) TAI_FIELD_SIZE(ta_pool_desc, thread_cache_bytes)
-        TAI_FIELD_SIZE(ta_pool_desc, thread_cache_block_bytes) TAI_FIELD_SIZE(ta_pool_desc, range_bytes)
-        TAI_FIELD_SIZE(ta_pool_desc, block_count_max) TAI_FIELD_BOOL(ta_pool_desc, single_threaded)
-        TAI_FIELD_BOOL(ta_pool_desc, zeroed)
+        TAI_FIELD(ta_pool_desc, SIZE, cached_bytes_max) TAI_FIELD(ta_pool_desc, SIZE, buffers_per_bucket_max)
+        TAI_FIELD(ta_pool_desc, SIZE, slack_bytes_max) TAI_FIELD(ta_pool_desc, SIZE, thread_cache_bytes)
+        TAI_FIELD(ta_pool_desc, SIZE, thread_cache_block_bytes) TAI_FIELD(ta_pool_desc, SIZE, range_bytes)
+        TAI_FIELD(ta_pool_desc, SIZE, block_count_max) TAI_FIELD(ta_pool_desc, BOOL, single_threaded)
+        TAI_FIELD(ta_pool_desc, BOOL, zeroed)
     };
     ta_failure failure;
     tai_json_begin(w, "options", "{");
@@ -20653,6 +21976,11 @@ static TAI_COLD void tai_snap_dims(tai_writer *w, const char *key, const int64_t
 /* A tensor, or a warm range. */
 static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_handle_info, SIZE, effective_bytes) TAI_FIELD(ta_handle_info, SIZE, capacity_bytes)
+        TAI_FIELD(ta_handle_info, U64, use_count) TAI_FIELD(ta_handle_info, U64, allocation_time_ns)
+        TAI_FIELD(ta_handle_info, HEX, stream) TAI_FIELD(ta_handle_info, TEXT, tag)
+    };
     tai_writer *w = &s->writer;
     ta_handle_info info;
     uint32_t state = TAI_VACANT, generation = 0, site = 0;
@@ -20663,7 +21991,7 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
         const tai_handle *h = tai_handle_at(d, index);
         state = h->link.state;
         if (state == TAI_LIVE || state == TAI_CACHED) {
-            tai_handle_show(h, &info);
+            tai_handle_show(d, h, &info);
             generation = h->link.generation;
             site = h->site;
         }
@@ -20680,8 +22008,7 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
     tai_json_u64(w, "in_place_bytes", (uint64_t)info.in_place_bytes);
     tai_json_bool(w, "in_range", info.in_range);
     if (state == TAI_LIVE) {
-        tai_json_u64(w, "effective_bytes", (uint64_t)info.effective_bytes);
-        tai_json_u64(w, "capacity_bytes", (uint64_t)info.capacity_bytes);
+        TAI_FIELDS(w, &info, fields);
         tai_json_text(w, "dtype", ta_dtype_name(info.bounds.dtype));
         tai_snap_dims(w, "dims", info.dims, info.rank);
         for (i = 0; i < info.rank; i++) {
@@ -20693,23 +22020,21 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
         tai_snap_dims(w, "expected", info.bounds.expected, info.rank);
         tai_snap_dims(w, "max", info.dims, info.rank);
         tai_json_u64(w, "site", site);
-        tai_json_u64(w, "use_count", info.use_count);
-        tai_json_u64(w, "allocation_time_ns", info.allocation_time_ns);
-        tai_json_hex(w, "stream", info.stream);
-        tai_json_text(w, "tag", info.tag);
     }
     tai_json_end(w, "}");
 }
 
 static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p)
 {
+    static const tai_field fields[] = {
+        TAI_FIELD(tai_predictor, U64, mean_bytes) TAI_FIELD(tai_predictor, U64, target_bytes)
+        TAI_FIELD(tai_predictor, U64, step_bytes)
+    };
     uint32_t i;
     tai_json_begin(w, "predictor", "{");
     tai_json_text(w, "learns", p->weight_total == 0 ? NULL : p->growing ? "growth" : "sizes");
     tai_json_u64(w, "observation_count", p->count);
-    tai_json_u64(w, "mean_bytes", p->mean_bytes);
-    tai_json_u64(w, "target_bytes", p->target_bytes);
-    tai_json_u64(w, "step_bytes", p->step_bytes);
+    TAI_FIELDS(w, p, fields);
     tai_json_u64(w, "changes_per_million_uses", (uint64_t)p->change_rate * 1000000u >> TAI_RATE_ONE_BITS);
     tai_json_begin(w, "weights", "[");
     for (i = 0; i < TAI_PREDICT_BINS; i++) {
@@ -20762,18 +22087,21 @@ static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
 static TAI_COLD void tai_snap_dynamic(tai_snap *s, ta_dynamic *d)
 {
     static const tai_field options[] = {
-        TAI_FIELD_SIZE(ta_dynamic_desc, capacity_bytes_max) TAI_FIELD_SIZE(ta_dynamic_desc, cached_bytes_max)
-        TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes_min) TAI_FIELD_SIZE(ta_dynamic_desc, range_bytes)
-        TAI_FIELD_SIZE(ta_dynamic_desc, unbounded_bytes) TAI_FIELD_SIZE(ta_dynamic_desc, handle_count_max)
-        TAI_FIELD_BOOL(ta_dynamic_desc, disable_ranges) TAI_FIELD_BOOL(ta_dynamic_desc, strict)
-        TAI_FIELD_BOOL(ta_dynamic_desc, single_threaded)
+        TAI_FIELD(ta_dynamic_desc, SIZE, capacity_bytes_max) TAI_FIELD(ta_dynamic_desc, SIZE, cached_bytes_max)
+        TAI_FIELD(ta_dynamic_desc, SIZE, range_bytes_min) TAI_FIELD(ta_dynamic_desc, SIZE, range_bytes)
+        TAI_FIELD(ta_dynamic_desc, SIZE, unbounded_bytes) TAI_FIELD(ta_dynamic_desc, SIZE, handle_count_max)
+        TAI_FIELD(ta_dynamic_desc, BOOL, disable_ranges) TAI_FIELD(ta_dynamic_desc, BOOL, strict)
+        TAI_FIELD(ta_dynamic_desc, BOOL, single_threaded)
     };
     tai_writer *w = &s->writer;
+    ta_failure failure;
     uint32_t i, end;
     tai_json_begin(w, "options", "{");
     TAI_FIELDS(w, &d->desc, options);
     tai_json_text(w, "strategy", d->desc.strategy.vtable->name);
     tai_json_end(w, "}");
+    (void)ta_dynamic_get_failure(d, &failure);
+    tai_snap_failure(w, &failure);
     if (d->common.disposed) {
         return;
     }
@@ -20852,20 +22180,18 @@ static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const t
 static TAI_COLD void tai_snap_event(void *user, const ta_event *event)
 {
     static const char *const kinds[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
+    static const tai_field fields[] = {
+        TAI_FIELD(ta_event, PTR, ptr) TAI_FIELD(ta_event, SIZE, size_bytes) TAI_FIELD(ta_event, SIZE, capacity_bytes)
+        TAI_FIELD(ta_event, HEX, stream) TAI_FIELD(ta_event, U64, time_ns) TAI_FIELD(ta_event, U32, thread)
+        TAI_FIELD(ta_event, TEXT, name) TAI_FIELD(ta_event, TEXT, tag)
+    };
     tai_writer *w = (tai_writer *)user;
     if (w->result != TA_OK || (size_t)event->kind >= sizeof kinds / sizeof *kinds) {
         return;
     }
     tai_json_begin(w, NULL, "{");
     tai_json_text(w, "kind", kinds[event->kind]);
-    tai_json_hex(w, "ptr", (uint64_t)(uintptr_t)event->ptr);
-    tai_json_u64(w, "size_bytes", (uint64_t)event->size_bytes);
-    tai_json_u64(w, "capacity_bytes", (uint64_t)event->capacity_bytes);
-    tai_json_hex(w, "stream", event->stream);
-    tai_json_u64(w, "time_ns", event->time_ns);
-    tai_json_u64(w, "thread", event->thread);
-    tai_json_text(w, "name", event->name);
-    tai_json_text(w, "tag", event->tag);
+    TAI_FIELDS(w, event, fields);
     if (event->kind == TA_EVENT_ALLOC) {
         tai_json_bool(w, "hit", event->hit);
     }
@@ -20938,6 +22264,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 }
 
 /* Private macros end here. */
+#undef TAI_ADDRESS_SANITIZER
 #undef TAI_ALIGNMENT_MAX
 #undef TAI_ALL_HEAPS
 #undef TAI_ASSERT
@@ -20960,14 +22287,14 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_DEAD_BYTES
 #undef TAI_DROP64
 #undef TAI_DTYPE_BYTES
+#undef TAI_FIELD
 #undef TAI_FIELDS
-#undef TAI_FIELD_BOOL
-#undef TAI_FIELD_SIZE
-#undef TAI_FIELD_U64
 #undef TAI_FLUSH_COUNT
 #undef TAI_FULL_CHECK
 #undef TAI_GRAVES
 #undef TAI_HAS_VM
+#undef TAI_HIDE
+#undef TAI_HIDES
 #undef TAI_HELD_BYTES
 #undef TAI_HOST_DISCARD
 #undef TAI_HOST_GRANULARITY
@@ -20983,12 +22310,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_MAP_NORESERVE
 #undef TAI_NOINLINE
 #undef TAI_NO_SLOTS
+#undef TAI_NO_SLOTS_8
 #undef TAI_OS_NONE
 #undef TAI_OS_POSIX
 #undef TAI_OS_WINDOWS
 #undef TAI_PASSING_BATCHES
 #undef TAI_PATIENCE
+#undef TAI_EARLY_NS
+#undef TAI_RINGS
 #undef TAI_PAUSE
+#undef TAI_POISON
 #undef TAI_PUT
 #undef TAI_RANGE_BITS
 #undef TAI_RED
@@ -21001,6 +22332,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_ROOM_TIMES
 #undef TAI_SHOTS
 #undef TAI_SOURCES
+#undef TAI_SHOW
+#undef TAI_SHOW_ZEROED
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_STREAM_EVENTS
@@ -21016,12 +22349,54 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_TICKS_OF_PROCESSOR
 #undef TAI_TINY_BYTES
 #undef TAI_TORCH_DEVICES
+#undef TAI_TRACE_COUNT_DEFAULT
 #undef TAI_TRACE_LINE
 #undef TAI_UNITS_MAX
 #undef TAI_UNLIKELY
+#undef TAI_UNPOISON
+#undef TAI_VALGRIND
 #undef TAI_WAIT_A_MOMENT
 #undef TAI_WALK_BATCH
 #undef TAI_WRITER_BYTES
+#undef tai_arena_fill
+#undef tai_arena_fill_popped
+#undef tai_arena_look
+#undef tai_arena_look_all
+#undef tai_arena_set_fill_end
+#undef tai_arena_unfill
+#undef tai_buffer_blame
+#undef tai_bury
+#undef tai_common_blame
+#undef tai_common_bury
+#undef tai_common_paint
+#undef tai_direct_close
+#undef tai_direct_front
+#undef tai_direct_look
+#undef tai_direct_paint
+#undef tai_dynamic_look
+#undef tai_gate_enter_hot
+#undef tai_gate_leave_hot
+#undef tai_guard_check
+#undef tai_guard_close
+#undef tai_guard_held
+#undef tai_guard_hold
+#undef tai_guard_is_on
+#undef tai_guard_look
+#undef tai_guard_mark_gone
+#undef tai_guard_padded
+#undef tai_guard_paint
+#undef tai_guard_release
+#undef tai_guard_take
+#undef tai_pool_blame
+#undef tai_pool_told
+#undef tai_range_kill
+#undef tai_range_revive
+#undef tai_thread_index_delete
+#undef tai_thread_index_make
+#undef tai_thread_list
+#undef tai_thread_make
+#undef tai_thread_slots
+#undef tai_thread_unmake
 
 #endif /* TENSORALLOC_IMPLEMENTATION_ONCE */
 #endif /* TENSORALLOC_IMPLEMENTATION */
@@ -21074,7 +22449,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
        TA_ERROR_RECORDS        no memory or room for bookkeeping: raise block_count_max
      What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_pool_get_failure
      keeps the last failure, ta_failure_report makes a sentence of it. On failure nothing has changed, in any
-     function.
+     function. ta_failure.verdict is finer than the result: it tells memory that is there, and only in the wrong place,
+     from memory that has to be found (TA_VERDICT_LIST, in the order in which they are looked for), action and
+     action_bytes what would have made this request succeed. Free memory in pieces is said with the cheapest place for
+     the request: blocking_ptr, and how much of what tag would have to go from there.
 
   5. Giving memory back
      Nothing goes back by itself, except above cached_bytes_max, and when one heap grows while another is mostly
@@ -21097,7 +22475,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      once on its own stream; other streams that used it are announced with ta_pool_record_use, or it is freed with
      ta_pool_free_after and an event of yours. Before a stream is destroyed call ta_pool_retire_stream: the driver
      gives handles out again. Streams are those of the device's primary context, which the CUDA runtime and PyTorch
-     use too. While a stream is being captured into a graph allocation on it comes from a graph pool (chapter 12), or is
+     use too. While a stream is being captured into a graph allocation on it comes from a graph pool (chapter 13), or is
      TA_ERROR_CAPTURE: a replay would use the memory long after it was freed. Each allocation asks for that (one driver
      call); TA_CAPTURE_SCOPES_ONLY leaves the question out while no scope is open. After an error that ends the context
      (ta_cuda_info.is_lost) frees succeed and nothing else does.
@@ -21158,7 +22536,14 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      is granted as a size of its own: limits bind then.
      Bounds may name symbols (ta_symbol): numbers that several bounds share, held once.
 
-  11. Where the specified names live
+  11. Seeing memory
+     ta_snapshot_write writes what is known of allocators as JSON: its members are described where it is declared.
+     Blocks are looked at 64 at a time, or with scratch as many as it holds, inside the gate (25 ns for each); they are
+     written outside of it. So other threads go on, the sink may use the allocators, and what is written is exact when
+     nobody else is in a call. bench/memory_viz.py turns a snapshot, with the events of a trace if there are any, into
+     what https://pytorch.org/memory_viz reads.
+
+  12. Where the specified names live
      IMemoryAllocator: Allocate, Free, CacheSize, AllocatedSize, EmptyCache, Device, Dispose
                           ta_allocator_alloc_buffer, _free_buffer, ta_stats.cached_bytes, .reserved_bytes,
                           _empty_cache, _get_device, _dispose
@@ -21202,7 +22587,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      WithGraphMemory, EnsureGraphCompatible
                           ta_tensor_with_graph_memory, ta_tensor_ensure_graph_compatible
 
-  12. CUDA graphs
+  13. CUDA graphs
      A graph repeats addresses. What a capture allocates comes from a graph pool beside the pool, for as long as a scope
      is open; the code that allocates does not change, and need not know. Order of calls: ta_capture_enter, begin
      capture, work, end capture, ta_capture_leave (failed or not), ta_graph_pool_attach, instantiate. Then the graph
@@ -21226,7 +22611,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      An event of the program's (ta_pool_free_after) that was recorded in a capture cannot be asked and breaks it: for
      memory of graph pools it is not asked at all.
 
-  13. Versions (semantic versioning at source level; the last ten)
+  14. Versions (semantic versioning at source level; the last ten)
      0.1.0  backends, CUDA and its graphs, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
 
   tensoralloc.h is available under either of the two licences below; choose the one you prefer.

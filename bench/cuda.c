@@ -1,22 +1,30 @@
 /* cuda.c - the CUDA backend beside the driver's own allocators: hot pairs, steals, pinned memory, growth, traces.
 
    build   cc -O2 -DNDEBUG -I.. -o cuda cuda.c -lpthread -ldl        Linux; no toolkit is needed
-   run     ./cuda [--smoke] [file.trace ...]
+   run     ./cuda [--smoke | --host | --csv] [file.trace ...]     --csv: a line for each number, the device in the first
 
    A number is nanoseconds of the host for one operation. On the software driver of tests/driver time means nothing, and
-   a number is driver calls. Steady state: each row runs once before it is measured. */
+   a number is driver calls. Steady state: each row runs once before it is measured.
+
+   --host measures the pool alone, on any driver: what a hit costs the host beside the same hit of a host pool. The
+   driver's answer about captures is taken out (a function that answers "none" is called in its place). Eleven batches
+   of each row in turn; the median batch counts. Counted instead of timed:
+       valgrind --tool=callgrind --callgrind-out-file=out --toggle-collect='rows_*' ./cuda --host
+       callgrind_annotate --inclusive=yes out | grep rows_       divided by the pairs that --host prints */
 #define _POSIX_C_SOURCE 200809L
 #define TENSORALLOC_CUDA
 #define TENSORALLOC_IMPLEMENTATION
 #include "tensoralloc.h"
 #include "../tests/driver/loader.h"
 
+#include <stdarg.h>
 #include <time.h>
 
 #define MIB ((size_t)1 << 20)
 #define STREAM(handle) ((ta_stream)(uintptr_t)(handle))
 
 static int counts; /* driver calls instead of time */
+static int csv;
 static size_t rounds = 10000;
 static CUstream s, t;
 static ta_cuda *cuda;
@@ -35,6 +43,28 @@ static void need_ok(CUresult result, const char *what)
         stop(what);
     }
 }
+
+/* One number; on its own line where a file is wanted. */
+static double put(const char *what, size_t bytes, const char *who, double value, const char *unit)
+{
+    if (csv) {
+        printf("%s,%zu,\"%s\",%.3f,%s\n", what, bytes, who, value, unit);
+    }
+    return value;
+}
+
+/* Not printed where a file is wanted; the numbers among its arguments are. */
+__attribute__((format(printf, 1, 2))) static void text(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    if (!csv) {
+        vprintf(format, arguments);
+    }
+    va_end(arguments);
+}
+
+#define UNIT (counts ? "calls" : "ns")
 
 static double now(void)
 {
@@ -153,27 +183,162 @@ static void hot(void)
         pinned[i] = measure(pair_ours, sizes[i], rounds);
     }
     close_pool();
-    printf("alloc + free, steady        pool  pool, scopes only     cuMemAlloc  cuMemAllocFromPoolAsync   pinned pool"
-           "  cuMemHostAlloc\n");
+    text("alloc + free, steady        pool  pool, scopes only     cuMemAlloc  cuMemAllocFromPoolAsync   pinned pool"
+         "  cuMemHostAlloc\n");
     for (i = 0; i < 5; i++) {
-        printf("%12zu bytes %14.1f %18.1f %14.1f", sizes[i], ours[i][0], ours[i][1],
-               measure(pair_segment, sizes[i], rounds / 100 + 2));
-        printf(" %24.1f", cu.cuMemAllocFromPoolAsync != NULL ? measure(pair_async, sizes[i], rounds) : 0.0);
+        size_t bytes = sizes[i];
+        double segment = put("pair", bytes, "cuMemAlloc", measure(pair_segment, bytes, rounds / 100 + 2), UNIT);
+        double async = cu.cuMemAllocFromPoolAsync != NULL ? measure(pair_async, bytes, rounds) : 0.0;
+        text("%12zu bytes %14.1f %18.1f %14.1f %24.1f", bytes, put("pair", bytes, "pool", ours[i][0], UNIT),
+             put("pair", bytes, "pool, scopes only", ours[i][1], UNIT), segment,
+             put("pair", bytes, "cuMemAllocFromPoolAsync", async, UNIT));
         if (i < 4) {
-            printf(" %13.1f %15.1f", pinned[i], measure(pair_pinned, sizes[i], rounds / 1000 + 2));
+            double theirs_pinned = measure(pair_pinned, bytes, rounds / 1000 + 2);
+            text(" %13.1f %15.1f", put("pair", bytes, "pinned pool", pinned[i], UNIT),
+                 put("pair", bytes, "cuMemHostAlloc", theirs_pinned, UNIT));
         }
-        printf("\n");
+        text("\n");
+    }
+}
+
+/* ---- what the host does for a hit, without the driver */
+static ta_pool *host_pool, *strict_pool, *scopes_pool;
+static size_t host_pairs = 20000;
+
+static int no_capture(void *stream, int *status, uint64_t *id)
+{
+    (void)stream;
+    (void)id;
+    *status = 0;
+    return 0;
+}
+
+static void *without_question(void *user, const char *name)
+{
+    int (*answer)(void *stream, int *status, uint64_t *id) = no_capture;
+    void *symbol = NULL;
+    (void)user;
+    if (strcmp(name, "cuStreamGetCaptureInfo") == 0) {
+        memcpy(&symbol, &answer, sizeof symbol);
+    } else {
+        driver_symbol(&symbol, name);
+    }
+    return symbol;
+}
+
+/* 64 live blocks; a random one is freed and replaced. */
+#define ROW(name, allocation, of) \
+    static __attribute__((noinline)) void rows_##name(void) \
+    { \
+        static void *live[64]; \
+        uint32_t random = 1; \
+        size_t i; \
+        for (i = 0; i < host_pairs; i++) { \
+            void **at = &live[(random = random * 1664525u + 1013904223u) >> 26]; \
+            (void)ta_pool_free(of, *at); \
+            *at = allocation; \
+        } \
+        for (i = 0; i < 64; i++) { \
+            (void)ta_pool_free(of, live[i]); \
+            live[i] = NULL; \
+        } \
+    }
+#define EITHER (at - live < 32 ? STREAM(s) : STREAM(t))
+ROW(small_host, ta_pool_alloc(host_pool, 4096, NULL), host_pool)
+ROW(small_strict, ta_pool_alloc(strict_pool, 4096, NULL), strict_pool)
+ROW(small_scopes, ta_pool_alloc(scopes_pool, 4096, NULL), scopes_pool)
+ROW(small_stream, ta_pool_alloc_stream(strict_pool, 4096, STREAM(s), NULL), strict_pool)
+ROW(small_two_streams, ta_pool_alloc_stream(strict_pool, 4096, EITHER, NULL), strict_pool)
+ROW(large_host, ta_pool_alloc(host_pool, 1 << 20, NULL), host_pool)
+ROW(large_strict, ta_pool_alloc(strict_pool, 1 << 20, NULL), strict_pool)
+ROW(large_scopes, ta_pool_alloc(scopes_pool, 1 << 20, NULL), scopes_pool)
+ROW(large_stream, ta_pool_alloc_stream(strict_pool, 1 << 20, STREAM(s), NULL), strict_pool)
+ROW(large_two_streams, ta_pool_alloc_stream(strict_pool, 1 << 20, EITHER, NULL), strict_pool)
+
+static const struct row {
+    const char *name;
+    void (*run)(void);
+} host_rows[] = {
+    {"host pool, 4 KiB", rows_small_host}, {"strict", rows_small_strict}, {"scopes only", rows_small_scopes},
+    {"strict, a stream", rows_small_stream}, {"strict, two streams in turn", rows_small_two_streams},
+    {"host pool, 1 MiB", rows_large_host}, {"strict", rows_large_strict}, {"scopes only", rows_large_scopes},
+    {"strict, a stream", rows_large_stream}, {"strict, two streams in turn", rows_large_two_streams}
+};
+enum { HOST_ROWS = sizeof host_rows / sizeof host_rows[0], BATCHES = 11 };
+
+static int compare_times(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double cpu_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+static ta_pool *pool_over(ta_backend backend, ta_capture_check check)
+{
+    ta_pool_desc options;
+    ta_pool *made = NULL;
+    memset(&options, 0, sizeof options);
+    options.backend = backend;
+    options.capture_check = check;
+    if (ta_pool_create(&options, &made) != TA_OK) {
+        stop("no pool");
+    }
+    return made;
+}
+
+static void host_cost(void)
+{
+    static double at[HOST_ROWS][BATCHES];
+    ta_cuda_desc desc;
+    ta_cuda *device = NULL;
+    double host = 1;
+    size_t r;
+    int b;
+    memset(&desc, 0, sizeof desc);
+    desc.resolve = without_question;
+    if (ta_cuda_create(&desc, &device, NULL) != TA_OK) {
+        stop("no device");
+    }
+    host_pool = pool_over(ta_backend_host(), TA_CAPTURE_STRICT);
+    strict_pool = pool_over(ta_cuda_backend(device), TA_CAPTURE_STRICT);
+    scopes_pool = pool_over(ta_cuda_backend(device), TA_CAPTURE_SCOPES_ONLY);
+    text("what a hit costs the host: pairs of alloc and free, %zu for each row\n", host_pairs * BATCHES);
+    for (b = 0; b < BATCHES; b++) {
+        for (r = 0; r < HOST_ROWS; r++) {
+            double start = cpu_ns();
+            host_rows[r].run();
+            at[r][b] = (cpu_ns() - start) / (double)host_pairs;
+        }
+    }
+    for (r = 0; r < HOST_ROWS; r++) {
+        qsort(at[r], BATCHES, sizeof at[r][0], compare_times);
+        host = r % (HOST_ROWS / 2) == 0 ? at[r][BATCHES / 2] : host;
+        text("%30s %8.1f ns  %5.2f of the host pool's\n", host_rows[r].name,
+             put("host cost", r < HOST_ROWS / 2 ? 4096 : MIB, host_rows[r].name, at[r][BATCHES / 2], "ns"),
+             at[r][BATCHES / 2] / host);
+    }
+    if (ta_pool_destroy(host_pool) != TA_OK || ta_pool_destroy(strict_pool) != TA_OK ||
+        ta_pool_destroy(scopes_pool) != TA_OK || ta_cuda_destroy(device) != TA_OK) {
+        stop("the pools cannot be closed");
     }
 }
 
 static void across_streams(void)
 {
     ta_stats stats;
+    double stolen, recorded;
     open_pool(TA_CUDA_DEVICE, TA_CAPTURE_STRICT);
-    printf("\nacross streams, 4 MiB        stolen %.1f    used on another one %.1f",
-           measure(pair_steal, 4 * MIB, rounds / 10), measure(pair_recorded, 4 * MIB, rounds / 10));
+    stolen = put("across streams", 4 * MIB, "stolen", measure(pair_steal, 4 * MIB, rounds / 10), UNIT);
+    recorded = put("across streams", 4 * MIB, "used", measure(pair_recorded, 4 * MIB, rounds / 10), UNIT);
     (void)ta_pool_get_stats(pool, &stats);
-    printf("    (%llu steals)\n", (unsigned long long)stats.steal_count);
+    text("\nacross streams, 4 MiB        stolen %.1f    used on another one %.1f    (%llu steals)\n", stolen, recorded,
+         (unsigned long long)stats.steal_count);
     close_pool();
 }
 
@@ -233,8 +398,9 @@ static void growth(size_t end)
 {
     const double steps = (double)(end / (64 * MIB) - 1);
     open_pool(TA_CUDA_DEVICE, TA_CAPTURE_STRICT);
-    printf("\ngrowth to %zu MiB, a step of 64 MiB: in place %.1f    larger block and copy %.1f\n", end / MIB,
-           grow_in_place(end) / steps, grow_by_copy(end) / steps);
+    text("\ngrowth to %zu MiB, a step of 64 MiB: in place %.1f    larger block and copy %.1f\n", end / MIB,
+         put("growth", end, "in place", grow_in_place(end) / steps, UNIT),
+         put("growth", end, "block and copy", grow_by_copy(end) / steps, UNIT));
     close_pool();
 }
 
@@ -295,8 +461,11 @@ static void replay(const char *path)
         best = i == 0 || start < best ? start : best;
     }
     (void)ta_pool_get_stats(pool, &stats);
-    printf("%-32s %10zu pairs, first pass %.3f, steady %.3f a pair (reading included), reserved / live %.3f\n", name,
-           events, cold, best, (double)stats.peak_reserved_bytes / (double)peak);
+    text("%-32s %10zu pairs, first pass %.3f, steady %.3f a pair (reading included), reserved / live %.3f"
+         " (peak + %.2f MiB)\n", name, events, put("first pass", events, name, cold, UNIT),
+         put("steady", events, name, best, UNIT),
+         put("reserved / live", peak, name, (double)stats.peak_reserved_bytes / (double)peak, "ratio"),
+         ((double)stats.peak_reserved_bytes - (double)peak) / (double)MIB);
     close_pool();
     fclose(file);
 }
@@ -306,9 +475,12 @@ int main(int argc, char **argv)
     CUcontext context = NULL;
     CUmemPoolProps props;
     uint64_t keep = UINT64_MAX;
-    int i = 1, smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
-    if (argc > 1 && argv[1][0] == '-' && !smoke) {
-        fprintf(stderr, "usage: cuda [--smoke] [file.trace ...]\n");
+    char device[100] = "";
+    int i = 1, version = 0, smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
+    int host = argc > 1 && strcmp(argv[1], "--host") == 0;
+    csv = argc > 1 && strcmp(argv[1], "--csv") == 0;
+    if (argc > 1 && argv[1][0] == '-' && !smoke && !host && !csv) {
+        fprintf(stderr, "usage: cuda [--smoke | --host | --csv] [file.trace ...]\n");
         return 2;
     }
     if (!driver_load() || cu.cuInit(0) != CUDA_SUCCESS || cu.cuDevicePrimaryCtxRetain(&context, 0) != CUDA_SUCCESS) {
@@ -324,6 +496,10 @@ int main(int argc, char **argv)
     need_ok(cu.cuCtxSetCurrent(context), "cuCtxSetCurrent");
     need_ok(cu.cuStreamCreate(&s, 1), "cuStreamCreate");
     need_ok(cu.cuStreamCreate(&t, 1), "cuStreamCreate");
+    if (host) {
+        host_cost();
+        return 0;
+    }
     memset(&props, 0, sizeof props);
     props.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
     props.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
@@ -331,11 +507,21 @@ int main(int argc, char **argv)
         need_ok(cu.cuMemPoolCreate(&theirs, &props), "cuMemPoolCreate");
         need_ok(cu.cuMemPoolSetAttribute(theirs, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &keep), "cuMemPoolSetAttribute");
     }
-    printf("%s\n", counts ? "software driver: numbers are driver calls" : "numbers are nanoseconds");
+    (void)cu.cuDeviceGetName(device, sizeof device, 0);
+    (void)cu.cuDriverGetVersion(&version);
+    printf("%s%s, driver interface %d: numbers are %s\n", csv ? "# bench/cuda.c --csv; " : "", device, version,
+           counts ? "driver calls" : "nanoseconds");
+    if (csv) {
+        printf("what,bytes,who,value,unit\n");
+    }
     hot();
     across_streams();
     growth(smoke ? 256 * MIB : counts ? 1024 * MIB : 16384 * MIB);
-    for (i += smoke; i < argc; i++) {
+    host_pairs = smoke ? 100 : host_pairs;
+    text("\n");
+    host_cost();
+    text("\n");
+    for (i += smoke || csv; i < argc; i++) {
         replay(argv[i]);
     }
     return 0;

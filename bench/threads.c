@@ -9,7 +9,6 @@
                            four threads are two such pairs
    Rows
        ta_pool   one pool for all threads; default options, ta_pool_free without a size
-       ta_pool_traced   the same, recording into one ta_trace: two events a pair
        malloc    malloc and free, or whatever is preloaded in their place
        p2_tls    each thread has its own stacks of free blocks, one per power of two: about the least work there is. Not
                  for producer_consumer, where it would never get a block back
@@ -261,28 +260,7 @@ static void *pool_open(void)
     return ta_pool_create(NULL, &pool) == TA_OK ? pool : NULL;
 }
 
-static void *pool_open_traced(void)
-{
-    ta_pool_desc desc;
-    ta_pool *pool;
-    memset(&desc, 0, sizeof(desc));
-    if (ta_trace_create(NULL, &desc.trace) == TA_OK && ta_pool_create(&desc, &pool) == TA_OK) {
-        return pool;
-    }
-    (void)ta_trace_destroy(desc.trace);
-    return NULL;
-}
-
 static void pool_close(void *self) { (void)ta_pool_destroy(self); }
-
-static void pool_close_traced(void *self)
-{
-    ta_pool_desc desc;
-    memset(&desc, 0, sizeof(desc));
-    (void)ta_pool_get_desc(self, &desc);
-    (void)ta_pool_destroy(self);
-    (void)ta_trace_destroy(desc.trace);
-}
 
 static void *pool_alloc(void *self, size_t size_bytes) { return ta_pool_alloc(self, size_bytes, NULL); }
 
@@ -305,7 +283,6 @@ typedef struct row_kind {
 
 static const row_kind row_kinds[] = {
     {"ta_pool", 1, 1, pool_open, pool_close, NULL, pool_alloc, pool_free},
-    {"ta_pool_traced", 1, 1, pool_open_traced, pool_close_traced, NULL, pool_alloc, pool_free},
     {"malloc", 0, 1, malloc_open, malloc_close, NULL, malloc_alloc, malloc_free},
     {"p2_tls", 0, 0, tls_open, tls_close, tls_enter, tls_alloc, tls_free},
     {"p2_spin", 0, 1, spin_open, spin_close, NULL, spin_alloc, spin_free},

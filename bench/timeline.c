@@ -50,6 +50,10 @@ enum {
 };
 #define SIZE_BYTES_MAX ((uint64_t)1 << (sizeof(size_t) > 4 ? 40 : 30))
 #define NONE SIZE_MAX
+#ifndef TIMELINE_REFUSE /* what happens after the message about a bad trace; tests/fuzz/trace.c goes on */
+#define TIMELINE_REFUSE() exit(2)
+#define TIMELINE_QUIET 0
+#endif
 
 /*---------------------------------------------------------------------------------------------------------
   Small tools
@@ -258,12 +262,14 @@ typedef struct position {
 __attribute__((noreturn, format(printf, 2, 3))) static void fail_at(const position *p, const char *format, ...)
 {
     va_list args;
-    fprintf(stderr, "%s:%zu: ", p->path, p->line);
+    char text[256];
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    fputc('\n', stderr);
-    exit(2);
+    if (!TIMELINE_QUIET) {
+        fprintf(stderr, "%s:%zu: %s\n", p->path, p->line, text);
+    }
+    TIMELINE_REFUSE();
 }
 
 static void skip_blanks(position *p) { p->at += strspn(p->at, " \t\r"); }
@@ -374,10 +380,28 @@ static void check_complete(const trace *t, position *p)
     }
 }
 
+/* A whole file; there is room for one more byte behind it. */
+static void read_text(trace *t, position *p, char *text, size_t length)
+{
+    char *line;
+    t->promised_allocs = NONE;
+    for (line = text; line < text + length;) {
+        char *end = memchr(line, '\n', length - (size_t)(line - text));
+        int cut_off = end == NULL;
+        end = cut_off ? text + length : end;
+        *end = 0;
+        read_line(t, p, line, (size_t)(end - line));
+        if (cut_off) {
+            fail_at(p, "the line has no end: the file was cut off here (if it was not, add a line feed)");
+        }
+        line = end + 1;
+    }
+    check_complete(t, p);
+}
+
 static void read_file(trace *t, const char *path)
 {
     char *text = NULL;
-    char *line;
     size_t length = 0;
     size_t capacity = 0;
     size_t got;
@@ -396,19 +420,7 @@ static void read_file(trace *t, const char *path)
         fail("%s: %s", path, strerror(errno));
     }
     fclose(file);
-    t->promised_allocs = NONE;
-    for (line = text; line < text + length;) {
-        char *end = memchr(line, '\n', length - (size_t)(line - text));
-        int cut_off = end == NULL;
-        end = cut_off ? text + length : end;
-        *end = 0;
-        read_line(t, &p, line, (size_t)(end - line));
-        if (cut_off) {
-            fail_at(&p, "the line has no end: the file was cut off here (if it was not, add a line feed)");
-        }
-        line = end + 1;
-    }
-    check_complete(t, &p);
+    read_text(t, &p, text, length);
     unmap_bytes(text, capacity);
 }
 

@@ -20,6 +20,7 @@ DEFINES = {
     'API': ['TENSORALLOC_API=__attribute__((visibility("default")))'],
     'MALLOC_BACKEND': ['TENSORALLOC_MALLOC_BACKEND'],
     'NO_THREADS': ['TENSORALLOC_NO_THREADS'],
+    'VALGRIND': ['TENSORALLOC_VALGRIND'],
     'DEBUG 0': ['TENSORALLOC_DEBUG=0'],
     'DEBUG 1': ['TENSORALLOC_DEBUG=1'],
     'DEBUG 2': ['TENSORALLOC_DEBUG=2'],
@@ -47,6 +48,7 @@ FACTORS = {
                              ['TENSORALLOC_CUDA', 'TENSORALLOC_CUDA_LINK', 'CONFIG_NO_DRIVER']],
     'MALLOC_BACKEND': [[], ['TENSORALLOC_MALLOC_BACKEND']],
     'NO_THREADS': [[], ['TENSORALLOC_NO_THREADS']],
+    'VALGRIND': [[]],
     'DEBUG': [[], ['TENSORALLOC_DEBUG=1'], ['TENSORALLOC_DEBUG=2'], ['TENSORALLOC_DEBUG=3']],
     'CHECKED': [[], ['TENSORALLOC_CHECKED'], ['TENSORALLOC_CHECKED=2']],
     'TRAP': hook('TRAP'),
@@ -120,12 +122,21 @@ def standards(checks, compilers, workplace):
                   ['CONFIG_SYSTEM_FIRST'])
 
 
+def has_valgrind(compilers, workplace):
+    probe = workplace / 'probe.c'
+    probe.write_text('#include <valgrind/memcheck.h>\n')
+    return run([*(compilers.of['c'] or compilers.of['c++']), '-fsyntax-only', probe]).returncode == 0
+
+
 def defines(checks, compilers, workplace):
     for standard in ('c99', 'c++11'):
         if not compilers.knows(standard, workplace):
             continue
         code = {}
         for name, given in DEFINES.items():
+            if name == 'VALGRIND' and not has_valgrind(compilers, workplace):
+                print('skipped: TENSORALLOC_VALGRIND, for valgrind/memcheck.h is not here')
+                continue
             built = build(checks, compilers, workplace, '%s %s' % (standard, name), standard, [], given)
             code[name] = built.read_bytes() if built else None
         for one, other in DIFFERENT:

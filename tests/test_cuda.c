@@ -73,6 +73,59 @@ static void a_hit_makes_one_query_or_none(void)
     test_context("%s", "");
 }
 
+/* One thread, many streams: each has its own blocks at hand, whichever was used last and however they are freed. */
+static void every_stream_hits(void)
+{
+    enum { STREAMS = 40 };
+    static const size_t sizes[] = {100, 20000, 100000, 3 << 20};
+    CUstream streams[STREAMS];
+    void *at[STREAMS];
+    ta_allocator allocator;
+    ta_request request;
+    size_t i;
+    int k, round;
+    if (!world_open("sched=lazy", TA_CUDA_RANGES, NULL)) {
+        return;
+    }
+    allocator = ta_pool_allocator(pool);
+    memset(&request, 0, sizeof request);
+    for (k = 0; k < STREAMS; k++) {
+        streams[k] = stream_new();
+    }
+    for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (round = 0; round < 6; round++) {
+            fake.tafake_calls_clear();
+            for (k = 0; k < STREAMS; k++) {
+                request.size_bytes = sizes[i];
+                request.stream = STREAM(streams[k]);
+                at[k] = round % 2 == 0 ? ta_pool_alloc_stream(pool, sizes[i], STREAM(streams[k]), NULL)
+                                       : ta_allocator_alloc(allocator, &request, NULL);
+                CHECK(at[k] != NULL);
+            }
+            if (round > 0) {
+                CHECK_EQ(fake.tafake_calls("*"), STREAMS);
+                CHECK_EQ(fake.tafake_calls("cuStreamGetCaptureInfo"), STREAMS);
+            }
+            fake.tafake_calls_clear();
+            for (k = 0; k < STREAMS; k++) {
+                int last = STREAMS - 1 - k;
+                CHECK_OK(round % 3 == 0 ? ta_pool_free(pool, at[last])
+                         : round % 3 == 1 ? ta_pool_free_sized(pool, at[last], sizes[i])
+                                          : ta_allocator_free(allocator, at[last], sizes[i], 0, STREAM(streams[last])));
+                CHECK_RESULT(ta_pool_free(pool, at[last]), TA_ERROR_STALE);
+            }
+            CHECK_EQ(fake.tafake_calls("*"), 0);
+        }
+        CHECK_EQ(check_books(pool).steal_count, 0);
+        CHECK_OK(ta_pool_empty_cache(pool));
+    }
+    for (k = 0; k < STREAMS; k++) {
+        CHECK_OK(ta_pool_retire_stream(pool, STREAM(streams[k])));
+        OK(cu.cuStreamDestroy_v2(streams[k]));
+    }
+    world_close();
+}
+
 typedef struct trace_run {
     void **at;
     size_t room;
@@ -229,7 +282,7 @@ static void threads_without_a_context(void)
 {
     pthread_t id;
     size_t wrong = 1;
-    if (!world_open("sched=lazy", TA_CUDA_RANGES, NULL)) {
+    if (!world_open_any("sched=lazy", TA_CUDA_RANGES, NULL)) {
         return;
     }
     CHECK_EQ(pthread_create(&id, NULL, work_without_a_context, &wrong), 0);
@@ -247,7 +300,7 @@ static void freed_by_another_thread(void)
 {
     static const size_t sizes[] = {1000, 100000, 5 << 20};
     size_t i;
-    if (!world_open("sched=lazy", TA_CUDA_RANGES, NULL)) {
+    if (!world_open_any("sched=lazy", TA_CUDA_RANGES, NULL)) {
         return;
     }
     for (i = 0; i < 3; i++) {
@@ -604,7 +657,7 @@ static void registering(void)
 {
     static uint32_t mine[16384];
     CUdeviceptr device;
-    if (!world_open("sched=lazy", TA_CUDA_PINNED, NULL)) {
+    if (!world_open_any("sched=lazy", TA_CUDA_PINNED, NULL)) {
         return;
     }
     CHECK_OK(ta_cuda_register(cuda, mine, sizeof mine));
@@ -657,7 +710,7 @@ static void dynamic_grows_in_place(void)
         CUstream s, t;
         CUdeviceptr ptr;
         int64_t elements;
-        if (!world_open(schedulers[c], TA_CUDA_RANGES, NULL)) {
+        if (!world_open_any(schedulers[c], TA_CUDA_RANGES, NULL)) {
             return;
         }
         s = stream_new();
@@ -784,7 +837,7 @@ static void captures_are_left_alone(void)
     }
 }
 
-TEST_MAIN(TEST_CASE(a_hit_makes_one_query_or_none), TEST_CASE(traces_in_steady_state),
+TEST_MAIN(TEST_CASE(a_hit_makes_one_query_or_none), TEST_CASE(every_stream_hits), TEST_CASE(traces_in_steady_state),
           TEST_CASE(no_context_before_memory_is_needed), TEST_CASE(threads_without_a_context),
           TEST_CASE(freed_by_another_thread), TEST_CASE(a_foreign_context_is_restored), TEST_CASE(two_devices),
           TEST_CASE(sticky_errors), TEST_CASE(a_child_of_fork_is_told), TEST_CASE(the_ladder),

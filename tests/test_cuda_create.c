@@ -194,7 +194,9 @@ static void absent(void)
     }
     CHECK_RESULT(result, TA_ERROR_UNAVAILABLE);
     CHECK(cuda == NULL);
-    if (strcmp(why, "there is no CUDA device") != 0) {
+    if (sizeof(void *) < 8) {
+        CHECK_STRING(why, "CUDA needs a 64-bit program");
+    } else if (strcmp(why, "there is no CUDA device") != 0) {
         CHECK_STRING(why, "no NVIDIA driver: libcuda.so.1 or nvcuda.dll cannot be loaded");
     }
     host_goes_on();

@@ -395,6 +395,8 @@ static void null_arguments_are_errors(void)
     ta_handle_info info;
     ta_dynamic_stats f;
     ta_fit fit;
+    ta_tensor view;
+    ta_result result = TA_OK;
     const ta_shape_bounds bounds = bounds_of(0, 100, 1000);
     const int64_t dims = 5;
     char text[10];
@@ -405,6 +407,12 @@ static void null_arguments_are_errors(void)
     CHECK_RESULT(ta_dynamic_get_desc(d, NULL), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_dynamic_resize(none, h, &dims, 1), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_dynamic_resize(d, h, NULL, 1), TA_ERROR_INVALID_ARGUMENT);
+    CHECK(ta_dynamic_resize_data(none, h, &dims, 1, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_INVALID_ARGUMENT);
+    CHECK(ta_dynamic_resize_data(d, h, NULL, 1, NULL) == NULL);
+    CHECK_RESULT(ta_dynamic_get_tensor(none, h, &view), TA_ERROR_INVALID_ARGUMENT);
+    CHECK(is_zero(&view, sizeof view));
+    CHECK_RESULT(ta_dynamic_get_tensor(d, h, NULL), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_dynamic_free(none, h), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_dynamic_observe(none, h, &dims, 1), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_dynamic_observe(d, h, NULL, 1), TA_ERROR_INVALID_ARGUMENT);
@@ -3651,6 +3659,184 @@ static void low_uses_are_counted_for_each_tensor(void)
     close_dynamic(d);
 }
 
+/* Each tensor, or each site, may have a strategy of its own. */
+static void tensors_have_strategies_of_their_own(void)
+{
+    static const double twice = 2.0, thrice = 3.0;
+    const ta_strategy given[] = {ta_strategy_exact(), ta_strategy_padding(&twice), ta_strategy_adaptive(NULL),
+                                 ta_strategy_padding(&thrice), {NULL, NULL}};
+    static const size_t capacity[] = {100000, 200000, 120000, 300000, 110000};
+    static const double object_factor = 1.1;
+    const ta_shape_bounds bounds = bounds_of(1, 100000, 10000000), small = bounds_of(1, 1000, 60000);
+    ta_dynamic_request request = request_of(&bounds, 0);
+    ta_dynamic_desc desc = zero_desc();
+    ta_handle h;
+    ta_dynamic *d;
+    size_t i;
+    desc.strategy = ta_strategy_padding(&object_factor);
+    desc.disable_ranges = 1; /* pages would round */
+    d = open_dynamic(&desc);
+    for (i = 0; i < 10; i++) { /* alone, and at a site each */
+        test_context("strategy %u", (unsigned)i);
+        request.strategy = given[i % 5];
+        request.site = i < 5 ? 0 : i;
+        CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+        CHECK_EQ(info_of(d, h).capacity_bytes, capacity[i % 5]);
+        CHECK(info_of(d, h).strategy.vtable == (i % 5 == 4 ? desc.strategy : given[i % 5]).vtable);
+        CHECK(info_of(d, h).strategy.config == (i % 5 == 4 ? desc.strategy : given[i % 5]).config);
+    }
+    test_context(" ");
+    memset(&request.strategy, 0, sizeof request.strategy);
+    request.site = 6; /* who joins a site joins its strategy */
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    CHECK_EQ(info_of(d, h).capacity_bytes, capacity[1]);
+    CHECK_OK(ta_dynamic_free(d, h));
+    request.strategy = given[1];
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    CHECK_EQ(info_of(d, h).capacity_bytes, capacity[1]);
+    request.bounds = &small; /* small ones get their maximum at once only from the predictive strategy */
+    request.site = 0;
+    request.strategy = ta_strategy_predictive(NULL);
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    CHECK_EQ(info_of(d, h).capacity_bytes, 60000);
+    request.strategy = given[1];
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    CHECK_EQ(info_of(d, h).capacity_bytes, 2000);
+    close_dynamic(d);
+}
+
+static void bad_strategies_of_a_request_are_errors(void)
+{
+    static const double twice = 2.0, thrice = 3.0;
+    const ta_shape_bounds bounds = bounds_of(1, 100000, 10000000);
+    ta_dynamic_request request = request_of(&bounds, 0);
+    ta_strategy_vtable bad[3];
+    ta_dynamic *d = open_dynamic(NULL);
+    ta_handle h, before;
+    int i;
+    TEST_ALLOW_ASSERTS();
+    for (i = 0; i < 3; i++) {
+        bad[i] = *ta_strategy_exact().vtable;
+    }
+    bad[0].struct_bytes--;
+    bad[1].required_size = NULL;
+    bad[2].state_bytes = TA_STRATEGY_STATE_BYTES + 1;
+    for (i = 0; i < 3; i++) {
+        request.strategy.vtable = &bad[i];
+        CHECK_RESULT(ta_dynamic_alloc_request(d, &request, &h), TA_ERROR_INVALID_ARGUMENT);
+        CHECK(is_zero(&h, sizeof h));
+    }
+    request.site = 3;
+    request.strategy = ta_strategy_padding(&twice);
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &before));
+    request.strategy = ta_strategy_padding(&thrice); /* other settings */
+    CHECK_RESULT(ta_dynamic_alloc_request(d, &request, &h), TA_ERROR_INVALID_ARGUMENT);
+    CHECK(is_zero(&h, sizeof h));
+    request.strategy = ta_strategy_exact(); /* another table */
+    CHECK_RESULT(ta_dynamic_alloc_request(d, &request, &h), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_EQ(figures_of(d).handle_count, 1);
+    CHECK_EQ(figures_of(d).capacity_bytes, info_of(d, before).capacity_bytes);
+    CHECK_OK(resize(d, before, 200)); /* nothing stayed claimed */
+    request.strategy = ta_strategy_padding(&twice);
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    close_dynamic(d);
+}
+
+static void a_resize_says_where(void)
+{
+    int kind;
+    for (kind = 0; kind < 2; kind++) { /* blocks that move, a range */
+        ta_dynamic_desc desc = exact_desc();
+        ta_dynamic *d;
+        ta_handle h, neighbour = no_handle();
+        ta_result result = TA_ERROR_STALE;
+        size_t i;
+        void *data;
+        int64_t dims = 0;
+        desc.disable_ranges = kind == 0;
+        desc.strict = 1;
+        d = open_dynamic(&desc);
+        h = make(d, 0, 0, 8 * MIB);
+        data = ta_dynamic_resize_data(d, h, &dims, 1, &result); /* nothing yet */
+        CHECK_RESULT(result, TA_OK);
+        CHECK(data == ta_dynamic_get_data(d, h) && (kind == 1 || data == NULL));
+        for (i = 1; i < 6; i++) {
+            dims = (int64_t)(100000 * i);
+            result = TA_ERROR_STALE;
+            data = ta_dynamic_resize_data(d, h, &dims, 1, i == 3 ? NULL : &result);
+            CHECK_RESULT(result, i == 3 ? TA_ERROR_STALE : TA_OK);
+            CHECK(data != NULL && data == ta_dynamic_get_data(d, h));
+            fill(data, i, 0, 100000 * i);
+            CHECK_EQ(info_of(d, h).effective_bytes, 100000 * i);
+            neighbour = make(d, 1, 100000, 8 * MIB); /* behind it, so that blocks move */
+        }
+        CHECK((figures_of(d).move_count != 0) == (kind == 0));
+        dims = (int64_t)(8 * MIB + 1);
+        CHECK(ta_dynamic_resize_data(d, h, &dims, 1, &result) == NULL);
+        CHECK_RESULT(result, TA_ERROR_SHAPE);
+        CHECK(ta_dynamic_resize_data(d, h, &dims, 1, NULL) == NULL);
+        CHECK_OK(ta_dynamic_free(d, neighbour));
+        CHECK(ta_dynamic_resize_data(d, neighbour, &dims, 1, &result) == NULL);
+        CHECK_RESULT(result, TA_ERROR_STALE);
+        CHECK_EQ(info_of(d, h).effective_bytes, 500000);
+        close_dynamic(d);
+    }
+}
+
+static void a_tensor_is_viewed(void)
+{
+    const int64_t min[] = {0, 64, 1}, expected[] = {3, 64, 5}, max[] = {1000, 64, 5}, last[] = {2, 63, 4};
+    int64_t dims[] = {7, 64, 5};
+    ta_shape_bounds bounds;
+    ta_dynamic *d = open_dynamic(NULL);
+    ta_allocator allocator = ta_dynamic_allocator(d);
+    ta_tensor view, after;
+    ta_request request;
+    ta_handle h, flat;
+    ta_buffer buffer;
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_F32, 3, min, expected, max));
+    CHECK_OK(ta_dynamic_alloc(d, &bounds, &h));
+    CHECK_OK(ta_dynamic_get_tensor(d, h, &view));
+    CHECK(view.buffer.data == ta_dynamic_get_data(d, h) && view.buffer.data != NULL);
+    CHECK_EQ(view.buffer.size_bytes, 3 * 64 * 5 * 4);
+    CHECK_EQ(view.buffer.capacity_bytes, info_of(d, h).capacity_bytes);
+    CHECK(view.allocator.self == d && view.dtype == TA_F32 && view.rank == 3);
+    CHECK(view.dims[0] == 3 && view.dims[1] == 64 && view.dims[2] == 5);
+    CHECK(view.strides[0] == 320 && view.strides[1] == 5 && view.strides[2] == 1);
+    CHECK(ta_tensor_is_contiguous(&view));
+    CHECK(ta_tensor_at(&view, last) == (char *)view.buffer.data + (3 * 64 * 5 - 1) * 4);
+    CHECK_OK(ta_allocator_check_buffer(allocator, &view.buffer));
+    CHECK_OK(ta_dynamic_resize(d, h, dims, 3)); /* the old view is one of the old shape */
+    CHECK_EQ(view.dims[0], 3);
+    CHECK_OK(ta_dynamic_get_tensor(d, h, &after));
+    CHECK_EQ(after.dims[0], 7);
+    CHECK(after.buffer.data == view.buffer.data || !info_of(d, h).in_range);
+    dims[0] = 0;
+    CHECK_OK(ta_dynamic_resize(d, h, dims, 3));
+    CHECK_OK(ta_dynamic_get_tensor(d, h, &after));
+    CHECK(is_zero(&after.buffer, sizeof after.buffer));
+    CHECK(after.dims[0] == 0 && after.strides[0] == 320);
+    CHECK_OK(ta_tensor_destroy(&after, 0)); /* nothing */
+    CHECK_EQ(figures_of(d).handle_count, 1);
+    dims[0] = 9;
+    CHECK_OK(ta_dynamic_resize(d, h, dims, 3));
+    CHECK_OK(ta_dynamic_get_tensor(d, h, &view));
+    CHECK_OK(ta_dynamic_get_tensor(d, h, &after));
+    CHECK_OK(ta_tensor_destroy(&view, 0)); /* the tensor itself */
+    CHECK_EQ(figures_of(d).handle_count, 0);
+    CHECK_RESULT(ta_allocator_check_buffer(allocator, &after.buffer), TA_ERROR_STALE);
+    CHECK_RESULT(ta_tensor_destroy(&after, 0), TA_ERROR_STALE);
+    CHECK_RESULT(ta_dynamic_get_tensor(d, h, &view), TA_ERROR_STALE);
+    CHECK(is_zero(&view, sizeof view));
+    CHECK_RESULT(ta_dynamic_get_tensor(d, no_handle(), &view), TA_ERROR_FOREIGN);
+    memset(&request, 0, sizeof request);
+    request.size_bytes = 100;
+    CHECK_OK(ta_allocator_alloc_buffer(allocator, &request, &buffer));
+    flat = buffer.id;
+    CHECK_RESULT(ta_dynamic_get_tensor(d, flat, &view), TA_ERROR_UNSUPPORTED);
+    CHECK(is_zero(&view, sizeof view));
+    close_dynamic(d);
+}
 
 TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(shapes_of_any_rank_and_dtype),
           TEST_CASE(alignments_hold_through_moves), TEST_CASE(bad_requests_are_errors),
@@ -3680,4 +3866,6 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(a_failing_poll_is_not_done), TEST_CASE(a_failed_move_is_ordered),
           TEST_CASE(nothing_is_reused_before_its_work_is_done), TEST_CASE(a_fit_that_is_promised_is_kept),
           TEST_CASE(headroom_goes_as_far_as_needed), TEST_CASE(the_default_strategy_is_the_predictive_one),
-          TEST_CASE(low_uses_are_counted_for_each_tensor))
+          TEST_CASE(low_uses_are_counted_for_each_tensor), TEST_CASE(tensors_have_strategies_of_their_own),
+          TEST_CASE(bad_strategies_of_a_request_are_errors), TEST_CASE(a_resize_says_where),
+          TEST_CASE(a_tensor_is_viewed))

@@ -577,6 +577,77 @@ static void bounded_backends_that_are_full(void)
     free(buffer);
 }
 
+/* ta_dynamic: which limit it was, and what would do. Tensors in ranges and as blocks, new ones and such that grow. */
+static void tensors_with_bounds(void)
+{
+    const int64_t least[1] = {1}, most[1] = {64 * 1024 * 1024}, first[1] = {1024 * 1024};
+    uint64_t random = test_now.seed;
+    int round;
+    for (round = 0; round < 120; round++) {
+        ta_budget_desc budget_desc;
+        ta_budget *budget = NULL;
+        ta_dynamic_desc desc;
+        ta_dynamic *dynamic = NULL;
+        ta_shape_bounds bounds;
+        ta_handle handles[3];
+        ta_failure failure;
+        ta_result result = TA_OK;
+        int64_t dims[1] = {0};
+        char text[512];
+        int i, by_capacity = round % 2, blocks = round / 2 % 2, grow = round / 4 % 2;
+        memset(&desc, 0, sizeof desc);
+        memset(&budget_desc, 0, sizeof budget_desc);
+        memset(&failure, 0x5a, sizeof failure);
+        memset(handles, 0, sizeof handles);
+        budget_desc.limit_bytes = by_capacity ? 0 : (8 + test_below(&random, 8)) * MIB;
+        CHECK_OK(ta_budget_create(&budget_desc, &budget));
+        desc.budget = budget;
+        desc.capacity_bytes_max = by_capacity ? (8 + test_below(&random, 8)) * MIB : 0;
+        desc.disable_ranges = blocks;
+        desc.strategy = ta_strategy_exact();
+        CHECK_OK(ta_dynamic_create(&desc, &dynamic));
+        CHECK_OK(ta_dynamic_get_failure(dynamic, &failure));
+        CHECK_EQ(failure.count, 0);
+        test_context("round %d", round);
+        for (i = 0; i < 3; i++) {
+            CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, least, first, most));
+            CHECK_OK(ta_dynamic_alloc(dynamic, &bounds, &handles[i]));
+        }
+        if (grow) {
+            do {
+                dims[0] += 1 + (int64_t)test_below(&random, (uint32_t)(3 * MIB));
+                result = ta_dynamic_resize(dynamic, handles[0], dims, 1);
+            } while (result == TA_OK);
+        } else {
+            int64_t expected[1];
+            expected[0] = 14 * 1024 * 1024 + (int64_t)test_below(&random, (uint32_t)MIB);
+            CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, least, expected, most));
+            result = ta_dynamic_alloc(dynamic, &bounds, &handles[1]);
+        }
+        CHECK_RESULT(result, TA_ERROR_LIMIT);
+        CHECK_OK(ta_dynamic_get_failure(dynamic, &failure));
+        CHECK_EQ(failure.count, 1);
+        CHECK_STRING(ta_verdict_text(failure.verdict),
+                     ta_verdict_text(by_capacity ? TA_VERDICT_CAPACITY : TA_VERDICT_LIMIT));
+        CHECK_GT(ta_failure_report(&failure, text, sizeof text), 0);
+        CHECK(strstr(text, by_capacity ? "raise capacity_bytes_max to" : "raise the limit to") != NULL);
+        if (!by_capacity) {
+            CHECK_GT(failure.action_bytes, budget_desc.limit_bytes);
+            CHECK_OK(ta_budget_set_limit(budget, failure.action_bytes));
+            result = grow ? ta_dynamic_resize(dynamic, handles[0], dims, 1)
+                          : ta_dynamic_alloc(dynamic, &bounds, &handles[1]);
+            CHECK_OK(result);
+        } else {
+            CHECK_GT(failure.action_bytes, desc.capacity_bytes_max);
+            CHECK_LE(failure.action_bytes, 2 * MIB + (size_t)(grow ? dims[0] : 15 * 1024 * 1024) + 1 * MIB);
+        }
+        CHECK_OK(ta_dynamic_destroy(dynamic));
+        CHECK_OK(ta_budget_destroy(budget));
+    }
+    TEST_ALLOW_ASSERTS();
+    CHECK_RESULT(ta_dynamic_get_failure(NULL, NULL), TA_ERROR_INVALID_ARGUMENT);
+}
+
 /* The callback is told the same, before the failure is final. */
 static int look(void *user, const ta_failure *failure)
 {
@@ -606,4 +677,5 @@ static void callbacks_are_told(void)
 TEST_MAIN(TEST_CASE(words_for_everything), TEST_CASE(requests_that_forbid_it), TEST_CASE(memory_that_waits_for_streams),
           TEST_CASE(pages_of_its_own), TEST_CASE(memory_that_siblings_cache), TEST_CASE(memory_that_threads_cache),
           TEST_CASE(memory_in_pieces), TEST_CASE(pieces_of_segments_under_a_limit), TEST_CASE(the_limit_that_would_do),
-          TEST_CASE(memory_that_others_have), TEST_CASE(bounded_backends_that_are_full), TEST_CASE(callbacks_are_told))
+          TEST_CASE(memory_that_others_have), TEST_CASE(bounded_backends_that_are_full),
+          TEST_CASE(tensors_with_bounds), TEST_CASE(callbacks_are_told))

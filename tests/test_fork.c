@@ -105,6 +105,13 @@ static int never_called(void *user, const ta_block_info *block)
     return 0;
 }
 
+static ta_result never_written(void *user, const char *text, size_t text_bytes)
+{
+    (void)text;
+    *(int *)user += (int)text_bytes;
+    return TA_OK;
+}
+
 /* Every call on a pool of the parent. */
 static void check_pool_is_forked(ta_pool *pool, void *small, void *large)
 {
@@ -113,6 +120,7 @@ static void check_pool_is_forked(ta_pool *pool, void *small, void *large)
     ta_stats stats;
     ta_bucket_stats bucket;
     ta_failure failure;
+    ta_allocator allocator;
     ta_block_info info;
     size_t sizes[] = {1, 1000, 70000, (size_t)1 << 22}, i, released = 1;
     int visits = 0;
@@ -154,6 +162,9 @@ static void check_pool_is_forked(ta_pool *pool, void *small, void *large)
     CHECK_RESULT(ta_pool_get_stats(pool, &stats), TA_ERROR_FORKED);
     CHECK_RESULT(ta_pool_reset_peaks(pool), TA_ERROR_FORKED);
     CHECK_RESULT(ta_pool_get_failure(pool, &failure), TA_ERROR_FORKED);
+    allocator = ta_pool_allocator(pool);
+    CHECK_RESULT(ta_snapshot_write(&allocator, 1, NULL, never_written, &visits), TA_ERROR_FORKED);
+    CHECK_EQ(visits, 0);
     CHECK_RESULT(ta_pool_get_bucket_stats(pool, 3, &bucket), TA_ERROR_FORKED);
     CHECK_EQ(ta_pool_capacity_of(pool, small), 0);
     CHECK_EQ(ta_pool_owns(pool, large), 0);
@@ -257,6 +268,7 @@ static void check_dynamic_is_forked(ta_dynamic *d, ta_handle handle)
     ta_handle h;
     ta_handle_info info;
     ta_dynamic_stats figures;
+    ta_failure failure;
     ta_fit fit;
     memset(&h, 1, sizeof h);
     CHECK_RESULT(ta_dynamic_alloc(d, &bounds, &h), TA_ERROR_FORKED);
@@ -266,6 +278,7 @@ static void check_dynamic_is_forked(ta_dynamic *d, ta_handle handle)
     CHECK_RESULT(ta_dynamic_will_fit_in_place(d, handle, &dims, 1), TA_ERROR_FORKED);
     CHECK_RESULT(ta_dynamic_record_use(d, handle, 1), TA_ERROR_FORKED);
     CHECK_RESULT(ta_dynamic_get_handle(d, handle, &info), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_dynamic_get_failure(d, &failure), TA_ERROR_FORKED);
     CHECK(ta_dynamic_get_data(d, handle) == NULL);
     CHECK_RESULT(ta_dynamic_free(d, handle), TA_ERROR_FORKED);
     CHECK_RESULT(ta_dynamic_would_fit(d, &bounds, 1, &fit), TA_ERROR_FORKED);

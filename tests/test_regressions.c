@@ -1259,6 +1259,222 @@ static void growth_in_zeroed_pools_reads_as_zero(void)
     close_pool(pool);
 }
 
+/* What can never fit emptied the caches of its pool and of all siblings before it failed. */
+static void hopeless_requests_cost_nobody_the_cache(void)
+{
+    ta_budget *budget = open_budget(8 * MIB);
+    ta_pool_desc desc = zero_desc();
+    ta_pool *a, *b;
+    ta_arena_desc arena_desc;
+    ta_arena *arena = NULL;
+    ta_result result = TA_OK;
+    size_t held_by_a, held_by_b;
+    desc.budget = budget;
+    a = open_pool(&desc);
+    b = open_pool(&desc);
+    CHECK_OK(ta_pool_free(a, ta_pool_alloc(a, 2 * MIB, NULL)));
+    CHECK_OK(ta_pool_free(a, ta_pool_alloc(a, 4096, NULL)));
+    CHECK_OK(ta_pool_free(b, ta_pool_alloc(b, 2 * MIB, NULL)));
+    held_by_a = stats_of(a).cached_bytes;
+    held_by_b = stats_of(b).cached_bytes;
+    CHECK(ta_pool_alloc(b, 100 * MIB, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_LIMIT);
+    memset(&arena_desc, 0, sizeof arena_desc);
+    arena_desc.budget = budget;
+    CHECK_OK(ta_arena_create(&arena_desc, &arena));
+    CHECK(ta_arena_alloc(arena, 100 * MIB, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_LIMIT);
+    CHECK_EQ(stats_of(a).cached_bytes, held_by_a);
+    CHECK_EQ(stats_of(b).cached_bytes, held_by_b);
+    CHECK(ta_pool_alloc(b, 5 * MIB, &result) != NULL); /* with hope everybody gives */
+    CHECK_OK(result);
+    CHECK(ta_pool_alloc(b, 5 * MIB, &result) == NULL); /* 5 of 8 MiB live */
+    CHECK_RESULT(result, TA_ERROR_LIMIT);
+    CHECK_OK(ta_arena_destroy(arena));
+    close_pool(a);
+    close_pool(b);
+    CHECK_OK(ta_budget_destroy(budget));
+
+#if !defined(TENSORALLOC_MALLOC_BACKEND) && UINTPTR_MAX > 0xffffffffu /* malloc does not say how much there is */
+    a = open_pool(NULL); /* no limit but the machine's */
+    CHECK_OK(ta_pool_free(a, ta_pool_alloc(a, 8 * MIB, NULL)));
+    held_by_a = stats_of(a).cached_bytes;
+    CHECK(ta_pool_alloc(a, (size_t)PTRDIFF_MAX / 2, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_OUT_OF_MEMORY);
+    CHECK_EQ(stats_of(a).cached_bytes, held_by_a);
+    close_pool(a);
+#endif
+}
+
+/* Growth in place was counted when it was freed only, and dispose set the counter of freed bytes back. */
+static void counters_of_bytes_only_grow(void)
+{
+    ta_stats stats;
+    ta_pool *pool = open_pool(NULL);
+    ta_arena *arena = NULL;
+    void *ptr = ta_pool_alloc(pool, 100000, NULL);
+    REQUIRE(ptr != NULL);
+    CHECK_OK(ta_pool_resize_in_place(pool, ptr, 1000000));
+    CHECK_EQ(stats_of(pool).allocated_bytes, 1000000);
+    CHECK_EQ(stats_of(pool).freed_bytes, 0);
+    CHECK_OK(ta_pool_resize_in_place(pool, ptr, 300000));
+    CHECK_EQ(stats_of(pool).freed_bytes, 700000);
+    CHECK_EQ(stats_of(pool).requested_bytes, 300000);
+    CHECK_OK(ta_pool_free(pool, ptr));
+    CHECK_EQ(stats_of(pool).freed_bytes, 1000000);
+    REQUIRE(ta_pool_alloc(pool, 5000, NULL) != NULL);
+    CHECK_OK(ta_pool_dispose(pool));
+    CHECK_OK(ta_pool_get_stats(pool, &stats));
+    CHECK_EQ(stats.allocated_bytes, 1005000);
+    CHECK_EQ(stats.freed_bytes, 1005000);
+    CHECK_EQ(stats.requested_bytes, 0);
+    CHECK_OK(ta_pool_destroy(pool));
+
+    CHECK_OK(ta_arena_create(NULL, &arena));
+    ptr = ta_arena_alloc(arena, 1000, NULL);
+    REQUIRE(ptr != NULL);
+    CHECK_OK(ta_allocator_resize_in_place(ta_arena_allocator(arena), ptr, 1000, 5000));
+    CHECK_OK(ta_arena_reset(arena, TA_UNLIMITED));
+    CHECK_OK(ta_allocator_get_stats(ta_arena_allocator(arena), &stats));
+    CHECK_EQ(stats.allocated_bytes, 5000);
+    CHECK_EQ(stats.freed_bytes, 5000);
+    REQUIRE(ta_arena_alloc(arena, 900, NULL) != NULL);
+    CHECK_OK(ta_allocator_dispose(ta_arena_allocator(arena)));
+    CHECK_OK(ta_allocator_get_stats(ta_arena_allocator(arena), &stats));
+    CHECK_EQ(stats.freed_bytes, 5900);
+    CHECK_OK(ta_arena_destroy(arena));
+}
+
+/* A program of one thread could not get at what its own cache of another pool held. */
+static void siblings_give_what_the_asking_thread_caches(void)
+{
+    enum { COUNT = 192 };
+    ta_budget *budget = open_budget(MIB);
+    ta_pool_desc desc = zero_desc();
+    ta_pool *a, *b;
+    void *held[COUNT];
+    ta_result result = TA_OK;
+    int i;
+    desc.budget = budget;
+    a = open_pool(&desc);
+    b = open_pool(&desc);
+    for (i = 0; i < COUNT; i++) {
+        held[i] = ta_pool_alloc(a, 4096, NULL);
+        REQUIRE(held[i] != NULL);
+    }
+    for (i = 0; i < COUNT; i++) {
+        CHECK_OK(ta_pool_free(a, held[i]));
+    }
+    CHECK(ta_pool_alloc(b, 800 * 1024, &result) != NULL);
+    CHECK_RESULT(result, TA_OK);
+    close_pool(a);
+    close_pool(b);
+    CHECK_OK(ta_budget_destroy(budget));
+}
+
+static int count_call(void *user, const ta_failure *failure)
+{
+    (void)failure;
+    ++*(int *)user;
+    return 0;
+}
+
+/* Blocks that a thread caches are not merged and keep their records: they were not asked when records ran out. */
+static void caches_give_records(void)
+{
+    enum { COUNT = 200 };
+    ta_pool_desc desc = zero_desc();
+    ta_pool *pool;
+    void *held[COUNT];
+    ta_result result = TA_OK;
+    int i, count = 0, calls = 0;
+    desc.block_count_max = 128;
+    desc.on_out_of_memory = count_call;
+    desc.on_out_of_memory_user = &calls;
+    pool = open_pool(&desc);
+    while (count < COUNT && (held[count] = ta_pool_alloc(pool, 64, &result)) != NULL) {
+        count++;
+    }
+    CHECK_RESULT(result, TA_ERROR_RECORDS);
+    CHECK_EQ(calls, 1); /* the program is asked */
+    for (i = 0; i < count; i++) {
+        CHECK_OK(ta_pool_free(pool, held[i]));
+    }
+    CHECK(ta_pool_alloc(pool, MIB, &result) != NULL);
+    CHECK_RESULT(result, TA_OK);
+    CHECK_EQ(calls, 1);
+    close_pool(pool);
+}
+
+/* What had merged with the free end of a range was in no bucket. */
+static void buckets_hold_all_that_is_cached(void)
+{
+    ta_pool *pool = open_pool(NULL);
+    ta_bucket_stats bucket;
+    size_t size, sum = 0;
+    int i;
+    for (size = 1; size <= 64 * MIB; size *= 8) {
+        CHECK_OK(ta_pool_free(pool, ta_pool_alloc(pool, size, NULL)));
+    }
+    for (i = 0; i < TA_BUCKET_COUNT; i++) {
+        CHECK_OK(ta_pool_get_bucket_stats(pool, i, &bucket));
+        CHECK_EQ(bucket.live_count, 0);
+        sum += bucket.cached_bytes;
+    }
+    CHECK_EQ(sum, stats_of(pool).cached_bytes);
+    CHECK_GE(sum, 16 * MIB);
+    close_pool(pool);
+}
+
+static void sum_growth(void *user, const ta_event *event)
+{
+    if (event->kind == TA_EVENT_GROW) {
+        *(size_t *)user += event->size_bytes;
+    }
+}
+
+/* All of a limit could not be reserved at the start, and no event told of what was. */
+static void initial_bytes_may_be_the_limit(void)
+{
+    size_t mib;
+    for (mib = 1; mib <= 64; mib *= 2) {
+        ta_pool_desc desc = zero_desc();
+        ta_pool *pool;
+        size_t grown = 0;
+        desc.limit_bytes = desc.initial_bytes = mib * MIB;
+        desc.on_event = sum_growth;
+        desc.on_event_user = &grown;
+        test_context("%d MiB", (int)mib);
+        pool = open_pool(&desc);
+        CHECK_EQ(stats_of(pool).reserved_bytes, mib * MIB);
+        CHECK_EQ(grown, mib * MIB);
+        close_pool(pool);
+    }
+}
+
+static void bad_descs_are_refused(void)
+{
+    ta_pool_desc desc = zero_desc();
+    ta_pool *pool = NULL;
+    ta_budget *budget = open_budget(MIB);
+    ta_budget_stats stats;
+    ta_fixed_buffer state;
+    ta_backend backend;
+    static char buffer[4096];
+    desc.initial_bytes = TA_UNLIMITED;
+    CHECK_RESULT(ta_pool_create(&desc, &pool), TA_ERROR_INVALID_ARGUMENT);
+    desc = zero_desc();
+    desc.capture_check = (ta_capture_check)5;
+    CHECK_RESULT(ta_pool_create(&desc, &pool), TA_ERROR_INVALID_ARGUMENT);
+    CHECK(pool == NULL);
+    CHECK_RESULT(ta_budget_set_limit(budget, 0), TA_ERROR_INVALID_ARGUMENT); /* was: no limit */
+    CHECK_OK(ta_budget_get_stats(budget, &stats));
+    CHECK_EQ(stats.limit_bytes, MIB);
+    CHECK_OK(ta_budget_set_limit(budget, TA_UNLIMITED));
+    CHECK_OK(ta_budget_destroy(budget));
+    CHECK_RESULT(ta_backend_fixed(&state, buffer, SIZE_MAX, &backend), TA_ERROR_OVERFLOW);
+}
+
 TEST_MAIN(TEST_CASE(exiting_thread_waits_for_the_destroyer), TEST_CASE(siblings_leave_pools_of_one_thread_alone),
           TEST_CASE(child_asks_no_forked_sibling), TEST_CASE(alignments_below_64_are_refused),
           TEST_CASE(range_bounds_are_whole_granules), TEST_CASE(failed_upstreams_are_refused_everywhere),
@@ -1270,4 +1486,8 @@ TEST_MAIN(TEST_CASE(exiting_thread_waits_for_the_destroyer), TEST_CASE(siblings_
           TEST_CASE(far_alignments_cost_addresses_only), TEST_CASE(caches_of_all_threads_together_keep_the_cap),
           TEST_CASE(trims_beside_a_hole_keep_what_they_should),
           TEST_CASE(budgets_are_refunded_after_the_memory_is_back), TEST_CASE(figures_hold_while_pages_come_back),
-          TEST_CASE(addresses_come_again_before_their_records_go), TEST_CASE(growth_in_zeroed_pools_reads_as_zero))
+          TEST_CASE(addresses_come_again_before_their_records_go), TEST_CASE(growth_in_zeroed_pools_reads_as_zero),
+          TEST_CASE(hopeless_requests_cost_nobody_the_cache), TEST_CASE(counters_of_bytes_only_grow),
+          TEST_CASE(siblings_give_what_the_asking_thread_caches), TEST_CASE(caches_give_records),
+          TEST_CASE(buckets_hold_all_that_is_cached), TEST_CASE(initial_bytes_may_be_the_limit),
+          TEST_CASE(bad_descs_are_refused))

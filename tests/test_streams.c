@@ -720,10 +720,6 @@ static void few_records_are_enough(void)
 
 static void siblings_wait_before_they_give(void)
 {
-#ifdef TENSORALLOC_NO_THREADS
-    TEST_SKIP("siblings give nothing without threads");
-    return;
-#endif
     ta_budget_desc budget_desc;
     ta_budget *budget = NULL;
     ta_pool_desc desc = zero_desc();
