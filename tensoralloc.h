@@ -14,11 +14,13 @@
      [TA:DLPACK]       tensors for other libraries, and theirs
      [TA:DYNAMIC]      tensors with bounds that grow in place; sizes that are learned
      [TA:CUDA]         device and pinned memory through the driver
+     [TA:GRAPH]        memory whose addresses live in CUDA graphs: capture scopes, graph pools
      [TA:STATS]        counters, buckets, reports, snapshots
      [TA:CPP]          opt-in, C++: handles that destroy themselves, std::pmr::memory_resource
      Implementation: [TA:PLATFORM] [TA:CHECKS] [TA:ATOMICS] [TA:MATH] [TA:WRITER] [TA:TRACE-IMPL] [TA:HOST] [TA:BUDGET]
      [TA:GUARD] [TA:BLOCKS] [TA:CUDA-IMPL] [TA:HEAP] [TA:SLOTS] [TA:POOL-IMPL] [TA:ARENA-IMPL] [TA:DIRECT]
-     [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:TORCH] [TA:REPORT] [TA:SNAPSHOT]
+     [TA:ALLOCATOR-IMPL] [TA:TENSOR-IMPL] [TA:PREDICT] [TA:DYNAMIC-IMPL] [TA:GRAPH-IMPL] [TA:TORCH] [TA:REPORT]
+     [TA:SNAPSHOT]
      [TA:MANUAL]       how it works, threads, streams, failures, where the specified names live, versions, licences
 
    QUICK START
@@ -56,7 +58,7 @@
      TENSORALLOC_STATIC            impl   every function is static: define it with TENSORALLOC_IMPLEMENTATION in each
                                           file that includes the header; each gets its own copy
      TENSORALLOC_API               all    linkage of the public functions, e.g. __declspec(dllexport); default extern
-     TENSORALLOC_CUDA              impl   compiles the CUDA backends; the driver is loaded at run time
+     TENSORALLOC_CUDA              impl   compiles the CUDA backends and graph pools; the driver is loaded at run time
      TENSORALLOC_TORCH             impl   the functions of PyTorch's pluggable allocator; implies TENSORALLOC_CUDA
      TENSORALLOC_CUDA_LINK         impl   with it: the program is linked with the driver, nothing is loaded
      TENSORALLOC_CPP               all    where it is wanted, before the include: the C++ part [TA:CPP]
@@ -104,6 +106,9 @@
      handle         names one tensor with bounds; goes stale when it is freed
      site           a place in the program whose tensors learn together
      warm range     addresses of a freed tensor, with the memory behind them; cached
+     capture        the recording of a stream's work, and of streams that wait for it, into a graph
+     scope          while it is open a graph pool serves the allocations of a capture
+     held           a block or range that graphs use: it stays in place, freed or not, until they are gone
 
    PICTURE (data goes down once and comes up once; a layer uses only what is below it)
 
@@ -111,6 +116,7 @@
       -----------------------------------------------------------------------------------
       ta_tensor      shape, dtype, strides over a block
       ta_dynamic     bounds -> address range + predictor: grows in place
+      ta_graph_pool  a pool beside a pool, for what is allocated while a stream is captured
       ta_pool        thread caches over a heap            ta_arena   bump, mark, rewind
       ta_direct      one backend segment per block
       ---- ta_allocator: {vtable, self}; each of the above implements it -----------------
@@ -196,7 +202,8 @@ TENSORALLOC_DEF int ta_version(void);
     X(TA_ERROR_OVERRUN, "bytes behind the block were written") \
     X(TA_ERROR_UNDERRUN, "bytes in front of the block were written") \
     X(TA_ERROR_USE_AFTER_FREE, "the block was written after it was freed") \
-    X(TA_ERROR_LEAK, "a block was never freed")
+    X(TA_ERROR_LEAK, "a block was never freed") \
+    X(TA_ERROR_NO_GRAPH_POOL, "no graph pool was given, or its scope was not entered")
 
 typedef enum ta_result {
 #define TA_RESULT_ENUM(name, text) name,
@@ -569,6 +576,11 @@ typedef struct ta_backend_vtable {
     /* O; R without HOST_ACCESS. Copies on stream; the spans do not overlap. TENSORALLOC_CHECKED=2 copies to host memory
        with it. */
     ta_result (*copy)(void *self, void *dst, const void *src, size_t size_bytes, ta_stream stream);
+
+    /* O ORDERED. Ties a flag to a graph: *gone, 0 now, becomes 1 with an atomic store, on any thread, when the graph
+       and all that was made of it are gone and no replay is in flight; until then it stays valid. On an error it is 1
+       already or becomes so. TA_ERROR_UNSUPPORTED when the driver cannot tell. */
+    ta_result (*attach)(void *self, uint64_t graph, uint32_t *gone);
 } ta_backend_vtable;
 
 /* A backend is a table and its pointer, passed by value. It must outlive every allocator and budget over it. */
@@ -751,7 +763,8 @@ typedef enum ta_huge_pages { TA_HUGE_PAGES_DEFAULT = 0, TA_HUGE_PAGES_ON = 1, TA
 
 /* Memory that is allocated while a stream is captured into a graph is used at every replay: a pool must not give it. */
 typedef enum ta_capture_check {
-    TA_CAPTURE_STRICT = 0,     /* asks the driver at every allocation: TA_ERROR_CAPTURE on a capturing stream */
+    TA_CAPTURE_STRICT = 0,     /* asks the driver at every allocation: a graph pool serves a capturing stream, or it is
+                                  TA_ERROR_CAPTURE */
     TA_CAPTURE_SCOPES_ONLY = 1 /* never asks while no graph pool is open: a capture outside of one corrupts memory */
 } ta_capture_check;
 
@@ -1468,6 +1481,189 @@ TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, voi
 TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream);
 
 /*=========================================================================================================
+  [TA:GRAPH] memory whose addresses live in CUDA graphs. Compile the implementation with TENSORALLOC_CUDA. Works over
+  any backend with TA_CAP_ORDERED and `capture`; only ta_graph_pool_attach needs `attach` too.
+
+  A capture writes addresses into a graph, and every replay uses them again. So what is allocated while a stream is
+  captured must come from memory that nothing else gets while the graph lives: a graph pool. It stands beside a pool
+  and shares its backend and budget. While a scope is open the pool serves that capture's allocations from it:
+
+      ta_capture_enter(graph_pool, s)
+      begin capture of s                    ta_pool_alloc_stream(pool, n, s)  -->  graph pool
+        work, allocations, forks            ta_pool_alloc_stream(pool, n, t)  -->  graph pool, if t joined the capture
+      end capture of s                      ta_pool_alloc_stream(pool, n, u)  -->  pool: nobody captures u
+      ta_capture_leave(graph_pool, s, 0, &report)
+      ta_graph_pool_attach(graph_pool, graph)        now the memory lives as long as the graph and its executables
+
+  Routing is by the capture that a stream is in, so forked streams need no word, and other threads and streams go on
+  with eager memory. Freeing is by the owner of the block, at any time, through the pool: ta_pool_free knows. What a
+  capture frees it may have again on the same stream; when it is over, all captures into this graph pool may.
+  A capture without a scope is TA_ERROR_CAPTURE.
+  =======================================================================================================*/
+
+typedef struct ta_graph_pool ta_graph_pool;
+
+typedef struct ta_graph_pool_desc {
+    ta_pool *pool;        /* whose captured streams it serves; it stands beside it and must go before it. Not NULL */
+    size_t initial_bytes; /* as ta_graph_pool_reserve; 0: none */
+    size_t range_bytes;   /* first range of addresses, more are chained; 0: a quarter of the pool's */
+    int share_sequential; /* several graphs use the same memory in turn: you order their replays one after the other, on
+                             one stream or with events, and read what one left before the next runs */
+    const char *name;     /* copied, 31 bytes at most; NULL: "graph" */
+} ta_graph_pool_desc;
+
+/* Makes a graph pool. On error *out is NULL. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS, _UNSUPPORTED (a backend
+   without order or `capture`), _LIMIT, _OUT_OF_MEMORY (initial_bytes), _UNAVAILABLE (compiled without
+   TENSORALLOC_CUDA: so do all functions of this section). Threads: any. Cost: a few driver calls, none in a capture. */
+TENSORALLOC_DEF ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, ta_graph_pool **out);
+/* Ends the program's use; NULL is TA_OK. Its memory goes back once no graph refers to it (attached, or retained):
+   at this call, or a later one that looks (trim of the pool, growth, any call of this section); blocks that are still
+   live go with it. Waits for the work on its streams. TA_ERROR_BUSY: a scope is open; nothing has changed. */
+TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
+/* As an allocator: alloc is ta_graph_pool_alloc; trim and empty_cache are ta_graph_pool_trim; dispose and destroy are
+   ta_graph_pool_destroy. What its blocks are freed with may also be the pool. */
+TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
+/* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs). Alignment: 256 on CUDA
+   devices, or a power of two up to 1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
+TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
+
+/* Takes memory until size_bytes are reserved in all, from the beginning of its range, so that a capture need not grow:
+   give it the reserve_bytes of a report. Exact with ranges; segments may fall otherwise the second time. Errors:
+   TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
+TENSORALLOC_DEF ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_t size_bytes);
+/* Frees all blocks and lets go of what is held, for a new capture: call it when nothing will be replayed that used
+   them. The memory stays. TA_ERROR_BUSY while a scope is open or graphs refer to it. No other thread may be in a call
+   with this graph pool. */
+TENSORALLOC_DEF ta_result ta_graph_pool_reset(ta_graph_pool *graph_pool);
+/* Gives whole free pages back, after the work on its streams. TA_ERROR_BUSY while graphs may use them: since a capture
+   succeeded neither its graphs are gone nor was there a reset; or a scope is open. */
+TENSORALLOC_DEF ta_result ta_graph_pool_trim(ta_graph_pool *graph_pool);
+
+/* Ties the memory, and what is held, to a graph (a CUgraph cast to uint64_t) and all that is made of it: until the last
+   executable is destroyed and its last replay is finished. Call it after the capture, before the graph is
+   instantiated. Errors: TA_ERROR_UNSUPPORTED (a driver before 11.3: retain and release by hand), _BACKEND, _RECORDS. */
+TENSORALLOC_DEF ta_result ta_graph_pool_attach(ta_graph_pool *graph_pool, uint64_t graph);
+/* The same by hand: release when the graph and its executables are destroyed and their replays finished.
+   TA_ERROR_INVALID_ARGUMENT: released more often than retained. */
+TENSORALLOC_DEF ta_result ta_graph_pool_retain(ta_graph_pool *graph_pool);
+TENSORALLOC_DEF ta_result ta_graph_pool_release(ta_graph_pool *graph_pool);
+/* A block of an ordered pool (the pool's, that of another graph pool, pinned memory's) is used by graphs: freed or
+   not, nobody else gets it while they live; that pool cannot be disposed until then (TA_ERROR_BUSY). In a scope
+   ta_pool_record_use with a captured stream does the same, as does freeing a block whose home stream is captured.
+   Twice is once. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _UNSUPPORTED (without order, or on another
+   device). */
+TENSORALLOC_DEF ta_result ta_graph_pool_hold(ta_graph_pool *graph_pool, ta_pool *pool, void *ptr);
+/* A tensor with bounds is used by graphs: until they are gone it may grow in place, but keeps its address and its
+   memory. A smaller shape, the strategy, trim and reclaim take nothing from it; what would move it is
+   TA_ERROR_WOULD_MOVE; freed, its range waits. Replays use the sizes that were captured. `dynamic` cannot be
+   disposed until then (TA_ERROR_BUSY). Errors: TA_ERROR_STALE, _FOREIGN, _RECORDS, _UNSUPPORTED (without order, on
+   another device, or a block of an upstream of the program's). */
+TENSORALLOC_DEF ta_result ta_graph_pool_hold_handle(ta_graph_pool *graph_pool, ta_dynamic *dynamic, ta_handle handle);
+
+/* Figures of memory; ta_allocator_get_stats has all of them for each pool and graph pool. */
+typedef struct ta_memory_share {
+    size_t reserved_bytes;
+    size_t in_use_bytes;
+    size_t peak_reserved_bytes;    /* of several graph pools: the sum of their peaks */
+    size_t peak_in_use_upper_bytes;
+    size_t block_count;            /* live */
+} ta_memory_share;
+
+typedef struct ta_graph_pool_stats {
+    ta_memory_share memory;     /* of the graph pool alone */
+    size_t graph_count;         /* attached and not gone */
+    size_t retain_count;
+    size_t scope_count;         /* open */
+    size_t held_count;          /* blocks and handles */
+    uint64_t capture_count;     /* scopes left after success */
+    uint64_t failed_count;      /* scopes left after failure */
+    int is_referenced;          /* graphs may replay: trim and automatic reclaim take nothing */
+} ta_graph_pool_stats;
+/* Reads the statistics. Threads: any. */
+TENSORALLOC_DEF ta_result ta_graph_pool_get_stats(ta_graph_pool *graph_pool, ta_graph_pool_stats *out);
+
+/* What a scope needed. */
+typedef struct ta_capture_report {
+    uint64_t capture;            /* number of the capture; 0: none was seen */
+    size_t reserve_bytes;        /* for ta_graph_pool_reserve: with it the same capture does not grow */
+    size_t peak_in_use_bytes;
+    size_t in_use_bytes;         /* left live */
+    size_t live_count;
+    uint64_t allocation_count;
+    uint64_t allocated_bytes;    /* requested */
+    uint64_t deallocation_count;
+    uint64_t growth_count;       /* allocations that had to ask the backend */
+    size_t grown_bytes;          /* what it gave */
+    size_t held_count;           /* blocks of others that the capture uses */
+    uint64_t failure_count;      /* allocations that failed */
+    size_t missing_bytes;        /* the last of them wanted so much more than reserve_bytes */
+} ta_capture_report;
+
+/* Opens a scope: the stream's capture, begun already or to begin next, is served by the graph pool. Scopes nest: the
+   newest counts, and the one before counts again when it is left. Never begins a capture. Errors: TA_ERROR_BUSY (the
+   graph pool has a scope on another stream; or, without share_sequential, graphs may still use what it holds: reset
+   first, or destroy them), TA_ERROR_CAPTURE (the stream's capture is broken), _RECORDS. Threads: any. Asks for the
+   state of the capture, and makes no other driver call. */
+TENSORALLOC_DEF ta_result ta_capture_enter(ta_graph_pool *graph_pool, ta_stream stream);
+/* Closes the newest scope of the graph pool on the stream, after the end of the capture. failed: the capture has come
+   to nothing, and all blocks that it allocated are freed. report may be NULL. Errors: TA_ERROR_NO_GRAPH_POOL (no such
+   scope). No other driver call than to ask for the state of the capture, while any capture of the pool is open. */
+TENSORALLOC_DEF ta_result ta_capture_leave(ta_graph_pool *graph_pool, ta_stream stream, int failed,
+                                           ta_capture_report *report);
+
+/* A scope in words, for ta_with_graph_pool. */
+typedef struct ta_capture_scope {
+    ta_graph_pool *graph_pool;
+    ta_stream stream;
+    ta_capture_report *report; /* filled in at the end; NULL: none */
+} ta_capture_scope;
+/* Calls fn(user) with the scope open and closes it on every path: as failed, if fn answers anything but TA_OK.
+   Returns what fn answered, or why the scope could not be opened (then fn is not called). fn must not throw. */
+TENSORALLOC_DEF ta_result ta_with_graph_pool(const ta_capture_scope *scope, ta_result (*fn)(void *user), void *user);
+
+/* The interface of the specification, as wrappers: the graph pool of a pool (NULL: none), and graph mode for a stream:
+   on opens a scope of that graph pool, off closes the scope that on has opened. The property may change while a mode is
+   on or blocks are live: each goes back where it came from. Errors: TA_ERROR_NO_GRAPH_POOL (on without a graph pool,
+   off without on), those of ta_capture_enter, _INVALID_ARGUMENT (a graph pool of another pool). */
+TENSORALLOC_DEF ta_result ta_pool_set_graph_pool(ta_pool *pool, ta_graph_pool *graph_pool);
+TENSORALLOC_DEF ta_graph_pool *ta_pool_get_graph_pool(ta_pool *pool);
+TENSORALLOC_DEF ta_result ta_pool_set_graph_mode(ta_pool *pool, ta_stream stream, int enabled);
+/* 1 if a scope is open on the stream, else 0. */
+TENSORALLOC_DEF int ta_pool_is_graph_mode(ta_pool *pool, ta_stream stream);
+
+/* Memory of a pool and of the graph pools beside it, each figure for itself, whatever mode is on. */
+typedef struct ta_memory_usage {
+    ta_memory_share base, graph;
+    size_t graph_pool_count;
+    int is_graph_mode;             /* a scope is open on some stream */
+} ta_memory_usage;
+/* Reads them. Threads: any. */
+TENSORALLOC_DEF ta_result ta_pool_get_memory_usage(ta_pool *pool, ta_memory_usage *out);
+/* In the manner of ta_report: "Memory: 1.50 MB, Blocks: 3, GraphMode: true": what is in use, base and graph together,
+   in units of 1024 x 1024 bytes. */
+TENSORALLOC_DEF size_t ta_memory_usage_report(const ta_memory_usage *usage, char *text, size_t text_bytes);
+
+/* Makes *out as the tensor is, shape, strides, dtype and size of its block, in memory of the graph pool. The contents
+   are not copied; the tensor stays as it is. Ownership: *out is the caller's, for ta_tensor_destroy. Errors as
+   ta_graph_pool_alloc; *out is all-zero then. */
+TENSORALLOC_DEF ta_result ta_tensor_with_graph_memory(const ta_tensor *tensor, ta_graph_pool *graph_pool,
+                                                      ta_stream stream, ta_tensor *out);
+
+typedef enum ta_graph_compatible {
+    TA_GRAPH_PIN = 0,         /* the block stays where it is, held by the graph pool: inputs, weights */
+    TA_GRAPH_COPY = 1,        /* moves into the graph pool now, before the capture begins */
+    TA_GRAPH_COPY_RECORDED = 2 /* the same in a capture: each replay copies the old place again, which is held */
+} ta_graph_compatible;
+/* Makes graphs able to use the tensor: its address stays good as long as they live. Pin: the tensor stays the
+   program's, and may be destroyed at any time: its memory waits for the graphs. Copy: all bytes of its block, so that
+   strides stay what they are, are copied on the stream; the old block is freed after that, the tensor owns the new one.
+   Nothing to do where it lies in the graph pool already, or is empty. Errors, nothing has changed then: those of
+   ta_graph_pool_hold and ta_graph_pool_alloc, TA_ERROR_CAPTURE (copy on a captured stream), _UNSUPPORTED (pin: not a
+   tensor of a pool or of ta_dynamic; copy: another device). */
+TENSORALLOC_DEF ta_result ta_tensor_ensure_graph_compatible(ta_tensor *tensor, ta_graph_pool *graph_pool,
+                                                            ta_stream stream, ta_graph_compatible how);
+
+/*=========================================================================================================
   [TA:STATS] counters, buckets, reports, snapshots. Counters are exact when no call is in progress.
   =======================================================================================================*/
 
@@ -1486,7 +1682,7 @@ struct ta_stats {
     /* peaks since creation or ta_pool_reset_peaks, ta_arena_reset_peaks, ta_direct_reset_peaks */
     size_t peak_reserved_bytes;  /* exact; of ta_dynamic over a budget that others share: an upper bound */
     size_t peak_in_use_upper_bytes; /* exact for single-threaded allocators; else thread caches count as in use */
-    /* cumulative; bytes are requested bytes */
+    /* cumulative, never less than before; bytes are requested bytes: what a block gains or loses in place counts too */
     uint64_t allocation_count;
     uint64_t deallocation_count;
     uint64_t allocated_bytes;
@@ -1607,7 +1803,7 @@ TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size
 
 namespace ta {
 
-/* Owns an object of this library: ta::pool pool; ta_pool_create(&desc, pool.out()); ta_pool_alloc(pool.get(), ...). */
+/* Owns an object of this library. Give out() to its create function, get() to all others. */
 template <class T, ta_result (*destroy)(T *)> class unique {
 public:
     unique() noexcept : object(nullptr) {}
@@ -3937,7 +4133,7 @@ static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format forma
         }
         if (m.lost != 0) {
             uint32_t i;
-            tai_trace_lose(trace, format, m.lost);
+            tai_trace_lose(trace, format, (size_t)m.lost);
             for (i = 0; i < TAI_RINGS; i++) {
                 TENSORALLOC_STORE_RELEASE(&trace->rings[i].next, m.next[i]);
             }
@@ -4044,7 +4240,7 @@ static TAI_COLD ta_result tai_host_free(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_host_vtable = {
     sizeof(ta_backend_vtable), "host-malloc", tai_host_info, tai_host_alloc, tai_host_free,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 #else
 static TAI_COLD void tai_host_info(void *self, ta_backend_info *out)
@@ -4156,7 +4352,7 @@ static TAI_COLD ta_result tai_host_memory_info(void *self, size_t *out_free, siz
 static const ta_backend_vtable tai_host_vtable = {
     sizeof(ta_backend_vtable), "host", tai_host_info, tai_host_alloc, tai_host_free,
     tai_host_reserve, tai_host_release, tai_host_commit, tai_host_decommit, NULL, TAI_HOST_DISCARD,
-    tai_host_memory_info, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    tai_host_memory_info, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 #endif
 
@@ -4219,7 +4415,7 @@ static TAI_COLD ta_result tai_fixed_nothing(void *self, void *ptr, size_t size)
 static const ta_backend_vtable tai_fixed_vtable = {
     sizeof(ta_backend_vtable), "fixed", tai_fixed_info, NULL, NULL,
     tai_fixed_reserve, tai_fixed_release, tai_fixed_nothing, tai_fixed_nothing, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer, size_t size_bytes,
@@ -4251,7 +4447,7 @@ static void tai_no_backend_info(void *self, ta_backend_info *out)
 /* Every create function refuses it. */
 static const ta_backend_vtable tai_no_backend_vtable = {
     sizeof(ta_backend_vtable), "none", tai_no_backend_info, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 static TAI_COLD ta_backend tai_backend_or_host(ta_backend backend)
@@ -4909,6 +5105,7 @@ static void tai_block_recycle(tai_blocks *blocks, uint32_t index)
   Invariants: a granule is mapped if and only if it is in a chunk; mapped bytes are what commit gave.
   -------------------------------------------------------------------------------------------------------*/
 #ifdef TENSORALLOC_CUDA
+#define TAI_GRAPHS 1 /* pools may have graph pools beside them */
 #if defined(TAI_OS_WINDOWS)
     #define TAI_CUDA_CALL __stdcall
 #else
@@ -4985,6 +5182,10 @@ enum { TAI_CU_CORE = 0, TAI_CU_OPTIONAL = 1, TAI_CU_RANGES = 2, TAI_CU_POOLS = 4
     X(event_destroy, "cuEventDestroy_v2", CORE, (void *event)) \
     X(capture_info, "cuStreamGetCaptureInfo", CORE, (void *stream, int *status, uint64_t *id)) \
     X(capture_mode, "cuThreadExchangeStreamCaptureMode", CORE, (int *mode)) \
+    X(object_create, "cuUserObjectCreate", OPTIONAL, \
+      (void **object, void *user, void(TAI_CUDA_CALL *destroy)(void *user), unsigned count, unsigned flags)) \
+    X(object_release, "cuUserObjectRelease", OPTIONAL, (void *object, unsigned count)) \
+    X(graph_retain, "cuGraphRetainUserObject", OPTIONAL, (void *graph, void *object, unsigned count, unsigned flags)) \
     X(range_reserve, "cuMemAddressReserve", RANGES, \
       (uint64_t *ptr, size_t bytes, size_t alignment, uint64_t at, unsigned long long flags)) \
     X(range_free, "cuMemAddressFree", RANGES, (uint64_t ptr, size_t bytes)) \
@@ -5802,9 +6003,14 @@ static ta_result tai_cuda_capture(void *self, ta_stream stream, uint64_t *out_id
     ta_cuda *c = (ta_cuda *)self;
     int status = 0;
     if (TAI_LIKELY(!tai_cu_lost(c) && stream != 2 &&
-                   c->cu.capture_info(tai_cu_stream(stream), &status, out_id) == TAI_CU_OK && status == 0)) {
-        *out_id = 0;
-        return TA_OK;
+                   c->cu.capture_info(tai_cu_stream(stream), &status, out_id) == TAI_CU_OK)) {
+        if (TAI_LIKELY(status == 0)) {
+            *out_id = 0;
+            return TA_OK;
+        }
+        if (status == 1) { /* in this capture */
+            return TA_OK;
+        }
     }
     return tai_cu_captured(c, stream, out_id);
 }
@@ -5981,6 +6187,40 @@ static TAI_COLD ta_result tai_cuda_copy(void *self, void *dst, const void *src, 
     return result;
 }
 
+/* Called by the driver on a thread of its own, where nothing of the driver may be called. */
+static void TAI_CUDA_CALL tai_cu_graph_gone(void *user)
+{
+    TENSORALLOC_STORE_RELEASE((uint32_t *)user, 1u);
+}
+
+/* The graph holds an object of ours, and so does all that is made of the graph; the last one to go tells. */
+static TAI_COLD ta_result tai_cuda_attach(void *self, uint64_t graph, uint32_t *gone)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_scope scope;
+    void *object = NULL;
+    int code = TAI_CU_NOT_SUPPORTED;
+    if (c->cu.object_create != NULL && c->cu.object_release != NULL && c->cu.graph_retain != NULL) {
+        ta_result result = tai_cu_enter(c, &scope);
+        if (result != TA_OK) {
+            *gone = 1;
+            return result;
+        }
+        code = c->cu.object_create(&object, gone, tai_cu_graph_gone, 1, 1 /* the destructor waits for nobody */);
+        if (code == TAI_CU_OK) {
+            code = c->cu.graph_retain((void *)(uintptr_t)graph, object, 1, 1 /* our reference becomes the graph's */);
+            if (code != TAI_CU_OK && c->cu.object_release(object, 1) != TAI_CU_OK) {
+                (void)c->cu.object_release(object, 1);
+            }
+        }
+        tai_cu_leave(c, &scope);
+    }
+    if (object == NULL) {
+        *gone = 1;
+    }
+    return tai_cu_result(c, code);
+}
+
 static TAI_COLD void tai_cuda_info_entry(void *self, ta_backend_info *out)
 {
     *out = ((const ta_cuda *)self)->info;
@@ -6021,7 +6261,7 @@ static const ta_backend_vtable tai_cuda_vtable = {
     sizeof(ta_backend_vtable), "cuda", tai_cuda_info_entry, tai_cuda_alloc, tai_cuda_free,
     tai_cuda_reserve, tai_cuda_release, tai_cuda_commit, tai_cuda_decommit, tai_cuda_pieces, NULL, tai_cuda_memory_info,
     tai_cuda_last_error, tai_cuda_mark, tai_cuda_is_done, tai_cuda_wait, tai_cuda_sync, tai_cuda_drop, tai_cuda_adopt,
-    tai_cuda_capture, tai_cuda_zero, tai_cuda_copy
+    tai_cuda_capture, tai_cuda_zero, tai_cuda_copy, tai_cuda_attach
 };
 
 /* ---- life */
@@ -6282,6 +6522,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr)
     return code == TAI_CU_HOST_NOT_REGISTERED ? TA_ERROR_FOREIGN : tai_cu_finished(cuda, code);
 }
 #else
+#define TAI_GRAPHS 0
 TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_cuda **out, const char **why)
 {
     (void)desc;
@@ -6371,6 +6612,7 @@ enum { TAI_TINY = 0, TAI_MIDDLE = 1, TAI_LARGE = 2, TAI_HEAPS = 3 };
 #define TAI_HUGE_PAGE_BYTES ((size_t)2 << 20)
 #define TAI_ALIGNMENT_MAX ((size_t)1 << 30)
 #define TAI_STREAM_EVENTS (~(ta_stream)0) /* the list of blocks that wait for events of the program's */
+#define TAI_STREAM_GRAPHS (~(ta_stream)1) /* the list of blocks that graphs hold */
 
 /* Free blocks of one stream in one heap: 16 bins per doubling, each a treap ordered by (size, address). A bit per bin
    that is not empty, and a bit per word of those that is not 0. */
@@ -6422,7 +6664,8 @@ typedef struct tai_use {
     uint32_t next;
     uint32_t block;
     uint32_t stream;
-    uint32_t has_ticket; /* 1: an event of the program's; 2: that of its stream, which has retired: nothing to mark */
+    uint32_t has_ticket; /* 1: an event of the program's; 2: that of its stream, which has retired: nothing to mark;
+                            3: none: it ends when somebody says so (of a graph pool: ticket is its id) */
 } tai_use;
 
 typedef struct tai_heap {
@@ -6451,9 +6694,11 @@ typedef struct tai_space {
     size_t slack;
     size_t range_bytes;
     int undivided;          /* one heap for all sizes */
+    int tiny;               /* heap of tiny blocks: with the middle ones where each heap would hold a chunk of MiBs */
     int use_ranges;
     int ordered;
     int stealing;
+    int parks;              /* nothing is marked: blocks that several streams used wait to be told (graph pools) */
     int polling;            /* a thread is asking for tickets */
     ta_backend backend;
     ta_backend_info info;
@@ -6645,7 +6890,7 @@ TAI_INLINE tai_bins *tai_bins_of(const tai_space *space, const tai_block *block)
 /* Heap of a block that thread caches may hold. */
 TAI_INLINE int tai_space_heap_of(const tai_space *space, size_t size)
 {
-    return space->undivided ? TAI_LARGE : size <= TAI_TINY_BYTES ? TAI_TINY : TAI_MIDDLE;
+    return space->undivided ? TAI_LARGE : size <= TAI_TINY_BYTES ? space->tiny : TAI_MIDDLE;
 }
 
 /* ---- streams */
@@ -6912,6 +7157,36 @@ static uint32_t tai_heap_take_tail(tai_space *space, uint32_t region_index, size
     return index;
 }
 
+TAI_INLINE int tai_heap_merges(const tai_space *space, uint32_t index, uint32_t stream)
+{
+    const tai_block *block = &space->blocks.at[index];
+    return index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_FREE && block->place.stream == stream;
+}
+
+/* With order: the last block of a range, if it is free and the stream's: for that stream the tail begins there. */
+TAI_INLINE uint32_t tai_heap_last_of(const tai_space *space, const tai_region *region, uint32_t stream)
+{
+    return stream != 0 && !region->is_segment && tai_heap_merges(space, region->last, stream) ? region->last : 0;
+}
+
+/* With order: the last block of a range, free, the stream's and smaller than size, grows into the tail; busy. 0 if that
+   cannot be. */
+static TAI_COLD uint32_t tai_heap_take_last(tai_space *space, uint32_t region_index, size_t size, uint32_t stream)
+{
+    tai_region *region = space->regions[region_index];
+    uint32_t index = tai_heap_last_of(space, region, stream);
+    tai_block *block = &space->blocks.at[index];
+    if (index == 0 || block->size >= size || size - block->size > (size_t)(region->commit_end - region->top)) {
+        return 0;
+    }
+    tai_bins_remove(space, tai_bins_of(space, block), index);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+    region->top += size - block->size;
+    block->size = size;
+    block->place.flags |= region->hole_bytes != 0 ? TAI_FLAG_HOLES : 0;
+    return index;
+}
+
 /* The front of a free block becomes a busy block; the free one keeps its record and what is left. One record. */
 TAI_INLINE uint32_t tai_heap_take_front(tai_space *space, tai_bins *bins, uint32_t hole_index, size_t size)
 {
@@ -6988,7 +7263,8 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
     }
     for (region = 0; index == 0 && region < space->region_count; region++) {
         if (space->regions[region]->is_live && space->regions[region]->heap == (uint32_t)heap) {
-            index = tai_heap_take_tail(space, region, size, alignment);
+            index = stream != 0 && alignment == space->granule ? tai_heap_take_last(space, region, size, stream) : 0;
+            index = index != 0 ? index : tai_heap_take_tail(space, region, size, alignment);
         }
     }
     if (index != 0) {
@@ -7022,7 +7298,10 @@ TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size, uint32_t 
         return index;
     }
     region = space->primary[TAI_LARGE];
-    if (region == NULL || region->hole_bytes != 0 || size > (size_t)(region->commit_end - region->top)) {
+    if (region == NULL || (stream != 0 && tai_heap_last_of(space, region, stream) != 0)) {
+        return 0;
+    }
+    if (region->hole_bytes != 0 || size > (size_t)(region->commit_end - region->top)) {
         return 0;
     }
     index = tai_heap_add(space, region, region->index, region->top, size, region->last, 0);
@@ -7073,12 +7352,6 @@ TAI_INLINE void tai_heap_unlink(tai_space *space, uint32_t index)
         space->regions[at[index].place.region]->last = prev;
     }
     tai_block_recycle(&space->blocks, index);
-}
-
-TAI_INLINE int tai_heap_merges(const tai_space *space, uint32_t index, uint32_t stream)
-{
-    const tai_block *block = &space->blocks.at[index];
-    return index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_FREE && block->place.stream == stream;
 }
 
 /* Gives a busy block back: merges it with free neighbours of its stream, the last one of a range with the tail.
@@ -7446,7 +7719,7 @@ static TAI_COLD size_t tai_space_chain_bytes(const tai_space *space, int heap)
 
 /* Grows the tail of a range so that an aligned piece of size fits; chains a range when all are full. */
 static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_t size, size_t alignment,
-                                               tai_holder *me, size_t *out_bytes)
+                                               uint32_t stream, tai_holder *me, size_t *out_bytes)
 {
     tai_region *region = NULL;
     uint32_t r, index = 0;
@@ -7456,9 +7729,14 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
         tai_gate_enter(&space->gate, me);
         for (r = 0, region = NULL; r < space->region_count && region == NULL; r++) {
             tai_region *candidate = space->regions[r];
-            uintptr_t addr = (uintptr_t)tai_round_up((size_t)candidate->top, alignment);
-            if (candidate->is_live && !candidate->is_segment && candidate->heap == (uint32_t)heap &&
-                addr >= candidate->top && (size_t)(addr - candidate->base) <= candidate->size &&
+            uintptr_t addr = (uintptr_t)tai_round_up((size_t)candidate->top, alignment), top = candidate->top;
+            uint32_t last = candidate->is_live && alignment == space->granule
+                                ? tai_heap_last_of(space, candidate, stream) : 0;
+            if (last != 0 && space->blocks.at[last].size < size) {
+                addr = top = space->blocks.at[last].addr;
+            }
+            if (candidate->is_live && !candidate->is_segment && candidate->heap == (uint32_t)heap && addr >= top &&
+                (size_t)(addr - candidate->base) <= candidate->size &&
                 size <= candidate->size - (size_t)(addr - candidate->base)) {
                 region = candidate;
                 target = addr + size;
@@ -7555,7 +7833,7 @@ static TAI_COLD ta_result tai_space_grow_segment(tai_space *space, int heap, siz
 
 /* Gets more memory from the backend for a piece of size bytes. TA_OK: look again. Not inside the gate. */
 static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t size, size_t alignment,
-                                             tai_holder *me, size_t *out_bytes)
+                                             uint32_t stream, tai_holder *me, size_t *out_bytes)
 {
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
     *out_bytes = 0;
@@ -7563,7 +7841,7 @@ static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t 
         return result;
     }
     if (space->use_ranges) {
-        result = tai_space_grow_range(space, heap, size, alignment, me, out_bytes);
+        result = tai_space_grow_range(space, heap, size, alignment, stream, me, out_bytes);
     }
     if (result != TA_OK && result != TA_ERROR_LIMIT && (space->info.caps & TA_CAP_SEGMENTS) != 0) {
         result = tai_space_grow_segment(space, heap, size, alignment, me, out_bytes);
@@ -7754,9 +8032,9 @@ static TAI_COLD void tai_region_trim_segment(tai_space *space, tai_region *regio
     if (!go) {
         return;
     }
-    TAI_SHOW(space, region->base, region->size);
+    TAI_SHOW(space, region->base, (size_t)(region->touched_end - region->base));
     if (space->backend.vtable->free(space->backend.self, (void *)region->base, region->size) != TA_OK) {
-        TAI_HIDE(space, region->base, region->size);
+        TAI_HIDE(space, region->base, (size_t)(region->touched_end - region->base));
         tai_gate_enter(&space->gate, me);
         tai_heap_make_free(space, index);
         tai_gate_leave(&space->gate, me);
@@ -7884,7 +8162,8 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_hold
         ta_stream id;
         tai_gate_enter(&space->gate, me);
         id = space->streams[at[use].stream].id;
-        at[use].has_ticket = space->streams[at[use].stream].retired ? 2u : at[use].has_ticket;
+        at[use].has_ticket = space->parks || at[use].has_ticket == 3 ? 3u
+                             : space->streams[at[use].stream].retired ? 2u : at[use].has_ticket;
         tai_gate_leave(&space->gate, me);
         if (!at[use].has_ticket) {
             result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
@@ -8001,7 +8280,7 @@ static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *m
             uint64_t ticket = at[use].ticket;
             tai_block *block = &space->blocks.at[at[use].block];
             ta_result result = space->streams[s].retired == 2 ? TA_OK : TA_ERROR_NOT_READY;
-            int asked = at[use].has_ticket != 2; /* else: when the whole stream is done */
+            int asked = at[use].has_ticket < 2; /* else: when the whole stream is done, or somebody says so */
             tai_gate_leave(&space->gate, me);
             if (asked) {
                 result = wait_for_all ? space->backend.vtable->sync(space->backend.self, ticket)
@@ -8128,6 +8407,7 @@ typedef struct tai_space_desc {
     int stealing;
     int single_threaded;
     int undivided;
+    int parks;
 } tai_space_desc;
 
 /* A power of two of at least the physical memory, up to 64 GiB; little where addresses are scarce (32 bits, a limit on
@@ -8179,7 +8459,7 @@ static TAI_COLD void tai_heaps_init(tai_space *space, const tai_space_desc *desc
 {
     tai_heap *tiny = &space->heaps[TAI_TINY], *middle = &space->heaps[TAI_MIDDLE], *large = &space->heaps[TAI_LARGE];
     tiny->map_shift = space->granule_shift;
-    middle->map_shift = tai_high_bit((uint64_t)TAI_TINY_BYTES);
+    middle->map_shift = space->tiny == TAI_MIDDLE ? space->granule_shift : tai_high_bit((uint64_t)TAI_TINY_BYTES);
     large->map_shift = space->undivided ? space->granule_shift : tai_high_bit((uint64_t)desc->small_bytes);
     tiny->block_bytes_min = (size_t)1 << tiny->map_shift;
     middle->block_bytes_min = (size_t)1 << middle->map_shift;
@@ -8217,7 +8497,7 @@ static TAI_COLD ta_result tai_space_first_ranges(tai_space *space)
     int heap;
     uint32_t index = 0;
     ta_result result = TA_OK;
-    for (heap = space->undivided ? TAI_LARGE : TAI_TINY; space->use_ranges && heap <= TAI_LARGE; heap++) {
+    for (heap = space->undivided ? TAI_LARGE : space->tiny; space->use_ranges && heap <= TAI_LARGE; heap++) {
         size_t want = heap == TAI_TINY     ? space->range_bytes / 16
                       : heap == TAI_MIDDLE ? space->range_bytes / 4
                                            : space->range_bytes;
@@ -8252,9 +8532,11 @@ static TAI_COLD ta_result tai_space_init(tai_space *space, const tai_space_desc 
     space->slack = desc->slack;
     space->ordered = (space->info.caps & TA_CAP_ORDERED) != 0;
     space->stealing = desc->stealing;
+    space->parks = desc->parks;
     space->use_ranges = (space->info.caps & TA_CAP_RANGES) != 0 &&
                         (!desc->disable_ranges || (space->info.caps & TA_CAP_SEGMENTS) == 0);
     space->undivided = desc->undivided || (space->use_ranges && space->info.range_bytes_max != 0);
+    space->tiny = space->use_ranges && space->granularity >= TAI_HUGE_PAGE_BYTES / 2 ? TAI_MIDDLE : TAI_TINY;
     space->range_bytes = desc->range_bytes != 0 ? desc->range_bytes : tai_range_default();
     tai_gate_init(&space->gate, desc->single_threaded);
     tai_heaps_init(space, desc);
@@ -8352,6 +8634,24 @@ typedef struct tai_passing {
     uint32_t batches;
 } tai_passing;
 
+/* What GRAPH-IMPL does for a pool that has graph pools beside it. */
+typedef struct tai_graph_hooks {
+    /* Serves an allocation on a stream that is being captured. */
+    void *(*alloc)(ta_pool *pool, const ta_request *request, uint64_t capture, ta_result *result);
+    /* The memory of the graph pool that ptr lies in, or NULL; stays until it is let go. */
+    ta_pool *(*find)(ta_pool *pool, const void *ptr);
+    /* Frees a block of a graph pool that needs nothing special; 0: it is none. */
+    int (*give)(ta_pool *pool, const void *ptr, size_t size, const ta_stream *stream);
+    void (*let_go)(ta_pool *pool, const ta_pool *memory);
+    /* Work of a capture uses a block of ours, or (freed) may use it because it is of a captured stream. */
+    ta_result (*use)(ta_pool *pool, void *ptr, ta_stream stream, int freed);
+    void (*retire)(ta_pool *pool, ta_stream stream);
+    /* Lets go of what graphs that are gone used; nonzero: something. */
+    size_t (*collect)(ta_pool *pool);
+    /* 0: there still are graph pools. */
+    int (*close)(ta_pool *pool);
+} tai_graph_hooks;
+
 struct ta_pool {
     tai_space space; /* first: its gate and tables are the hottest */
     tai_slot *single_slot;       /* single-threaded pools: &slot0 */
@@ -8362,6 +8662,10 @@ struct ta_pool {
     uint32_t process_id;
     uint32_t retired_count;      /* streams that were retired: slots look their stream up anew */
     int alert;                   /* TAI_ALERT_*: what every allocation but those of the shortest paths must do */
+    int scopes;                  /* a capture scope is open: frees look whether their stream is in it */
+    uint32_t held;               /* by graph pools: blocks of ours */
+    const tai_graph_hooks *hooks; /* NULL: no graph pool */
+    struct tai_graphs *graphs;
     uint64_t id;
     ta_pool_desc desc;           /* resolved */
     tai_member member;
@@ -9152,6 +9456,19 @@ static void tai_pool_event(ta_pool *pool, ta_event_kind kind, ta_result result, 
     event.time_ns = TENSORALLOC_CLOCK_NS();
     event.hit = hit;
     pool->desc.on_event(pool->desc.on_event_user, &event);
+}
+
+/* The memory of a graph pool beside the pool, if a pointer that is not the pool's own lies there. To be let go. */
+TAI_INLINE ta_pool *tai_pool_beside(ta_pool *pool, const void *ptr, ta_result result)
+{
+    return TAI_GRAPHS && result == TA_ERROR_FOREIGN && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL
+               ? pool->hooks->find(pool, ptr) : NULL;
+}
+
+/* Lets go of what graphs that are gone used. Outside the gate. */
+TAI_INLINE size_t tai_pool_collect(ta_pool *pool)
+{
+    return TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->hooks->collect(pool) : 0;
 }
 
 #ifdef TENSORALLOC_CHECKED
@@ -10049,6 +10366,7 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
     if (!tai_pool_is_open(pool)) {
         return 0;
     }
+    (void)tai_pool_collect(pool);
     (void)tai_pool_flush_thread(pool);
     if (pool->space.ordered) {
         (void)tai_space_synchronize(&pool->space, NULL);
@@ -10112,8 +10430,9 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
         case 0: /* own cache */
             helped = tai_pool_flush_thread(pool) + tai_guard_release(pool, 0) != 0;
             break;
-        case 1: /* other streams */
-            helped = space->ordered && tai_space_synchronize(space, me) == TA_OK;
+        case 1: /* graphs that are gone, other streams */
+            helped = tai_pool_collect(pool) != 0;
+            helped |= space->ordered && tai_space_synchronize(space, me) == TA_OK;
             break;
         case 2: /* siblings */
             helped = tai_budget_reclaim(space->budget, &pool->member, want) != 0;
@@ -10183,9 +10502,11 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
                 *missed |= 2;
                 return index;
             }
+        } else if (tai_pool_collect(pool) != 0) {
+            continue;
         } else {
             tai_pool_balance(pool, plan, 0, slot);
-            *result = tai_space_grow(space, plan->heap, plan->size, plan->alignment, me, &bytes);
+            *result = tai_space_grow(space, plan->heap, plan->size, plan->alignment, stream, me, &bytes);
             if (*result == TA_OK) {
                 *missed |= bytes != 0;
                 if (bytes != 0) {
@@ -10324,13 +10645,14 @@ static TAI_COLD void *tai_pool_tag(ta_pool *pool, ta_request *request, const tai
     return ptr;
 }
 
-/* Where every allocation ends that is not eager. Nothing is given to a stream that is being captured: a replay would
-   write into it long after it was freed. */
+/* Where every allocation ends that is not eager. A graph pool may serve it; else nothing is given to a stream that is
+   being captured: a replay would write into it long after it was freed. */
 static TAI_COLD void *tai_pool_alloc_captured(ta_pool *pool, const ta_request *request, uint64_t capture,
                                               ta_result why, ta_result *result)
 {
-    (void)pool;
-    (void)request;
+    if (TAI_GRAPHS && capture != 0 && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
+        return pool->hooks->alloc(pool, request, capture, result);
+    }
     return tai_fail_null(capture != 0 ? TA_ERROR_CAPTURE : why, result);
 }
 
@@ -10848,12 +11170,37 @@ static ta_result tai_pool_give_later(ta_pool *pool, uint32_t index, tai_holder *
     return result;
 }
 
+/* Writes down what a block that is being freed was used by last. Inside the gate. */
+TAI_INLINE ta_result tai_space_record_last(tai_space *space, uint32_t index, const ta_stream *stream,
+                                           const uint64_t *ticket)
+{
+    ta_result result = stream != NULL && space->ordered ? tai_space_record_use(space, index, *stream) : TA_OK;
+    return ticket != NULL ? tai_space_record_ticket(space, index, *ticket) : result;
+}
+
+/* Frees a block of a graph pool beside the pool in the usual case; 0: it is none, or not that simple. */
+TAI_INLINE int tai_pool_give_beside(ta_pool *pool, const void *ptr, size_t size, const ta_stream *stream)
+{
+    return TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL && pool->hooks->give(pool, ptr, size, stream);
+}
+
+/* Before a block is freed: a capture may use it, and guards are looked at. Outside the gate. */
+TAI_INLINE ta_result tai_pool_freed(ta_pool *pool, void *ptr)
+{
+    ta_result result = TA_OK;
+    if (TAI_GRAPHS && TENSORALLOC_LOAD_RELAXED(&pool->scopes) != 0) {
+        result = pool->hooks->use(pool, ptr, 0, 1);
+    }
+    return result == TA_OK ? tai_guard_look(pool, ptr) : result;
+}
+
 /* The long way of free. stream, if there is one: where the block was used last; size 0: not known; ticket, if there is
    one: what must have happened before it is used again. */
 static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, size_t size, const ta_stream *stream,
                                                     const uint64_t *ticket)
 {
     tai_space *space = &pool->space;
+    ta_pool *beside;
     tai_slot *slot;
     tai_holder *me;
     tai_block *block, was;
@@ -10861,11 +11208,11 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     ta_stream home = 0;
     int later = 0;
     ta_result result = tai_pool_usable(pool);
-    if (result != TA_OK || ptr == NULL) {
+    if (result != TA_OK || ptr == NULL || tai_pool_give_beside(pool, ptr, size, stream)) {
         return result;
     }
-    result = tai_guard_look(pool, ptr);
-    if (TAI_CHECKED && result != TA_OK) {
+    result = tai_pool_freed(pool, ptr);
+    if ((TAI_GRAPHS || TAI_CHECKED) && result != TA_OK) {
         return result;
     }
     memset(&was, 0, sizeof was);
@@ -10876,12 +11223,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     index = tai_pool_claim(pool, ptr, size, &result);
     if (index != 0) {
         block = &space->blocks.at[index];
-        if (stream != NULL && space->ordered) {
-            result = tai_space_record_use(space, index, *stream);
-        }
-        if (ticket != NULL) {
-            result = tai_space_record_ticket(space, index, *ticket);
-        }
+        result = tai_space_record_last(space, index, stream, ticket);
         if (result == TA_OK) {
             was = *block;
             slot = space->ordered ? tai_slot_search(pool, 0, 0, was.place.stream) : slot;
@@ -10901,6 +11243,12 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
         if (result != TA_OK) {
             tai_pool_record(pool, TA_EVENT_ALLOC, &was, 1); /* it is live again */
         }
+    }
+    beside = tai_pool_beside(pool, ptr, result);
+    if (beside != NULL) { /* it goes back to where it came from, whatever stream or mode is on */
+        result = tai_pool_free_ordered(beside, ptr, size, stream, NULL);
+        pool->hooks->let_go(pool, beside);
+        return result;
     }
     if (result != TA_OK) {
         if (!TAI_CHECKED) {
@@ -11223,6 +11571,7 @@ static uint32_t tai_pool_live(const ta_pool *pool, const void *ptr, ta_result *r
 TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out)
 {
     ta_result result = tai_pool_usable(pool);
+    ta_pool *beside;
     tai_slot *slot;
     uint32_t index;
     if (result != TA_OK || out == NULL) {
@@ -11241,6 +11590,11 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
         out->id.owner = pool->id;
     }
     tai_gate_leave(&pool->space.gate, tai_slot_me(slot));
+    beside = tai_pool_beside(pool, ptr, result);
+    if (beside != NULL) {
+        result = ta_pool_describe(beside, ptr, out);
+        pool->hooks->let_go(pool, beside);
+    }
     return result;
 }
 
@@ -11262,6 +11616,16 @@ TENSORALLOC_DEF TAI_COLD int ta_pool_owns(ta_pool *pool, const void *ptr)
     return ta_pool_describe(pool, ptr, &info) == TA_OK;
 }
 
+/* Whether the pointer lies in the pool's own memory. */
+static TAI_COLD int tai_pool_has(ta_pool *pool, const void *ptr)
+{
+    ta_result why;
+    tai_gate_enter(&pool->space.gate, NULL);
+    (void)tai_pool_live(pool, ptr, &why);
+    tai_gate_leave(&pool->space.gate, NULL);
+    return why != TA_ERROR_FOREIGN;
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event)
 {
     const ta_backend_vtable *backend;
@@ -11273,6 +11637,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_free_after(ta_pool *pool, void *ptr, 
     backend = pool->space.backend.vtable;
     if (!pool->space.ordered || backend->adopt == NULL) {
         return TA_ERROR_UNSUPPORTED;
+    }
+    if (TAI_GRAPHS && pool->hooks != NULL && !tai_pool_has(pool, ptr)) {
+        ta_stream nobody = TAI_STREAM_EVENTS; /* memory of a graph pool waits for the end of the capture in any case */
+        return tai_pool_free_slow(pool, ptr, 0, &nobody);
     }
     result = backend->adopt(pool->space.backend.self, event, &ticket);
     if (result == TA_OK) {
@@ -11291,7 +11659,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
     uint32_t s;
     uint64_t ticket = 0;
     ta_result result = tai_pool_usable(pool);
-    if (result != TA_OK || stream == 0 || stream == TAI_STREAM_EVENTS) {
+    if (result != TA_OK || stream == 0 || stream >= TAI_STREAM_GRAPHS) {
         return result != TA_OK ? result : TA_ERROR_INVALID_ARGUMENT;
     }
     space = &pool->space;
@@ -11302,6 +11670,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
     result = space->backend.vtable->mark(space->backend.self, stream, &ticket);
     if (result != TA_OK) {
         return result;
+    }
+    if (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
+        pool->hooks->retire(pool, stream);
     }
     tai_gate_enter(&space->gate, NULL);
     for (s = 1; s < space->stream_count && (space->streams[s].id != stream || space->streams[s].retired); s++) {
@@ -11327,7 +11698,15 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_record_use(ta_pool *pool, void *ptr, 
 {
     ta_result result = tai_pool_usable(pool);
     uint32_t index;
+    uint64_t capture = 0;
     if (result != TA_OK) {
+        return result;
+    }
+    if (TAI_GRAPHS && !tai_pool_is_eager(pool, stream, &capture, &result)) {
+        if (result == TA_OK) { /* not until the work is done: as long as it can be replayed */
+            result = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->hooks->use(pool, ptr, stream, 0)
+                                                                    : TA_ERROR_CAPTURE;
+        }
         return result;
     }
     tai_gate_enter(&pool->space.gate, NULL);
@@ -11336,6 +11715,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_record_use(ta_pool *pool, void *ptr, 
         result = tai_space_record_use(&pool->space, index, stream);
     }
     tai_gate_leave(&pool->space.gate, NULL);
+    if (result != TA_OK) {
+        ta_pool *beside = tai_pool_beside(pool, ptr, result);
+        if (beside != NULL) {
+            result = ta_pool_record_use(beside, ptr, stream);
+            pool->hooks->let_go(pool, beside);
+        }
+    }
     return tai_pool_blame(pool, result, ptr, 0, NULL);
 }
 
@@ -11498,6 +11884,7 @@ static TAI_COLD ta_result tai_pool_zero_more(ta_pool *pool, void *ptr, size_t wa
 static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, size_t new_bytes)
 {
     ta_result result = tai_pool_usable(pool);
+    ta_pool *beside;
     tai_slot *slot;
     tai_holder *me;
     size_t bytes = 0, was = 0;
@@ -11514,6 +11901,12 @@ static ta_result tai_pool_resize(ta_pool *pool, void *ptr, size_t old_bytes, siz
     tai_gate_enter(&pool->space.gate, me);
     result = tai_pool_resize_once(pool, ptr, old_bytes, new_bytes, &was);
     tai_gate_leave(&pool->space.gate, me);
+    beside = tai_pool_beside(pool, ptr, result);
+    if (beside != NULL) {
+        result = tai_pool_resize(beside, ptr, old_bytes, new_bytes);
+        pool->hooks->let_go(pool, beside);
+        return result;
+    }
     if (result == TA_ERROR_WOULD_MOVE && !TENSORALLOC_LOAD_RELAXED(&pool->sealed) &&
         tai_pool_extend_tail(pool, ptr, tai_guard_padded(&pool->guard, new_bytes), me, &bytes) == TA_OK) {
         tai_gate_enter(&pool->space.gate, me);
@@ -11555,9 +11948,14 @@ static TAI_COLD void tai_pool_take_back(ta_pool *pool, void *ptr, size_t request
 }
 
 /* The alignment a live block of the caller's was asked for. */
-static size_t tai_pool_alignment_of(const ta_pool *pool, uint32_t index)
+static size_t tai_pool_alignment_of(ta_pool *pool, const void *ptr, const ta_block_info *info)
 {
-    uint32_t shift = (uint32_t)pool->space.blocks.at[index].place.flags >> TAI_FLAG_ALIGNMENT_SHIFT;
+    ta_pool *beside = TAI_GRAPHS && info->id.owner != pool->id ? tai_pool_beside(pool, ptr, TA_ERROR_FOREIGN) : NULL;
+    const ta_pool *owner = beside != NULL ? beside : pool;
+    uint32_t shift = (uint32_t)owner->space.blocks.at[info->id.index].place.flags >> TAI_FLAG_ALIGNMENT_SHIFT;
+    if (beside != NULL) {
+        pool->hooks->let_go(pool, beside);
+    }
     return shift == 0 ? 0 : (size_t)1 << shift;
 }
 
@@ -11586,7 +11984,7 @@ TENSORALLOC_DEF void *ta_pool_realloc(ta_pool *pool, void *ptr, size_t new_bytes
     }
     memset(&request, 0, sizeof request);
     request.size_bytes = new_bytes;
-    request.alignment_bytes = tai_pool_alignment_of(pool, info.id.index);
+    request.alignment_bytes = tai_pool_alignment_of(pool, ptr, &info);
     request.stream = info.stream;
     request.tag = info.tag;
     moved = tai_pool_alloc_request(pool, &request, result);
@@ -11628,6 +12026,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes
         return result;
     }
     slot = tai_slot_last(pool);
+    (void)tai_pool_collect(pool);
     if (pool->space.ordered) {
         result = tai_space_synchronize(&pool->space, tai_slot_me(slot));
     }
@@ -11890,8 +12289,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_bucket_stats(ta_pool *pool, int b
     walk.out = out;
     walk.bucket = bucket_index;
     result = tai_pool_walk(pool, tai_bucket_visit, &walk, 0);
+    if (result != TA_OK) {
+        return result;
+    }
     tai_gate_enter(&pool->space.gate, NULL);
-    for (r = 0; result == TA_OK && r < pool->space.region_count; r++) { /* what lies free at the end of a range */
+    for (r = 0; r < pool->space.region_count; r++) { /* what lies free at the end of a range */
         const tai_region *region = pool->space.regions[r];
         size_t size = (size_t)(region->commit_end - region->top);
         if (region->is_live && region->commit_end > region->top && tai_bucket_of(size) == bucket_index) {
@@ -12004,12 +12406,16 @@ static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
         share[TAI_TINY] = tai_round_down(bytes / 64 > ((size_t)1 << 20) ? (size_t)1 << 20 : bytes / 64, page);
         share[TAI_MIDDLE] = tai_round_down(bytes / 8 > ((size_t)8 << 20) ? (size_t)8 << 20 : bytes / 8, page);
     }
+    if (pool->space.tiny == TAI_MIDDLE) {
+        share[TAI_MIDDLE] += share[TAI_TINY];
+        share[TAI_TINY] = 0;
+    }
     for (heap = TAI_TINY; heap <= TAI_LARGE && result == TA_OK; heap++) { /* commits may come in larger steps */
         if (heap == TAI_LARGE) {
             share[heap] = sum < bytes ? tai_round_up(bytes - sum, pool->space.granule) : 0;
         }
         if (share[heap] != 0) {
-            result = tai_space_grow(&pool->space, heap, share[heap], pool->space.granule, NULL, &got);
+            result = tai_space_grow(&pool->space, heap, share[heap], pool->space.granule, 0, NULL, &got);
             sum += got;
         }
     }
@@ -12065,6 +12471,9 @@ static TAI_COLD void tai_pool_free_object(ta_pool *pool)
     if (pool->space.budget_owned) {
         (void)ta_budget_destroy(pool->space.budget);
     }
+    if (TAI_GRAPHS) {
+        TENSORALLOC_FREE(pool->graphs);
+    }
     tai_guard_mark_gone(pool);
     tai_bury(pool);
 }
@@ -12085,7 +12494,14 @@ static TAI_COLD void tai_pool_space_desc(const ta_pool_desc *desc, tai_space_des
     out->single_threaded = desc->single_threaded;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out)
+/* What the memory of a graph pool has that no pool of the program's has. */
+typedef struct tai_pool_kind {
+    int parks;
+    size_t (*reclaim)(void *self, size_t want_bytes);
+    void *reclaim_self;
+} tai_pool_kind;
+
+static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool_kind *kind, ta_pool **out)
 {
     ta_pool *pool;
     tai_space_desc space_desc;
@@ -12109,6 +12525,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     tai_copy_name(pool->name, resolved.name);
     pool->desc.name = pool->name;
     tai_pool_space_desc(&resolved, &space_desc);
+    space_desc.parks = space_desc.undivided = kind->parks;
     result = tai_space_init(&pool->space, &space_desc);
     if (result != TA_OK) {
         TENSORALLOC_FREE(pool);
@@ -12117,7 +12534,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     pool->desc.backend = pool->space.backend;
     pool->observed = resolved.on_event != NULL;
 #ifdef TENSORALLOC_CHECKED
-    pool->guard.on = tai_guard_mode(&pool->space.info);
+    pool->guard.on = kind->parks ? 0 : tai_guard_mode(&pool->space.info);
 #endif
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
     pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
@@ -12138,9 +12555,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     tai_process_init();
     pool->process_id = TENSORALLOC_LOAD_RELAXED(&tai_process);
 #endif
-    pool->member.self = pool;
-    pool->member.reclaim = tai_pool_reclaim;
-    pool->member.cached = tai_pool_cached;
+    pool->member.self = kind->reclaim != NULL ? kind->reclaim_self : pool;
+    pool->member.reclaim = kind->reclaim != NULL ? kind->reclaim : tai_pool_reclaim;
+    pool->member.cached = kind->reclaim != NULL ? NULL : tai_pool_cached;
     tai_budget_join(pool->space.budget, &pool->member);
     if (resolved.initial_bytes != 0) {
         result = tai_pool_reserve_initial(pool, resolved.initial_bytes);
@@ -12151,6 +12568,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_p
     }
     *out = pool;
     return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out)
+{
+    static const tai_pool_kind usual = {0, NULL, NULL};
+    return tai_pool_make(desc, &usual, out);
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_desc(ta_pool *pool, ta_pool_desc *out)
@@ -12198,7 +12621,8 @@ static TAI_COLD void tai_pool_drain(ta_pool *pool)
     }
     (void)tai_space_synchronize(&pool->space, NULL);
     for (s = 1; s < pool->space.stream_count; s++) {
-        if (backend->vtable->mark(backend->self, pool->space.streams[s].id, &ticket) == TA_OK) {
+        if (pool->space.streams[s].id < TAI_STREAM_GRAPHS && /* a real one */
+            backend->vtable->mark(backend->self, pool->space.streams[s].id, &ticket) == TA_OK) {
             (void)backend->vtable->sync(backend->self, ticket);
             tai_space_drop(&pool->space, ticket);
         }
@@ -12217,6 +12641,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     }
     if (tai_pool_forked(pool)) {
         return TA_ERROR_FORKED;
+    }
+    if (TAI_GRAPHS && ((pool->hooks != NULL && !pool->hooks->close(pool)) || pool->held != 0)) {
+        return TA_ERROR_BUSY;
     }
     found = tai_guard_close(pool, 0);
     tai_pool_detach_slots(pool);
@@ -14774,7 +15201,7 @@ static TAI_COLD ta_result tai_upstream_free(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_upstream_vtable = {
     sizeof(ta_backend_vtable), "upstream", tai_upstream_info, tai_upstream_alloc, tai_upstream_free,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator,
@@ -16189,6 +16616,8 @@ typedef struct tai_handle {
     int fresh;         /* a range that no stream has used */
     int all_streams;   /* used by other streams too */
     int flat;          /* a plain block: no bounds */
+    uint32_t holds;    /* by graph pools: it stays where it is, with all its memory */
+    int orphan;        /* freed while held: its range is nobody's until that ends */
     uint32_t strategy_word;
     int rank;
     int has_symbols;   /* then sizes are asked for anew each time */
@@ -16215,6 +16644,7 @@ struct ta_dynamic {
     size_t warm_bytes;     /* committed by cached records */
     size_t block_bytes;    /* held by blocks of the upstream */
     uint32_t squeezed;     /* the tensor that gave last */
+    uint32_t held;         /* holds of graph pools */
     size_t effective, capacity, peak_capacity, peak_wasted;
     ta_dynamic_stats sum;  /* the cumulative part */
     ta_failure failure;    /* the last one */
@@ -16361,7 +16791,7 @@ static TAI_COLD ta_result tai_addresses_copy(void *self, void *dst, const void *
 static const ta_backend_vtable tai_addresses_vtable = {
     sizeof(ta_backend_vtable), "addresses", tai_addresses_info, NULL, NULL, tai_addresses_reserve,
     tai_addresses_release, tai_addresses_nothing, tai_addresses_nothing, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, tai_addresses_zero, tai_addresses_copy
+    NULL, NULL, NULL, tai_addresses_zero, tai_addresses_copy, NULL
 };
 
 /* A piece of addresses; 0 with *result. Outside the gates. */
@@ -16376,7 +16806,7 @@ static TAI_COLD uint32_t tai_span_take(ta_dynamic *d, size_t bytes, size_t align
         if (index != 0 || *result == TA_ERROR_RECORDS) {
             return index;
         }
-        *result = tai_space_grow(&d->spans, TAI_LARGE, bytes, alignment, NULL, &grown);
+        *result = tai_space_grow(&d->spans, TAI_LARGE, bytes, alignment, 0, NULL, &grown);
         if (*result != TA_OK) {
             return 0;
         }
@@ -16472,6 +16902,9 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
     size_t from = tai_round_up(keep, d->common.info.granularity_bytes);
     size_t bytes = from < h->committed ? h->committed - from : 0;
     ta_result result = TA_OK;
+    if (TAI_GRAPHS && h->holds != 0) {
+        return 0;
+    }
     tai_range_revive(d, h);
     if (h->by_touch && !whole) {
         result = bytes == 0 ? TA_OK : backend->discard(d->common.backend.self, (void *)(h->link.addr + from), bytes);
@@ -16605,7 +17038,7 @@ static TAI_COLD size_t tai_dynamic_squeeze(ta_dynamic *d, size_t want, int what)
         if (seen < count) {
             d->squeezed = d->squeezed + 1 < count ? d->squeezed + 1 : 1;
             h = tai_handle_at(d, d->squeezed);
-            if (count > 1 && h->link.state == TAI_LIVE && h->busy == 0) {
+            if (count > 1 && h->link.state == TAI_LIVE && h->busy == 0 && (!TAI_GRAPHS || h->holds == 0)) {
                 mine = h->span_bytes != 0 ? h->committed > tai_round_up(what == TAI_SURPLUS ? h->held : h->effective,
                                                                        d->common.info.granularity_bytes)
                                           : what != TAI_SURPLUS && !h->flat && h->link.addr != 0 &&
@@ -16840,11 +17273,11 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
     if (ptr != NULL) { /* an empty tensor keeps its place: a byte */
         result = d->upstream.vtable->resize_in_place(d->upstream.self, ptr, h->capacity, capacity + (capacity == 0));
         moved = result == TA_OK ? ptr : NULL;
-        if (result != TA_OK && size > h->capacity) {
+        if (result != TA_OK && size > h->capacity && (!TAI_GRAPHS || h->holds == 0)) {
             moved = d->upstream.vtable->remap(d->upstream.self, ptr, h->capacity, capacity, &result);
         }
     }
-    if (moved == NULL && (capacity == 0 || (ptr != NULL && size <= h->capacity))) {
+    if (moved == NULL && (capacity == 0 || (ptr != NULL && (size <= h->capacity || (TAI_GRAPHS && h->holds != 0))))) {
         return TA_ERROR_WOULD_MOVE;
     }
     if (moved == NULL) {
@@ -17142,6 +17575,12 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
     int attempt;
     for (attempt = 0; attempt < 3; attempt++) {
         size_t capacity = attempt == 0 ? target : size;
+        if (TAI_GRAPHS && h->holds != 0) { /* graphs use all of it, where it is */
+            capacity = capacity < old ? old : capacity;
+            if (h->span_bytes != 0 && capacity > h->span_bytes) {
+                return TA_ERROR_WOULD_MOVE;
+            }
+        }
         if (attempt != 0 && result != TA_ERROR_LIMIT && (target == size || result == TA_ERROR_WOULD_MOVE)) {
             break;
         }
@@ -17317,6 +17756,7 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         tai_handle_settle(d, h);
     }
     target = tai_handle_target(d, h, sizes, size);
+    target = TAI_GRAPHS && h->holds != 0 && target < old ? old : target;
     if (target < old && size < from) {
         memcpy(was, h->dims, sizeof was);
         tai_handle_shape_first(d, h, size, dims);
@@ -17814,6 +18254,17 @@ TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, co
     return result;
 }
 
+/* Whether the range of a tensor that was freed has to wait for graphs. */
+static TAI_COLD int tai_handle_orphan(ta_dynamic *d, tai_handle *h)
+{
+    int waits;
+    tai_gate_enter(&d->common.gate, NULL);
+    waits = h->holds != 0;
+    h->orphan = waits;
+    tai_gate_leave(&d->common.gate, NULL);
+    return waits;
+}
+
 /* Frees a claimed tensor. On failure it is still claimed. */
 static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t index)
 {
@@ -17856,7 +18307,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
         tai_record_drop(&d->handles, index);
     }
     tai_gate_leave(&d->common.gate, NULL);
-    if (in_range) {
+    if (in_range && (!TAI_GRAPHS || !tai_handle_orphan(d, h))) {
         tai_range_kill(d, h);
         tai_range_give(d, index);
     }
@@ -18430,6 +18881,9 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
         return TAI_CHECKED && d->common.disposed == 2 ? tai_common_usable(&d->common) : TA_OK;
     }
     result = tai_common_usable(&d->common);
+    if (result == TA_OK && TAI_GRAPHS && d->held != 0) {
+        result = TA_ERROR_BUSY;
+    }
     if (result != TA_OK) {
         return result;
     }
@@ -18668,6 +19122,2138 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
     }
     return result == TA_OK ? found : result;
 }
+
+/*---------------------------------------------------------------------------------------------------------
+  [TA:GRAPH-IMPL] graph pools, capture scopes, what graphs hold.
+  Uses: POOL-IMPL, DYNAMIC-IMPL, TENSOR-IMPL.
+
+  Who owns what:
+      ta_pool --hooks, graphs--> tai_graphs: lock, list of graph pools, list of open scopes (newest first)
+                  ta_graph_pool: memory (a pool of its own: same backend and budget, one heap, no thread caches),
+                                 ties (one flag for each attached graph), holds (blocks and handles of others)
+
+  The life of a block in a capture:
+      pool: stream is captured --number--> newest scope of that number (or of a stream whose capture has just begun)
+        --> graph pool's heap, on the list of its stream --> live; right = the scope's serial number
+      freed on its stream: on that stream's list, at once reusable there (the capture is a FIFO too)
+      freed, used by forked streams: parked, in no list
+      left after failure: live blocks of the serial are freed, parked
+      end of the capture (leave, or the next enter): lists and parked blocks become ready for all: settled
+  Nothing in this life marks, asks or waits: the order is that of the graph, and of replays the program's affair. Growth
+  commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a wait on each stream.
+
+  Owners and frees: a pointer that the pool does not know is looked up in the graph pools beside it. A block of the
+  pool's own that a capture uses is held: a use without a ticket (has_ticket 3, ticket = id of the graph pool), so
+  that a free leaves it pending until the graph pool lets go.
+
+  Who keeps a graph pool: the program until destroy; open scopes; ties; retains; blocks of it that others hold;
+  visitors for the length of a call. loose counts captures that succeeded and were neither attached nor retained:
+  nothing is taken back by itself while there are any, and destroy and reset end them. The driver's thread writes one
+  flag and nothing else; collect reads the flags, lets go of holds when no graph is left, and destroys what is unwanted.
+
+  Locks: tai_graphs.lock guards lists and counts of all graph pools beside one pool; it is not held while a pool, a
+  backend or a dynamic is called. The gate of a pool guards its blocks, as ever.
+  Invariants: a scope's graph pool exists; a hold is in exactly one list; memory with ties, retains, loose captures or
+  open scopes is never decommitted.
+  -------------------------------------------------------------------------------------------------------*/
+#ifdef TENSORALLOC_CUDA
+/* A graph that is attached. */
+typedef struct tai_tie {
+    struct tai_tie *next;
+    uint32_t gone; /* written by the backend, once */
+    uint32_t padding;
+} tai_tie;
+
+/* A block of a pool, or a handle, that graphs use. */
+typedef struct tai_hold {
+    struct tai_hold *next;
+    ta_pool *pool;       /* NULL: a handle */
+    ta_dynamic *dynamic;
+    uint32_t index, generation;
+    uint32_t serial;     /* scope in which it was made; 0: none */
+    uint32_t padding;
+} tai_hold;
+
+typedef struct tai_capture {
+    struct tai_capture *next;
+    ta_graph_pool *owner;
+    ta_stream stream;
+    uint64_t capture; /* 0: not begun when we looked last */
+    uint32_t serial;
+    int by_mode;      /* opened by ta_pool_set_graph_mode */
+    size_t peak_before, reserved_before;
+    uintptr_t high_before;
+    uint64_t failures_before, growth_before, holds_before;
+    tai_counters before;
+} tai_capture;
+
+struct ta_graph_pool {
+    ta_graph_pool *next;
+    ta_pool *parent;
+    ta_pool *memory;
+    uint64_t id;
+    tai_tie *ties;
+    tai_hold *holds;
+    uint64_t hold_count, capture_count, failed_count;
+    uint64_t last_capture; /* whose blocks are in the lists of its streams */
+    ta_stream last_stream;
+    uintptr_t high;        /* end of what was handed out in the first range */
+    uint32_t retains, loose, open, visitors, serial;
+    int unfinished;        /* last_capture went on when its scope was left */
+    int share, unwanted, trimming;
+    int ready; /* in the list */
+};
+
+typedef struct tai_graphs {
+    tai_lock lock;
+    ta_graph_pool *pools;
+    tai_capture *scopes; /* newest first */
+    ta_graph_pool *chosen; /* the graph pool of the specification's property */
+    uint32_t open, serial;
+    int strict;            /* what the pool's own options say */
+    int padding;
+} tai_graphs;
+
+/* ---- memory of a graph pool */
+/* Everything that was freed is ready for all streams: the capture whose lists these are is over. Inside the gate. */
+static TAI_COLD void tai_graph_settle_lists(tai_space *space)
+{
+    tai_use *at = (tai_use *)(void *)space->uses.base;
+    uint32_t s;
+    for (s = 1; s < space->stream_count; s++) {
+        tai_stream *stream = &space->streams[s];
+        while (stream->id != TAI_STREAM_GRAPHS && stream->pending_first != 0) {
+            uint32_t use = stream->pending_first, index = at[use].block;
+            tai_block *block = &space->blocks.at[index];
+            stream->pending_first = at[use].next;
+            stream->pending_last = at[use].next != 0 ? stream->pending_last : 0;
+            if (--block->right == 0) {
+                TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+                space->pending_bytes -= block->size;
+                (void)tai_heap_give(space, index);
+            }
+            tai_use_recycle(space, use);
+        }
+    }
+    for (s = 1; s < space->stream_count; s++) {
+        (void)tai_stream_refill(space, tai_stream_drain(space, s), 1);
+    }
+}
+
+static TAI_COLD void tai_graph_settle(ta_graph_pool *g)
+{
+    tai_gate_enter(&g->memory->space.gate, NULL);
+    tai_graph_settle_lists(&g->memory->space);
+    tai_gate_leave(&g->memory->space.gate, NULL);
+}
+
+/* Waits for the work on every stream that the memory was used on. Fails where one of them is being captured. */
+static TAI_COLD ta_result tai_graph_drain(ta_graph_pool *g)
+{
+    tai_space *space = &g->memory->space;
+    const ta_backend *backend = &space->backend;
+    uint32_t s;
+    for (s = 1;; s++) {
+        ta_stream id = TAI_STREAM_EVENTS;
+        uint64_t ticket = 0;
+        int retired = 0, end;
+        ta_result result = TA_OK;
+        tai_gate_enter(&space->gate, NULL);
+        end = s >= space->stream_count;
+        if (!end) {
+            id = space->streams[s].id;
+            retired = space->streams[s].retired;
+            ticket = space->streams[s].last_ticket;
+        }
+        tai_gate_leave(&space->gate, NULL);
+        if (end) {
+            return TA_OK;
+        }
+        if (id >= TAI_STREAM_GRAPHS || retired == 2) {
+            continue;
+        }
+        if (!retired) {
+            result = backend->vtable->mark(backend->self, id, &ticket);
+            if (result != TA_OK) {
+                return result;
+            }
+        }
+        result = backend->vtable->sync(backend->self, ticket);
+        if (!retired || result == TA_OK) {
+            tai_space_drop(space, ticket);
+        }
+        if (result != TA_OK) {
+            return result;
+        }
+        if (retired) {
+            tai_gate_enter(&space->gate, NULL);
+            space->streams[s].retired = 2;
+            tai_gate_leave(&space->gate, NULL);
+        }
+    }
+}
+
+/* A busy block gets the memory it lacks, and is free again. Returns what it is part of then. Inside the gate, which is
+   left meanwhile. */
+static TAI_COLD uint32_t tai_graph_fill_block(tai_space *space, uint32_t index, ta_result *result)
+{
+    size_t ignored;
+    space->used[TAI_LARGE] += space->blocks.at[index].size;
+    tai_gate_leave(&space->gate, NULL);
+    *result = tai_space_recommit(space, index, NULL, &ignored);
+    tai_gate_enter(&space->gate, NULL);
+    space->used[TAI_LARGE] -= space->blocks.at[index].size;
+    return tai_heap_give(space, index);
+}
+
+/* What trimming took of the free memory of a range below end comes back. Outside the gate. */
+static TAI_COLD ta_result tai_graph_fill(tai_space *space, tai_region *region, uintptr_t end)
+{
+    tai_block *at = space->blocks.at;
+    ta_result result = TA_OK;
+    uint32_t index;
+    tai_gate_enter(&space->gate, NULL);
+    for (index = region->first; index != 0 && at[index].addr < end && result == TA_OK; index = at[index].next) {
+        if (TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_FREE && (at[index].place.flags & TAI_FLAG_HOLES) != 0) {
+            tai_bins_remove(space, tai_bins_of(space, &at[index]), index);
+            TENSORALLOC_STORE_RELAXED(&at[index].state, (uint32_t)TAI_BUSY);
+            index = tai_graph_fill_block(space, index, &result);
+        }
+    }
+    end = end < region->commit_end ? end : region->commit_end;
+    if (result == TA_OK && end > region->top && tai_holes_any(space, region, region->top, end)) {
+        result = TA_ERROR_RECORDS;
+        if (tai_blocks_ensure(&space->blocks, 2)) {
+            index = tai_heap_take_tail(space, region->index, (size_t)(end - region->top), space->granule);
+            (void)tai_graph_fill_block(space, index, &result);
+        }
+    }
+    tai_gate_leave(&space->gate, NULL);
+    return result;
+}
+
+/* Commits the first range up to its first bytes bytes. Outside the gate. */
+static TAI_COLD ta_result tai_graph_commit(tai_space *space, size_t bytes)
+{
+    tai_region *region = space->primary[TAI_LARGE];
+    ta_result result = TA_ERROR_OUT_OF_MEMORY;
+    if (region != NULL && bytes <= region->size && region->hole_bytes != 0) {
+        result = tai_graph_fill(space, region, region->base + bytes);
+        if (result != TA_OK) {
+            return result;
+        }
+    }
+    if (!tai_turn_take(space, NULL)) {
+        return result;
+    }
+    if (region != NULL && bytes <= region->size) {
+        uintptr_t end = region->base + bytes;
+        result = end > region->commit_end ? tai_region_commit(space, region, end, NULL) : TA_OK;
+    } else {
+        size_t ignored;
+        result = region != NULL ? tai_space_grow_range(space, TAI_LARGE, bytes, space->granule, NULL, &ignored)
+                                : tai_space_grow_segment(space, TAI_LARGE, bytes, space->granule, NULL, &ignored);
+    }
+    tai_turn_end(space, NULL);
+    return result;
+}
+
+/* Siblings may give back, where that harms no capture. */
+static TAI_COLD int tai_graph_make_room(ta_graph_pool *g, ta_result why, size_t want)
+{
+    tai_graphs *all = g->parent->graphs;
+    int quiet;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    quiet = all->open == 0;
+    TAI_LOCK_RELEASE(&all->lock);
+    return quiet && (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) &&
+           tai_budget_reclaim(g->memory->space.budget, &g->memory->member, want) != 0;
+}
+
+/* Memory for the plan from the backend, or back behind a busy block. TA_OK: look again, or the block is whole. */
+static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan, uint32_t index, tai_holder *me,
+                                         int *missed)
+{
+    tai_space *space = &g->memory->space;
+    size_t bytes = 0;
+    ta_result result;
+    if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&g->parent->sealed)) {
+        return (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
+    }
+    do {
+        result = index != 0 ? tai_space_recommit(space, index, me, &bytes)
+                            : tai_space_grow(space, plan->heap, plan->size, plan->alignment, me, &bytes);
+    } while (result != TA_OK && (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0 &&
+             tai_graph_make_room(g, result, plan->size));
+    if (result == TA_OK) {
+        *missed |= index != 0 ? 2 : bytes != 0;
+        if (bytes != 0) {
+            tai_pool_event(g->memory, TA_EVENT_GROW, TA_OK, NULL, bytes, 0, 0, NULL, 0);
+        }
+    }
+    return result;
+}
+
+/* The long way: memory is missing, or zeros are wanted. */
+static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *request, const tai_plan *plan,
+                                          uint32_t serial, tai_holder *me, ta_result *result)
+{
+    ta_pool *memory = g->memory;
+    tai_space *space = &memory->space;
+    tai_region *first = space->primary[TAI_LARGE];
+    uint32_t index = 0, stream;
+    int missed = 0, ok = 1;
+    void *ptr = NULL;
+    ta_result why = TA_ERROR_RECORDS;
+    tai_gate_enter(&space->gate, me);
+    stream = tai_stream_index(space, request->stream, &ok);
+    tai_gate_leave(&space->gate, me);
+    while (ok && index == 0) {
+        tai_gate_enter(&space->gate, me);
+        tai_pool_note_peak(memory);
+        index = tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, &why);
+        tai_gate_leave(&space->gate, me);
+        if (why == TA_ERROR_RECORDS || (index != 0 && space->blocks.at[index].place.flags == 0)) {
+            break;
+        }
+        why = tai_graph_grow(g, plan, index, me, &missed);
+        if (why != TA_OK) {
+            if (index != 0) {
+                tai_gate_enter(&space->gate, me);
+                tai_heap_put(space, index);
+                tai_gate_leave(&space->gate, me);
+            }
+            index = 0;
+            break;
+        }
+    }
+    if (index != 0) {
+        ptr = (void *)space->blocks.at[index].addr;
+        why = tai_pool_finish(memory, index, request, plan, stream, missed, me);
+    }
+    if (index == 0 || why != TA_OK) {
+        return tai_fail_null(tai_pool_fail(memory, request, plan, why, me), result);
+    }
+    tai_gate_enter(&space->gate, me);
+    space->blocks.at[index].right = serial;
+    if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size &&
+        (uintptr_t)ptr + space->blocks.at[index].size > g->high) {
+        g->high = (uintptr_t)ptr + space->blocks.at[index].size;
+    }
+    tai_gate_leave(&space->gate, me);
+    tai_pool_event(memory, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan->size, request->stream, request->tag,
+                   missed == 0);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+/* A block of the graph pool: free and whole, in one visit to the gate; or the long way. */
+static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_t serial, ta_result *result)
+{
+    ta_pool *memory = g->memory;
+    tai_space *space = &memory->space;
+    const tai_region *first = space->primary[TAI_LARGE];
+    tai_slot *slot = tai_slot_for(memory, 0);
+    tai_holder *me = tai_slot_me(slot);
+    tai_plan plan;
+    size_t size = request->size_bytes;
+    uint32_t index = 0, stream;
+    int ok;
+    uintptr_t ptr = 0;
+    ta_result why;
+    if (TAI_LIKELY((request->alignment_bytes | request->flags | request->reserved) == 0 && memory->alert == 0 &&
+                   size - 1 < (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && !memory->desc.zeroed)) {
+        tai_gate_enter_hot(&space->gate, me);
+        stream = tai_stream_index(space, request->stream, &ok);
+        index = ok ? tai_heap_take(space, TAI_LARGE, tai_round_up(size, space->granule), space->granule, stream, &why)
+                   : 0;
+        if (index != 0 && space->blocks.at[index].place.flags != 0) {
+            tai_heap_put(space, index);
+            index = 0;
+        }
+        if (index != 0) {
+            tai_pool_note_peak(memory);
+            tai_pool_make_live(memory, index, size, request->tag, 0, 0, stream);
+            space->blocks.at[index].right = serial;
+            memory->count.allocation_count++;
+            memory->count.allocated_bytes += size;
+            ptr = space->blocks.at[index].addr;
+            if (first != NULL && (size_t)(ptr - first->base) < first->size &&
+                ptr + space->blocks.at[index].size > g->high) {
+                g->high = ptr + space->blocks.at[index].size;
+            }
+        }
+        tai_gate_leave_hot(&space->gate, me);
+    }
+    if (index == 0) {
+        why = tai_pool_plan(memory, request, &plan);
+        return why == TA_OK ? tai_graph_take_slow(g, request, &plan, serial, me, result) : tai_fail_null(why, result);
+    }
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return (void *)ptr;
+}
+
+/* ---- tensors with bounds that graphs use */
+static TAI_COLD ta_result tai_dynamic_hold(ta_dynamic *d, ta_handle handle)
+{
+    tai_handle *h = NULL;
+    ta_result result = tai_handle_claim(d, handle, &h);
+    if (result != TA_OK) {
+        return result;
+    }
+    tai_handle_forget_shrink(d, h);
+    tai_gate_enter(&d->common.gate, NULL);
+    h->holds++;
+    d->held++;
+    tai_handle_unclaim(d, h);
+    tai_gate_leave(&d->common.gate, NULL);
+    return TA_OK;
+}
+
+/* The record is as it was when it was held, or that tensor has been freed and its range waits; or it had none, and
+   its block is held apart. */
+static TAI_COLD void tai_dynamic_unhold(ta_dynamic *d, uint32_t index, uint32_t generation)
+{
+    tai_handle *h = tai_handle_at(d, index);
+    int give = 0;
+    tai_gate_enter(&d->common.gate, NULL);
+    if ((h->link.state == TAI_LIVE && h->link.generation == generation) || h->orphan) {
+        h->holds--;
+        give = h->orphan && h->holds == 0;
+        h->orphan = h->orphan && !give;
+    }
+    d->held--;
+    tai_gate_leave(&d->common.gate, NULL);
+    if (give) {
+        tai_range_give(d, index);
+    }
+}
+
+/* ---- holds */
+/* The use by which a graph pool holds a live block, or the link where it would be. Inside the gate. */
+static TAI_COLD uint32_t *tai_hold_link(const tai_space *space, tai_block *block, uint64_t id)
+{
+    tai_use *at = (tai_use *)(void *)space->uses.base;
+    uint32_t *link = &block->left;
+    while (*link != 0 && (at[*link].has_ticket != 3 || at[*link].ticket != id)) {
+        link = &at[*link].next;
+    }
+    return link;
+}
+
+/* Makes the live block at ptr held. *hold: filled in. TA_OK and *hold.pool NULL: it was already. */
+static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_t id, tai_hold *hold)
+{
+    tai_space *space = &pool->space;
+    ta_result result;
+    uint32_t index, stream, use;
+    int ok = 1;
+    tai_gate_enter(&space->gate, NULL);
+    index = tai_pool_live(pool, ptr, &result);
+    if (index != 0) {
+        tai_block *block = &space->blocks.at[index];
+        if (*tai_hold_link(space, block, id) == 0) {
+            stream = tai_stream_index(space, TAI_STREAM_GRAPHS, &ok);
+            use = ok ? tai_use_new(space, stream, block->left) : 0;
+            result = use != 0 ? TA_OK : TA_ERROR_RECORDS;
+            if (use != 0) {
+                tai_use *at = (tai_use *)(void *)space->uses.base;
+                at[use].ticket = id;
+                at[use].has_ticket = 3;
+                block->left = use;
+                block->place.class_index = 0; /* not into a thread cache: it has to wait */
+                hold->pool = pool;
+                hold->index = index;
+                hold->generation = block->generation;
+                TENSORALLOC_STORE_RELAXED(&pool->held, pool->held + 1); /* read outside the gate */
+            }
+        }
+    }
+    tai_gate_leave(&space->gate, NULL);
+    return result;
+}
+
+/* A freed block is held by one less. Inside the gate. */
+static TAI_COLD void tai_hold_end_pending(tai_space *space, uint64_t id, uint32_t index)
+{
+    tai_use *at = (tai_use *)(void *)space->uses.base;
+    uint32_t s, use, before = 0;
+    for (s = 1; s < space->stream_count && space->streams[s].id != TAI_STREAM_GRAPHS; s++) {
+    }
+    use = s < space->stream_count ? space->streams[s].pending_first : 0;
+    while (use != 0 && (at[use].ticket != id || at[use].block != index)) {
+        before = use;
+        use = at[use].next;
+    }
+    if (use == 0) {
+        return;
+    }
+    if (before != 0) {
+        at[before].next = at[use].next;
+    } else {
+        space->streams[s].pending_first = at[use].next;
+    }
+    if (space->streams[s].pending_last == use) {
+        space->streams[s].pending_last = before;
+    }
+    if (--space->blocks.at[index].right == 0) {
+        TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
+        space->pending_bytes -= space->blocks.at[index].size;
+        (void)tai_heap_give(space, index);
+    }
+    tai_use_recycle(space, use);
+}
+
+/* The graphs that used it are gone. */
+static TAI_COLD void tai_hold_end(const tai_hold *hold, uint64_t id)
+{
+    tai_space *space;
+    tai_block *block;
+    if (hold->pool == NULL) {
+        tai_dynamic_unhold(hold->dynamic, hold->index, hold->generation);
+        return;
+    }
+    space = &hold->pool->space;
+    block = &space->blocks.at[hold->index];
+    tai_gate_enter(&space->gate, NULL);
+    while (TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_BUSY && block->generation == hold->generation) {
+        tai_gate_leave(&space->gate, NULL); /* on its way into the lists */
+        TAI_WAIT_A_MOMENT();
+        tai_gate_enter(&space->gate, NULL);
+    }
+    if (TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->generation == hold->generation) {
+        uint32_t *link = tai_hold_link(space, block, id), use = *link;
+        if (use != 0) {
+            *link = ((const tai_use *)(const void *)space->uses.base)[use].next;
+            tai_use_recycle(space, use);
+        }
+    } else {
+        tai_hold_end_pending(space, id, hold->index);
+    }
+    TENSORALLOC_STORE_RELAXED(&hold->pool->held, hold->pool->held - 1);
+    tai_gate_leave(&space->gate, NULL);
+}
+
+/* Ends the holds of one scope, or (0) all. */
+static TAI_COLD void tai_graph_let_go(ta_graph_pool *g, uint32_t serial)
+{
+    tai_graphs *all = g->parent->graphs;
+    for (;;) {
+        tai_hold **link, *hold;
+        TAI_LOCK_ACQUIRE(&all->lock);
+        for (link = &g->holds; *link != NULL && serial != 0 && (*link)->serial != serial; link = &(*link)->next) {
+        }
+        hold = *link;
+        if (hold != NULL) {
+            *link = hold->next;
+            g->hold_count--;
+        }
+        TAI_LOCK_RELEASE(&all->lock);
+        if (hold == NULL) {
+            return;
+        }
+        tai_hold_end(hold, g->id);
+        TENSORALLOC_FREE(hold);
+    }
+}
+
+/* Whether memory on this device, of an ordered backend, can be in graphs of the graph pool's. */
+static TAI_COLD int tai_graph_reaches(const ta_graph_pool *g, const ta_backend_info *info)
+{
+    const ta_device *mine = &g->memory->space.info.device;
+    return (info->caps & TA_CAP_ORDERED) != 0 &&
+           (info->device.type == TA_DEVICE_HOST ||
+            (info->device.type == mine->type && info->device.index == mine->index));
+}
+
+static TAI_COLD ta_result tai_graph_hold(ta_graph_pool *g, ta_pool *pool, const void *ptr, uint32_t serial)
+{
+    tai_graphs *all = g->parent->graphs;
+    tai_hold *hold;
+    ta_pool *beside;
+    ta_result result = tai_pool_usable(pool);
+    if (result == TA_OK && !tai_graph_reaches(g, &pool->space.info)) {
+        result = TA_ERROR_UNSUPPORTED;
+    }
+    if (result != TA_OK || pool == g->memory) {
+        return result;
+    }
+    hold = (tai_hold *)TENSORALLOC_MALLOC(sizeof *hold);
+    if (hold == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(hold, 0, sizeof *hold);
+    hold->serial = serial;
+    result = tai_hold_block(pool, ptr, g->id, hold);
+    if (hold->pool != NULL) {
+        TAI_LOCK_ACQUIRE(&all->lock);
+        hold->next = g->holds;
+        g->holds = hold;
+        g->hold_count++;
+        TAI_LOCK_RELEASE(&all->lock);
+        return TA_OK;
+    }
+    TENSORALLOC_FREE(hold);
+    beside = tai_pool_beside(pool, ptr, result);
+    if (beside != NULL) { /* memory of another graph pool, or our own */
+        result = beside == g->memory ? TA_OK : tai_graph_hold(g, beside, ptr, serial);
+        pool->hooks->let_go(pool, beside);
+    }
+    return result;
+}
+
+/* ---- graphs that are gone, graph pools that nobody wants */
+/* Takes out the ties of graphs that are gone, for the caller to free. With the lock. */
+static TAI_COLD tai_tie *tai_graph_untie(ta_graph_pool *g)
+{
+    tai_tie **link = &g->ties, *gone = NULL, *tie;
+    while ((tie = *link) != NULL) {
+        if (TENSORALLOC_LOAD_ACQUIRE(&tie->gone) != 0) {
+            *link = tie->next;
+            tie->next = gone;
+            gone = tie;
+        } else {
+            link = &tie->next;
+        }
+    }
+    return gone;
+}
+
+static TAI_COLD void tai_ties_free(tai_tie *tie)
+{
+    while (tie != NULL) {
+        tai_tie *next = tie->next;
+        TENSORALLOC_FREE(tie);
+        tie = next;
+    }
+}
+
+/* Graphs that somebody told us of, or that are being made. With the lock. */
+static int tai_graph_referenced(const ta_graph_pool *g)
+{
+    return g->ties != NULL || g->retains != 0 || g->open != 0;
+}
+
+/* Something may be replayed that uses the memory, or others hold blocks of it. With the lock. */
+static int tai_graph_in_use(const ta_graph_pool *g)
+{
+    return tai_graph_referenced(g) || g->loose != 0 || TENSORALLOC_LOAD_RELAXED(&g->memory->held) != 0;
+}
+
+/* Gives an unwanted graph pool that is out of every list back. 0: not now. */
+static TAI_COLD int tai_graph_destroy(ta_graph_pool *g)
+{
+    if (tai_graph_drain(g) != TA_OK || ta_pool_destroy(g->memory) != TA_OK) {
+        return 0;
+    }
+    TENSORALLOC_FREE(g);
+    return 1;
+}
+
+/* One graph pool for which something can be done: *destroy, out of the list, or its holds ended. NULL: none. */
+static TAI_COLD ta_graph_pool *tai_graphs_next(tai_graphs *all, int *destroy)
+{
+    ta_graph_pool **link, *g = NULL;
+    tai_tie *gone;
+    do {
+        TAI_LOCK_ACQUIRE(&all->lock);
+        gone = NULL;
+        for (link = &all->pools; *link != NULL && gone == NULL; link = &(*link)->next) {
+            gone = tai_graph_untie(*link);
+        }
+        for (link = &all->pools; gone == NULL && *link != NULL; link = &(*link)->next) {
+            g = *link;
+            *destroy = g->unwanted && g->holds == NULL && !tai_graph_in_use(g) && g->visitors == 0 && all->open == 0;
+            if (*destroy) {
+                *link = g->next;
+                break;
+            }
+            if (g->holds != NULL && !tai_graph_referenced(g) && g->loose == 0) {
+                g->visitors++;
+                break;
+            }
+            g = NULL;
+        }
+        TAI_LOCK_RELEASE(&all->lock);
+        tai_ties_free(gone);
+    } while (gone != NULL);
+    return g;
+}
+
+static TAI_COLD size_t tai_graphs_collect(ta_pool *pool)
+{
+    tai_graphs *all = pool->graphs;
+    ta_graph_pool *g, *stuck = NULL;
+    size_t count = 0;
+    int destroy = 0;
+    while ((g = tai_graphs_next(all, &destroy)) != NULL) {
+        if (!destroy) {
+            tai_graph_let_go(g, 0);
+            TAI_LOCK_ACQUIRE(&all->lock);
+            g->visitors--;
+            TAI_LOCK_RELEASE(&all->lock);
+            count++;
+        } else if (tai_graph_destroy(g)) {
+            count++;
+        } else { /* one of its streams is being captured, or the driver refuses: another time */
+            g->next = stuck;
+            stuck = g;
+        }
+    }
+    TAI_LOCK_ACQUIRE(&all->lock);
+    while ((g = stuck) != NULL) {
+        stuck = g->next;
+        g->next = all->pools;
+        all->pools = g;
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    return count;
+}
+
+/* ---- routing */
+/* The newest scope below a serial number that serves the capture, or has seen none yet (*asks). With the lock. */
+static tai_capture *tai_scope_of(const tai_graphs *all, uint64_t capture, uint32_t below, int *asks)
+{
+    tai_capture *scope = all->scopes;
+    while (scope != NULL && (scope->serial >= below || (scope->capture != capture && scope->capture != 0))) {
+        scope = scope->next;
+    }
+    *asks = scope != NULL && scope->capture == 0;
+    return scope;
+}
+
+/* The graph pool that serves a capture, as a visitor, with the serial number of its scope; NULL: none. */
+static ta_graph_pool *tai_graphs_route(ta_pool *pool, uint64_t capture, uint32_t *serial)
+{
+    tai_graphs *all = pool->graphs;
+    const ta_backend *backend = &pool->space.backend;
+    uint32_t below = 0xffffffffu;
+    for (;;) {
+        tai_capture *scope;
+        ta_graph_pool *g = NULL;
+        ta_stream stream = 0;
+        uint64_t id = 0;
+        int asks;
+        TAI_LOCK_ACQUIRE(&all->lock);
+        scope = tai_scope_of(all, capture, below, &asks);
+        if (scope != NULL) {
+            *serial = below = scope->serial;
+            stream = scope->stream;
+            g = asks ? NULL : scope->owner;
+            if (g != NULL) {
+                g->visitors++;
+            }
+        }
+        TAI_LOCK_RELEASE(&all->lock);
+        if (g != NULL || scope == NULL) {
+            return g;
+        }
+        if (backend->vtable->capture(backend->self, stream, &id) == TA_OK && id == capture) { /* it has begun */
+            TAI_LOCK_ACQUIRE(&all->lock);
+            for (scope = all->scopes; scope != NULL && scope->serial != below; scope = scope->next) {
+            }
+            if (scope != NULL) {
+                scope->capture = capture;
+                scope->owner->last_capture = capture;
+                scope->owner->last_stream = stream;
+            }
+            TAI_LOCK_RELEASE(&all->lock);
+            below++;
+        }
+    }
+}
+
+static void tai_graph_visited(ta_graph_pool *g)
+{
+    tai_graphs *all = g->parent->graphs;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    g->visitors--;
+    TAI_LOCK_RELEASE(&all->lock);
+}
+
+static void *tai_graphs_alloc(ta_pool *pool, const ta_request *request, uint64_t capture, ta_result *result)
+{
+    uint32_t serial = 0;
+    ta_result why = TA_OK;
+    ta_graph_pool *g = tai_graphs_route(pool, capture, &serial);
+    ta_request tagged;
+    void *ptr;
+    if (g == NULL) {
+        return tai_fail_null(TA_ERROR_CAPTURE, result);
+    }
+    if ((TENSORALLOC_LOAD_RELAXED(&pool->alert) & TAI_ALERT_TAG) != 0 && request->tag == NULL) {
+        tagged = *request;
+        tagged.tag = tai_here.tag;
+        request = &tagged;
+    }
+    ptr = tai_graph_take(g, request, serial, &why);
+    tai_graph_visited(g);
+    if (ptr == NULL) { /* the program asks the pool it called */
+        ta_failure failure;
+        if (ta_pool_get_failure(g->memory, &failure) == TA_OK && failure.result == why) {
+            tai_gate_enter(&pool->space.gate, NULL);
+            failure.count = ++pool->failure_count;
+            pool->failure_limit_count += why == TA_ERROR_LIMIT;
+            pool->failure = failure;
+            tai_gate_leave(&pool->space.gate, NULL);
+        }
+    }
+    if (result != NULL) {
+        *result = why;
+    }
+    return ptr;
+}
+
+static ta_pool *tai_graphs_find(ta_pool *pool, const void *ptr)
+{
+    tai_graphs *all = pool->graphs;
+    ta_graph_pool *g;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    for (g = all->pools; g != NULL; g = g->next) {
+        const tai_region *first = g->memory->space.primary[TAI_LARGE]; /* constant */
+        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size) {
+            g->visitors++;
+            break;
+        }
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    if (g != NULL) {
+        return g->memory;
+    }
+    for (;;) { /* segments, and ranges that were chained: one graph pool after the other */
+        ta_graph_pool *next;
+        int here = 0;
+        TAI_LOCK_ACQUIRE(&all->lock);
+        next = g == NULL ? all->pools : g->next;
+        if (g != NULL) {
+            g->visitors--;
+        }
+        if (next != NULL) {
+            next->visitors++;
+        }
+        TAI_LOCK_RELEASE(&all->lock);
+        g = next;
+        if (g == NULL) {
+            return NULL;
+        }
+        here = tai_pool_has(g->memory, ptr);
+        if (here) {
+            return g->memory;
+        }
+    }
+}
+
+/* The usual free: of a block in the first range that no other stream uses, in one visit to the gate. */
+static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta_stream *stream)
+{
+    tai_graphs *all = pool->graphs;
+    const tai_region *first = NULL;
+    tai_space *space;
+    tai_slot *slot;
+    tai_holder *me;
+    ta_graph_pool *g;
+    uint32_t index;
+    int given = 0;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    for (g = all->pools; g != NULL; g = g->next) {
+        first = g->memory->space.primary[TAI_LARGE]; /* constant */
+        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size) {
+            g->visitors++;
+            break;
+        }
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    if (g == NULL) {
+        return 0;
+    }
+    space = &g->memory->space;
+    slot = tai_slot_for(g->memory, 0);
+    me = tai_slot_me(slot);
+    tai_gate_enter_hot(&space->gate, me);
+    index = tai_region_find(space, first, (uintptr_t)ptr);
+    if (index != 0) {
+        tai_block *block = &space->blocks.at[index];
+        given = TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && (size == 0 || size == block->requested) &&
+                block->left == 0 && g->memory->alert == 0 &&
+                (stream == NULL || *stream == space->streams[block->place.stream].id);
+        if (given) {
+            TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+            TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
+            g->memory->count.deallocation_count++;
+            g->memory->count.freed_bytes += block->requested;
+            tai_heap_put(space, index);
+        }
+    }
+    tai_gate_leave_hot(&space->gate, me);
+    TAI_LOCK_ACQUIRE(&all->lock);
+    g->visitors--;
+    TAI_LOCK_RELEASE(&all->lock);
+    return given;
+}
+
+static void tai_graphs_let_go(ta_pool *pool, const ta_pool *memory)
+{
+    tai_graphs *all = pool->graphs;
+    ta_graph_pool *g;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    for (g = all->pools; g->memory != memory; g = g->next) {
+    }
+    g->visitors--;
+    TAI_LOCK_RELEASE(&all->lock);
+}
+
+/* The home stream of a live block of the pool's own; 0 without one. */
+static TAI_COLD int tai_graphs_home(ta_pool *pool, const void *ptr, ta_stream *home)
+{
+    ta_result why;
+    uint32_t index;
+    tai_gate_enter(&pool->space.gate, NULL);
+    index = tai_pool_live(pool, ptr, &why);
+    *home = pool->space.streams[pool->space.blocks.at[index].place.stream].id;
+    tai_gate_leave(&pool->space.gate, NULL);
+    return index != 0;
+}
+
+static TAI_COLD ta_result tai_graphs_use(ta_pool *pool, void *ptr, ta_stream stream, int freed)
+{
+    const ta_backend *backend = &pool->space.backend;
+    ta_graph_pool *g;
+    uint32_t serial = 0;
+    uint64_t capture = 0;
+    ta_result result;
+    if (freed && !tai_graphs_home(pool, ptr, &stream)) {
+        return TA_OK; /* what is wrong with it, or whose it is, turns out later */
+    }
+    result = backend->vtable->capture(backend->self, stream, &capture);
+    if (freed && (result != TA_OK || capture == 0)) {
+        return TA_OK;
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    g = tai_graphs_route(pool, capture, &serial);
+    if (g == NULL) {
+        return freed ? TA_OK : TA_ERROR_CAPTURE;
+    }
+    if (tai_pool_has(g->memory, ptr)) {
+        result = ta_pool_record_use(g->memory, ptr, stream);
+    } else {
+        result = tai_graph_hold(g, pool, ptr, serial);
+    }
+    tai_graph_visited(g);
+    return result;
+}
+
+static TAI_COLD void tai_graphs_retire(ta_pool *pool, ta_stream stream)
+{
+    tai_graphs *all = pool->graphs;
+    ta_graph_pool *g = NULL, *next;
+    do {
+        TAI_LOCK_ACQUIRE(&all->lock);
+        next = g == NULL ? all->pools : g->next;
+        if (g != NULL) {
+            g->visitors--;
+        }
+        if (next != NULL) {
+            next->visitors++;
+            next->unfinished = next->last_stream == stream ? 0 : next->unfinished;
+        }
+        TAI_LOCK_RELEASE(&all->lock);
+        g = next;
+        if (g != NULL) {
+            (void)ta_pool_retire_stream(g->memory, stream);
+        }
+    } while (g != NULL);
+}
+
+static TAI_COLD int tai_graphs_close(ta_pool *pool)
+{
+    (void)tai_graphs_collect(pool);
+    return pool->graphs->pools == NULL;
+}
+
+static const tai_graph_hooks tai_graphs_hooks = {
+    tai_graphs_alloc, tai_graphs_find, tai_graphs_give, tai_graphs_let_go, tai_graphs_use, tai_graphs_retire,
+    tai_graphs_collect, tai_graphs_close
+};
+
+/* ---- life */
+/* Asked by the budget for another allocator. */
+static TAI_COLD size_t tai_graph_reclaim(void *self, size_t want_bytes)
+{
+    ta_graph_pool *g = (ta_graph_pool *)self;
+    tai_graphs *all = g->parent->graphs;
+    size_t released = 0;
+    int idle;
+    (void)want_bytes;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    idle = g->ready && !tai_graph_in_use(g) && g->visitors == 0 && !g->trimming;
+    g->trimming |= idle;
+    TAI_LOCK_RELEASE(&all->lock);
+    if (!idle) {
+        return 0;
+    }
+    if (tai_graph_drain(g) == TA_OK) {
+        tai_graph_settle(g);
+        released = tai_pool_trim(g->memory, TAI_ALL_HEAPS, 0, 0, NULL);
+    }
+    TAI_LOCK_ACQUIRE(&all->lock);
+    g->trimming = 0;
+    TAI_LOCK_RELEASE(&all->lock);
+    return released;
+}
+
+/* What a pool needs to have graph pools beside it. */
+static TAI_COLD ta_result tai_graphs_open(ta_pool *pool)
+{
+    tai_graphs *all;
+    ta_result result = tai_pool_usable(pool);
+    if (result != TA_OK) {
+        return result;
+    }
+    if (!pool->space.ordered || pool->space.backend.vtable->capture == NULL) {
+        return TA_ERROR_UNSUPPORTED;
+    }
+    if (TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
+        return TA_OK;
+    }
+    all = (tai_graphs *)TENSORALLOC_MALLOC(sizeof *all);
+    if (all == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(all, 0, sizeof *all);
+    TAI_LOCK_INIT(&all->lock);
+    all->strict = pool->alert & TAI_ALERT_CAPTURE;
+    tai_gate_enter(&pool->space.gate, NULL);
+    if (pool->graphs == NULL) {
+        pool->graphs = all;
+        TENSORALLOC_STORE_RELEASE(&pool->hooks, &tai_graphs_hooks);
+        all = NULL;
+    }
+    tai_gate_leave(&pool->space.gate, NULL);
+    TENSORALLOC_FREE(all);
+    return TA_OK;
+}
+
+static TAI_COLD void tai_graph_desc(const ta_graph_pool_desc *desc, ta_pool_desc *out)
+{
+    const ta_pool_desc *parent = &desc->pool->desc;
+    memset(out, 0, sizeof *out);
+    out->budget = desc->pool->space.budget;
+    out->range_bytes = desc->range_bytes != 0 ? desc->range_bytes : parent->range_bytes / 4;
+    out->block_count_max = parent->block_count_max;
+    out->slack_bytes_max = parent->slack_bytes_max;
+    out->huge_pages = parent->huge_pages;
+    out->disable_thread_caches = 1;
+    out->disable_ranges = parent->disable_ranges;
+    out->disable_stealing = 1;
+    out->single_threaded = parent->single_threaded;
+    out->zeroed = parent->zeroed;
+    out->capture_check = TA_CAPTURE_SCOPES_ONLY;
+    out->name = desc->name != NULL ? desc->name : "graph";
+    out->on_event = parent->on_event;
+    out->on_event_user = parent->on_event_user;
+    out->trace = parent->trace;
+    out->tag_blocks = parent->tag_blocks;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, ta_graph_pool **out)
+{
+    tai_pool_kind kind;
+    ta_pool_desc memory;
+    ta_graph_pool *g;
+    tai_graphs *all;
+    ta_result result;
+    if (out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    *out = NULL;
+    result = desc == NULL ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT) : tai_graphs_open(desc->pool);
+    if (result != TA_OK) {
+        return result;
+    }
+    all = desc->pool->graphs;
+    (void)tai_graphs_collect(desc->pool);
+    g = (ta_graph_pool *)TENSORALLOC_MALLOC(sizeof *g);
+    if (g == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(g, 0, sizeof *g);
+    g->parent = desc->pool;
+    g->share = desc->share_sequential;
+    tai_graph_desc(desc, &memory);
+    kind.parks = 1;
+    kind.reclaim = tai_graph_reclaim;
+    kind.reclaim_self = g;
+    result = tai_pool_make(&memory, &kind, &g->memory);
+    if (result == TA_OK) {
+        g->id = g->memory->id;
+        if (desc->initial_bytes != 0 &&
+            (result = tai_graph_commit(&g->memory->space, tai_round_up(desc->initial_bytes,
+                                                                       g->memory->space.granularity))) != TA_OK) {
+            (void)ta_pool_destroy(g->memory);
+        }
+    }
+    if (result != TA_OK) {
+        TENSORALLOC_FREE(g);
+        return result;
+    }
+    TAI_LOCK_ACQUIRE(&all->lock);
+    g->ready = 1;
+    g->next = all->pools;
+    all->pools = g;
+    TAI_LOCK_RELEASE(&all->lock);
+    *out = g;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_destroy(ta_graph_pool *g)
+{
+    tai_graphs *all;
+    ta_pool *parent;
+    ta_result result = TA_OK;
+    if (g == NULL) {
+        return TA_OK;
+    }
+    parent = g->parent;
+    all = parent->graphs;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    if (g->open != 0 || g->unwanted) {
+        result = TA_ERROR_BUSY;
+    } else {
+        g->unwanted = 1;
+        g->loose = 0;
+        all->chosen = all->chosen == g ? NULL : all->chosen;
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    if (result == TA_OK) {
+        (void)tai_graphs_collect(parent);
+    }
+    return result;
+}
+
+static ta_result tai_graph_usable(const ta_graph_pool *g)
+{
+    return g == NULL ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT)
+           : g->unwanted ? TA_ERROR_DISPOSED : tai_pool_usable(g->memory);
+}
+
+TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *request, ta_result *result)
+{
+    uint32_t serial = 0;
+    uint64_t capture = 0;
+    ta_result why = tai_graph_usable(g);
+    if (why == TA_OK && request == NULL) {
+        why = TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (why == TA_OK) {
+        const ta_backend *backend = &g->memory->space.backend;
+        why = backend->vtable->capture(backend->self, request->stream, &capture);
+    }
+    if (why == TA_OK && capture != 0) {
+        ta_graph_pool *serves = tai_graphs_route(g->parent, capture, &serial);
+        if (serves != NULL) {
+            tai_graph_visited(serves);
+        }
+        why = serves == g ? TA_OK : TA_ERROR_CAPTURE;
+    }
+    return why == TA_OK ? tai_graph_take(g, request, serial, result) : tai_fail_null(why, result);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reserve(ta_graph_pool *g, size_t size_bytes)
+{
+    tai_space *space;
+    tai_region *first;
+    size_t others = 0, bytes;
+    ta_result result = tai_graph_usable(g);
+    if (result != TA_OK) {
+        return result;
+    }
+    space = &g->memory->space;
+    if (size_bytes > (size_t)PTRDIFF_MAX) {
+        return TA_ERROR_OVERFLOW;
+    }
+    bytes = tai_round_up(size_bytes, space->granularity);
+    tai_gate_enter(&space->gate, NULL);
+    first = space->primary[TAI_LARGE];
+    others = space->reserved;
+    if (first != NULL) {
+        others -= (size_t)(first->commit_end - first->base) - first->hole_bytes;
+    }
+    tai_gate_leave(&space->gate, NULL);
+    if (bytes <= others) {
+        return TA_OK;
+    }
+    do {
+        result = tai_graph_commit(space, bytes - others);
+    } while (result != TA_OK && tai_graph_make_room(g, result, bytes));
+    return result;
+}
+
+/* Whether something may be replayed, or is being captured; the ties of graphs that are gone do not count. */
+static TAI_COLD int tai_graph_busy(ta_graph_pool *g, int loose_too)
+{
+    tai_graphs *all = g->parent->graphs;
+    tai_tie *gone;
+    int busy;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    gone = tai_graph_untie(g);
+    busy = tai_graph_referenced(g) || TENSORALLOC_LOAD_RELAXED(&g->memory->held) != 0 || (loose_too && g->loose != 0);
+    TAI_LOCK_RELEASE(&all->lock);
+    tai_ties_free(gone);
+    return busy;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
+{
+    ta_result result = tai_graph_usable(g);
+    if (result == TA_OK && tai_graph_busy(g, 0)) {
+        result = TA_ERROR_BUSY;
+    }
+    if (result == TA_OK) {
+        tai_graph_let_go(g, 0);
+        result = ta_pool_clear(g->memory);
+        tai_graph_settle(g);
+        g->loose = 0;
+        g->unfinished = 0;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_trim(ta_graph_pool *g)
+{
+    ta_result result = tai_graph_usable(g);
+    if (result != TA_OK) {
+        return result;
+    }
+    (void)tai_graphs_collect(g->parent);
+    if (tai_graph_busy(g, 1)) {
+        return TA_ERROR_BUSY;
+    }
+    result = tai_graph_drain(g);
+    if (result == TA_OK) {
+        tai_graph_settle(g);
+        result = ta_pool_trim(g->memory, 0, NULL);
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64_t graph)
+{
+    tai_tie *tie;
+    const ta_backend *backend;
+    tai_graphs *all;
+    ta_result result = tai_graph_usable(g);
+    if (result != TA_OK || graph == 0) {
+        return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    backend = &g->memory->space.backend;
+    all = g->parent->graphs;
+    if (backend->vtable->attach == NULL) {
+        return TA_ERROR_UNSUPPORTED;
+    }
+    tie = (tai_tie *)TENSORALLOC_MALLOC(sizeof *tie);
+    if (tie == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(tie, 0, sizeof *tie);
+    result = backend->vtable->attach(backend->self, graph, &tie->gone);
+    TAI_LOCK_ACQUIRE(&all->lock);
+    tie->next = g->ties; /* after an error too: until the backend has let it go */
+    g->ties = tie;
+    g->loose -= result == TA_OK && g->loose != 0;
+    TAI_LOCK_RELEASE(&all->lock);
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_retain(ta_graph_pool *g)
+{
+    ta_result result = tai_graph_usable(g);
+    if (result == TA_OK) {
+        TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+        g->retains++;
+        g->loose -= g->loose != 0;
+        TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+    }
+    return result;
+}
+
+/* Also after destroy: what was retained keeps it alive. */
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_release(ta_graph_pool *g)
+{
+    ta_pool *parent;
+    int ok;
+    if (g == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    parent = g->parent;
+    TAI_LOCK_ACQUIRE(&parent->graphs->lock);
+    ok = g->retains != 0;
+    g->retains -= (uint32_t)ok;
+    TAI_LOCK_RELEASE(&parent->graphs->lock);
+    (void)tai_graphs_collect(parent);
+    return ok ? TA_OK : TA_ERROR_INVALID_ARGUMENT;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold(ta_graph_pool *g, ta_pool *pool, void *ptr)
+{
+    ta_result result = tai_graph_usable(g);
+    if (result == TA_OK && ptr == NULL) {
+        result = TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    return result == TA_OK ? tai_graph_hold(g, pool, ptr, 0) : result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle)
+{
+    ta_handle_info info;
+    tai_hold *hold;
+    ta_result result = tai_graph_usable(g);
+    result = result == TA_OK ? tai_dynamic_usable(dynamic) : result;
+    if (result == TA_OK && !tai_graph_reaches(g, &dynamic->common.info)) {
+        result = TA_ERROR_UNSUPPORTED;
+    }
+    if (result == TA_OK) {
+        result = ta_dynamic_get_handle(dynamic, handle, &info);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    hold = (tai_hold *)TENSORALLOC_MALLOC(sizeof *hold);
+    if (hold == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(hold, 0, sizeof *hold);
+    hold->dynamic = dynamic;
+    hold->index = handle.index;
+    hold->generation = handle.generation;
+    if (!info.in_range && (dynamic->pool == NULL || info.data == NULL)) {
+        result = TA_ERROR_UNSUPPORTED;
+    } else if (!info.in_range) {
+        result = tai_graph_hold(g, dynamic->pool, info.data, 0);
+    }
+    if (result == TA_OK) {
+        result = tai_dynamic_hold(dynamic, handle);
+    }
+    if (result != TA_OK) {
+        TENSORALLOC_FREE(hold);
+        return result;
+    }
+    TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+    hold->next = g->holds;
+    g->holds = hold;
+    g->hold_count++;
+    TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+    return TA_OK;
+}
+
+/* Adds the figures of a pool. */
+static TAI_COLD ta_result tai_memory_share(ta_pool *pool, ta_memory_share *sum)
+{
+    ta_stats s;
+    ta_result result = ta_pool_get_stats(pool, &s);
+    if (result == TA_OK) {
+        sum->reserved_bytes += s.reserved_bytes;
+        sum->in_use_bytes += s.in_use_bytes;
+        sum->peak_reserved_bytes += s.peak_reserved_bytes;
+        sum->peak_in_use_upper_bytes += s.peak_in_use_upper_bytes;
+        sum->block_count += s.live_count;
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_get_stats(ta_graph_pool *g, ta_graph_pool_stats *out)
+{
+    tai_graphs *all;
+    tai_tie *gone;
+    const tai_tie *tie;
+    ta_result result = tai_graph_usable(g);
+    if (result != TA_OK || out == NULL) {
+        return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    (void)tai_graphs_collect(g->parent);
+    result = tai_memory_share(g->memory, &out->memory);
+    all = g->parent->graphs;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    gone = tai_graph_untie(g);
+    for (tie = g->ties; tie != NULL; tie = tie->next) {
+        out->graph_count++;
+    }
+    out->retain_count = g->retains;
+    out->scope_count = g->open;
+    out->held_count = (size_t)g->hold_count;
+    out->capture_count = g->capture_count;
+    out->failed_count = g->failed_count;
+    out->is_referenced = tai_graph_in_use(g);
+    TAI_LOCK_RELEASE(&all->lock);
+    tai_ties_free(gone);
+    return result;
+}
+
+/* ---- scopes */
+/* While a scope is open every free looks whether the block's stream is in its capture, and every allocation whether it
+   is in any. */
+static TAI_COLD void tai_graphs_divert(ta_pool *pool)
+{
+    tai_graphs *all = pool->graphs;
+    tai_space *space = &pool->space;
+    int w, h, on;
+    tai_gate_enter(&space->gate, NULL);
+    TAI_LOCK_ACQUIRE(&all->lock); /* what is true now, whoever comes last */
+    on = all->open != 0;
+    TAI_LOCK_RELEASE(&all->lock);
+    for (w = 0; w < (int)(sizeof pool->windows / sizeof pool->windows[0]); w++) { /* shut: no free takes a short path */
+        tai_window *window = &pool->windows[w];
+        for (h = TAI_TINY; h < TAI_HEAPS && window->map != NULL; h++) {
+            tai_region *region = space->primary[h];
+            if (region != NULL && region->map == window->map) {
+                region->window = on ? NULL : window;
+                TENSORALLOC_STORE_RELEASE(&window->mapped, on ? (size_t)0 : region->mapped);
+            }
+        }
+    }
+    TENSORALLOC_STORE_RELAXED(&pool->scopes, on);
+    if (!all->strict) {
+        TENSORALLOC_STORE_RELAXED(&pool->alert, (pool->alert & ~TAI_ALERT_CAPTURE) | (on ? TAI_ALERT_CAPTURE : 0));
+    }
+    tai_gate_leave(&space->gate, NULL);
+}
+
+/* What the memory has done so far, to be taken off later. */
+static TAI_COLD void tai_scope_begin(tai_capture *scope)
+{
+    ta_pool *memory = scope->owner->memory;
+    const tai_region *first = memory->space.primary[TAI_LARGE];
+    tai_gate_enter(&memory->space.gate, NULL);
+    tai_pool_note_peak(memory);
+    scope->before = tai_pool_count(memory);
+    scope->failures_before = memory->failure_count;
+    scope->growth_before = memory->miss_grow_count + memory->miss_recommit_count;
+    scope->reserved_before = memory->space.reserved;
+    scope->peak_before = memory->peak_in_use;
+    memory->peak_in_use = tai_space_used(&memory->space);
+    scope->high_before = scope->owner->high;
+    scope->owner->high = first != NULL ? first->top : 0;
+    tai_gate_leave(&memory->space.gate, NULL);
+}
+
+static TAI_COLD void tai_scope_report(tai_capture *scope, ta_capture_report *report)
+{
+    ta_graph_pool *g = scope->owner;
+    ta_pool *memory = g->memory;
+    tai_space *space = &memory->space;
+    const tai_region *first = space->primary[TAI_LARGE];
+    tai_counters now;
+    tai_gate_enter(&space->gate, NULL);
+    now = tai_pool_count(memory);
+    report->capture = scope->capture;
+    report->reserve_bytes = space->reserved;
+    if (first != NULL) { /* up to the highest block, whatever is committed of it */
+        report->reserve_bytes -= (size_t)(first->commit_end - first->base) - first->hole_bytes;
+        report->reserve_bytes += tai_round_up((size_t)(g->high - first->base), space->granularity);
+    }
+    report->peak_in_use_bytes = memory->peak_in_use;
+    report->in_use_bytes = tai_space_used(space);
+    report->live_count = (size_t)(now.allocation_count - now.deallocation_count);
+    report->allocation_count = now.allocation_count - scope->before.allocation_count;
+    report->allocated_bytes = now.allocated_bytes - scope->before.allocated_bytes;
+    report->deallocation_count = now.deallocation_count - scope->before.deallocation_count;
+    report->growth_count = memory->miss_grow_count + memory->miss_recommit_count - scope->growth_before;
+    report->grown_bytes = space->reserved - scope->reserved_before;
+    report->held_count = (size_t)(g->hold_count - scope->holds_before);
+    report->failure_count = memory->failure_count - scope->failures_before;
+    if (report->failure_count != 0) {
+        report->missing_bytes = tai_round_up(memory->failure.requested_bytes, space->granularity);
+    }
+    memory->peak_in_use = memory->peak_in_use < scope->peak_before ? scope->peak_before : memory->peak_in_use;
+    g->high = g->high < scope->high_before ? scope->high_before : g->high;
+    tai_gate_leave(&space->gate, NULL);
+}
+
+/* Whether a graph pool can serve another scope. With the lock. */
+static TAI_COLD ta_result tai_scope_allowed(const tai_graphs *all, const ta_graph_pool *g, ta_stream stream)
+{
+    const tai_capture *scope;
+    if (g->unwanted) {
+        return TA_ERROR_DISPOSED;
+    }
+    for (scope = all->scopes; scope != NULL; scope = scope->next) {
+        if (scope->owner == g && scope->stream != stream) {
+            return TA_ERROR_BUSY;
+        }
+    }
+    return g->open == 0 && !g->share && tai_graph_in_use(g) ? TA_ERROR_BUSY : TA_OK;
+}
+
+/* The capture whose scope was left before its end still goes on, and it is not this one. */
+static TAI_COLD int tai_graph_unfinished(ta_graph_pool *g, uint64_t capture)
+{
+    const ta_backend *backend = &g->memory->space.backend;
+    uint64_t id = 0;
+    return g->unfinished && capture != g->last_capture &&
+           backend->vtable->capture(backend->self, g->last_stream, &id) == TA_OK && id == g->last_capture;
+}
+
+static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, int by_mode)
+{
+    const ta_backend *backend;
+    tai_graphs *all;
+    tai_capture *scope;
+    tai_tie *gone;
+    uint64_t capture = 0;
+    int first = 0, settle = 0;
+    ta_result result = tai_graph_usable(g);
+    if (result != TA_OK) {
+        return result;
+    }
+    backend = &g->memory->space.backend;
+    all = g->parent->graphs;
+    result = backend->vtable->capture(backend->self, stream, &capture);
+    if (result == TA_OK && tai_graph_unfinished(g, capture)) {
+        result = TA_ERROR_BUSY;
+    }
+    scope = result == TA_OK ? (tai_capture *)TENSORALLOC_MALLOC(sizeof *scope) : NULL;
+    if (scope == NULL) {
+        return result == TA_OK ? TA_ERROR_RECORDS : result;
+    }
+    memset(scope, 0, sizeof *scope);
+    scope->owner = g;
+    scope->stream = stream;
+    scope->capture = capture;
+    scope->by_mode = by_mode;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    while (g->trimming) {
+        TAI_LOCK_RELEASE(&all->lock);
+        TAI_WAIT_A_MOMENT();
+        TAI_LOCK_ACQUIRE(&all->lock);
+    }
+    gone = tai_graph_untie(g);
+    result = tai_scope_allowed(all, g, stream);
+    if (result == TA_OK) {
+        settle = g->open == 0 && (capture == 0 || capture != g->last_capture);
+        first = all->open++ == 0;
+        g->open++;
+        g->last_capture = capture != 0 ? capture : settle ? 0 : g->last_capture;
+        g->last_stream = stream;
+        scope->holds_before = g->hold_count;
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    tai_ties_free(gone);
+    if (result != TA_OK) {
+        TENSORALLOC_FREE(scope);
+        return result;
+    }
+    if (settle) {
+        tai_graph_settle(g);
+    }
+    tai_scope_begin(scope);
+    TAI_LOCK_ACQUIRE(&all->lock);
+    scope->serial = ++all->serial; /* in the order of the list */
+    scope->next = all->scopes;
+    all->scopes = scope;
+    TAI_LOCK_RELEASE(&all->lock);
+    if (first) {
+        tai_graphs_divert(g->parent);
+    }
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_capture_enter(ta_graph_pool *g, ta_stream stream)
+{
+    return tai_scope_enter(g, stream, 0);
+}
+
+/* The newest scope on the stream, of a graph pool (NULL: of any, opened by graph mode), out of the list; or NULL. */
+static TAI_COLD tai_capture *tai_scope_take(tai_graphs *all, const ta_graph_pool *g, ta_stream stream)
+{
+    tai_capture **link, *scope;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    for (link = &all->scopes; *link != NULL; link = &(*link)->next) {
+        if ((*link)->stream == stream && (g == NULL ? (*link)->by_mode : (*link)->owner == g)) {
+            break;
+        }
+    }
+    scope = *link;
+    if (scope != NULL) {
+        *link = scope->next;
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    return scope;
+}
+
+/* All live blocks of a scope are freed: parked, since its capture may still go on. */
+static TAI_COLD void tai_scope_take_back(const tai_capture *scope)
+{
+    ta_pool *memory = scope->owner->memory;
+    ta_stream nobody = TAI_STREAM_EVENTS;
+    uint32_t index, end;
+    tai_gate_enter(&memory->space.gate, NULL);
+    end = memory->space.blocks.end;
+    tai_gate_leave(&memory->space.gate, NULL);
+    for (index = 1; index < end; index++) {
+        const tai_block *block = &memory->space.blocks.at[index];
+        if (TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->right == scope->serial) {
+            (void)tai_pool_free_slow(memory, (void *)block->addr, 0, &nobody);
+        }
+    }
+    tai_graph_let_go(scope->owner, scope->serial);
+}
+
+static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, int failed, ta_capture_report *report)
+{
+    tai_graphs *all = parent->graphs;
+    ta_graph_pool *g = scope->owner;
+    const ta_backend *backend = &parent->space.backend;
+    ta_capture_report ignored;
+    uint64_t capture = 0;
+    int still, last, empty;
+    report = report != NULL ? report : &ignored;
+    memset(report, 0, sizeof *report);
+    tai_scope_report(scope, report);
+    still = scope->capture != 0 && backend->vtable->capture(backend->self, scope->stream, &capture) == TA_OK &&
+            capture == scope->capture;
+    if (failed) {
+        tai_scope_take_back(scope);
+    }
+    TAI_LOCK_ACQUIRE(&all->lock);
+    empty = --g->open == 0;
+    last = --all->open == 0;
+    g->loose += !failed;
+    g->capture_count += !failed;
+    g->failed_count += failed != 0;
+    g->unfinished = still;
+    if (empty && !still) {
+        g->last_capture = 0;
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    if (empty && !still) {
+        tai_graph_settle(g);
+    }
+    TENSORALLOC_FREE(scope);
+    if (last) {
+        tai_graphs_divert(parent);
+        if (!still) {
+            (void)tai_graphs_collect(parent);
+        }
+    }
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_capture_leave(ta_graph_pool *g, ta_stream stream, int failed,
+                                                    ta_capture_report *report)
+{
+    tai_capture *scope;
+    ta_result result = tai_graph_usable(g);
+    if (report != NULL) {
+        memset(report, 0, sizeof *report);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    scope = tai_scope_take(g->parent->graphs, g, stream);
+    return scope == NULL ? TA_ERROR_NO_GRAPH_POOL : tai_scope_leave(g->parent, scope, failed, report);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_with_graph_pool(const ta_capture_scope *scope, ta_result (*fn)(void *user),
+                                                      void *user)
+{
+    ta_result result, left;
+    if (scope == NULL || fn == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    result = ta_capture_enter(scope->graph_pool, scope->stream);
+    if (result != TA_OK) {
+        return result;
+    }
+    result = fn(user);
+    left = ta_capture_leave(scope->graph_pool, scope->stream, result != TA_OK, scope->report);
+    return result != TA_OK ? result : left;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_set_graph_pool(ta_pool *pool, ta_graph_pool *g)
+{
+    ta_result result = tai_pool_usable(pool);
+    if (result == TA_OK && g != NULL) {
+        result = g->parent != pool ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT) : tai_graph_usable(g);
+    }
+    if (result == TA_OK && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
+        TAI_LOCK_ACQUIRE(&pool->graphs->lock);
+        pool->graphs->chosen = g;
+        TAI_LOCK_RELEASE(&pool->graphs->lock);
+    }
+    return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_graph_pool *ta_pool_get_graph_pool(ta_pool *pool)
+{
+    ta_graph_pool *g = NULL;
+    if (tai_pool_usable(pool) == TA_OK && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
+        TAI_LOCK_ACQUIRE(&pool->graphs->lock);
+        g = pool->graphs->chosen;
+        TAI_LOCK_RELEASE(&pool->graphs->lock);
+    }
+    return g;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_set_graph_mode(ta_pool *pool, ta_stream stream, int enabled)
+{
+    tai_capture *scope;
+    ta_graph_pool *g;
+    ta_result result = tai_pool_usable(pool);
+    if (result != TA_OK) {
+        return result;
+    }
+    if (enabled) {
+        g = ta_pool_get_graph_pool(pool);
+        return g == NULL ? TA_ERROR_NO_GRAPH_POOL : tai_scope_enter(g, stream, 1);
+    }
+    scope = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? tai_scope_take(pool->graphs, NULL, stream) : NULL;
+    return scope == NULL ? TA_ERROR_NO_GRAPH_POOL : tai_scope_leave(pool, scope, 0, NULL);
+}
+
+TENSORALLOC_DEF TAI_COLD int ta_pool_is_graph_mode(ta_pool *pool, ta_stream stream)
+{
+    const tai_capture *scope = NULL;
+    if (tai_pool_usable(pool) == TA_OK && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
+        TAI_LOCK_ACQUIRE(&pool->graphs->lock);
+        for (scope = pool->graphs->scopes; scope != NULL && scope->stream != stream; scope = scope->next) {
+        }
+        TAI_LOCK_RELEASE(&pool->graphs->lock);
+    }
+    return scope != NULL;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_memory_usage(ta_pool *pool, ta_memory_usage *out)
+{
+    ta_graph_pool *g = NULL;
+    ta_result result;
+    if (pool == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    result = tai_memory_share(pool, &out->base);
+    if (result != TA_OK || TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) == NULL || pool->disposed) {
+        return result;
+    }
+    do {
+        tai_graphs *all = pool->graphs;
+        ta_graph_pool *next;
+        TAI_LOCK_ACQUIRE(&all->lock);
+        next = g == NULL ? all->pools : g->next;
+        if (g != NULL) {
+            g->visitors--;
+        }
+        if (next != NULL) {
+            next->visitors++;
+            out->graph_pool_count++;
+        }
+        out->is_graph_mode = all->open != 0;
+        TAI_LOCK_RELEASE(&all->lock);
+        g = next;
+        if (g != NULL) {
+            (void)tai_memory_share(g->memory, &out->graph);
+        }
+    } while (g != NULL);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD size_t ta_memory_usage_report(const ta_memory_usage *usage, char *text, size_t text_bytes)
+{
+    size_t bytes, rest;
+    int length;
+    if (usage == NULL || (text == NULL && text_bytes != 0)) {
+        return 0;
+    }
+    bytes = usage->base.in_use_bytes + usage->graph.in_use_bytes;
+    rest = ((bytes & 0xfffff) * 100 + 0x80000) >> 20; /* hundredths, without the decimal point of a locale */
+    length = snprintf(text, text_bytes, "Memory: %llu.%02u MB, Blocks: %llu, GraphMode: %s",
+                      (unsigned long long)(bytes >> 20) + rest / 100, (unsigned)(rest % 100),
+                      (unsigned long long)(usage->base.block_count + usage->graph.block_count),
+                      usage->is_graph_mode ? "true" : "false");
+    return length > 0 ? (size_t)length : 0;
+}
+
+/* ---- as an allocator */
+static void *tai_graph_v_alloc(void *self, const ta_request *request, ta_result *result)
+{
+    return ta_graph_pool_alloc((ta_graph_pool *)self, request, result);
+}
+
+static TAI_COLD ta_result tai_graph_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    ta_result result = tai_graph_usable((ta_graph_pool *)self);
+    return result == TA_OK ? tai_pool_resize(((ta_graph_pool *)self)->memory, ptr, old_bytes, new_bytes) : result;
+}
+
+static TAI_COLD void *tai_graph_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
+{
+    ta_result why = tai_graph_v_resize(self, ptr, old_bytes, new_bytes);
+    if (result != NULL) {
+        *result = why;
+    }
+    return why == TA_OK ? ptr : NULL;
+}
+
+static TAI_COLD ta_result tai_graph_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
+{
+    ta_result result = tai_graph_usable((ta_graph_pool *)self);
+    (void)alignment;
+    return result == TA_OK ? tai_pool_free_slow(((ta_graph_pool *)self)->memory, ptr, size, &stream) : result;
+}
+
+static TAI_COLD ta_result tai_graph_v_empty_cache(void *self)
+{
+    return ta_graph_pool_trim((ta_graph_pool *)self);
+}
+
+static TAI_COLD ta_result tai_graph_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
+{
+    ta_graph_pool *g = (ta_graph_pool *)self;
+    ta_stats before, after;
+    ta_result result = tai_graph_usable(g);
+    if (out_released_bytes != NULL) {
+        *out_released_bytes = 0;
+    }
+    if (result == TA_OK) {
+        result = ta_pool_get_stats(g->memory, &before);
+    }
+    if (result == TA_OK && before.cached_bytes > keep_bytes) {
+        result = ta_graph_pool_trim(g);
+        if (result == TA_OK && out_released_bytes != NULL && ta_pool_get_stats(g->memory, &after) == TA_OK) {
+            *out_released_bytes = before.reserved_bytes - after.reserved_bytes;
+        }
+    }
+    return result;
+}
+
+static TAI_COLD ta_result tai_graph_v_stats(void *self, ta_stats *out)
+{
+    return ta_pool_get_stats(((ta_graph_pool *)self)->memory, out);
+}
+
+static TAI_COLD ta_result tai_graph_v_device(void *self, ta_device *out)
+{
+    *out = ((ta_graph_pool *)self)->memory->space.info.device;
+    return tai_graph_usable((ta_graph_pool *)self);
+}
+
+static TAI_COLD ta_result tai_graph_v_destroy(void *self)
+{
+    return ta_graph_pool_destroy((ta_graph_pool *)self);
+}
+
+static TAI_COLD ta_result tai_graph_v_describe(void *self, const void *ptr, ta_block_info *out)
+{
+    ta_result result = tai_graph_usable((ta_graph_pool *)self);
+    return result == TA_OK ? ta_pool_describe(((ta_graph_pool *)self)->memory, ptr, out) : result;
+}
+
+static const ta_allocator_vtable tai_graph_vtable = {sizeof(ta_allocator_vtable), "graph pool",
+                                                     tai_graph_v_alloc,           tai_graph_v_resize,
+                                                     tai_graph_v_remap,           tai_graph_v_free,
+                                                     tai_graph_v_empty_cache,     tai_graph_v_trim,
+                                                     tai_graph_v_stats,           tai_graph_v_device,
+                                                     tai_graph_v_destroy,         tai_graph_v_destroy,
+                                                     tai_graph_v_describe};
+
+TENSORALLOC_DEF TAI_COLD ta_allocator ta_graph_pool_allocator(ta_graph_pool *g)
+{
+    ta_allocator allocator;
+    allocator.vtable = &tai_graph_vtable;
+    allocator.self = g;
+    return allocator;
+}
+
+/* ---- tensors */
+TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_with_graph_memory(const ta_tensor *tensor, ta_graph_pool *g,
+                                                               ta_stream stream, ta_tensor *out)
+{
+    ta_tensor made;
+    ta_request request;
+    ta_result result = tai_graph_usable(g);
+    if (out != NULL && out != tensor) {
+        memset(out, 0, sizeof *out);
+    }
+    if (result != TA_OK || tensor == NULL || out == NULL || out == tensor) {
+        return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    made = *tensor;
+    made.allocator = ta_graph_pool_allocator(g);
+    memset(&made.buffer, 0, sizeof made.buffer);
+    if (tensor->buffer.size_bytes != 0) {
+        memset(&request, 0, sizeof request);
+        request.size_bytes = tensor->buffer.size_bytes;
+        request.stream = stream;
+        result = ta_allocator_alloc_buffer(made.allocator, &request, &made.buffer);
+    }
+    if (result == TA_OK) {
+        *out = made;
+    }
+    return result;
+}
+
+static TAI_COLD ta_result tai_tensor_pin(const ta_tensor *tensor, ta_graph_pool *g)
+{
+    ta_allocator from = tensor->allocator;
+    if (from.vtable == &tai_pool_vtable) {
+        return tai_graph_hold(g, (ta_pool *)from.self, tensor->buffer.data, 0);
+    }
+    if (from.vtable == &tai_graph_vtable) {
+        return tai_graph_hold(g, ((ta_graph_pool *)from.self)->memory, tensor->buffer.data, 0);
+    }
+    if (from.vtable == &tai_dynamic_vtable) {
+        ta_dynamic *d = (ta_dynamic *)from.self;
+        ta_handle handle = {0, 0, 0};
+        ta_result result = tai_dynamic_usable(d);
+        result = result == TA_OK ? tai_dynamic_handle_of(d, tensor->buffer.data, &handle) : result;
+        return result == TA_OK ? ta_graph_pool_hold_handle(g, d, handle) : result;
+    }
+    return TA_ERROR_UNSUPPORTED;
+}
+
+/* Copies are enqueued now, or (recorded) become part of the graph. */
+static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, ta_stream stream, int recorded)
+{
+    const ta_backend *backend = &g->memory->space.backend;
+    ta_tensor made;
+    ta_device device;
+    uint64_t capture = 0;
+    ta_result result = backend->vtable->capture(backend->self, stream, &capture);
+    if (result == TA_OK && capture != 0 && !recorded) {
+        result = TA_ERROR_CAPTURE; /* each replay would read the old place */
+    }
+    if (result == TA_OK) {
+        result = ta_allocator_get_device(tensor->allocator, &device);
+    }
+    if (result == TA_OK && device.type != TA_DEVICE_HOST && device.index != g->memory->space.info.device.index) {
+        result = TA_ERROR_UNSUPPORTED;
+    }
+    if (result == TA_OK && capture != 0) {
+        result = tai_tensor_pin(tensor, g);
+    }
+    if (result == TA_OK) {
+        result = ta_tensor_with_graph_memory(tensor, g, stream, &made);
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    result = tai_backend_copy(*backend, made.buffer.data, tensor->buffer.data, tensor->buffer.size_bytes, stream);
+    if (result == TA_OK) {
+        result = ta_allocator_free_buffer(tensor->allocator, &tensor->buffer, stream);
+    }
+    if (result != TA_OK) {
+        (void)ta_tensor_destroy(&made, stream);
+        return result;
+    }
+    *tensor = made;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_ensure_graph_compatible(ta_tensor *tensor, ta_graph_pool *g,
+                                                                     ta_stream stream, ta_graph_compatible how)
+{
+    ta_result result = tai_graph_usable(g);
+    if (result != TA_OK || tensor == NULL || (int)how < 0 || how > TA_GRAPH_COPY_RECORDED) {
+        return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    if (tensor->buffer.data == NULL || ta_pool_owns(g->memory, tensor->buffer.data)) {
+        return TA_OK;
+    }
+    result = ta_allocator_check_buffer(tensor->allocator, &tensor->buffer);
+    if (result != TA_OK) {
+        return result;
+    }
+    return how == TA_GRAPH_PIN ? tai_tensor_pin(tensor, g)
+                               : tai_tensor_move(tensor, g, stream, how == TA_GRAPH_COPY_RECORDED);
+}
+#else
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, ta_graph_pool **out)
+{
+    (void)desc;
+    if (out != NULL) {
+        *out = NULL;
+    }
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool)
+{
+    (void)graph_pool;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool)
+{
+    ta_allocator none;
+    (void)graph_pool;
+    memset(&none, 0, sizeof none);
+    return none;
+}
+
+TENSORALLOC_DEF TAI_COLD void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request,
+                                                   ta_result *result)
+{
+    (void)graph_pool;
+    (void)request;
+    return tai_fail_null(TA_ERROR_UNAVAILABLE, result);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_t size_bytes)
+{
+    (void)graph_pool;
+    (void)size_bytes;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *graph_pool)
+{
+    (void)graph_pool;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_trim(ta_graph_pool *graph_pool)
+{
+    (void)graph_pool;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *graph_pool, uint64_t graph)
+{
+    (void)graph_pool;
+    (void)graph;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_retain(ta_graph_pool *graph_pool)
+{
+    (void)graph_pool;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_release(ta_graph_pool *graph_pool)
+{
+    (void)graph_pool;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold(ta_graph_pool *graph_pool, ta_pool *pool, void *ptr)
+{
+    (void)graph_pool;
+    (void)pool;
+    (void)ptr;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *graph_pool, ta_dynamic *dynamic,
+                                                             ta_handle handle)
+{
+    (void)graph_pool;
+    (void)dynamic;
+    (void)handle;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_get_stats(ta_graph_pool *graph_pool, ta_graph_pool_stats *out)
+{
+    (void)graph_pool;
+    (void)out;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_capture_enter(ta_graph_pool *graph_pool, ta_stream stream)
+{
+    (void)graph_pool;
+    (void)stream;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_capture_leave(ta_graph_pool *graph_pool, ta_stream stream, int failed,
+                                                    ta_capture_report *report)
+{
+    (void)graph_pool;
+    (void)stream;
+    (void)failed;
+    (void)report;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_with_graph_pool(const ta_capture_scope *scope, ta_result (*fn)(void *user),
+                                                      void *user)
+{
+    (void)scope;
+    (void)fn;
+    (void)user;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_set_graph_pool(ta_pool *pool, ta_graph_pool *graph_pool)
+{
+    (void)pool;
+    (void)graph_pool;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_graph_pool *ta_pool_get_graph_pool(ta_pool *pool)
+{
+    (void)pool;
+    return NULL;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_set_graph_mode(ta_pool *pool, ta_stream stream, int enabled)
+{
+    (void)pool;
+    (void)stream;
+    (void)enabled;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD int ta_pool_is_graph_mode(ta_pool *pool, ta_stream stream)
+{
+    (void)pool;
+    (void)stream;
+    return 0;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_memory_usage(ta_pool *pool, ta_memory_usage *out)
+{
+    (void)pool;
+    (void)out;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD size_t ta_memory_usage_report(const ta_memory_usage *usage, char *text, size_t text_bytes)
+{
+    (void)usage;
+    (void)text;
+    (void)text_bytes;
+    return 0;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_with_graph_memory(const ta_tensor *tensor, ta_graph_pool *graph_pool,
+                                                               ta_stream stream, ta_tensor *out)
+{
+    (void)tensor;
+    (void)graph_pool;
+    (void)stream;
+    (void)out;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_ensure_graph_compatible(ta_tensor *tensor, ta_graph_pool *graph_pool,
+                                                                     ta_stream stream, ta_graph_compatible how)
+{
+    (void)tensor;
+    (void)graph_pool;
+    (void)stream;
+    (void)how;
+    return TA_ERROR_UNAVAILABLE;
+}
+#endif /* TENSORALLOC_CUDA */
 
 /*---------------------------------------------------------------------------------------------------------
   [TA:TORCH] the pluggable allocator of PyTorch. The only place with a pool that nobody made.
@@ -19020,13 +21606,16 @@ static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, c
     uint32_t kind = at < region->commit_end ? TAI_SHOT_FREE : TAI_SHOT_HOLE;
     const tai_block *block = NULL;
     tai_shot *shot;
+    size_t whole = 0;
     if (at < region->top) {
         uint32_t index = tai_snap_block_over(space, region->index, at, s->hint);
         block = &space->blocks.at[index];
         kind = kinds[TENSORALLOC_LOAD_RELAXED(&block->state)];
-        stop = block->addr + block->size;
+        whole = block->size;
+        stop = block->addr + whole;
         s->hint = block->next;
     } else if (at < region->commit_end) {
+        whole = (size_t)(region->commit_end - region->top);
         stop = region->commit_end;
     }
     stop = stop > s->end ? s->end : stop;
@@ -19042,7 +21631,7 @@ static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, c
     if (kind == TAI_SHOT_LIVE && (at != block->addr || stop != block->addr + block->size)) {
         kind = TAI_SHOT_CHANGED;
     }
-    tai_snap_add(s, kind, at, stop, block != NULL ? block->size : 0, block != NULL && at == block->addr);
+    tai_snap_add(s, kind, at, stop, whole, at == (block != NULL ? block->addr : region->top));
     shot = &s->shots[s->count - 1];
     if (block != NULL) {
         shot->stream = space->streams[block->place.stream].id;
@@ -19996,6 +22585,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_STREAM_EVENTS
+#undef TAI_STREAM_GRAPHS
+#undef TAI_GRAPHS
 #undef TAI_SUBS
 #undef TAI_TAG_COUNT
 #undef TAI_TAG_SOURCE
@@ -20132,9 +22723,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      once on its own stream; other streams that used it are announced with ta_pool_record_use, or it is freed with
      ta_pool_free_after and an event of yours. Before a stream is destroyed call ta_pool_retire_stream: the driver
      gives handles out again. Streams are those of the device's primary context, which the CUDA runtime and PyTorch
-     use too. While a stream is being captured into a graph allocation on it is TA_ERROR_CAPTURE: a replay would use
-     the memory long after it was freed. Each allocation asks for that (one driver call); TA_CAPTURE_SCOPES_ONLY leaves
-     the question out. After an error that ends the context (ta_cuda_info.is_lost) frees succeed and nothing else does.
+     use too. While a stream is being captured into a graph allocation on it comes from a graph pool (chapter 13), or is
+     TA_ERROR_CAPTURE: a replay would use the memory long after it was freed. Each allocation asks for that (one driver
+     call); TA_CAPTURE_SCOPES_ONLY leaves the question out while no scope is open. After an error that ends the context
+     (ta_cuda_info.is_lost) frees succeed and nothing else does.
 
   8. Your own backend
      A pool over segments takes them in pieces of 256 KiB (blocks up to 1 KiB), 1 MiB (up to 64 KiB) and 16 MiB
@@ -20230,9 +22822,45 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      ToReport
                           ta_dynamic_stats: allocation_count, resize_count, allocated_bytes, wasted_bytes,
                           average_utilization; ta_dynamic_report
+     ICUDAMemoryAllocator, GraphCompatibleMemoryAllocator: Allocate, Free, GraphPool, IsGraphMode, SetGraphMode,
+     ResetGraphPool, GetStats, Dispose
+                          ta_pool_alloc_stream, ta_pool_free, ta_pool_set_graph_pool / _get_graph_pool,
+                          ta_pool_is_graph_mode, ta_pool_set_graph_mode, ta_graph_pool_reset, ta_pool_get_memory_usage,
+                          ta_pool_dispose
+     ConfigureForGraph, EnableGraphMode, DisableGraphMode, WithGraphMode
+                          ta_pool_set_graph_pool and ta_pool_set_graph_mode; ta_with_graph_pool
+     MemoryUsageStats: TotalAllocated, PoolSize, BlockCount, IsGraphMode, ToString
+                          ta_memory_usage: in_use_bytes, reserved_bytes, block_count of base and graph, is_graph_mode;
+                          ta_memory_usage_report
+     WithGraphMemory, EnsureGraphCompatible
+                          ta_tensor_with_graph_memory, ta_tensor_ensure_graph_compatible
 
-  13. Versions (semantic versioning at source level; the last ten)
-     0.1.0  backends, CUDA, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
+  13. CUDA graphs
+     A graph repeats addresses. What a capture allocates comes from a graph pool beside the pool, for as long as a scope
+     is open; the code that allocates does not change, and need not know. Order of calls: ta_capture_enter, begin
+     capture, work, end capture, ta_capture_leave (failed or not), ta_graph_pool_attach, instantiate. Then the graph
+     pool may be destroyed at once: its memory goes when the last executable has gone and its last replay is over.
+       What a capture may use      its own allocations; memory allocated from the graph pool before; anything eager that
+                                   is held: ta_pool_record_use or ta_graph_pool_hold, ta_graph_pool_hold_handle for
+                                   tensors that grow, ta_tensor_ensure_graph_compatible for tensors. A block that is
+                                   freed on a captured stream is held by itself.
+       Reuse within a capture      at once on the same stream; not on forked ones: what they used is announced with
+                                   ta_pool_record_use, as ever, and waits for the end of the capture.
+       Reuse by later captures     everything that is free when a capture begins; replays must then be in order
+                                   (share_sequential). Memory that is live (outputs) is no graph's but its own.
+       No driver calls             but questions about the capture, when enough is reserved: ta_capture_report
+                                   .reserve_bytes after a first try, ta_graph_pool_reset, ta_graph_pool_reserve, and
+                                   capture again. Else it grows; it never waits, unmaps or frees in a capture, and asks
+                                   nobody to give back: TA_ERROR_LIMIT or _OUT_OF_MEMORY then, with missing_bytes.
+       A failed capture            leave it with failed = 1: all its blocks are freed, pointers to them are stale.
+       Several pools in a capture  pinned memory, another device: each has its own graph pool and scope.
+     Without user objects (drivers before 11.3), or for graphs that the program hides: ta_graph_pool_retain while they
+     live. Without either, what was captured is taken by ta_graph_pool_reset and _destroy alone, and by nothing else.
+     An event of the program's (ta_pool_free_after) that was recorded in a capture cannot be asked and breaks it: for
+     memory of graph pools it is not asked at all.
+
+  14. Versions (semantic versioning at source level; the last ten)
+     0.1.0  backends, CUDA and its graphs, budgets, pool, arena, direct, tensors, tensors with bounds, statistics
 
   tensoralloc.h is available under either of the two licences below; choose the one you prefer.
 

@@ -1,0 +1,219 @@
+/* test_graph_faults.c - a capture that fails at every possible call: of the program's (begin, work, end, instantiate,
+   launch) and of the library's, each function at its n-th call, for every n. Afterwards nothing is missing or left
+   behind, nothing is reported, and the same scenario works. */
+#include "graph.h"
+
+static const char *const symbols[] = {
+    "cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch", "cuLaunchKernel",
+    "cuStreamGetCaptureInfo", "cuThreadExchangeStreamCaptureMode", "cuCtxGetCurrent", "cuMemAddressReserve",
+    "cuMemAddressFree", "cuMemCreate", "cuMemRelease", "cuMemMap", "cuMemUnmap", "cuMemSetAccess", "cuEventCreate",
+    "cuEventRecord", "cuEventQuery", "cuEventSynchronize", "cuStreamWaitEvent", "cuStreamSynchronize", "cuStreamGetId",
+    "cuUserObjectCreate", "cuUserObjectRelease", "cuGraphRetainUserObject", "cuMemsetD8Async", "cuMemcpyAsync",
+    "cuGraphDestroy", "cuGraphExecDestroy", "cuStreamQuery"};
+enum { SYMBOLS = sizeof symbols / sizeof symbols[0], HELD = 8 };
+
+static CUdeviceptr eager[2], held[HELD];
+static CUgraph graph;
+static CUgraphExec exec;
+static uint64_t failed_runs, whole_runs;
+static int mode_refused;
+
+static int is_refusal(ta_result result)
+{
+    return result == TA_ERROR_OUT_OF_MEMORY || result == TA_ERROR_BACKEND || result == TA_ERROR_CAPTURE ||
+           result == TA_ERROR_UNSUPPORTED || result == TA_ERROR_BUSY || result == TA_ERROR_FRAGMENTED;
+}
+
+/* 1: it was answered TA_OK; else by a refusal. */
+static int fine(ta_result result)
+{
+    if (result != TA_OK) {
+        CHECK_TEXT("a refusal", is_refusal(result) ? "a refusal" : ta_result_text(result), "a refusal");
+    }
+    return result == TA_OK;
+}
+
+static int good(CUresult result)
+{
+    return result == CUDA_SUCCESS;
+}
+
+static CUdeviceptr try_take(size_t bytes, CUstream stream, uint32_t flags)
+{
+    ta_request request;
+    ta_result result = TA_ERROR_CORRUPT;
+    void *ptr;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = bytes;
+    request.stream = STREAM(stream);
+    request.flags = flags;
+    ptr = ta_pool_alloc_request(pool, &request, &result);
+    CHECK_EQ(ptr != NULL, fine(result));
+    return ADDRESS(ptr);
+}
+
+static int try_order(CUstream before, CUstream after)
+{
+    CUevent event = NULL;
+    int ok = good(cu.cuEventCreate(&event, CU_EVENT_DISABLE_TIMING)) && good(cu.cuEventRecord(event, before)) &&
+             good(cu.cuStreamWaitEvent(after, event, 0));
+    return (event == NULL || good(cu.cuEventDestroy_v2(event))) && ok;
+}
+
+/* The capture itself; every address that it got is in held. */
+static int try_capture(void)
+{
+    int ok = good(cu.cuStreamBeginCapture_v2(s, CU_STREAM_CAPTURE_MODE_GLOBAL)), i;
+    const int begun = ok;
+    for (i = 0; ok && i < HELD; i++) {
+        CUstream stream = i % 3 == 2 ? t : s;
+        if (i == 2) {
+            ok = try_order(s, t);
+        }
+        held[i] = ok ? try_take((size_t)(i + 1) * 600 * KIB, stream, i == 4 ? (uint32_t)TA_REQUEST_ZEROED : 0u) : 0;
+        ok = held[i] != 0 && good(fill(held[i], (uint32_t)i, 64, stream));
+        if (ok && i == 3) {
+            ok = fine(ta_pool_record_use(pool, pointer(held[2]), STREAM(s))) && fine(ta_pool_free(pool, pointer(held[2])));
+            held[2] = ok ? 0 : held[2];
+        }
+        if (ok && i == 5) {
+            ok = fine(ta_pool_record_use(pool, pointer(eager[0]), STREAM(s)));
+        }
+    }
+    ok = ok && try_order(t, s);
+    if (begun) {
+        const CUresult ended = cu.cuStreamEndCapture(s, &graph);
+        if (!good(ended)) {
+            ok = 0;
+            graph = NULL;
+            (void)cu.cuStreamEndCapture(s, &graph); /* if the first did nothing: the program gives up */
+            if (graph != NULL) {
+                OK(cu.cuGraphDestroy(graph));
+                graph = NULL;
+            }
+        }
+    }
+    return ok;
+}
+
+/* Everything, as far as it goes. */
+static void run_scenario(void)
+{
+    ta_graph_pool_desc desc;
+    ta_capture_report report;
+    ta_graph_pool *mine = NULL;
+    int ok, i;
+    memset(held, 0, sizeof held);
+    memset(&desc, 0, sizeof desc);
+    desc.pool = pool;
+    desc.range_bytes = 32 * MIB;
+    desc.initial_bytes = 2 * MIB;
+    graph = NULL;
+    exec = NULL;
+    for (i = 0; i < 2; i++) {
+        eager[i] = try_take(700 * KIB, i == 0 ? t : s, 0);
+    }
+    ok = fine(ta_graph_pool_create(&desc, &mine)) && eager[0] != 0 && eager[1] != 0;
+    ok = ok && fine(ta_graph_pool_reserve(mine, 4 * MIB));
+    if (ok && fine(ta_capture_enter(mine, STREAM(s)))) {
+        ok = try_capture();
+        CHECK_OK(ta_capture_leave(mine, STREAM(s), !ok, &report));
+        if (!ok) { /* all of it is gone already */
+            memset(held, 0, sizeof held);
+            CHECK_EQ(report.capture != 0 || report.allocation_count == 0, 1);
+            CHECK_EQ(stats_of(mine).memory.block_count, 0);
+        } else {
+            ok = fine(ta_graph_pool_attach(mine, (uint64_t)(uintptr_t)graph)) &&
+                 good(cu.cuGraphInstantiateWithFlags(&exec, graph, 0)) && good(cu.cuGraphLaunch(exec, s)) &&
+                 good(cu.cuStreamSynchronize(s));
+        }
+    } else {
+        ok = 0;
+    }
+    failed_runs += !ok;
+    whole_runs += ok != 0;
+    for (i = 0; i < HELD; i++) {
+        if (held[i] != 0) {
+            (void)fine(ta_pool_free(pool, pointer(held[i])));
+        }
+    }
+    for (i = 0; i < 2; i++) {
+        while (eager[i] != 0 && !fine(ta_pool_free(pool, pointer(eager[i])))) {}
+    }
+    while (graph != NULL && !good(cu.cuGraphDestroy(graph))) {}
+    while (exec != NULL && !good(cu.cuGraphExecDestroy(exec))) {}
+    while (mine != NULL && !fine(ta_graph_pool_destroy(mine))) {}
+    fake.tafake_settle();
+    if (fake.tafake_capture_mode() != CU_STREAM_CAPTURE_MODE_GLOBAL) { /* only where the driver refused to put it back */
+        CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+        CHECK_EQ(mode_refused, 1);
+        OK(cu.cuThreadExchangeStreamCaptureMode(&mode));
+    }
+    CHECK_EQ(live_now().captures, 0);
+}
+
+/* The same without a failure, then the end: everything goes back. */
+static void check_whole(void)
+{
+    const uint64_t before = whole_runs;
+    ta_graph_pool_desc desc;
+    ta_graph_pool *last = NULL;
+    run_scenario();
+    CHECK_EQ(whole_runs, before + 1);
+    memset(&desc, 0, sizeof desc);
+    desc.pool = pool;
+    CHECK_OK(ta_graph_pool_create(&desc, &last)); /* looks for what can go */
+    CHECK_OK(ta_graph_pool_destroy(last));
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_EQ(check_books(pool).live_count, 0);
+    CHECK_EQ(check_books(pool).pending_bytes, 0);
+    CHECK_EQ(check_books(pool).reserved_bytes, 0);
+    graphs = NULL;
+    graphs_close();
+}
+
+static int faults_open(void)
+{
+    if (!world_open("sched=lazy;fill=4096", TA_CUDA_RANGES, NULL)) {
+        return 0;
+    }
+    s = stream_new();
+    t = stream_new();
+    return 1;
+}
+
+static uint64_t calls_of(const char *symbol)
+{
+    uint64_t calls;
+    if (!faults_open()) {
+        return 0;
+    }
+    fake.tafake_calls_clear();
+    run_scenario();
+    calls = fake.tafake_calls(symbol);
+    check_whole();
+    return calls;
+}
+
+static void every_call_fails_once(void)
+{
+    size_t k;
+    for (k = 0; k < SYMBOLS; k++) {
+        const uint64_t calls = calls_of(symbols[k]);
+        uint64_t n, step = calls > 40 ? calls / 40 : 1;
+        for (n = 1; n <= calls; n += step) {
+            if (!faults_open()) { return; }
+            mode_refused = strcmp(symbols[k], "cuThreadExchangeStreamCaptureMode") == 0;
+            test_context("%s, call %llu of %llu", symbols[k], (unsigned long long)n, (unsigned long long)calls);
+            CHECK_EQ(fake.tafake_fail(symbols[k], n, k % 2 == 0 ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_OUT_OF_MEMORY), 0);
+            run_scenario();
+            CHECK_EQ(fake.tafake_fail(symbols[k], 0, 0), 0);
+            mode_refused = 0;
+            check_whole();
+            test_context("%s", "");
+        }
+    }
+    CHECK_GT(failed_runs, 50);
+}
+
+TEST_MAIN(TEST_CASE(every_call_fails_once))

@@ -1,0 +1,1002 @@
+/* test_graph_use.c - what graphs hold: eager, pinned and other graph pools' blocks, tensors, tensors that grow; the
+   interface of the specification, with a test for each of its faults; bad calls. */
+#include "graph.h"
+
+#include <pthread.h>
+
+/* ---- blocks of others that a capture uses */
+enum { RECORDED, HELD, FREED_IN_CAPTURE, NOTHING, WAYS };
+
+/* An eager block is read by a graph and freed, in one of several ways; eager work then wants such a block on its stream.
+   Returns how many reports there were. */
+static uint64_t freed_while_a_graph_reads_it(int way)
+{
+    CUdeviceptr weights, out, other;
+    CUgraphExec exec;
+    uint64_t reports;
+    uint32_t value;
+    if (!graphs_open("sched=lazy", 0)) { return 0; }
+    test_context("way %d", way);
+    weights = take(BYTES, way == FREED_IN_CAPTURE ? s : t);
+    out = take(BYTES, s);
+    OK(fill(weights, 42, WORDS, t));
+    OK(cu.cuStreamSynchronize(t));
+    enter(graphs, s);
+    OK(copy(out, weights, WORDS, s));
+    if (way == RECORDED) {
+        CHECK_OK(ta_pool_record_use(pool, pointer(weights), STREAM(s)));
+        CHECK_OK(ta_pool_record_use(pool, pointer(weights), STREAM(s))); /* twice is once */
+        CHECK_EQ(stats_of(graphs).held_count, 1);
+    } else if (way == HELD) {
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(weights)));
+    } else if (way == FREED_IN_CAPTURE) {
+        give(weights);
+    }
+    exec = finish(graphs, s, NULL);
+    if (way != FREED_IN_CAPTURE) {
+        give(weights);
+    }
+    CHECK_RESULT(ta_pool_free(pool, pointer(weights)), TA_ERROR_STALE);
+    CHECK_OK(ta_pool_empty_cache(pool));
+    other = take(BYTES, t);
+    CHECK_EQ(other == weights, way == NOTHING);
+    OK(fill(other, 666, WORDS, t));
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    OK(cu.cuStreamSynchronize(t));
+    value = read32(out);
+    reports = take_reports();
+    if (way != NOTHING) {
+        CHECK_EQ(value, 42);
+        CHECK_EQ(check_books(pool).pending_bytes, BYTES);
+    }
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    CHECK_OK(ta_pool_empty_cache(pool)); /* finds that the graph is gone */
+    CHECK_EQ(check_books(pool).pending_bytes, 0);
+    CHECK_EQ(stats_of(graphs).held_count, 0);
+    give(other);
+    give(out);
+    graphs_close();
+    return reports;
+}
+
+static void eager_blocks_stay_while_graphs_read_them(void)
+{
+    CHECK_EQ(freed_while_a_graph_reads_it(RECORDED), 0);
+    CHECK_EQ(freed_while_a_graph_reads_it(HELD), 0);
+    CHECK_EQ(freed_while_a_graph_reads_it(FREED_IN_CAPTURE), 0);
+    CHECK_NE(freed_while_a_graph_reads_it(NOTHING), 0); /* the checker sees what is missing */
+}
+
+/* Memory of the host that a graph copies from: its pool has a graph pool of its own. */
+static void pinned_memory(void)
+{
+    ta_cuda *host;
+    ta_pool *pinned;
+    ta_graph_pool_desc desc;
+    ta_graph_pool *beside = NULL;
+    uint32_t *from, *next, *taken;
+    CUdeviceptr to;
+    CUgraphExec exec;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    host = cuda_new(TA_CUDA_PINNED);
+    pinned = pool_new(host, NULL);
+    memset(&desc, 0, sizeof desc);
+    desc.pool = pinned;
+    CHECK_OK(ta_graph_pool_create(&desc, &beside));
+    from = (uint32_t *)ta_pool_alloc_stream(pinned, BYTES, STREAM(s), NULL);
+    next = (uint32_t *)ta_pool_alloc_stream(pinned, BYTES, STREAM(s), NULL);
+    from[0] = 5;
+    next[0] = 6;
+    CHECK_OK(ta_capture_enter(beside, STREAM(s)));
+    enter(graphs, s);
+    to = take(BYTES, s);
+    OK(cu.cuMemcpyHtoDAsync_v2(to, from, 4, s));
+    CHECK_OK(ta_pool_record_use(pinned, from, STREAM(s)));
+    taken = (uint32_t *)ta_pool_alloc_stream(pinned, BYTES, STREAM(s), NULL); /* in the capture: of its graph pool */
+    OK(cu.cuMemcpyHtoDAsync_v2(to + 4, taken, 4, s));
+    taken[0] = 9;
+    OK(cu.cuMemcpyHtoDAsync_v2(to + 8, next, 4, s));
+    CHECK_OK(ta_graph_pool_hold(graphs, pinned, next)); /* or that of the device holds it */
+    graph = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    CHECK_OK(ta_capture_leave(beside, STREAM(s), 0, NULL));
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graph));
+    CHECK_OK(ta_graph_pool_attach(beside, (uint64_t)(uintptr_t)graph));
+    exec = instantiate(graph);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(ta_pool_free(pinned, from));
+    CHECK_OK(ta_pool_free(pinned, next));
+    CHECK_OK(ta_pool_empty_cache(pinned));
+    CHECK(ta_pool_alloc_stream(pinned, BYTES, STREAM(s), NULL) != from);
+    CHECK(ta_pool_alloc_stream(pinned, BYTES, STREAM(s), NULL) != next);
+    CHECK_RESULT(ta_pool_destroy(pinned), TA_ERROR_BUSY);
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(to), 5);
+    CHECK_EQ(read32(to + 4), 9);
+    CHECK_EQ(read32(to + 8), 6);
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_destroy(beside));
+    CHECK_OK(ta_graph_pool_destroy(graphs)); /* lets go of the pinned block too */
+    graphs = NULL;
+    CHECK_OK(ta_pool_destroy(pinned));
+    CHECK_OK(ta_cuda_destroy(host));
+    graphs_close();
+}
+
+/* A graph reads what another graph left in its own pool: that pool stays as long as either. */
+static void one_graph_reads_another_ones_output(void)
+{
+    ta_graph_pool *second;
+    CUdeviceptr a, b;
+    CUgraphExec x, y;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    second = graphs_new(0);
+    enter(graphs, s);
+    a = take(BYTES, s);
+    OK(fill(a, 3, WORDS, s));
+    x = finish(graphs, s, NULL);
+    enter(second, s);
+    b = take(BYTES, s);
+    CHECK_OK(ta_pool_record_use(pool, pointer(a), STREAM(s)));
+    OK(copy(b, a, WORDS, s));
+    y = finish(second, s, NULL);
+    OK(cu.cuGraphLaunch(x, s));
+    OK(cu.cuGraphExecDestroy(x));
+    OK(cu.cuStreamSynchronize(s));
+    fake.tafake_settle();
+    give(a);
+    CHECK_RESULT(ta_graph_pool_trim(graphs), TA_ERROR_BUSY);
+    CHECK_OK(ta_graph_pool_destroy(graphs));
+    graphs = NULL;
+    OK(cu.cuGraphLaunch(y, s));
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(b), 3);
+    OK(cu.cuGraphExecDestroy(y));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_destroy(second));
+    graphs_close();
+}
+
+/* ---- tensors */
+static void tensors_pinned_and_copied(void)
+{
+    const int64_t dims[2] = {4, 1024};
+    ta_graph_compatible how;
+    int strided;
+    for (strided = 0; strided < 2; strided++) {
+        for (how = TA_GRAPH_PIN; how <= TA_GRAPH_COPY_RECORDED; how = (ta_graph_compatible)(how + 1)) {
+            ta_tensor x, made;
+            CUdeviceptr before, after, out;
+            CUgraphExec exec;
+            ta_stats base;
+            if (!graphs_open("sched=lazy", 0)) { return; }
+            test_context("strided %d, how %d", strided, (int)how);
+            CHECK_OK(ta_tensor_create(ta_pool_allocator(pool), TA_F32, dims, 2, 0, STREAM(s), &x));
+            if (strided) { /* its transpose */
+                x.dims[0] = 1024;
+                x.dims[1] = 4;
+                x.strides[0] = 1;
+                x.strides[1] = 1024;
+            }
+            before = ADDRESS(x.buffer.data);
+            OK(fill(before, 8, 4096, s));
+            out = take(BYTES, s);
+            CHECK_OK(ta_tensor_with_graph_memory(&x, graphs, STREAM(s), &made));
+            CHECK_EQ(made.buffer.size_bytes, x.buffer.size_bytes);
+            CHECK_EQ(memcmp(made.dims, x.dims, sizeof x.dims) + memcmp(made.strides, x.strides, sizeof x.strides), 0);
+            CHECK_EQ(ta_tensor_is_contiguous(&made), !strided);
+            CHECK_OK(ta_allocator_check_buffer(made.allocator, &made.buffer));
+            CHECK_OK(ta_tensor_destroy(&made, STREAM(s)));
+            if (how != TA_GRAPH_COPY_RECORDED) {
+                CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), how));
+            }
+            enter(graphs, s);
+            if (how == TA_GRAPH_COPY_RECORDED) {
+                CHECK_RESULT(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_COPY), TA_ERROR_CAPTURE);
+                CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), how));
+            }
+            after = ADDRESS(x.buffer.data);
+            CHECK_EQ(after == before, how == TA_GRAPH_PIN);
+            CHECK_EQ(x.strides[0], strided ? 1 : 1024);
+            OK(copy(out, after, WORDS, s));
+            exec = finish(graphs, s, NULL);
+            CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_COPY)); /* it is, or moves now */
+            CHECK_OK(ta_tensor_destroy(&x, STREAM(s)));
+            CHECK(x.buffer.data == NULL);
+            OK(cu.cuGraphLaunch(exec, s));
+            OK(cu.cuStreamSynchronize(s));
+            CHECK_EQ(read32(out), 8);
+            give(out);
+            OK(cu.cuGraphExecDestroy(exec));
+            OK(cu.cuStreamSynchronize(s));
+            fake.tafake_settle();
+            CHECK_OK(ta_pool_empty_cache(pool));
+            base = check_books(pool);
+            CHECK_EQ(base.live_count + base.pending_bytes, 0); /* the old block went back, once */
+            CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+            graphs_close();
+        }
+    }
+}
+
+static void tensors_that_cannot(void)
+{
+    const int64_t dims[1] = {1024}, none[1] = {0};
+    ta_pool *host = NULL;
+    ta_arena *arena = NULL;
+    ta_arena_desc arena_desc;
+    ta_tensor x, empty, made;
+    if (!graphs_open("sched=lazy;devices=2", 0)) { return; }
+    CHECK_OK(ta_pool_create(NULL, &host));
+    CHECK_OK(ta_tensor_create(ta_pool_allocator(host), TA_F32, dims, 1, 0, 0, &x));
+    CHECK_RESULT(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_PIN), TA_ERROR_UNSUPPORTED);
+    CHECK_OK(ta_tensor_destroy(&x, 0));
+    memset(&arena_desc, 0, sizeof arena_desc);
+    arena_desc.backend = ta_cuda_backend(cuda);
+    arena_desc.range_bytes = 16 * MIB;
+    CHECK_OK(ta_arena_create(&arena_desc, &arena));
+    CHECK_OK(ta_tensor_create(ta_arena_allocator(arena), TA_F32, dims, 1, 0, STREAM(s), &x));
+    CHECK_RESULT(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_PIN), TA_ERROR_UNSUPPORTED);
+    OK(fill(ADDRESS(x.buffer.data), 4, 1024, s));
+    CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_COPY));
+    CHECK(ta_pool_owns(pool, x.buffer.data)); /* the pool knows what lies beside it */
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(ADDRESS(x.buffer.data)), 4);
+    CHECK_OK(ta_tensor_destroy(&x, STREAM(s)));
+    CHECK_OK(ta_tensor_create(ta_pool_allocator(pool), TA_F32, none, 1, 0, STREAM(s), &empty));
+    CHECK_OK(ta_tensor_ensure_graph_compatible(&empty, graphs, STREAM(s), TA_GRAPH_COPY));
+    CHECK_OK(ta_tensor_with_graph_memory(&empty, graphs, STREAM(s), &made));
+    CHECK(made.buffer.data == NULL);
+    CHECK_OK(ta_tensor_create(ta_pool_allocator(pool), TA_F32, dims, 1, 0, STREAM(s), &x));
+    made = x;
+    CHECK_OK(ta_tensor_destroy(&x, STREAM(s)));
+    CHECK_RESULT(ta_tensor_ensure_graph_compatible(&made, graphs, STREAM(s), TA_GRAPH_PIN), TA_ERROR_STALE);
+    CHECK_OK(ta_pool_destroy(host));
+    CHECK_OK(ta_arena_destroy(arena));
+    graphs_close();
+}
+
+/* ---- tensors that grow */
+static ta_dynamic *dynamic_new(ta_cuda *over)
+{
+    ta_dynamic_desc desc;
+    ta_dynamic *made = NULL;
+    memset(&desc, 0, sizeof desc);
+    desc.backend = ta_cuda_backend(over);
+    desc.range_bytes = 256 * MIB;
+    CHECK_OK(ta_dynamic_create(&desc, &made));
+    return made;
+}
+
+static ta_handle cache_new(ta_dynamic *dynamic, int64_t expected, int64_t most)
+{
+    const int64_t least = 1;
+    ta_dynamic_request request;
+    ta_shape_bounds bounds;
+    ta_handle handle;
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_F32, 1, &least, &expected, &most));
+    memset(&request, 0, sizeof request);
+    request.bounds = &bounds;
+    request.stream = STREAM(s);
+    CHECK_OK(ta_dynamic_alloc_request(dynamic, &request, &handle));
+    return handle;
+}
+
+/* With the predictor on: sizes go up and down, memory is asked for by others, and the range stays where it is with all
+   that the graph uses; a replay uses the captured size. */
+static void growing_tensors_in_graphs(void)
+{
+    ta_dynamic *dynamic;
+    ta_handle handle, other;
+    ta_handle_info info;
+    CUgraphExec exec;
+    CUdeviceptr data;
+    int64_t n;
+    uint64_t state = 3;
+    size_t held, released = 0;
+    int i;
+    if (!graphs_open("sched=lazy;fill=4096", 0)) { return; }
+    dynamic = dynamic_new(cuda);
+    handle = cache_new(dynamic, 8 << 18, 16 << 20);
+    data = ADDRESS(ta_dynamic_get_data(dynamic, handle));
+    CHECK_OK(ta_dynamic_get_handle(dynamic, handle, &info));
+    CHECK(info.in_range);
+    enter(graphs, s);
+    OK(add(data, 1, 8 << 18, s));
+    CHECK_OK(ta_graph_pool_hold_handle(graphs, dynamic, handle));
+    exec = finish(graphs, s, NULL);
+    OK(cu.cuMemsetD32Async(data, 0, 8 << 18, s));
+    held = 0;
+    for (i = 0; i < 120; i++) {
+        n = 1 + (int64_t)test_below(&state, i < 60 ? 10 << 18 : 1 << 16); /* large, then small for long */
+        CHECK_OK(ta_dynamic_resize(dynamic, handle, &n, 1));
+        CHECK_OK(ta_dynamic_observe(dynamic, handle, &n, 1));
+        CHECK_OK(ta_dynamic_get_handle(dynamic, handle, &info));
+        CHECK_EQ(ADDRESS(info.data), data);
+        CHECK_GE(info.capacity_bytes, held);
+        CHECK_GE(info.capacity_bytes, (size_t)8 * MIB);
+        held = info.capacity_bytes;
+        if (i % 20 == 0) {
+            CHECK_OK(ta_allocator_trim(ta_dynamic_allocator(dynamic), 0, &released));
+            OK(cu.cuGraphLaunch(exec, s));
+        }
+    }
+    n = 12 << 20; /* grows in place, beside the graph */
+    CHECK_OK(ta_dynamic_resize(dynamic, handle, &n, 1));
+    CHECK_EQ(ADDRESS(ta_dynamic_get_data(dynamic, handle)), data);
+    n = 40 << 20; /* out of its bounds and its range */
+    CHECK_RESULT(ta_dynamic_resize(dynamic, handle, &n, 1), TA_ERROR_WOULD_MOVE);
+    CHECK_EQ(ADDRESS(ta_dynamic_get_data(dynamic, handle)), data);
+    CHECK_RESULT(ta_dynamic_destroy(dynamic), TA_ERROR_BUSY);
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(data), 7);
+    CHECK_EQ(read32(data + ((8 << 20) - 4)), 7);
+    CHECK_OK(ta_dynamic_free(dynamic, handle));
+    CHECK_RESULT(ta_dynamic_free(dynamic, handle), TA_ERROR_STALE);
+    other = cache_new(dynamic, 8 << 18, 16 << 20); /* not the range that waits */
+    CHECK(ADDRESS(ta_dynamic_get_data(dynamic, other)) != data);
+    CHECK_OK(ta_allocator_empty_cache(ta_dynamic_allocator(dynamic)));
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuGraphExecDestroy(exec));
+    OK(cu.cuStreamSynchronize(s));
+    fake.tafake_settle();
+    CHECK_EQ(stats_of(graphs).held_count, 0); /* the question lets go */
+    CHECK_OK(ta_dynamic_free(dynamic, other));
+    other = cache_new(dynamic, 8 << 18, 16 << 20);
+    handle = cache_new(dynamic, 8 << 18, 16 << 20);
+    CHECK(ADDRESS(ta_dynamic_get_data(dynamic, other)) == data || ADDRESS(ta_dynamic_get_data(dynamic, handle)) == data);
+    CHECK_OK(ta_dynamic_destroy(dynamic));
+    graphs_close();
+}
+
+/* A sibling of the budget wants memory: headroom of others goes, that of a held tensor does not. */
+static void reclaim_takes_nothing_that_is_held(void)
+{
+    ta_budget_desc budget_desc;
+    ta_dynamic_desc desc;
+    ta_budget *budget = NULL;
+    ta_pool_desc pool_desc;
+    ta_pool *sibling = NULL;
+    ta_dynamic *dynamic = NULL;
+    ta_handle handle;
+    ta_handle_info before, after;
+    ta_result result;
+    int64_t n = 12 << 18;
+    void *big;
+    if (!graphs_open("sched=lazy;fill=4096", 0)) { return; }
+    memset(&budget_desc, 0, sizeof budget_desc);
+    budget_desc.backend = ta_cuda_backend(cuda);
+    budget_desc.limit_bytes = 20 * MIB;
+    CHECK_OK(ta_budget_create(&budget_desc, &budget));
+    memset(&desc, 0, sizeof desc);
+    desc.budget = budget;
+    desc.range_bytes = 256 * MIB;
+    CHECK_OK(ta_dynamic_create(&desc, &dynamic));
+    memset(&pool_desc, 0, sizeof pool_desc);
+    pool_desc.budget = budget;
+    CHECK_OK(ta_pool_create(&pool_desc, &sibling));
+    handle = cache_new(dynamic, 1 << 18, 16 << 20);
+    CHECK_OK(ta_dynamic_resize(dynamic, handle, &n, 1));
+    CHECK_OK(ta_graph_pool_hold_handle(graphs, dynamic, handle));
+    n = 1;
+    CHECK_OK(ta_dynamic_resize(dynamic, handle, &n, 1));
+    CHECK_OK(ta_dynamic_get_handle(dynamic, handle, &before));
+    CHECK_GE(before.capacity_bytes, (size_t)12 * MIB);
+    big = ta_pool_alloc_stream(sibling, 9 * MIB, STREAM(s), &result);
+    CHECK(big == NULL);
+    CHECK_OK(ta_dynamic_get_handle(dynamic, handle, &after));
+    CHECK_EQ(after.capacity_bytes, before.capacity_bytes);
+    CHECK_OK(ta_graph_pool_destroy(graphs)); /* nothing was captured: it lets go */
+    graphs = NULL;
+    big = ta_pool_alloc_stream(sibling, 9 * MIB, STREAM(s), &result);
+    CHECK_OK(result);
+    CHECK_OK(ta_pool_free(sibling, big));
+    CHECK_OK(ta_dynamic_destroy(dynamic));
+    CHECK_OK(ta_pool_destroy(sibling));
+    CHECK_OK(ta_budget_destroy(budget));
+    graphs_close();
+}
+
+/* Tensors without a range are blocks of the dynamic's pool: held as such, and they do not move. */
+static void small_tensors_in_graphs(void)
+{
+    ta_dynamic *dynamic, *elsewhere;
+    ta_handle handle, neighbour, foreign;
+    ta_cuda_desc second;
+    ta_cuda *other = NULL;
+    CUgraphExec exec;
+    CUdeviceptr data;
+    int64_t n = 5000;
+    if (!graphs_open("sched=lazy;devices=2", 0)) { return; }
+    dynamic = dynamic_new(cuda);
+    handle = cache_new(dynamic, 1000, 4000);
+    neighbour = cache_new(dynamic, 1000, 4000);
+    data = ADDRESS(ta_dynamic_get_data(dynamic, handle));
+    CHECK_GT(ADDRESS(ta_dynamic_get_data(dynamic, neighbour)), data); /* it is in the way */
+    enter(graphs, s);
+    OK(fill(data, 6, 1000, s));
+    CHECK_OK(ta_graph_pool_hold_handle(graphs, dynamic, handle));
+    exec = finish(graphs, s, NULL);
+    CHECK_RESULT(ta_dynamic_resize(dynamic, handle, &n, 1), TA_ERROR_WOULD_MOVE);
+    n = 4000;
+    CHECK_OK(ta_dynamic_resize(dynamic, handle, &n, 1));
+    CHECK_EQ(ADDRESS(ta_dynamic_get_data(dynamic, handle)), data);
+    CHECK_OK(ta_dynamic_free(dynamic, handle));
+    CHECK_RESULT(ta_graph_pool_hold_handle(graphs, dynamic, handle), TA_ERROR_STALE);
+    handle = cache_new(dynamic, 1000, 4000);
+    CHECK(ADDRESS(ta_dynamic_get_data(dynamic, handle)) != data);
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuGraphExecDestroy(exec));
+    memset(&second, 0, sizeof second);
+    second.device_index = 1;
+    CHECK_OK(ta_cuda_create(&second, &other, NULL));
+    elsewhere = dynamic_new(other);
+    foreign = cache_new(elsewhere, 1000, 4000);
+    CHECK_RESULT(ta_graph_pool_hold_handle(graphs, elsewhere, foreign), TA_ERROR_UNSUPPORTED); /* another device */
+    CHECK_RESULT(ta_graph_pool_hold_handle(graphs, dynamic, foreign), TA_ERROR_FOREIGN);
+    CHECK_OK(ta_dynamic_destroy(elsewhere));
+    CHECK_OK(ta_cuda_destroy(other));
+    OK(cu.cuStreamSynchronize(s));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_destroy(graphs));
+    graphs = NULL;
+    CHECK_OK(ta_dynamic_destroy(dynamic));
+    graphs_close();
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  The interface of the specification; a test for each of its faults
+  -------------------------------------------------------------------------------------------------------*/
+static ta_result mode(CUstream stream, int enabled)
+{
+    return ta_pool_set_graph_mode(pool, STREAM(stream), enabled);
+}
+
+/* Free in graph mode did nothing: blocks of both sorts leaked. */
+static void frees_in_graph_mode_free(void)
+{
+    CUdeviceptr base, inside;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    base = take(BYTES, t);
+    CHECK_OK(ta_pool_set_graph_pool(pool, graphs));
+    CHECK(ta_pool_get_graph_pool(pool) == graphs);
+    CHECK_OK(mode(s, 1));
+    begin(s);
+    inside = take(BYTES, s);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 1);
+    give(inside);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+    CHECK_EQ(check_books(pool).live_count, 1);
+    give(base);
+    CHECK_EQ(check_books(pool).live_count, 0);
+    CHECK_EQ(check_books(pool).pending_bytes, 0); /* not of a captured stream: free, and not held either */
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(mode(s, 0));
+    graphs_close();
+}
+
+/* The mode at the time of the free decided whose the block was. */
+static void the_owner_decides_not_the_mode(void)
+{
+    CUdeviceptr base, inside;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    base = take(BYTES, t);
+    CHECK_OK(ta_pool_set_graph_pool(pool, graphs));
+    CHECK_OK(mode(s, 1));
+    begin(s);
+    inside = take(BYTES, s);
+    give(base); /* a base block, mode on */
+    CHECK_EQ(check_books(pool).live_count, 0);
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(mode(s, 0));
+    give(inside); /* a graph block, mode off */
+    CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+    CHECK_EQ(check_books(pool).deallocation_count, 1);
+    graphs_close();
+}
+
+/* The mode was global: whoever allocated meanwhile got graph memory. */
+static void other_streams_stay_eager(void)
+{
+    CUdeviceptr eager;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    CHECK_OK(ta_pool_set_graph_pool(pool, graphs));
+    CHECK_OK(mode(s, 1));
+    eager = take(BYTES, s); /* not captured yet */
+    give(eager);
+    begin(s);
+    CHECK_EQ(ta_pool_is_graph_mode(pool, STREAM(s)), 1);
+    CHECK_EQ(ta_pool_is_graph_mode(pool, STREAM(t)), 0);
+    eager = take(BYTES, t);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+    CHECK_EQ(check_books(pool).live_count, 1);
+    give(eager);
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(mode(s, 0));
+    graphs_close();
+}
+
+/* Nobody knew of streams and captures: memory for eager work came from calls that break a capture. */
+static void eager_growth_does_not_break_a_capture(void)
+{
+    CUdeviceptr eager, inside;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    enter(graphs, s);
+    eager = take(30 * MIB, t);
+    inside = take(30 * MIB, s);
+    give(eager);
+    CHECK_OK(ta_pool_empty_cache(pool));
+    graph = end(s);
+    CHECK(graph != NULL);
+    CHECK_EQ(fake.tafake_calls_unrelaxed("*"), 0);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    OK(cu.cuGraphDestroy(graph));
+    give(inside);
+    graphs_close();
+}
+
+struct nested { ta_graph_pool *inner; ta_result answer; CUdeviceptr in_outer, in_inner; };
+
+static ta_result inner_work(void *user)
+{
+    struct nested *one = user;
+    one->in_inner = take(BYTES, s);
+    OK(fill(one->in_inner, 1, WORDS, s));
+    return one->answer;
+}
+
+static ta_result outer_work(void *user)
+{
+    struct nested *one = user;
+    ta_capture_scope scope;
+    ta_result result;
+    CUgraph graph;
+    memset(&scope, 0, sizeof scope);
+    scope.graph_pool = one->inner;
+    scope.stream = STREAM(s);
+    begin(s);
+    result = ta_with_graph_pool(&scope, inner_work, one);
+    CHECK_RESULT(result, one->answer);
+    CHECK_EQ(stats_of(one->inner).scope_count, 0);
+    one->in_outer = take(BYTES, s);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 1); /* the scope before is in force again */
+    CHECK(one->in_outer != one->in_inner);
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    return result;
+}
+
+/* WithGraphMode put back a boolean, not the pool; an error left everything as it was. */
+static void scopes_are_restored_on_every_path(void)
+{
+    int fails;
+    for (fails = 0; fails < 2; fails++) {
+        ta_capture_scope scope;
+        ta_capture_report report;
+        struct nested one;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("fails %d", fails);
+        one.inner = graphs_new(0);
+        one.answer = fails ? TA_ERROR_UNSUPPORTED : TA_OK;
+        memset(&scope, 0, sizeof scope);
+        scope.graph_pool = graphs;
+        scope.stream = STREAM(s);
+        scope.report = &report;
+        CHECK_RESULT(ta_with_graph_pool(&scope, outer_work, &one), one.answer);
+        CHECK_EQ(report.allocation_count, 1);
+        CHECK_EQ(ta_pool_is_graph_mode(pool, STREAM(s)), 0);
+        CHECK_EQ(stats_of(graphs).memory.block_count, !fails);
+        CHECK_EQ(stats_of(one.inner).memory.block_count, !fails);
+        CHECK_EQ(stats_of(graphs).failed_count, (uint64_t)fails);
+        CHECK_OK(ta_graph_pool_destroy(one.inner));
+        CHECK_RESULT(ta_with_graph_pool(NULL, outer_work, &one), TA_ERROR_INVALID_ARGUMENT);
+        graphs_close();
+    }
+}
+
+/* A new graph pool orphaned the blocks of the one before. */
+static void another_graph_pool_orphans_nothing(void)
+{
+    ta_graph_pool *second;
+    CUdeviceptr a;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    second = graphs_new(0);
+    CHECK_OK(ta_pool_set_graph_pool(pool, graphs));
+    CHECK_OK(mode(s, 1));
+    begin(s);
+    a = take(BYTES, s);
+    CHECK_OK(ta_pool_set_graph_pool(pool, second)); /* in the middle of the capture */
+    give(a);
+    CHECK_EQ(take(BYTES, s), a);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 1);
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(mode(s, 0));
+    CHECK_EQ(stats_of(graphs).scope_count, 0);
+    CHECK_OK(ta_pool_set_graph_pool(pool, NULL));
+    give(a);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+    CHECK_OK(ta_graph_pool_destroy(second));
+    graphs_close();
+}
+
+/* ResetGraphPool looked at nothing. And what a replay does after a reset that was right: the checker says it. */
+static void reset_waits_for_graphs(void)
+{
+    CUgraphExec exec;
+    CUgraph graph;
+    CUdeviceptr a;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    enter(graphs, s);
+    CHECK_RESULT(ta_graph_pool_reset(graphs), TA_ERROR_BUSY);
+    CHECK_RESULT(ta_graph_pool_destroy(graphs), TA_ERROR_BUSY);
+    a = take(BYTES, s);
+    OK(fill(a, 1, WORDS, s));
+    exec = finish(graphs, s, NULL);
+    CHECK_RESULT(ta_graph_pool_reset(graphs), TA_ERROR_BUSY);
+    give(a);
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_reset(graphs));
+
+    enter(graphs, s); /* and one that is not attached: the program says when it is over, and is wrong */
+    a = take(BYTES, s);
+    OK(fill(a, 1, WORDS, s));
+    graph = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    exec = instantiate(graph);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_RESULT(ta_graph_pool_trim(graphs), TA_ERROR_BUSY);
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    CHECK_RESULT(ta_pool_free(pool, pointer(a)), TA_ERROR_STALE);
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    CHECK_EQ(fake.tafake_race_count(), 0);
+    OK(cu.cuGraphLaunch(exec, s));
+    CHECK_NE(take_reports(), 0);
+    OK(cu.cuGraphExecDestroy(exec));
+    CHECK_CU(cu.cuStreamSynchronize(s), CUDA_ERROR_ILLEGAL_ADDRESS);
+    CHECK_OK(ta_graph_pool_destroy(graphs)); /* the context is lost; what is left can be left */
+    graphs = NULL;
+    CHECK_OK(ta_pool_destroy(pool));
+    CHECK_OK(ta_cuda_destroy(cuda));
+    CHECK_EQ(fake.tafake_reset(NULL), 0);
+    on.context = NULL;
+}
+
+/* One figure stood for three, that of the base vanished in graph mode, and the text had no decimals. */
+static void usage_means_the_same_in_every_mode(void)
+{
+    ta_memory_usage before, during, after;
+    CUdeviceptr base, a, b;
+    CUgraph graph;
+    char text[100];
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    base = take(512 * KIB, t);
+    CHECK_OK(ta_graph_pool_reserve(graphs, 4 * MIB));
+    CHECK_OK(ta_pool_get_memory_usage(pool, &before));
+    CHECK_EQ(before.is_graph_mode, 0);
+    CHECK_EQ(before.graph.reserved_bytes, 4 * MIB);
+    CHECK_EQ(before.graph.in_use_bytes, 0);
+    enter(graphs, s);
+    a = take(512 * KIB, s);
+    b = take(768 * KIB, s);
+    give(b);
+    b = take(512 * KIB, s);
+    CHECK_OK(ta_pool_get_memory_usage(pool, &during));
+    CHECK_EQ(during.is_graph_mode, 1);
+    CHECK_EQ(during.base.in_use_bytes, 512 * KIB);
+    CHECK_EQ(during.base.block_count, 1);
+    CHECK_EQ(during.base.reserved_bytes, before.base.reserved_bytes);
+    CHECK_EQ(during.graph.in_use_bytes, MIB);
+    CHECK_EQ(during.graph.block_count, 2);
+    CHECK_EQ(during.graph.reserved_bytes, 4 * MIB);
+    CHECK_EQ(during.graph.peak_in_use_upper_bytes, 1280 * KIB);
+    CHECK_EQ(ta_memory_usage_report(&during, text, sizeof text), strlen(text));
+    CHECK_STRING(text, "Memory: 1.50 MB, Blocks: 3, GraphMode: true");
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    CHECK_OK(ta_pool_get_memory_usage(pool, &after));
+    during.is_graph_mode = 0;
+    CHECK_EQ(memcmp(&during, &after, sizeof after), 0);
+    (void)ta_memory_usage_report(&after, text, sizeof text);
+    CHECK_STRING(text, "Memory: 1.50 MB, Blocks: 3, GraphMode: false");
+    CHECK_EQ(ta_memory_usage_report(&after, NULL, 0), strlen(text));
+    CHECK_EQ(ta_memory_usage_report(NULL, text, sizeof text), 0);
+    give(base);
+    give(a);
+    give(b);
+    CHECK_OK(ta_pool_get_memory_usage(pool, &after));
+    (void)ta_memory_usage_report(&after, text, sizeof text);
+    CHECK_STRING(text, "Memory: 0.00 MB, Blocks: 0, GraphMode: false");
+    graphs_close();
+}
+
+/* Dispose ignored graphs. */
+static void dispose_waits_for_graphs(void)
+{
+    CUgraphExec exec;
+    CUdeviceptr out;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    enter(graphs, s);
+    out = take(BYTES, s);
+    OK(fill(out, 8, WORDS, s));
+    exec = finish(graphs, s, NULL);
+    CHECK_RESULT(ta_pool_dispose(pool), TA_ERROR_BUSY);
+    CHECK_OK(ta_allocator_destroy(ta_graph_pool_allocator(graphs)));
+    CHECK_RESULT(ta_pool_dispose(pool), TA_ERROR_BUSY);
+    give(take(BYTES, s)); /* nothing has changed */
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(out), 8);
+    OK(cu.cuGraphExecDestroy(exec));
+    graphs = NULL;
+    graphs_close();
+}
+
+/* ---- threads */
+enum { THREADS = 4, ROUNDS = 300 };
+static struct worker { pthread_t thread; CUstream stream; uint64_t wrong; int modes; } workers[THREADS];
+static uint32_t stop;
+
+/* Eager work, with the eyes on what the mode says. */
+static void *eager_work(void *user)
+{
+    struct worker *one = user;
+    uint64_t state = (uint64_t)(one - workers) + 9;
+    int i;
+    one->wrong += cu.cuCtxSetCurrent(on.context) != CUDA_SUCCESS;
+    for (i = 0; i < ROUNDS || !__atomic_load_n(&stop, __ATOMIC_ACQUIRE); i++) {
+        ta_result result;
+        size_t bytes = 256 + test_below(&state, i % 10 == 0 ? 3u << 20 : 20000);
+        void *ptr = ta_pool_alloc_stream(pool, bytes, STREAM(one->stream), &result);
+        one->wrong += ptr == NULL;
+        one->wrong += ptr != NULL && fill(ADDRESS(ptr), 1, 64, one->stream) != CUDA_SUCCESS;
+        one->wrong += ptr != NULL && ta_pool_free(pool, ptr) != TA_OK;
+        one->modes += ta_pool_is_graph_mode(pool, STREAM(s));
+        one->wrong += ta_pool_is_graph_mode(pool, STREAM(one->stream)) != 0;
+        if (i % 50 == 0) {
+            one->wrong += ta_pool_trim(pool, 0, NULL) != TA_OK;
+        }
+    }
+    return NULL;
+}
+
+/* Four threads with streams of their own allocate, free and trim while captures come and go; none of them is broken, and
+   no thread gets graph memory. The mode is read by all of them (under ThreadSanitizer, too). */
+static void eager_threads_during_captures(void)
+{
+    static const ta_capture_check checks[] = {TA_CAPTURE_STRICT, TA_CAPTURE_SCOPES_ONLY};
+    int i, c;
+    for (c = 0; c < 2; c++) {
+        ta_pool_desc desc;
+        CUdeviceptr out;
+        memset(&desc, 0, sizeof desc);
+        desc.capture_check = checks[c];
+        if (!world_open("sched=random:4;fill=4096", TA_CUDA_RANGES, &desc)) { return; }
+        s = stream_new();
+        t = stream_new();
+        graphs = graphs_new(1);
+        out = take(BYTES, s);
+        __atomic_store_n(&stop, 0u, __ATOMIC_RELEASE);
+        for (i = 0; i < THREADS; i++) {
+            memset(&workers[i], 0, sizeof workers[i]);
+            workers[i].stream = stream_new();
+            CHECK_EQ(pthread_create(&workers[i].thread, NULL, eager_work, &workers[i]), 0);
+        }
+        for (i = 0; i < 20; i++) {
+            CUdeviceptr a, b;
+            CUgraphExec exec;
+            enter(graphs, s);
+            a = take(2 * MIB + 4096 * (size_t)i, s);
+            OK(fill(a, (uint32_t)i, WORDS, s));
+            order(s, t);
+            b = take(BYTES, t);
+            OK(copy(b, a, WORDS, t));
+            give(b);
+            order(t, s);
+            OK(copy(out, a, WORDS, s));
+            give(a);
+            exec = finish(graphs, s, NULL);
+            OK(cu.cuGraphLaunch(exec, s));
+            OK(cu.cuStreamSynchronize(s));
+            CHECK_EQ(read32(out), i);
+            OK(cu.cuGraphExecDestroy(exec));
+        }
+        __atomic_store_n(&stop, 1u, __ATOMIC_RELEASE);
+        for (i = 0; i < THREADS; i++) {
+            pthread_join(workers[i].thread, NULL);
+            CHECK_EQ(workers[i].wrong, 0);
+            OK(cu.cuStreamDestroy_v2(workers[i].stream));
+        }
+        give(out);
+        CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+        CHECK_EQ(fake.tafake_calls_unrelaxed("cuMemMap") + fake.tafake_calls_unrelaxed("cuMemUnmap") +
+                 fake.tafake_calls_unrelaxed("cuEventQuery") + fake.tafake_calls_unrelaxed("cuEventSynchronize"), 0);
+        graphs_close();
+    }
+}
+
+/* Several threads capture at the same time, each into a graph pool of its own beside one pool. */
+static void *capture_work(void *user)
+{
+    struct worker *one = user;
+    ta_graph_pool_desc desc;
+    ta_graph_pool *mine = NULL;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    desc.pool = pool;
+    desc.range_bytes = 64 * MIB;
+    one->wrong += cu.cuCtxSetCurrent(on.context) != CUDA_SUCCESS;
+    one->wrong += ta_graph_pool_create(&desc, &mine) != TA_OK;
+    for (i = 0; i < 25; i++) {
+        CUgraph graph = NULL;
+        CUgraphExec exec = NULL;
+        void *a, *b;
+        one->wrong += ta_capture_enter(mine, STREAM(one->stream)) != TA_OK;
+        one->wrong += cu.cuStreamBeginCapture_v2(one->stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) != CUDA_SUCCESS;
+        a = ta_pool_alloc_stream(pool, BYTES, STREAM(one->stream), NULL);
+        b = ta_pool_alloc_stream(pool, MIB, STREAM(one->stream), NULL);
+        one->wrong += a == NULL || b == NULL;
+        one->wrong += fill(ADDRESS(a), 1, WORDS, one->stream) != CUDA_SUCCESS;
+        one->wrong += copy(ADDRESS(b), ADDRESS(a), WORDS, one->stream) != CUDA_SUCCESS;
+        one->wrong += ta_pool_free(pool, a) != TA_OK || ta_pool_free(pool, b) != TA_OK;
+        one->wrong += cu.cuStreamEndCapture(one->stream, &graph) != CUDA_SUCCESS;
+        one->wrong += ta_capture_leave(mine, STREAM(one->stream), 0, NULL) != TA_OK;
+        one->wrong += ta_graph_pool_attach(mine, (uint64_t)(uintptr_t)graph) != TA_OK;
+        one->wrong += cu.cuGraphInstantiateWithFlags(&exec, graph, 0) != CUDA_SUCCESS;
+        one->wrong += cu.cuGraphDestroy(graph) != CUDA_SUCCESS;
+        one->wrong += cu.cuGraphLaunch(exec, one->stream) != CUDA_SUCCESS;
+        one->wrong += cu.cuStreamSynchronize(one->stream) != CUDA_SUCCESS;
+        one->wrong += cu.cuGraphExecDestroy(exec) != CUDA_SUCCESS;
+        while (ta_capture_enter(mine, STREAM(one->stream)) == TA_ERROR_BUSY) {} /* until the driver has told */
+        one->wrong += ta_capture_leave(mine, STREAM(one->stream), 1, NULL) != TA_OK;
+    }
+    one->wrong += ta_graph_pool_destroy(mine) != TA_OK;
+    return NULL;
+}
+
+static void several_captures_at_once(void)
+{
+    int i;
+    if (!graphs_open("sched=eager;fill=4096", 0)) { return; }
+    for (i = 0; i < THREADS; i++) {
+        memset(&workers[i], 0, sizeof workers[i]);
+        workers[i].stream = stream_new();
+        CHECK_EQ(pthread_create(&workers[i].thread, NULL, capture_work, &workers[i]), 0);
+    }
+    for (i = 0; i < THREADS; i++) {
+        pthread_join(workers[i].thread, NULL);
+        CHECK_EQ(workers[i].wrong, 0);
+        OK(cu.cuStreamDestroy_v2(workers[i].stream));
+    }
+    graphs_close();
+}
+
+/* ---- bad calls */
+static void bad_calls(void)
+{
+    static const ta_graph_pool_desc no_pool;
+    ta_graph_pool_desc desc;
+    ta_graph_pool *made = graphs;
+    ta_pool *host = NULL;
+    ta_capture_report report;
+    ta_request request;
+    ta_result result;
+    CUdeviceptr a;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    TEST_ALLOW_ASSERTS();
+    CHECK_RESULT(ta_graph_pool_create(NULL, &made), TA_ERROR_INVALID_ARGUMENT);
+    CHECK(made == NULL);
+    CHECK_RESULT(ta_graph_pool_create(&no_pool, &made), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_OK(ta_pool_create(NULL, &host));
+    memset(&desc, 0, sizeof desc);
+    desc.pool = host;
+    CHECK_RESULT(ta_graph_pool_create(&desc, &made), TA_ERROR_UNSUPPORTED); /* no order, no captures */
+    CHECK_RESULT(ta_pool_set_graph_pool(host, graphs), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_pool_set_graph_mode(host, 0, 1), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_OK(ta_pool_destroy(host));
+    CHECK_RESULT(mode(s, 1), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_RESULT(mode(s, 0), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_RESULT(ta_capture_leave(graphs, STREAM(s), 0, &report), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+    CHECK_RESULT(ta_capture_leave(graphs, STREAM(t), 0, &report), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_RESULT(mode(s, 0), TA_ERROR_NO_GRAPH_POOL); /* not opened by the mode */
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, &report));
+    CHECK_RESULT(ta_capture_leave(graphs, STREAM(s), 1, &report), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_RESULT(ta_graph_pool_release(graphs), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_graph_pool_attach(graphs, 0), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_graph_pool_attach(graphs, 4096), TA_ERROR_BACKEND); /* no graph */
+    CHECK_RESULT(ta_graph_pool_hold(graphs, pool, NULL), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_graph_pool_hold(graphs, pool, pointer(4096)), TA_ERROR_FOREIGN);
+    CHECK_RESULT(ta_capture_enter(NULL, 0), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_OK(ta_graph_pool_destroy(NULL));
+    memset(&request, 0, sizeof request);
+    request.stream = STREAM(s);
+    CHECK(ta_graph_pool_alloc(graphs, &request, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_INVALID_SIZE);
+    request.size_bytes = 1000;
+    request.alignment_bytes = 3;
+    CHECK(ta_graph_pool_alloc(graphs, &request, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_INVALID_ALIGNMENT);
+    request.alignment_bytes = 0;
+    a = ADDRESS(ta_graph_pool_alloc(graphs, &request, &result));
+    CHECK_EQ(a % 256, 0);
+    CHECK_RESULT(ta_pool_free(pool, pointer(a + 256)), TA_ERROR_INTERIOR);
+    CHECK_RESULT(ta_pool_free_sized(pool, pointer(a), 999), TA_ERROR_SIZE_MISMATCH);
+    CHECK_OK(ta_pool_free_sized(pool, pointer(a), 1000));
+    CHECK_RESULT(ta_pool_free(pool, pointer(a)), TA_ERROR_STALE);
+    request.alignment_bytes = 65536;
+    a = ADDRESS(ta_graph_pool_alloc(graphs, &request, &result));
+    CHECK_EQ(a % 65536, 0);
+    CHECK_OK(ta_allocator_free(ta_graph_pool_allocator(graphs), pointer(a), 1000, 65536, STREAM(s)));
+    begin(s); /* an allocation by name does not get around the scope */
+    CHECK(ta_graph_pool_alloc(graphs, &request, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_CAPTURE);
+    graph = end(s);
+    OK(cu.cuGraphDestroy(graph));
+    graphs_close();
+}
+
+/* A block of a graph pool answers through the pool as any other, and moves as any other. */
+static void graph_blocks_through_the_pool(void)
+{
+    ta_block_info info;
+    CUdeviceptr a, b;
+    CUevent event;
+    CUgraph graph;
+    void *moved;
+    ta_result result;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    enter(graphs, s);
+    a = take(5000, s);
+    CHECK_OK(ta_pool_describe(pool, pointer(a), &info));
+    CHECK_EQ(info.requested_bytes, 5000);
+    CHECK_EQ(info.stream, STREAM(s));
+    CHECK_EQ(ta_pool_capacity_of(pool, pointer(a)), 5120);
+    CHECK_OK(ta_pool_resize_in_place(pool, pointer(a), 20000));
+    b = take(256, s);
+    moved = ta_pool_realloc(pool, pointer(a), 200000, &result);
+    CHECK_OK(result);
+    CHECK(ADDRESS(moved) != a);
+    CHECK_EQ(stats_of(graphs).memory.block_count, 2);
+    event = event_new();
+    CHECK_OK(ta_pool_free_after(pool, pointer(b), (uint64_t)(uintptr_t)event));
+    CHECK(take(256, s) != b); /* waits for the end of the capture */
+    CHECK_OK(ta_pool_retire_stream(pool, STREAM(t)));
+    graph = end(s);
+    CHECK(graph != NULL);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+    OK(cu.cuGraphDestroy(graph));
+    OK(cu.cuEventDestroy_v2(event));
+    CHECK_OK(ta_pool_check(graphs->memory));
+    graphs_close();
+}
+
+TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_memory),
+          TEST_CASE(one_graph_reads_another_ones_output), TEST_CASE(tensors_pinned_and_copied),
+          TEST_CASE(tensors_that_cannot), TEST_CASE(growing_tensors_in_graphs),
+          TEST_CASE(reclaim_takes_nothing_that_is_held), TEST_CASE(small_tensors_in_graphs),
+          TEST_CASE(frees_in_graph_mode_free), TEST_CASE(the_owner_decides_not_the_mode),
+          TEST_CASE(other_streams_stay_eager), TEST_CASE(eager_growth_does_not_break_a_capture),
+          TEST_CASE(scopes_are_restored_on_every_path), TEST_CASE(another_graph_pool_orphans_nothing),
+          TEST_CASE(reset_waits_for_graphs), TEST_CASE(usage_means_the_same_in_every_mode),
+          TEST_CASE(dispose_waits_for_graphs), TEST_CASE(eager_threads_during_captures),
+          TEST_CASE(several_captures_at_once), TEST_CASE(bad_calls), TEST_CASE(graph_blocks_through_the_pool))
