@@ -848,9 +848,10 @@ TENSORALLOC_DEF void *ta_pool_alloc_stream(ta_pool *pool, size_t size_bytes, ta_
 /* Typed allocation: float *x = TA_POOL_NEW(pool, float, 1024); */
 #define TA_POOL_NEW(pool, type, count) ((type *)ta_pool_alloc_array((pool), (count), sizeof(type), NULL))
 
-/* Frees a block; NULL is TA_OK. The size need not be known. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _DISPOSED,
-   _FORKED; nothing has changed then. Two threads freeing one block at the same moment are told apart for certain
-   with TENSORALLOC_CHECKED. Threads: any, also another than the one that allocated. */
+/* Frees a block; NULL is TA_OK. The size need not be known. Errors: TA_ERROR_FOREIGN (also what was never handed out,
+   and what went back to the backend with its segment), _INTERIOR, _STALE (also what waits in a thread cache for its
+   first use), _DISPOSED, _FORKED; nothing has changed then. Two threads freeing one block at the same moment are told
+   apart for certain with TENSORALLOC_CHECKED. Threads: any, also another than the one that allocated. */
 TENSORALLOC_DEF ta_result ta_pool_free(ta_pool *pool, void *ptr);
 /* As ta_pool_free; size_bytes must be the requested size, else TA_ERROR_SIZE_MISMATCH. */
 TENSORALLOC_DEF ta_result ta_pool_free_sized(ta_pool *pool, void *ptr, size_t size_bytes);
@@ -7443,7 +7444,7 @@ static TAI_NOINLINE ta_result tai_space_explain(const tai_space *space, uintptr_
         }
         for (index = region->first; index != 0; index = space->blocks.at[index].next) {
             const tai_block *block = &space->blocks.at[index];
-            if ((size_t)(addr - block->addr) < block->size) {
+            if ((size_t)(addr - block->addr) < block->size && addr < region->touched_end) {
                 return TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE ? TA_ERROR_INTERIOR : TA_ERROR_STALE;
             }
         }
