@@ -18517,8 +18517,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_would_fit(ta_dynamic *d, const ta_
     room = d->desc.capacity_bytes_max == TA_UNLIMITED ? TA_UNLIMITED : d->desc.capacity_bytes_max - d->effective;
     tai_gate_leave(&d->common.gate, NULL);
     out->available_bytes = room < out->available_bytes ? room : out->available_bytes;
-    out->fits_min = out->min_bytes <= out->available_bytes;
-    out->fits_expected = out->expected_bytes <= out->available_bytes;
+    out->fits_min = out->min_bytes != TA_UNLIMITED && out->min_bytes <= out->available_bytes;
+    out->fits_expected = out->expected_bytes != TA_UNLIMITED && out->expected_bytes <= out->available_bytes;
     out->fits_max = out->max_bytes != TA_UNLIMITED && out->max_bytes <= out->available_bytes;
     return TA_OK;
 }
