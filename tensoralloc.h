@@ -19211,15 +19211,15 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
     const tai_region *first = space->primary[TAI_LARGE];
-    tai_slot *slot = tai_slot_for(memory, 0);
-    tai_holder *me = tai_slot_me(slot);
+    tai_holder *me = NULL; /* a short lock: looking for the thread's place at the gate costs more */
     tai_plan plan;
     size_t size = request->size_bytes;
     uint32_t index = 0, stream;
     int ok;
     uintptr_t ptr = 0;
     ta_result why;
-    if (TAI_LIKELY((request->alignment_bytes | request->flags | request->reserved) == 0 && memory->alert == 0 &&
+    if (TAI_LIKELY((request->alignment_bytes | request->flags | request->reserved) == 0 &&
+                   (memory->alert & TAI_ALERT_TAG) == 0 &&
                    size - 1 < (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && !memory->desc.zeroed)) {
         tai_gate_enter_hot(&space->gate, me);
         stream = tai_stream_index(space, request->stream, &ok);
@@ -19709,8 +19709,6 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
     tai_graphs *all = pool->graphs;
     const tai_region *first = NULL;
     tai_space *space;
-    tai_slot *slot;
-    tai_holder *me;
     ta_graph_pool *g;
     uint32_t index;
     int given = 0;
@@ -19727,14 +19725,12 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
         return 0;
     }
     space = &g->memory->space;
-    slot = tai_slot_for(g->memory, 0);
-    me = tai_slot_me(slot);
-    tai_gate_enter_hot(&space->gate, me);
+    tai_gate_enter_hot(&space->gate, NULL);
     index = tai_region_find(space, first, (uintptr_t)ptr);
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
         given = TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && (size == 0 || size == block->requested) &&
-                block->left == 0 && g->memory->alert == 0 &&
+                block->left == 0 && (g->memory->alert & TAI_ALERT_TAG) == 0 &&
                 (stream == NULL || *stream == space->streams[block->place.stream].id);
         if (given) {
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
@@ -19744,7 +19740,7 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
             tai_heap_put(space, index);
         }
     }
-    tai_gate_leave_hot(&space->gate, me);
+    tai_gate_leave_hot(&space->gate, NULL);
     TAI_LOCK_ACQUIRE(&all->lock);
     g->visitors--;
     TAI_LOCK_RELEASE(&all->lock);
