@@ -1664,7 +1664,7 @@ struct ta_stats {
     /* peaks since creation or ta_pool_reset_peaks */
     size_t peak_reserved_bytes;  /* exact; of ta_dynamic over a budget that others share: an upper bound */
     size_t peak_in_use_upper_bytes; /* exact for single-threaded allocators; else thread caches count as in use */
-    /* cumulative; bytes are requested bytes */
+    /* cumulative, never less than before; bytes are requested bytes: what a block gains or loses in place counts too */
     uint64_t allocation_count;
     uint64_t deallocation_count;
     uint64_t allocated_bytes;
@@ -1785,7 +1785,7 @@ TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size
 
 namespace ta {
 
-/* Owns an object of this library: ta::pool pool; ta_pool_create(&desc, pool.out()); ta_pool_alloc(pool.get(), ...). */
+/* Owns an object of this library. Give out() to its create function, get() to all others. */
 template <class T, ta_result (*destroy)(T *)> class unique {
 public:
     unique() noexcept : object(nullptr) {}
@@ -4111,7 +4111,7 @@ static TAI_COLD ta_result tai_trace_write(ta_trace *trace, ta_trace_format forma
         }
         if (m.lost != 0) {
             uint32_t i;
-            tai_trace_lose(trace, format, m.lost);
+            tai_trace_lose(trace, format, (size_t)m.lost);
             for (i = 0; i < TAI_RINGS; i++) {
                 TENSORALLOC_STORE_RELEASE(&trace->rings[i].next, m.next[i]);
             }
@@ -6661,6 +6661,7 @@ typedef struct tai_space {
     size_t slack;
     size_t range_bytes;
     int undivided;          /* one heap for all sizes */
+    int tiny;               /* heap of tiny blocks: with the middle ones where each heap would hold a chunk of MiBs */
     int use_ranges;
     int ordered;
     int stealing;
@@ -6856,7 +6857,7 @@ TAI_INLINE tai_bins *tai_bins_of(const tai_space *space, const tai_block *block)
 /* Heap of a block that thread caches may hold. */
 TAI_INLINE int tai_space_heap_of(const tai_space *space, size_t size)
 {
-    return space->undivided ? TAI_LARGE : size <= TAI_TINY_BYTES ? TAI_TINY : TAI_MIDDLE;
+    return space->undivided ? TAI_LARGE : size <= TAI_TINY_BYTES ? space->tiny : TAI_MIDDLE;
 }
 
 /* ---- streams */
@@ -7123,6 +7124,36 @@ static uint32_t tai_heap_take_tail(tai_space *space, uint32_t region_index, size
     return index;
 }
 
+TAI_INLINE int tai_heap_merges(const tai_space *space, uint32_t index, uint32_t stream)
+{
+    const tai_block *block = &space->blocks.at[index];
+    return index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_FREE && block->place.stream == stream;
+}
+
+/* With order: the last block of a range, if it is free and the stream's: for that stream the tail begins there. */
+TAI_INLINE uint32_t tai_heap_last_of(const tai_space *space, const tai_region *region, uint32_t stream)
+{
+    return stream != 0 && !region->is_segment && tai_heap_merges(space, region->last, stream) ? region->last : 0;
+}
+
+/* With order: the last block of a range, free, the stream's and smaller than size, grows into the tail; busy. 0 if that
+   cannot be. */
+static TAI_COLD uint32_t tai_heap_take_last(tai_space *space, uint32_t region_index, size_t size, uint32_t stream)
+{
+    tai_region *region = space->regions[region_index];
+    uint32_t index = tai_heap_last_of(space, region, stream);
+    tai_block *block = &space->blocks.at[index];
+    if (index == 0 || block->size >= size || size - block->size > (size_t)(region->commit_end - region->top)) {
+        return 0;
+    }
+    tai_bins_remove(space, tai_bins_of(space, block), index);
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+    region->top += size - block->size;
+    block->size = size;
+    block->place.flags |= region->hole_bytes != 0 ? TAI_FLAG_HOLES : 0;
+    return index;
+}
+
 /* The front of a free block becomes a busy block; the free one keeps its record and what is left. One record. */
 TAI_INLINE uint32_t tai_heap_take_front(tai_space *space, tai_bins *bins, uint32_t hole_index, size_t size)
 {
@@ -7199,7 +7230,8 @@ static TAI_NOINLINE uint32_t tai_heap_take(tai_space *space, int heap, size_t si
     }
     for (region = 0; index == 0 && region < space->region_count; region++) {
         if (space->regions[region]->is_live && space->regions[region]->heap == (uint32_t)heap) {
-            index = tai_heap_take_tail(space, region, size, alignment);
+            index = stream != 0 && alignment == space->granule ? tai_heap_take_last(space, region, size, stream) : 0;
+            index = index != 0 ? index : tai_heap_take_tail(space, region, size, alignment);
         }
     }
     if (index != 0) {
@@ -7233,7 +7265,10 @@ TAI_INLINE uint32_t tai_heap_take_quick(tai_space *space, size_t size, uint32_t 
         return index;
     }
     region = space->primary[TAI_LARGE];
-    if (region == NULL || region->hole_bytes != 0 || size > (size_t)(region->commit_end - region->top)) {
+    if (region == NULL || (stream != 0 && tai_heap_last_of(space, region, stream) != 0)) {
+        return 0;
+    }
+    if (region->hole_bytes != 0 || size > (size_t)(region->commit_end - region->top)) {
         return 0;
     }
     index = tai_heap_add(space, region, region->index, region->top, size, region->last, 0);
@@ -7284,12 +7319,6 @@ TAI_INLINE void tai_heap_unlink(tai_space *space, uint32_t index)
         space->regions[at[index].place.region]->last = prev;
     }
     tai_block_recycle(&space->blocks, index);
-}
-
-TAI_INLINE int tai_heap_merges(const tai_space *space, uint32_t index, uint32_t stream)
-{
-    const tai_block *block = &space->blocks.at[index];
-    return index != 0 && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_FREE && block->place.stream == stream;
 }
 
 /* Gives a busy block back: merges it with free neighbours of its stream, the last one of a range with the tail.
@@ -7640,7 +7669,7 @@ static TAI_COLD size_t tai_space_chain_bytes(const tai_space *space, int heap)
 
 /* Grows the tail of a range so that an aligned piece of size fits; chains a range when all are full. */
 static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_t size, size_t alignment,
-                                               tai_holder *me, size_t *out_bytes)
+                                               uint32_t stream, tai_holder *me, size_t *out_bytes)
 {
     tai_region *region = NULL;
     uint32_t r, index = 0;
@@ -7650,9 +7679,14 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
         tai_gate_enter(&space->gate, me);
         for (r = 0, region = NULL; r < space->region_count && region == NULL; r++) {
             tai_region *candidate = space->regions[r];
-            uintptr_t addr = (uintptr_t)tai_round_up((size_t)candidate->top, alignment);
-            if (candidate->is_live && !candidate->is_segment && candidate->heap == (uint32_t)heap &&
-                addr >= candidate->top && (size_t)(addr - candidate->base) <= candidate->size &&
+            uintptr_t addr = (uintptr_t)tai_round_up((size_t)candidate->top, alignment), top = candidate->top;
+            uint32_t last = candidate->is_live && alignment == space->granule
+                                ? tai_heap_last_of(space, candidate, stream) : 0;
+            if (last != 0 && space->blocks.at[last].size < size) {
+                addr = top = space->blocks.at[last].addr;
+            }
+            if (candidate->is_live && !candidate->is_segment && candidate->heap == (uint32_t)heap && addr >= top &&
+                (size_t)(addr - candidate->base) <= candidate->size &&
                 size <= candidate->size - (size_t)(addr - candidate->base)) {
                 region = candidate;
                 target = addr + size;
@@ -7749,7 +7783,7 @@ static TAI_COLD ta_result tai_space_grow_segment(tai_space *space, int heap, siz
 
 /* Gets more memory from the backend for a piece of size bytes. TA_OK: look again. Not inside the gate. */
 static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t size, size_t alignment,
-                                             tai_holder *me, size_t *out_bytes)
+                                             uint32_t stream, tai_holder *me, size_t *out_bytes)
 {
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
     *out_bytes = 0;
@@ -7757,7 +7791,7 @@ static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t 
         return result;
     }
     if (space->use_ranges) {
-        result = tai_space_grow_range(space, heap, size, alignment, me, out_bytes);
+        result = tai_space_grow_range(space, heap, size, alignment, stream, me, out_bytes);
     }
     if (result != TA_OK && result != TA_ERROR_LIMIT && (space->info.caps & TA_CAP_SEGMENTS) != 0) {
         result = tai_space_grow_segment(space, heap, size, alignment, me, out_bytes);
@@ -7948,9 +7982,9 @@ static TAI_COLD void tai_region_trim_segment(tai_space *space, tai_region *regio
     if (!go) {
         return;
     }
-    TAI_SHOW(space, region->base, region->size);
+    TAI_SHOW(space, region->base, (size_t)(region->touched_end - region->base));
     if (space->backend.vtable->free(space->backend.self, (void *)region->base, region->size) != TA_OK) {
-        TAI_HIDE(space, region->base, region->size);
+        TAI_HIDE(space, region->base, (size_t)(region->touched_end - region->base));
         tai_gate_enter(&space->gate, me);
         tai_heap_make_free(space, index);
         tai_gate_leave(&space->gate, me);
@@ -8374,7 +8408,7 @@ static TAI_COLD void tai_heaps_init(tai_space *space, const tai_space_desc *desc
 {
     tai_heap *tiny = &space->heaps[TAI_TINY], *middle = &space->heaps[TAI_MIDDLE], *large = &space->heaps[TAI_LARGE];
     tiny->map_shift = space->granule_shift;
-    middle->map_shift = tai_high_bit((uint64_t)TAI_TINY_BYTES);
+    middle->map_shift = space->tiny == TAI_MIDDLE ? space->granule_shift : tai_high_bit((uint64_t)TAI_TINY_BYTES);
     large->map_shift = space->undivided ? space->granule_shift : tai_high_bit((uint64_t)desc->small_bytes);
     tiny->block_bytes_min = (size_t)1 << tiny->map_shift;
     middle->block_bytes_min = (size_t)1 << middle->map_shift;
@@ -8412,7 +8446,7 @@ static TAI_COLD ta_result tai_space_first_ranges(tai_space *space)
     int heap;
     uint32_t index = 0;
     ta_result result = TA_OK;
-    for (heap = space->undivided ? TAI_LARGE : TAI_TINY; space->use_ranges && heap <= TAI_LARGE; heap++) {
+    for (heap = space->undivided ? TAI_LARGE : space->tiny; space->use_ranges && heap <= TAI_LARGE; heap++) {
         size_t want = heap == TAI_TINY     ? space->range_bytes / 16
                       : heap == TAI_MIDDLE ? space->range_bytes / 4
                                            : space->range_bytes;
@@ -8451,6 +8485,7 @@ static TAI_COLD ta_result tai_space_init(tai_space *space, const tai_space_desc 
     space->use_ranges = (space->info.caps & TA_CAP_RANGES) != 0 &&
                         (!desc->disable_ranges || (space->info.caps & TA_CAP_SEGMENTS) == 0);
     space->undivided = desc->undivided || (space->use_ranges && space->info.range_bytes_max != 0);
+    space->tiny = space->use_ranges && space->granularity >= TAI_HUGE_PAGE_BYTES / 2 ? TAI_MIDDLE : TAI_TINY;
     space->range_bytes = desc->range_bytes != 0 ? desc->range_bytes : tai_range_default();
     tai_gate_init(&space->gate, desc->single_threaded);
     tai_heaps_init(space, desc);
@@ -10420,7 +10455,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
             continue;
         } else {
             tai_pool_balance(pool, plan, 0, slot);
-            *result = tai_space_grow(space, plan->heap, plan->size, plan->alignment, me, &bytes);
+            *result = tai_space_grow(space, plan->heap, plan->size, plan->alignment, stream, me, &bytes);
             if (*result == TA_OK) {
                 *missed |= bytes != 0;
                 if (bytes != 0) {
@@ -12203,8 +12238,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_bucket_stats(ta_pool *pool, int b
     walk.out = out;
     walk.bucket = bucket_index;
     result = tai_pool_walk(pool, tai_bucket_visit, &walk, 0);
+    if (result != TA_OK) {
+        return result;
+    }
     tai_gate_enter(&pool->space.gate, NULL);
-    for (r = 0; result == TA_OK && r < pool->space.region_count; r++) { /* what lies free at the end of a range */
+    for (r = 0; r < pool->space.region_count; r++) { /* what lies free at the end of a range */
         const tai_region *region = pool->space.regions[r];
         size_t size = (size_t)(region->commit_end - region->top);
         if (region->is_live && region->commit_end > region->top && tai_bucket_of(size) == bucket_index) {
@@ -12317,12 +12355,16 @@ static TAI_COLD ta_result tai_pool_reserve_initial(ta_pool *pool, size_t bytes)
         share[TAI_TINY] = tai_round_down(bytes / 64 > ((size_t)1 << 20) ? (size_t)1 << 20 : bytes / 64, page);
         share[TAI_MIDDLE] = tai_round_down(bytes / 8 > ((size_t)8 << 20) ? (size_t)8 << 20 : bytes / 8, page);
     }
+    if (pool->space.tiny == TAI_MIDDLE) {
+        share[TAI_MIDDLE] += share[TAI_TINY];
+        share[TAI_TINY] = 0;
+    }
     for (heap = TAI_TINY; heap <= TAI_LARGE && result == TA_OK; heap++) { /* commits may come in larger steps */
         if (heap == TAI_LARGE) {
             share[heap] = sum < bytes ? tai_round_up(bytes - sum, pool->space.granule) : 0;
         }
         if (share[heap] != 0) {
-            result = tai_space_grow(&pool->space, heap, share[heap], pool->space.granule, NULL, &got);
+            result = tai_space_grow(&pool->space, heap, share[heap], pool->space.granule, 0, NULL, &got);
             sum += got;
         }
     }
@@ -16550,7 +16592,7 @@ static TAI_COLD uint32_t tai_span_take(ta_dynamic *d, size_t bytes, size_t align
         if (index != 0 || *result == TA_ERROR_RECORDS) {
             return index;
         }
-        *result = tai_space_grow(&d->spans, TAI_LARGE, bytes, alignment, NULL, &grown);
+        *result = tai_space_grow(&d->spans, TAI_LARGE, bytes, alignment, 0, NULL, &grown);
         if (*result != TA_OK) {
             return 0;
         }
@@ -21358,13 +21400,16 @@ static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, c
     uint32_t kind = at < region->commit_end ? TAI_SHOT_FREE : TAI_SHOT_HOLE;
     const tai_block *block = NULL;
     tai_shot *shot;
+    size_t whole = 0;
     if (at < region->top) {
         uint32_t index = tai_snap_block_over(space, region->index, at, s->hint);
         block = &space->blocks.at[index];
         kind = kinds[TENSORALLOC_LOAD_RELAXED(&block->state)];
-        stop = block->addr + block->size;
+        whole = block->size;
+        stop = block->addr + whole;
         s->hint = block->next;
     } else if (at < region->commit_end) {
+        whole = (size_t)(region->commit_end - region->top);
         stop = region->commit_end;
     }
     stop = stop > s->end ? s->end : stop;
@@ -21380,7 +21425,7 @@ static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, c
     if (kind == TAI_SHOT_LIVE && (at != block->addr || stop != block->addr + block->size)) {
         kind = TAI_SHOT_CHANGED;
     }
-    tai_snap_add(s, kind, at, stop, block != NULL ? block->size : 0, block != NULL && at == block->addr);
+    tai_snap_add(s, kind, at, stop, whole, at == (block != NULL ? block->addr : region->top));
     shot = &s->shots[s->count - 1];
     if (block != NULL) {
         shot->stream = space->streams[block->place.stream].id;

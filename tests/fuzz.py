@@ -106,7 +106,7 @@ def main():
     parser.add_argument('names', nargs='*')
     parser.add_argument('--cc', default='cc')
     parser.add_argument('--seconds', type=int, default=60)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.what == 'replay':
         replay(split(options.cc))
     elif options.what == 'search':

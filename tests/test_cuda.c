@@ -209,7 +209,7 @@ static void traces_in_steady_state(void)
         printf("  %-26s first pass %5.2f calls a step, then %llu; %.0f queries a step; reserved / live %.3f\n",
                names[n], (double)cold / (double)t.steps, (unsigned long long)t.others,
                (double)t.queries / (double)t.steps, (double)s.peak_reserved_bytes / (double)t.peak_live);
-        CHECK_LE(s.peak_reserved_bytes, t.peak_live + t.peak_live / 8 + 8 * MIB); /* growth is in such steps */
+        CHECK_LE(s.peak_reserved_bytes, t.peak_live + t.peak_live / 8 + 4 * MIB);
         free(t.at);
         free(t.sizes);
         world_close();

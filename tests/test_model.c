@@ -472,6 +472,8 @@ static void op_resize(world *w, model *m)
         b->capacity = capacity_at(m, b->ptr);
         add_in_use(m, b->capacity);
         m->requested += new_size - old_size;
+        m->allocated_bytes += new_size > old_size ? new_size - old_size : 0;
+        m->freed_bytes += new_size < old_size ? old_size - new_size : 0;
         m->resize_count++;
         b->size = new_size;
         CHECK_GE(b->capacity, new_size);
@@ -796,6 +798,8 @@ static void op_pool_realloc(world *w, model *m)
     check_bytes(&old, new_size < old.size ? new_size : old.size);
     if (ptr == old_ptr) {
         m->requested += new_size - old.size;
+        m->allocated_bytes += new_size > old.size ? new_size - old.size : 0;
+        m->freed_bytes += new_size < old.size ? old.size - new_size : 0;
         m->in_use -= old.capacity;
         m->live[i].size = new_size;
         m->live[i].capacity = capacity_at(m, ptr);

@@ -249,6 +249,25 @@ static void same_stream_needs_no_order(void)
     }
 }
 
+/* What a stream freed at the end of a range is, for that stream alone, the beginning of what is not used yet. */
+static void last_hole_grows_on_its_stream(void)
+{
+    ta_pool_desc desc = zero_desc();
+    fixture f;
+    void *ptr, *more, *other;
+    desc.disable_stealing = 1;
+    open_pool(&f, &desc);
+    ptr = use_and_free(&f, A, 400000);
+    more = alloc_on(&f, A, 4000000);
+    CHECK(more == ptr);
+    CHECK_LE(stats_of(&f).reserved_bytes, 4 << 20);
+    CHECK_OK(ta_pool_free(f.pool, more));
+    other = alloc_on(&f, B, 5000000);
+    CHECK(other != NULL && other != ptr);
+    CHECK_EQ(f.clock.mark_count + f.clock.wait_count + f.clock.sync_count, 0);
+    close_pool(&f);
+}
+
 static void other_stream_steals_with_a_wait(void)
 {
     ta_pool_desc desc = zero_desc();
@@ -1166,6 +1185,7 @@ static void random_programs(void)
 
 TEST_MAIN(TEST_CASE(clock_tells_order_from_luck), TEST_CASE(clock_makes_progress_in_order),
           TEST_CASE(clock_catches_violations), TEST_CASE(same_stream_needs_no_order),
+          TEST_CASE(last_hole_grows_on_its_stream),
           TEST_CASE(other_stream_steals_with_a_wait), TEST_CASE(stealing_can_be_turned_off),
           TEST_CASE(small_blocks_stay_on_their_stream), TEST_CASE(asking_claims_nothing_for_a_stream),
           TEST_CASE(caches_of_other_streams_are_found_before_failing), TEST_CASE(recorded_uses_delay_reuse),

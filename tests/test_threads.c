@@ -212,6 +212,7 @@ static void churn_step(churn *c, uint64_t *random, uint64_t number)
         ta_result result = ta_pool_resize_in_place(c->pool, b->ptr, size);
         c->wrong += result != TA_OK && result != TA_ERROR_WOULD_MOVE;
         if (result == TA_OK) {
+            c->allocated += size > b->size ? size - b->size : 0;
             b->size = size;
             stamp(b->ptr, b->size, b->mark);
         }
