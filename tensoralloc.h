@@ -19149,7 +19149,7 @@ static TAI_COLD ta_result tai_graph_commit(tai_space *space, size_t bytes)
         result = end > region->commit_end ? tai_region_commit(space, region, end, NULL) : TA_OK;
     } else {
         size_t ignored;
-        result = region != NULL ? tai_space_grow_range(space, TAI_LARGE, bytes, space->granule, NULL, &ignored)
+        result = region != NULL ? tai_space_grow_range(space, TAI_LARGE, bytes, space->granule, 0, NULL, &ignored)
                                 : tai_space_grow_segment(space, TAI_LARGE, bytes, space->granule, NULL, &ignored);
     }
     tai_turn_end(space, NULL);
@@ -19169,8 +19169,8 @@ static TAI_COLD int tai_graph_make_room(ta_graph_pool *g, ta_result why, size_t 
 }
 
 /* Memory for the plan from the backend, or back behind a busy block. TA_OK: look again, or the block is whole. */
-static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan, uint32_t index, tai_holder *me,
-                                         int *missed)
+static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan, uint32_t index, uint32_t stream,
+                                         tai_holder *me, int *missed)
 {
     tai_space *space = &g->memory->space;
     size_t bytes = 0;
@@ -19180,7 +19180,7 @@ static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan,
     }
     do {
         result = index != 0 ? tai_space_recommit(space, index, me, &bytes)
-                            : tai_space_grow(space, plan->heap, plan->size, plan->alignment, me, &bytes);
+                            : tai_space_grow(space, plan->heap, plan->size, plan->alignment, stream, me, &bytes);
     } while (result != TA_OK && (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0 &&
              tai_graph_make_room(g, result, plan->size));
     if (result == TA_OK) {
@@ -19214,7 +19214,7 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
         if (why == TA_ERROR_RECORDS || (index != 0 && space->blocks.at[index].place.flags == 0)) {
             break;
         }
-        why = tai_graph_grow(g, plan, index, me, &missed);
+        why = tai_graph_grow(g, plan, index, stream, me, &missed);
         if (why != TA_OK) {
             if (index != 0) {
                 tai_gate_enter(&space->gate, me);
