@@ -8656,6 +8656,7 @@ enum {
     TAI_ALERT_COPY = 16,   /* tags of requests are copied: a trace may outlive them */
     TAI_ALERT_ORDER = 32   /* order between streams, and nothing else that is special */
 };
+#define TAI_ALERTS(pool) TENSORALLOC_LOAD_RELAXED(&(pool)->alert) /* graph pools change it beside calls */
 
 TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
 {
@@ -8679,7 +8680,7 @@ TAI_INLINE void tai_pool_note_peak(ta_pool *pool)
 /* Opens the short paths with order where they will do. Inside the gate. */
 static TAI_COLD void tai_slot_shorten(ta_pool *pool, tai_slot *slot)
 {
-    int fits = (pool->alert & TAI_ALERT_ORDER) != 0 && !pool->limited && pool->single_slot == NULL;
+    int fits = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 && !pool->limited && pool->single_slot == NULL;
     TENSORALLOC_STORE_RELAXED(&slot->ordered, fits ? pool : NULL);
 }
 
@@ -10580,10 +10581,10 @@ static TAI_COLD void *tai_pool_tag(ta_pool *pool, ta_request *request, const tai
     void *ptr = NULL;
     if (request->tag == NULL) {
         request->tag = tai_here.tag;
-    } else if ((pool->alert & TAI_ALERT_COPY) != 0) {
+    } else if ((TAI_ALERTS(pool) & TAI_ALERT_COPY) != 0) {
         request->tag = tai_tag_intern(NULL, request->tag);
     }
-    if ((pool->alert & TAI_ALERT_WATCHED) != 0) {
+    if ((TAI_ALERTS(pool) & TAI_ALERT_WATCHED) != 0) {
         ta_stream stream = tai_pool_stream(pool, request->stream);
         ptr = tai_pool_hit_request(pool, tai_slot_for(pool, stream), request, plan);
         if (ptr != NULL && pool->desc.trace != NULL) {
@@ -10667,7 +10668,7 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
     if (!tai_pool_is_eager(pool, request->stream, &capture, &why)) {
         return tai_pool_alloc_captured(pool, request, capture, why, result);
     }
-    if ((pool->alert & TAI_ALERT_TAG) != 0) {
+    if ((TAI_ALERTS(pool) & TAI_ALERT_TAG) != 0) {
         void *ptr;
         tagged = *request;
         request = &tagged;
@@ -10747,7 +10748,7 @@ static TAI_COLD void *tai_pool_alloc_watched(ta_pool *pool, size_t size, ta_resu
             return ptr;
         }
     } else if (slot != NULL && size > pool->desc.thread_cache_block_bytes &&
-               size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && (pool->alert & TAI_ALERT_LARGE) != 0) {
+               size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && (TAI_ALERTS(pool) & TAI_ALERT_LARGE) != 0) {
         return tai_pool_alloc_at_once(pool, slot, size, result, 1);
     }
     return tai_pool_alloc_simple(pool, size, 0, 0, result);
@@ -10757,7 +10758,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
 {
     tai_slot *slot = tai_slot_last(pool);
     if (TAI_UNLIKELY(slot == NULL || !pool->plain || size > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX)) {
-        return (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_alloc_watched(pool, size, result)
+        return (TAI_ALERTS(pool) & TAI_ALERT_WATCHED) != 0 ? tai_pool_alloc_watched(pool, size, result)
                                                       : tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
     return tai_pool_alloc_at_once(pool, slot, size, result, 0);
@@ -10919,7 +10920,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large_on(ta_pool *pool, tai_slot *slot,
 /* With order: the slot is not at hand, or not of the simple kind. */
 static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
 {
-    tai_slot *slot = (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 1, stream, 0) : NULL;
+    tai_slot *slot = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 1, stream, 0) : NULL;
     uint64_t capture;
     ta_result why;
     void *ptr = NULL;
@@ -10997,7 +10998,7 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_LIKELY(size_bytes > pool->large_above)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
     }
-    return (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_pool_alloc_on(pool, size_bytes, 0, result)
+    return (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 ? tai_pool_alloc_on(pool, size_bytes, 0, result)
                                                 : tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
 }
 
@@ -11027,7 +11028,7 @@ TENSORALLOC_DEF void *ta_pool_alloc_zeroed(ta_pool *pool, size_t size_bytes, ta_
 TENSORALLOC_DEF void *ta_pool_alloc_stream(ta_pool *pool, size_t size_bytes, ta_stream stream, ta_result *result)
 {
     ta_request request;
-    if (pool != NULL && (pool->alert & TAI_ALERT_ORDER) != 0) {
+    if (pool != NULL && (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0) {
         return tai_pool_alloc_on(pool, size_bytes, stream, result);
     }
     memset(&request, 0, sizeof request);
@@ -11319,7 +11320,7 @@ static TAI_NOINLINE ta_result tai_pool_free_large_on(ta_pool *pool, void *ptr, s
     slot = tai_slot_guess_of(pool, block->place.stream);
     if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool ||
                      slot->stream != block->place.stream)) {
-        slot = (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 0, 0, block->place.stream) : NULL;
+        slot = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 0, 0, block->place.stream) : NULL;
         if (slot == NULL) {
             return tai_pool_free_slow(pool, ptr, size, NULL);
         }
@@ -11346,7 +11347,7 @@ static TAI_NOINLINE ta_result tai_pool_free_large_on(ta_pool *pool, void *ptr, s
 /* A small block into this thread's cache for its stream, which is not at hand, or not of the simple kind. */
 static TAI_NOINLINE ta_result tai_pool_free_far(ta_pool *pool, void *ptr, size_t size, uint32_t index)
 {
-    int order = (pool->alert & TAI_ALERT_ORDER) != 0;
+    int order = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0;
     tai_slot *slot = order ? tai_slot_search(pool, 0, 0, pool->at[index].place.stream) : NULL;
     return tai_pool_free_cached(pool, slot, ptr, size, index, 0) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
 }
@@ -11391,8 +11392,8 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
     if (TAI_LIKELY(tai_pool_free_at_once(pool, ptr, size, 0))) {
         return TA_OK;
     }
-    return (pool->alert & TAI_ALERT_ORDER) != 0     ? tai_pool_free_on(pool, ptr, size)
-           : (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_free_watched(pool, ptr, size)
+    return (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0     ? tai_pool_free_on(pool, ptr, size)
+           : (TAI_ALERTS(pool) & TAI_ALERT_WATCHED) != 0 ? tai_pool_free_watched(pool, ptr, size)
                                                     : tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
@@ -12639,7 +12640,7 @@ static void *tai_pool_v_alloc(void *self, const ta_request *request, ta_result *
         request->reserved == 0) {
         return ta_pool_alloc(pool, request->size_bytes, result);
     }
-    if ((pool->alert & TAI_ALERT_ORDER) != 0 && request->alignment_bytes == 0 && request->tag == NULL &&
+    if ((TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 && request->alignment_bytes == 0 && request->tag == NULL &&
         request->flags == 0 && request->reserved == 0) {
         return tai_pool_alloc_on(pool, request->size_bytes, request->stream, result);
     }
@@ -22306,6 +22307,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 
 /* Private macros end here. */
 #undef TAI_ADDRESS_SANITIZER
+#undef TAI_ALERTS
 #undef TAI_ALIGNMENT_MAX
 #undef TAI_ALL_HEAPS
 #undef TAI_ASSERT
