@@ -8708,6 +8708,7 @@ enum {
     TAI_ALERT_COPY = 16,   /* tags of requests are copied: a trace may outlive them */
     TAI_ALERT_ORDER = 32   /* order between streams, and nothing else that is special */
 };
+#define TAI_ALERTS(pool) TENSORALLOC_LOAD_RELAXED(&(pool)->alert) /* graph pools change it beside calls */
 
 TAI_INLINE ta_stream tai_pool_stream(const ta_pool *pool, ta_stream stream)
 {
@@ -8731,7 +8732,7 @@ TAI_INLINE void tai_pool_note_peak(ta_pool *pool)
 /* Opens the short paths with order where they will do. Inside the gate. */
 static TAI_COLD void tai_slot_shorten(ta_pool *pool, tai_slot *slot)
 {
-    int fits = (pool->alert & TAI_ALERT_ORDER) != 0 && !pool->limited && pool->single_slot == NULL;
+    int fits = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 && !pool->limited && pool->single_slot == NULL;
     TENSORALLOC_STORE_RELAXED(&slot->ordered, fits ? pool : NULL);
 }
 
@@ -10632,10 +10633,10 @@ static TAI_COLD void *tai_pool_tag(ta_pool *pool, ta_request *request, const tai
     void *ptr = NULL;
     if (request->tag == NULL) {
         request->tag = tai_here.tag;
-    } else if ((pool->alert & TAI_ALERT_COPY) != 0) {
+    } else if ((TAI_ALERTS(pool) & TAI_ALERT_COPY) != 0) {
         request->tag = tai_tag_intern(NULL, request->tag);
     }
-    if ((pool->alert & TAI_ALERT_WATCHED) != 0) {
+    if ((TAI_ALERTS(pool) & TAI_ALERT_WATCHED) != 0) {
         ta_stream stream = tai_pool_stream(pool, request->stream);
         ptr = tai_pool_hit_request(pool, tai_slot_for(pool, stream), request, plan);
         if (ptr != NULL && pool->desc.trace != NULL) {
@@ -10719,7 +10720,7 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
     if (!tai_pool_is_eager(pool, request->stream, &capture, &why)) {
         return tai_pool_alloc_captured(pool, request, capture, why, result);
     }
-    if ((pool->alert & TAI_ALERT_TAG) != 0) {
+    if ((TAI_ALERTS(pool) & TAI_ALERT_TAG) != 0) {
         void *ptr;
         tagged = *request;
         request = &tagged;
@@ -10799,7 +10800,7 @@ static TAI_COLD void *tai_pool_alloc_watched(ta_pool *pool, size_t size, ta_resu
             return ptr;
         }
     } else if (slot != NULL && size > pool->desc.thread_cache_block_bytes &&
-               size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && (pool->alert & TAI_ALERT_LARGE) != 0) {
+               size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && (TAI_ALERTS(pool) & TAI_ALERT_LARGE) != 0) {
         return tai_pool_alloc_at_once(pool, slot, size, result, 1);
     }
     return tai_pool_alloc_simple(pool, size, 0, 0, result);
@@ -10809,7 +10810,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large(ta_pool *pool, size_t size, ta_re
 {
     tai_slot *slot = tai_slot_last(pool);
     if (TAI_UNLIKELY(slot == NULL || !pool->plain || size > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX)) {
-        return (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_alloc_watched(pool, size, result)
+        return (TAI_ALERTS(pool) & TAI_ALERT_WATCHED) != 0 ? tai_pool_alloc_watched(pool, size, result)
                                                       : tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
     return tai_pool_alloc_at_once(pool, slot, size, result, 0);
@@ -10971,7 +10972,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large_on(ta_pool *pool, tai_slot *slot,
 /* With order: the slot is not at hand, or not of the simple kind. */
 static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
 {
-    tai_slot *slot = (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 1, stream, 0) : NULL;
+    tai_slot *slot = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 1, stream, 0) : NULL;
     uint64_t capture;
     ta_result why;
     void *ptr = NULL;
@@ -11049,7 +11050,7 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_LIKELY(size_bytes > pool->large_above)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
     }
-    return (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_pool_alloc_on(pool, size_bytes, 0, result)
+    return (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 ? tai_pool_alloc_on(pool, size_bytes, 0, result)
                                                 : tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
 }
 
@@ -11079,7 +11080,7 @@ TENSORALLOC_DEF void *ta_pool_alloc_zeroed(ta_pool *pool, size_t size_bytes, ta_
 TENSORALLOC_DEF void *ta_pool_alloc_stream(ta_pool *pool, size_t size_bytes, ta_stream stream, ta_result *result)
 {
     ta_request request;
-    if (pool != NULL && (pool->alert & TAI_ALERT_ORDER) != 0) {
+    if (pool != NULL && (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0) {
         return tai_pool_alloc_on(pool, size_bytes, stream, result);
     }
     memset(&request, 0, sizeof request);
@@ -11371,7 +11372,7 @@ static TAI_NOINLINE ta_result tai_pool_free_large_on(ta_pool *pool, void *ptr, s
     slot = tai_slot_guess_of(pool, block->place.stream);
     if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool ||
                      slot->stream != block->place.stream)) {
-        slot = (pool->alert & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 0, 0, block->place.stream) : NULL;
+        slot = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 0, 0, block->place.stream) : NULL;
         if (slot == NULL) {
             return tai_pool_free_slow(pool, ptr, size, NULL);
         }
@@ -11398,7 +11399,7 @@ static TAI_NOINLINE ta_result tai_pool_free_large_on(ta_pool *pool, void *ptr, s
 /* A small block into this thread's cache for its stream, which is not at hand, or not of the simple kind. */
 static TAI_NOINLINE ta_result tai_pool_free_far(ta_pool *pool, void *ptr, size_t size, uint32_t index)
 {
-    int order = (pool->alert & TAI_ALERT_ORDER) != 0;
+    int order = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0;
     tai_slot *slot = order ? tai_slot_search(pool, 0, 0, pool->at[index].place.stream) : NULL;
     return tai_pool_free_cached(pool, slot, ptr, size, index, 0) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
 }
@@ -11443,8 +11444,8 @@ static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size
     if (TAI_LIKELY(tai_pool_free_at_once(pool, ptr, size, 0))) {
         return TA_OK;
     }
-    return (pool->alert & TAI_ALERT_ORDER) != 0     ? tai_pool_free_on(pool, ptr, size)
-           : (pool->alert & TAI_ALERT_WATCHED) != 0 ? tai_pool_free_watched(pool, ptr, size)
+    return (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0     ? tai_pool_free_on(pool, ptr, size)
+           : (TAI_ALERTS(pool) & TAI_ALERT_WATCHED) != 0 ? tai_pool_free_watched(pool, ptr, size)
                                                     : tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
@@ -12691,7 +12692,7 @@ static void *tai_pool_v_alloc(void *self, const ta_request *request, ta_result *
         request->reserved == 0) {
         return ta_pool_alloc(pool, request->size_bytes, result);
     }
-    if ((pool->alert & TAI_ALERT_ORDER) != 0 && request->alignment_bytes == 0 && request->tag == NULL &&
+    if ((TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 && request->alignment_bytes == 0 && request->tag == NULL &&
         request->flags == 0 && request->reserved == 0) {
         return tai_pool_alloc_on(pool, request->size_bytes, request->stream, result);
     }
@@ -19352,7 +19353,7 @@ static TAI_COLD ta_result tai_graph_commit(tai_space *space, size_t bytes)
         result = end > region->commit_end ? tai_region_commit(space, region, end, NULL) : TA_OK;
     } else {
         size_t ignored;
-        result = region != NULL ? tai_space_grow_range(space, TAI_LARGE, bytes, space->granule, NULL, &ignored)
+        result = region != NULL ? tai_space_grow_range(space, TAI_LARGE, bytes, space->granule, 0, NULL, &ignored)
                                 : tai_space_grow_segment(space, TAI_LARGE, bytes, space->granule, NULL, &ignored);
     }
     tai_turn_end(space, NULL);
@@ -19372,8 +19373,8 @@ static TAI_COLD int tai_graph_make_room(ta_graph_pool *g, ta_result why, size_t 
 }
 
 /* Memory for the plan from the backend, or back behind a busy block. TA_OK: look again, or the block is whole. */
-static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan, uint32_t index, tai_holder *me,
-                                         int *missed)
+static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan, uint32_t index, uint32_t stream,
+                                         tai_holder *me, int *missed)
 {
     tai_space *space = &g->memory->space;
     size_t bytes = 0;
@@ -19383,7 +19384,7 @@ static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan,
     }
     do {
         result = index != 0 ? tai_space_recommit(space, index, me, &bytes)
-                            : tai_space_grow(space, plan->heap, plan->size, plan->alignment, me, &bytes);
+                            : tai_space_grow(space, plan->heap, plan->size, plan->alignment, stream, me, &bytes);
     } while (result != TA_OK && (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0 &&
              tai_graph_make_room(g, result, plan->size));
     if (result == TA_OK) {
@@ -19417,7 +19418,7 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
         if (why == TA_ERROR_RECORDS || (index != 0 && space->blocks.at[index].place.flags == 0)) {
             break;
         }
-        why = tai_graph_grow(g, plan, index, me, &missed);
+        why = tai_graph_grow(g, plan, index, stream, me, &missed);
         if (why != TA_OK) {
             if (index != 0) {
                 tai_gate_enter(&space->gate, me);
@@ -19456,15 +19457,15 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
     const tai_region *first = space->primary[TAI_LARGE];
-    tai_slot *slot = tai_slot_for(memory, 0);
-    tai_holder *me = tai_slot_me(slot);
+    tai_holder *me = NULL; /* a short lock: looking for the thread's place at the gate costs more */
     tai_plan plan;
     size_t size = request->size_bytes;
     uint32_t index = 0, stream;
     int ok;
     uintptr_t ptr = 0;
     ta_result why;
-    if (TAI_LIKELY((request->alignment_bytes | request->flags | request->reserved) == 0 && memory->alert == 0 &&
+    if (TAI_LIKELY((request->alignment_bytes | request->flags | request->reserved) == 0 &&
+                   (memory->alert & TAI_ALERT_TAG) == 0 &&
                    size - 1 < (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && !memory->desc.zeroed)) {
         tai_gate_enter_hot(&space->gate, me);
         stream = tai_stream_index(space, request->stream, &ok);
@@ -19954,8 +19955,6 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
     tai_graphs *all = pool->graphs;
     const tai_region *first = NULL;
     tai_space *space;
-    tai_slot *slot;
-    tai_holder *me;
     ta_graph_pool *g;
     uint32_t index;
     int given = 0;
@@ -19972,14 +19971,12 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
         return 0;
     }
     space = &g->memory->space;
-    slot = tai_slot_for(g->memory, 0);
-    me = tai_slot_me(slot);
-    tai_gate_enter_hot(&space->gate, me);
+    tai_gate_enter_hot(&space->gate, NULL);
     index = tai_region_find(space, first, (uintptr_t)ptr);
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
         given = TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && (size == 0 || size == block->requested) &&
-                block->left == 0 && g->memory->alert == 0 &&
+                block->left == 0 && (g->memory->alert & TAI_ALERT_TAG) == 0 &&
                 (stream == NULL || *stream == space->streams[block->place.stream].id);
         if (given) {
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
@@ -19989,7 +19986,7 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
             tai_heap_put(space, index);
         }
     }
-    tai_gate_leave_hot(&space->gate, me);
+    tai_gate_leave_hot(&space->gate, NULL);
     TAI_LOCK_ACQUIRE(&all->lock);
     g->visitors--;
     TAI_LOCK_RELEASE(&all->lock);
@@ -22513,6 +22510,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 
 /* Private macros end here. */
 #undef TAI_ADDRESS_SANITIZER
+#undef TAI_ALERTS
 #undef TAI_ALIGNMENT_MAX
 #undef TAI_ALL_HEAPS
 #undef TAI_ASSERT
