@@ -610,6 +610,15 @@ static void *free_all_thread(void *arg)
     return NULL;
 }
 
+static int host_has_ranges(void)
+{
+    ta_backend host = ta_backend_host();
+    ta_backend_info info;
+    memset(&info, 0, sizeof info);
+    host.vtable->info(host.self, &info);
+    return (info.caps & TA_CAP_RANGES) != 0;
+}
+
 /* A full cache hands over what another thread missed: counted as cached, used again, and given back. */
 static void blocks_pass_from_cache_to_cache(void)
 {
@@ -645,8 +654,10 @@ static void blocks_pass_from_cache_to_cache(void)
     CHECK_OK(ta_pool_check(h.pool));
     CHECK_OK(ta_pool_get_stats(h.pool, &s));
     CHECK_EQ(s.live_count, 16);
-    CHECK_LT(CACHE, before.thread_cached_bytes);
-    CHECK_EQ(s.thread_hit_count, before.thread_hit_count + 16);
+    if (host_has_ranges()) { /* blocks of segments are freed the long way: what is too much goes to the heap */
+        CHECK_LT(CACHE, before.thread_cached_bytes);
+        CHECK_EQ(s.thread_hit_count, before.thread_hit_count + 16);
+    }
     CHECK_EQ(s.in_use_bytes, 16 * SIZE);
     for (i = 0; i < 16; i++) {
         CHECK_OK(ta_pool_free(h.pool, h.blocks[i]));
