@@ -732,7 +732,7 @@ static void null_to_backends_and_budgets(void)
     ta_budget *budget = NULL;
     ta_budget_stats stats;
     CHECK_EQ(ta_version(), TENSORALLOC_VERSION);
-    CHECK_STRING(ta_result_text((ta_result)31), "unknown result");
+    CHECK_STRING(ta_result_text((ta_result)((int)TA_RESULT_COUNT + 1)), "unknown result");
     CHECK_STRING(ta_result_text(TA_RESULT_COUNT), "unknown result");
     CHECK_OK(ta_backend_check(none)); /* stands for the host */
     CHECK_RESULT(ta_backend_fixed(NULL, bytes, sizeof bytes, &backend), TA_ERROR_INVALID_ARGUMENT);
