@@ -460,7 +460,7 @@ TENSORALLOC_DEF ta_result ta_trace_create(const ta_trace_desc *desc, ta_trace **
 TENSORALLOC_DEF ta_result ta_trace_destroy(ta_trace *trace);
 /* Marks the end of a step. Threads: any. Never blocks. */
 TENSORALLOC_DEF ta_result ta_trace_step(ta_trace *trace);
-/* A ta_event_fn with the trace as user: records the events of other allocators (on_event of ta_dynamic_desc, your
+/* A ta_event_fn with the trace as user: records the events of other allocators (on_event of their descs, your
    own), in the order in which they tell them. Tag and name are copied at their first sight; names of allocators above
    the 63rd are "others". Threads: any. Never blocks. */
 TENSORALLOC_DEF void ta_trace_event(void *trace, const ta_event *event);
@@ -634,6 +634,8 @@ TENSORALLOC_DEF ta_result ta_budget_destroy(ta_budget *budget);
 TENSORALLOC_DEF ta_result ta_budget_set_limit(ta_budget *budget, size_t limit_bytes);
 /* Reads the figures. Threads: any. */
 TENSORALLOC_DEF ta_result ta_budget_get_stats(ta_budget *budget, ta_budget_stats *out);
+/* The options in force: the backend, and the limit as it is now (TA_UNLIMITED: none). Threads: any. */
+TENSORALLOC_DEF ta_result ta_budget_get_desc(ta_budget *budget, ta_budget_desc *out);
 
 /*=========================================================================================================
   [TA:ALLOCATOR] the one interface, for code that takes any allocator (where you know that it is a pool or an arena,
@@ -734,6 +736,8 @@ typedef struct ta_direct_desc {
     ta_budget *budget;  /* NULL: a private one */
     size_t limit_bytes; /* of the private budget; ignored when budget is given; 0: TA_UNLIMITED */
     const char *name;   /* copied, 31 bytes at most; NULL: "direct" */
+    ta_event_fn on_event; /* NULL: none */
+    void *on_event_user;
 } ta_direct_desc;
 /* Makes a direct allocator. desc may be NULL. On error *out is NULL: TA_ERROR_INVALID_ARGUMENT, _RECORDS,
    _UNSUPPORTED. */
@@ -743,6 +747,11 @@ TENSORALLOC_DEF ta_result ta_direct_destroy(ta_direct *direct);
 /* The direct allocator as an allocator: its only calls. Alignment above the granularity takes a larger segment;
    what that adds counts as cached. */
 TENSORALLOC_DEF ta_allocator ta_direct_allocator(ta_direct *direct);
+/* The options in force: a 0 that stands for another value is replaced by it; also after dispose. limit_bytes means
+   nothing when budget was given: ask ta_budget_get_stats. name points into the object. Threads: any. */
+TENSORALLOC_DEF ta_result ta_direct_get_desc(ta_direct *direct, ta_direct_desc *out);
+/* As ta_pool_reset_peaks. */
+TENSORALLOC_DEF ta_result ta_direct_reset_peaks(ta_direct *direct);
 
 /*=========================================================================================================
   [TA:POOL] caches over a heap
@@ -772,8 +781,10 @@ typedef struct ta_pool_desc {
     size_t thread_cache_bytes;       /* what one thread may hold; 0: 2 MiB */
     size_t thread_cache_block_bytes; /* largest block that thread caches hold, 1 to 64 KiB; 0: 64 KiB */
     size_t range_bytes;              /* first range of addresses for large blocks, 5/16 as much more for smaller
-                                        ones, less where addresses are scarce; more are chained when needed.
-                                        0: physical memory rounded up to a power of two, at most 64 GiB */
+                                        ones, less where addresses are scarce; more are chained when needed, each
+                                        twice as large. 0: physical memory rounded up to a power of two, at most
+                                        64 GiB (32 bits: 64 MiB), so that no number of pools takes the addresses
+                                        from the rest of the program */
     size_t block_count_max;          /* records to reserve addresses for, at least 64; 0: 16 Mi (64 Ki without virtual
                                         memory, 128 Ki on 32 bits) */
     uint32_t classes_per_doubling;   /* of what thread caches hold: 1, 2, 4 or 8; 0: 8 */
@@ -837,9 +848,10 @@ TENSORALLOC_DEF void *ta_pool_alloc_stream(ta_pool *pool, size_t size_bytes, ta_
 /* Typed allocation: float *x = TA_POOL_NEW(pool, float, 1024); */
 #define TA_POOL_NEW(pool, type, count) ((type *)ta_pool_alloc_array((pool), (count), sizeof(type), NULL))
 
-/* Frees a block; NULL is TA_OK. The size need not be known. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _DISPOSED,
-   _FORKED; nothing has changed then. Two threads freeing one block at the same moment are told apart for certain
-   with TENSORALLOC_CHECKED. Threads: any, also another than the one that allocated. */
+/* Frees a block; NULL is TA_OK. The size need not be known. Errors: TA_ERROR_FOREIGN (also what was never handed out,
+   and what went back to the backend with its segment), _INTERIOR, _STALE (also what waits in a thread cache for its
+   first use), _DISPOSED, _FORKED; nothing has changed then. Two threads freeing one block at the same moment are told
+   apart for certain with TENSORALLOC_CHECKED. Threads: any, also another than the one that allocated. */
 TENSORALLOC_DEF ta_result ta_pool_free(ta_pool *pool, void *ptr);
 /* As ta_pool_free; size_bytes must be the requested size, else TA_ERROR_SIZE_MISMATCH. */
 TENSORALLOC_DEF ta_result ta_pool_free_sized(ta_pool *pool, void *ptr, size_t size_bytes);
@@ -934,6 +946,8 @@ typedef struct ta_arena_desc {
     int single_threaded;   /* one thread at a time: no lock */
     int zeroed;            /* every allocation reads as zero */
     const char *name;      /* copied, 31 bytes at most; NULL: "arena" */
+    ta_event_fn on_event;  /* NULL: none. rewind and reset tell of each block that they free, the last one first */
+    void *on_event_user;
 } ta_arena_desc;
 
 /* A place in an arena to go back to. */
@@ -966,6 +980,11 @@ TENSORALLOC_DEF ta_result ta_arena_rewind(ta_arena *arena, ta_arena_mark mark);
 /* Frees everything; keeps at most retain_bytes committed for reuse (TA_UNLIMITED: all of it, 0: nothing). Without
    ranges, segments are kept whole. */
 TENSORALLOC_DEF ta_result ta_arena_reset(ta_arena *arena, size_t retain_bytes);
+/* The options in force: a 0 that stands for another value is replaced by it; also after dispose. limit_bytes means
+   nothing when budget was given: ask ta_budget_get_stats. name points into the object. Threads: any. */
+TENSORALLOC_DEF ta_result ta_arena_get_desc(ta_arena *arena, ta_arena_desc *out);
+/* As ta_pool_reset_peaks. */
+TENSORALLOC_DEF ta_result ta_arena_reset_peaks(ta_arena *arena);
 
 /*=========================================================================================================
   [TA:TENSOR] dtypes, shapes, strides
@@ -1661,7 +1680,7 @@ struct ta_stats {
     size_t pending_bytes;        /* the part of cached that waits for other streams */
     size_t address_range_bytes;  /* reserved addresses; no memory */
     size_t record_bytes;         /* bookkeeping: records, maps, thread caches, objects; outside reserved */
-    /* peaks since creation or ta_pool_reset_peaks */
+    /* peaks since creation or ta_pool_reset_peaks, ta_arena_reset_peaks, ta_direct_reset_peaks */
     size_t peak_reserved_bytes;  /* exact; of ta_dynamic over a budget that others share: an upper bound */
     size_t peak_in_use_upper_bytes; /* exact for single-threaded allocators; else thread caches count as in use */
     /* cumulative, never less than before; bytes are requested bytes: what a block gains or loses in place counts too */
@@ -1689,7 +1708,7 @@ TENSORALLOC_DEF double ta_stats_hit_rate(const ta_stats *stats);
 
 /* Reads the statistics; also after dispose. Threads: any. O(threads). */
 TENSORALLOC_DEF ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *out);
-/* Peaks start again from now. */
+/* Peaks start again from now; also after dispose. Errors: TA_ERROR_INVALID_ARGUMENT, _FORKED. Threads: any. */
 TENSORALLOC_DEF ta_result ta_pool_reset_peaks(ta_pool *pool);
 
 #define TA_BUCKET_COUNT 22 /* 0: 64-127 B (and less) ... 20: 64-128 MiB, 21: everything above */
@@ -2163,22 +2182,26 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
 #ifndef TAI_RANGE_BITS
     #define TAI_RANGE_BITS 36
 #endif
-#define TAI_ROOM_BITS (TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
-
+/* Addresses that are left to the rest of the process, and to pools that come later: 4 GiB, of 32 bits a quarter. */
+#define TAI_ROOM_BITS (sizeof(size_t) == 4 ? 30 : TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
+/* So many are there for everybody. */
+#define TAI_ROOM_SMALL_BYTES (sizeof(size_t) == 4 ? (size_t)1 << 19 : (size_t)1 << 20)
 #ifndef TAI_ROOM_TIMES
-    #define TAI_ROOM_TIMES 16
+    #define TAI_ROOM_TIMES (sizeof(size_t) == 4 ? 32u : 16u)
 #endif
-/* Whether TAI_ROOM_TIMES x size addresses could be had: who takes a large size only then leaves some to the rest of the
-   process. */
+
+/* Whether TAI_ROOM_TIMES x size addresses could be had in one piece, and 2^TAI_ROOM_BITS: who takes a large size only
+   then leaves some to the others. Each takes a part of what is left, so thousands of pools find room, in 4 GiB or under
+   a tool that has few addresses (valgrind) hundreds: the first ones as much as they like, the last ones little. */
 static int tai_vm_has_room(size_t size)
 {
     void *ptr;
-    if (size <= ((size_t)1 << 20)) {
+    if (size <= TAI_ROOM_SMALL_BYTES) {
         return 1;
     }
     size = size > SIZE_MAX / TAI_ROOM_TIMES ? SIZE_MAX / 2 : size * TAI_ROOM_TIMES;
-    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0)) {
-        size = (size_t)1 << (sizeof(size_t) > 4 ? TAI_ROOM_BITS : 0); /* or the pools share out the rest to the last */
+    if (tai_address_limit_bytes() == TA_UNLIMITED && size < (size_t)1 << TAI_ROOM_BITS) {
+        size = (size_t)1 << TAI_ROOM_BITS;
     }
     ptr = tai_vm_reserve(size);
     return ptr != NULL && tai_vm_release(ptr, size);
@@ -4605,6 +4628,17 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_budget_get_stats(ta_budget *budget, ta_bud
     TAI_LOCK_ACQUIRE(&budget->lock);
     out->allocator_count = budget->member_count;
     TAI_LOCK_RELEASE(&budget->lock);
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_budget_get_desc(ta_budget *budget, ta_budget_desc *out)
+{
+    if (budget == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    out->backend = budget->backend;
+    out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&budget->limit);
     return TA_OK;
 }
 
@@ -7410,7 +7444,7 @@ static TAI_NOINLINE ta_result tai_space_explain(const tai_space *space, uintptr_
         }
         for (index = region->first; index != 0; index = space->blocks.at[index].next) {
             const tai_block *block = &space->blocks.at[index];
-            if ((size_t)(addr - block->addr) < block->size) {
+            if ((size_t)(addr - block->addr) < block->size && addr < region->touched_end) {
                 return TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE ? TA_ERROR_INTERIOR : TA_ERROR_STALE;
             }
         }
@@ -7545,28 +7579,45 @@ static TAI_COLD int tai_region_map(tai_region *region, uintptr_t end)
     return 1;
 }
 
-/* Reserves a range for a heap: want bytes, halved down to 64 MiB and to what is needed. Not inside the gate. */
+/* Down to what a range of want bytes is halved when it is refused. Where addresses are scarce that is little for the
+   first range of a heap, which claims them before they are needed, and a segment for those that are chained. */
+static TAI_COLD size_t tai_space_least(const tai_space *space, int heap, size_t want)
+{
+    size_t least = want < ((size_t)64 << 20) ? want : (size_t)64 << 20;
+    if (space->info.device.type == TA_DEVICE_HOST && !tai_vm_has_room(least)) {
+        least = space->primary[heap] == NULL ? (size_t)16384 << 2 * heap : space->heaps[heap].segment_bytes;
+    }
+    return least < want ? least : want;
+}
+
+/* Ranges of some size begin where huge pages do. */
+static TAI_COLD size_t tai_range_alignment(const tai_space *space, size_t size)
+{
+    int huge = space->info.range_bytes_max == 0 && size >= 8 * TAI_HUGE_PAGE_BYTES;
+    return huge && space->granularity < TAI_HUGE_PAGE_BYTES ? TAI_HUGE_PAGE_BYTES : space->granularity;
+}
+
+/* Reserves a range for a heap: want bytes, or less, but what is needed. Not inside the gate. */
 static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t want, size_t need, tai_holder *me,
                                             uint32_t *out)
 {
-    size_t align = space->granularity, least = want < ((size_t)64 << 20) ? want : (size_t)64 << 20, size;
+    size_t align = tai_range_alignment(space, want), least, size;
     void *ptr = NULL;
     tai_region *region;
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
     int added;
     if (space->info.range_bytes_max == 0) {
-        if (align < TAI_HUGE_PAGE_BYTES && want >= 8 * TAI_HUGE_PAGE_BYTES) {
-            align = TAI_HUGE_PAGE_BYTES;
-        }
         want = tai_round_up(want, align);
-        least = tai_round_up(least, align);
-        need = tai_round_up(need, align);
+        least = tai_space_least(space, heap, want);
+        least = tai_round_up(least, tai_range_alignment(space, least));
+        need = tai_round_up(need, tai_range_alignment(space, need));
     } else {
         least = want = space->info.range_bytes_max;
     }
     least = least < need ? need : least;
     for (size = want < least ? least : want; size >= least && need != 0; size = tai_round_down(size / 2, align)) {
-        if (space->info.range_bytes_max != 0 || space->info.device.type != TA_DEVICE_HOST || tai_vm_has_room(size)) {
+        align = tai_range_alignment(space, size);
+        if (size == least || space->info.device.type != TA_DEVICE_HOST || tai_vm_has_room(size)) {
             result = space->backend.vtable->reserve(space->backend.self, size, align, space->heaps[heap].flags, &ptr);
         }
         if (result == TA_OK || size == least) {
@@ -7656,7 +7707,7 @@ static TAI_COLD void tai_region_skip(tai_space *space, tai_region *region, uintp
 /* How large the next range of a heap is to be: twice the last one. */
 static TAI_COLD size_t tai_space_chain_bytes(const tai_space *space, int heap)
 {
-    size_t bytes = space->range_bytes / 2;
+    size_t bytes = 0;
     uint32_t r;
     for (r = 0; r < space->region_count; r++) { /* the table changes only with the turn, which we have */
         const tai_region *region = space->regions[r];
@@ -7664,7 +7715,7 @@ static TAI_COLD size_t tai_space_chain_bytes(const tai_space *space, int heap)
             bytes = region->size;
         }
     }
-    return bytes > SIZE_MAX / 4 ? bytes : bytes * 2;
+    return bytes == 0 ? space->range_bytes : bytes > SIZE_MAX / 4 ? bytes : bytes * 2;
 }
 
 /* Grows the tail of a range so that an aligned piece of size fits; chains a range when all are full. */
@@ -8360,9 +8411,10 @@ typedef struct tai_space_desc {
     int parks;
 } tai_space_desc;
 
-/* A power of two of at least the physical memory, up to 64 GiB; little where addresses are scarce (32 bits, a limit
-   on what the process may map). It is only the beginning: ranges are chained, each twice as large as the one
-   before, so that a thousand pools find room in one process. */
+/* A power of two of at least the physical memory, up to 64 GiB; little where addresses are scarce (32 bits, a limit on
+   what the process may map). Not more: with four times the physical memory of a machine of 32 GiB, 780 pools took the
+   128 TiB of a process, and malloc failed in the rest of the program. A pool that needs more loses nothing: ranges are
+   chained, each twice as large as the one before, and best fit looks over all of them. */
 static TAI_COLD size_t tai_range_default(void)
 {
     size_t physical = tai_physical_bytes(), limit = tai_address_limit_bytes();
@@ -12777,11 +12829,12 @@ typedef struct tai_common {
     int single_threaded;
     uint32_t stream_count, stream_room;
     ta_stream *streams; /* ordered backends: whose work must be over before memory goes back */
+    ta_event_fn on_event; /* NULL: none */
+    void *on_event_user;
+    size_t untold_grown, untold_trimmed; /* moved; the events follow when nothing is held */
     char name[32];
 #ifdef TENSORALLOC_CHECKED
     tai_guard guard;
-    ta_event_fn on_event; /* NULL: none */
-    void *on_event_user;
 #endif
 } tai_common;
 
@@ -12964,6 +13017,7 @@ static void tai_common_count_free(tai_common *common, size_t requested, size_t c
     common->in_use -= capacity;
 }
 
+/* Inside the gate. */
 static TAI_COLD void tai_common_count_reserved(tai_common *common, size_t bytes)
 {
     common->reserved += bytes;
@@ -12972,7 +13026,104 @@ static TAI_COLD void tai_common_count_reserved(tai_common *common, size_t bytes)
     }
 }
 
-static TAI_COLD void *tai_common_fail(tai_common *common, ta_result why, ta_result *result)
+/* As count_reserved, for an event to come. */
+static TAI_COLD void tai_common_count_grown(tai_common *common, size_t bytes)
+{
+    tai_common_count_reserved(common, bytes);
+    common->untold_grown += common->on_event != NULL ? bytes : 0;
+}
+
+/* Bytes went back. Inside the gate. */
+static TAI_COLD void tai_common_count_returned(tai_common *common, size_t bytes)
+{
+    common->reserved -= bytes;
+    common->untold_trimmed += common->on_event != NULL ? bytes : 0;
+}
+
+/* ---- events: told outside the gate, without the turn, with nothing claimed */
+static TAI_COLD void tai_common_tell(const tai_common *common, ta_event *event, ta_event_kind kind, ta_result result,
+                                     size_t size)
+{
+    event->kind = kind;
+    event->result = result;
+    event->size_bytes = size;
+    event->name = common->name;
+    event->time_ns = TENSORALLOC_CLOCK_NS();
+    common->on_event(common->on_event_user, event);
+    event->hit = 0;
+}
+
+/* Tells what went to and came from the backend since the last time. */
+static TAI_COLD void tai_common_tell_moved(tai_common *common)
+{
+    ta_event event;
+    size_t grown, trimmed;
+    if (common->on_event == NULL) {
+        return;
+    }
+    tai_gate_enter(&common->gate, NULL);
+    grown = common->untold_grown;
+    trimmed = common->untold_trimmed;
+    common->untold_grown = common->untold_trimmed = 0;
+    tai_gate_leave(&common->gate, NULL);
+    memset(&event, 0, sizeof event);
+    if (trimmed != 0) {
+        tai_common_tell(common, &event, TA_EVENT_TRIM, TA_OK, trimmed);
+    }
+    if (grown != 0) {
+        tai_common_tell(common, &event, TA_EVENT_GROW, TA_OK, grown);
+    }
+}
+
+/* Tells of a block, after what its memory took and before what its going gave. */
+static TAI_COLD void tai_common_tell_block(tai_common *common, ta_event_kind kind, uintptr_t addr, size_t requested,
+                                           size_t capacity, ta_stream stream, const char *tag, int hit)
+{
+    ta_event event;
+    if (kind != TA_EVENT_FREE) {
+        tai_common_tell_moved(common);
+    }
+    memset(&event, 0, sizeof event);
+    event.ptr = (void *)addr;
+    event.capacity_bytes = capacity;
+    event.stream = stream;
+    event.tag = tag;
+    event.hit = hit;
+    tai_common_tell(common, &event, kind, TA_OK, requested);
+    if (kind == TA_EVENT_FREE) {
+        tai_common_tell_moved(common);
+    }
+}
+
+static TAI_COLD void tai_common_tell_failure(tai_common *common, ta_result why, size_t size, ta_stream stream,
+                                             const char *tag)
+{
+    ta_event event;
+    if (common->on_event != NULL) {
+        tai_common_tell_moved(common);
+        memset(&event, 0, sizeof event);
+        event.stream = stream;
+        event.tag = tag;
+        if (why == TA_ERROR_LIMIT) {
+            tai_common_tell(common, &event, TA_EVENT_LIMIT, TA_OK, size);
+        }
+        tai_common_tell(common, &event, TA_EVENT_FAILURE, why, size);
+    }
+}
+
+static TAI_COLD ta_result tai_common_reset_peaks(tai_common *common)
+{
+    if (!common->disposed && tai_common_usable(common) != TA_OK) {
+        return TA_ERROR_FORKED;
+    }
+    tai_gate_enter(&common->gate, NULL);
+    common->peak_reserved = common->reserved;
+    common->peak_in_use = common->in_use;
+    tai_gate_leave(&common->gate, NULL);
+    return TA_OK;
+}
+
+static TAI_COLD void *tai_common_fail(tai_common *common, const ta_request *request, ta_result why, ta_result *result)
 {
     tai_gate_enter(&common->gate, NULL);
     common->failure_count++;
@@ -12980,6 +13131,7 @@ static TAI_COLD void *tai_common_fail(tai_common *common, ta_result why, ta_resu
     common->failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
     tai_gate_leave(&common->gate, NULL);
     TENSORALLOC_LOG(why, common->name);
+    tai_common_tell_failure(common, why, request->size_bytes, request->stream, request->tag);
     return tai_fail_null(why, result);
 }
 
@@ -13495,7 +13647,7 @@ static TAI_COLD ta_result tai_arena_commit(ta_arena *arena, uint32_t c, uintptr_
             } else {
                 tai_gate_enter(&common->gate, NULL);
                 arena->chunks[c].commit_end = from + bytes;
-                tai_common_count_reserved(common, bytes);
+                tai_common_count_grown(common, bytes);
                 tai_gate_leave(&common->gate, NULL);
             }
         }
@@ -13531,7 +13683,7 @@ static TAI_COLD ta_result tai_arena_add_segment(ta_arena *arena, size_t need)
     tai_gate_enter(&common->gate, NULL);
     if (tai_arena_chunk_room(arena)) {
         tai_arena_add_chunk(arena, ptr, bytes, 1);
-        tai_common_count_reserved(common, bytes);
+        tai_common_count_grown(common, bytes);
     } else {
         result = TA_ERROR_RECORDS;
     }
@@ -13610,6 +13762,24 @@ static void tai_arena_pop(ta_arena *arena)
     }
 }
 
+/* Takes all blocks from index count on away. Those that were live are told, with the gate left. Inside the gate. */
+static void tai_arena_pop_to(ta_arena *arena, uint32_t count)
+{
+    tai_common *common = &arena->common;
+    while (arena->block_count > count) {
+        const tai_arena_block *last = &arena->blocks[arena->block_count - 1];
+        if (TAI_UNLIKELY(common->on_event != NULL) && last->state == TAI_LIVE) {
+            tai_arena_block was = *last;
+            tai_arena_pop(arena);
+            tai_gate_leave(&common->gate, NULL);
+            tai_common_tell_block(common, TA_EVENT_FREE, was.addr, was.requested, was.size, 0, was.tag, 0);
+            tai_gate_enter(&common->gate, NULL);
+        } else {
+            tai_arena_pop(arena);
+        }
+    }
+}
+
 /* Takes freed blocks away from the end, down to the latest mark. Inside the gate. */
 static void tai_arena_pop_vacant(ta_arena *arena)
 {
@@ -13672,12 +13842,12 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
         return tai_fail_null(why, result);
     }
     if (!tai_common_use_stream(common, request->stream)) {
-        return tai_common_fail(common, TA_ERROR_RECORDS, result);
+        return tai_common_fail(common, request, TA_ERROR_RECORDS, result);
     }
     size = tai_round_up(tai_guard_padded(&common->guard, request->size_bytes), common->info.alignment_bytes);
     block = tai_arena_obtain(arena, request, size, alignment, &fresh, &missed, &why);
     if (block == NULL) {
-        return tai_common_fail(common, why, result);
+        return tai_common_fail(common, request, why, result);
     }
     addr = block->addr; /* a busy record stays where it is */
     if (((request->flags & TA_REQUEST_ZEROED) != 0 || arena->desc.zeroed) && !fresh) {
@@ -13697,7 +13867,11 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
     }
     tai_gate_leave(&common->gate, NULL);
     if (why != TA_OK) {
-        return tai_common_fail(common, why, result);
+        return tai_common_fail(common, request, why, result);
+    }
+    if (TAI_UNLIKELY(common->on_event != NULL)) {
+        tai_common_tell_block(common, TA_EVENT_ALLOC, addr, request->size_bytes, size, request->stream, request->tag,
+                              !missed);
     }
     if (result != NULL) {
         *result = TA_OK;
@@ -13744,7 +13918,7 @@ static tai_arena_block *tai_arena_find(ta_arena *arena, const void *ptr, ta_resu
 static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
 {
     ta_arena *arena = (ta_arena *)self;
-    tai_arena_block *block;
+    tai_arena_block *block, was;
     ta_result result = tai_common_usable(&arena->common);
     (void)alignment;
     if (result != TA_OK || ptr == NULL) {
@@ -13757,11 +13931,13 @@ static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t ali
     if (TAI_CHECKED && result != TA_OK) {
         return result;
     }
+    memset(&was, 0, sizeof was);
     tai_gate_enter(&arena->common.gate, NULL);
     block = tai_arena_find(arena, ptr, &result);
     if (block != NULL && size != 0 && size != block->requested) {
         result = TA_ERROR_SIZE_MISMATCH;
     } else if (block != NULL) {
+        was = *block;
         tai_common_count_free(&arena->common, block->requested, block->size);
         block->state = TAI_VACANT;
         block->generation++;
@@ -13770,6 +13946,9 @@ static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t ali
         tai_arena_pop_vacant(arena);
     }
     tai_gate_leave(&arena->common.gate, NULL);
+    if (TAI_UNLIKELY(arena->common.on_event != NULL) && result == TA_OK) {
+        tai_common_tell_block(&arena->common, TA_EVENT_FREE, was.addr, was.requested, was.size, stream, was.tag, 0);
+    }
     return tai_common_blame(&arena->common, result, ptr, size, NULL);
 }
 
@@ -13783,9 +13962,10 @@ static uint32_t tai_arena_last_chunk(const ta_arena *arena)
     return c;
 }
 
-/* Inside the gate. TA_ERROR_WOULD_MOVE with *out_more = bytes to commit first, 0 if that would not help. */
+/* Inside the gate. TA_OK with *out = the block, or TA_ERROR_WOULD_MOVE with *out_more = bytes to commit first, 0 if
+   that would not help. */
 static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size_t old_bytes, size_t new_bytes,
-                                                size_t *out_more)
+                                                size_t *out_more, tai_arena_block *out)
 {
     ta_result result;
     tai_arena_block *block = tai_arena_find(arena, ptr, &result);
@@ -13820,6 +14000,7 @@ static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size
     block->requested = new_bytes;
     tai_common_paint(&arena->common, block->addr, new_bytes, block->size);
     arena->common.resize_count++;
+    *out = *block;
     return TA_OK;
 }
 
@@ -13828,6 +14009,7 @@ static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, siz
     ta_arena *arena = (ta_arena *)self;
     tai_common *common = &arena->common;
     ta_result result = tai_common_usable(common);
+    tai_arena_block now;
     size_t more = 0;
     uint32_t c;
     if (result != TA_OK || ptr == NULL || new_bytes == 0 || new_bytes > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
@@ -13838,8 +14020,9 @@ static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, siz
     if (TAI_CHECKED && result != TA_OK) {
         return result;
     }
+    memset(&now, 0, sizeof now);
     tai_gate_enter(&common->gate, NULL);
-    result = tai_arena_resize_once(arena, ptr, old_bytes, new_bytes, &more);
+    result = tai_arena_resize_once(arena, ptr, old_bytes, new_bytes, &more, &now);
     tai_gate_leave(&common->gate, NULL);
     if (more != 0) {
         int last;
@@ -13853,10 +14036,16 @@ static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, siz
         if (last && (arena->chunks[c].commit_end >= (uintptr_t)ptr + more ||
                      tai_arena_commit(arena, c, (uintptr_t)ptr + more) == TA_OK)) {
             tai_gate_enter(&common->gate, NULL);
-            result = tai_arena_resize_once(arena, ptr, old_bytes, new_bytes, &more);
+            result = tai_arena_resize_once(arena, ptr, old_bytes, new_bytes, &more, &now);
             tai_gate_leave(&common->gate, NULL);
         }
         tai_common_turn_end(common);
+    }
+    if (TAI_UNLIKELY(common->on_event != NULL)) {
+        if (result == TA_OK) {
+            tai_common_tell_block(common, TA_EVENT_RESIZE, now.addr, new_bytes, now.size, 0, now.tag, 0);
+        }
+        tai_common_tell_moved(common);
     }
     return tai_common_blame(common, result, ptr, old_bytes, NULL);
 }
@@ -13904,7 +14093,7 @@ static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t kee
                        : tai_backend_decommit(common->backend, &end, &to)); /* end: that of a piece now */
     tai_gate_enter(&common->gate, NULL);
     if (ok) {
-        common->reserved -= (size_t)(chunk.commit_end - end);
+        tai_common_count_returned(common, (size_t)(chunk.commit_end - end));
         common->trim_count += end != chunk.commit_end;
         common->trimmed_bytes += (size_t)(chunk.commit_end - end);
         arena->chunks[c].commit_end = chunk.is_segment ? arena->chunks[c].commit_end : end;
@@ -13944,6 +14133,7 @@ static ta_result tai_arena_v_trim(void *self, size_t keep_bytes, size_t *out_rel
         if (tai_common_turn_take(&arena->common)) {
             released = tai_arena_trim_turn(arena, keep_bytes);
             tai_common_turn_end(&arena->common);
+            tai_common_tell_moved(&arena->common);
         }
     }
     if (out_released_bytes != NULL) {
@@ -13982,6 +14172,7 @@ static TAI_COLD size_t tai_arena_reclaim(void *self, size_t want_bytes)
     tai_gate_leave(&arena->common.gate, NULL);
     released = tai_arena_trim_turn(arena, cached > want_bytes ? cached - want_bytes : 0);
     tai_common_turn_end(&arena->common);
+    tai_common_tell_moved(&arena->common);
     return released;
 }
 
@@ -14103,6 +14294,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_create(const ta_arena_desc *desc, ta
     }
     arena->desc.range_bytes = arena->desc.range_bytes != 0 ? arena->desc.range_bytes : tai_range_default();
     arena->desc.chunk_bytes = arena->desc.chunk_bytes != 0 ? arena->desc.chunk_bytes : (size_t)1 << 20;
+    arena->desc.limit_bytes = arena->desc.limit_bytes != 0 ? arena->desc.limit_bytes : TA_UNLIMITED;
     result = tai_common_init(&arena->common, arena, arena->desc.budget, arena->desc.backend, arena->desc.limit_bytes,
                              arena->desc.name != NULL ? arena->desc.name : "arena", arena->desc.single_threaded);
     if (result == TA_OK &&
@@ -14116,6 +14308,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_create(const ta_arena_desc *desc, ta
         TENSORALLOC_FREE(arena);
         return result;
     }
+    arena->desc.backend = arena->common.backend;
+    arena->desc.name = arena->common.name;
+    arena->common.on_event = arena->desc.on_event;
+    arena->common.on_event_user = arena->desc.on_event_user;
     arena->blocks = (tai_arena_block *)(void *)arena->table.base;
     arena->use_ranges = (arena->common.info.caps & TA_CAP_RANGES) != 0;
     arena->common.member.reclaim = tai_arena_reclaim;
@@ -14123,6 +14319,20 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_create(const ta_arena_desc *desc, ta
     tai_budget_join(arena->common.budget, &arena->common.member);
     *out = arena;
     return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_arena_get_desc(ta_arena *arena, ta_arena_desc *out)
+{
+    if (arena == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    *out = arena->desc;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_arena_reset_peaks(ta_arena *arena)
+{
+    return arena == NULL ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT) : tai_common_reset_peaks(&arena->common);
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_arena_destroy(ta_arena *arena)
@@ -14204,9 +14414,7 @@ TENSORALLOC_DEF ta_result ta_arena_rewind(ta_arena *arena, ta_arena_mark mark)
         (mark.block_count != 0 && arena->blocks[mark.block_count - 1].epoch > mark.epoch)) {
         result = TA_ERROR_STALE;
     } else {
-        while (arena->block_count > mark.block_count) {
-            tai_arena_pop(arena);
-        }
+        tai_arena_pop_to(arena, mark.block_count);
         arena->floor = mark.block_count;
         arena->epoch++;
     }
@@ -14226,9 +14434,7 @@ TENSORALLOC_DEF ta_result ta_arena_reset(ta_arena *arena, size_t retain_bytes)
     }
     tai_gate_enter(&arena->common.gate, NULL);
     arena->floor = 0;
-    while (arena->block_count > 0) {
-        tai_arena_pop(arena);
-    }
+    tai_arena_pop_to(arena, 0);
     if (arena->chunk_count != 0) {
         arena->chunk = 0;
         arena->chunks[0].top = arena->chunks[0].base;
@@ -14257,6 +14463,7 @@ typedef struct tai_direct_block {
 struct ta_direct {
     tai_common common;
     tai_records records;
+    ta_direct_desc desc;
 };
 
 static tai_direct_block *tai_direct_at(const ta_direct *direct, uint32_t index)
@@ -14357,7 +14564,7 @@ static size_t tai_direct_give_segment(ta_direct *direct, uint32_t index)
     int ok = common->backend.vtable->free(common->backend.self, (void *)block->segment, bytes) == TA_OK;
     tai_gate_enter(&common->gate, NULL);
     if (ok) {
-        common->reserved -= bytes;
+        tai_common_count_returned(common, bytes);
         tai_record_drop(&direct->records, index);
     } else {
         block->link.state = TAI_PENDING;
@@ -14389,7 +14596,7 @@ static ta_result tai_direct_take_segment(ta_direct *direct, uint32_t index, size
     block->segment = (uintptr_t)ptr;
     block->segment_bytes = bytes;
     block->link.addr = (uintptr_t)tai_round_up((size_t)(uintptr_t)ptr + tai_direct_front(direct), alignment);
-    tai_common_count_reserved(common, bytes);
+    tai_common_count_grown(common, bytes);
     tai_gate_leave(&common->gate, NULL);
     return TA_OK;
 }
@@ -14410,13 +14617,13 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
         return tai_fail_null(why, result);
     }
     if ((request->flags & TA_REQUEST_CACHED_ONLY) != 0) {
-        return tai_common_fail(common, TA_ERROR_NOT_CACHED, result);
+        return tai_common_fail(common, request, TA_ERROR_NOT_CACHED, result);
     }
     tai_gate_enter(&common->gate, NULL);
     index = tai_record_new(&direct->records);
     tai_gate_leave(&common->gate, NULL);
     if (index == 0) {
-        return tai_common_fail(common, TA_ERROR_RECORDS, result);
+        return tai_common_fail(common, request, TA_ERROR_RECORDS, result);
     }
     block = tai_direct_at(direct, index);
     bytes = request->size_bytes + (alignment > common->info.granularity_bytes ? alignment : 0);
@@ -14429,7 +14636,7 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
         tai_gate_enter(&common->gate, NULL);
         tai_record_drop(&direct->records, index);
         tai_gate_leave(&common->gate, NULL);
-        return tai_common_fail(common, why, result);
+        return tai_common_fail(common, request, why, result);
     }
     ptr = (void *)block->link.addr;
     if ((request->flags & TA_REQUEST_ZEROED) != 0 && (common->info.caps & TA_CAP_FRESH_ZERO) == 0) {
@@ -14437,7 +14644,7 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     }
     if (why != TA_OK) {
         (void)tai_direct_give_segment(direct, index);
-        return tai_common_fail(common, why, result);
+        return tai_common_fail(common, request, why, result);
     }
     tai_direct_paint(direct, block, request->size_bytes);
     tai_gate_enter(&common->gate, NULL);
@@ -14446,10 +14653,14 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     block->stream = request->stream;
     block->link.state = TAI_LIVE;
     tai_record_link(&direct->records, index);
-    tai_common_count_alloc(common, request->size_bytes,
-                           block->segment_bytes - (size_t)(block->link.addr - block->segment));
+    bytes = block->segment_bytes - (size_t)(block->link.addr - block->segment);
+    tai_common_count_alloc(common, request->size_bytes, bytes);
     common->miss_count++;
     tai_gate_leave(&common->gate, NULL);
+    if (TAI_UNLIKELY(common->on_event != NULL)) {
+        tai_common_tell_block(common, TA_EVENT_ALLOC, (uintptr_t)ptr, request->size_bytes, bytes, request->stream,
+                              request->tag, 0);
+    }
     if (result != NULL) {
         *result = TA_OK;
     }
@@ -14462,7 +14673,7 @@ static void tai_direct_remove(ta_direct *direct, uint32_t index)
     tai_direct_block *block = tai_direct_at(direct, index);
     tai_record_unlink(&direct->records, index);
     block->link.generation++;
-    direct->common.reserved -= block->segment_bytes;
+    tai_common_count_returned(&direct->common, block->segment_bytes);
     tai_common_count_free(&direct->common, block->requested,
                           block->segment_bytes - (size_t)(block->link.addr - block->segment));
     tai_record_drop(&direct->records, index);
@@ -14522,6 +14733,10 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
     tai_gate_leave(&common->gate, NULL);
     if (result == TA_OK) {
         tai_budget_refund(common->budget, was.segment_bytes);
+        if (TAI_UNLIKELY(common->on_event != NULL)) {
+            tai_common_tell_block(common, TA_EVENT_FREE, was.link.addr, was.requested,
+                                  was.segment_bytes - (size_t)(was.link.addr - was.segment), stream, was.tag, 0);
+        }
     }
     return result;
 }
@@ -14529,12 +14744,14 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
 static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
 {
     ta_direct *direct = (ta_direct *)self;
+    tai_direct_block now;
     uint32_t index;
     ta_result result = tai_common_usable(&direct->common);
     if (result != TA_OK || ptr == NULL || new_bytes == 0 || new_bytes > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
         return result != TA_OK ? result : ptr == NULL ? TA_ERROR_INVALID_ARGUMENT
              : new_bytes == 0 ? TA_ERROR_INVALID_SIZE : TA_ERROR_OVERFLOW;
     }
+    memset(&now, 0, sizeof now);
     tai_gate_enter(&direct->common.gate, NULL);
     index = tai_direct_find(direct, ptr, &result);
     if (index != 0) {
@@ -14549,9 +14766,14 @@ static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, si
             block->requested = new_bytes;
             tai_direct_paint(direct, block, new_bytes);
             direct->common.resize_count++;
+            now = *block;
         }
     }
     tai_gate_leave(&direct->common.gate, NULL);
+    if (TAI_UNLIKELY(direct->common.on_event != NULL) && result == TA_OK) {
+        tai_common_tell_block(&direct->common, TA_EVENT_RESIZE, now.link.addr, new_bytes,
+                              now.segment_bytes - (size_t)(now.link.addr - now.segment), now.stream, now.tag, 0);
+    }
     return tai_common_blame(&direct->common, result, ptr, old_bytes, NULL);
 }
 
@@ -14587,6 +14809,7 @@ static ta_result tai_direct_v_trim(void *self, size_t keep_bytes, size_t *out_re
             released += tai_direct_give_segment(direct, i);
         }
     }
+    tai_common_tell_moved(&direct->common);
     if (out_released_bytes != NULL) {
         *out_released_bytes = released;
     }
@@ -14732,10 +14955,30 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_direct_create(const ta_direct_desc *desc, 
         TENSORALLOC_FREE(direct);
         return result;
     }
+    d.backend = direct->common.backend;
+    d.limit_bytes = d.limit_bytes != 0 ? d.limit_bytes : TA_UNLIMITED;
+    d.name = direct->common.name;
+    direct->desc = d;
+    direct->common.on_event = d.on_event;
+    direct->common.on_event_user = d.on_event_user;
     direct->common.member.reclaim = tai_direct_reclaim;
     tai_budget_join(direct->common.budget, &direct->common.member);
     *out = direct;
     return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_direct_get_desc(ta_direct *direct, ta_direct_desc *out)
+{
+    if (direct == NULL || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    *out = direct->desc;
+    return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_direct_reset_peaks(ta_direct *direct)
+{
+    return direct == NULL ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT) : tai_common_reset_peaks(&direct->common);
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_direct_destroy(ta_direct *direct)
@@ -16404,7 +16647,6 @@ struct ta_dynamic {
     size_t block_bytes;    /* held by blocks of the upstream */
     uint32_t squeezed;     /* the tensor that gave last */
     uint32_t held;         /* holds of graph pools */
-    size_t untold_bytes;   /* went back to the backend; the event follows when nothing is claimed */
     size_t effective, capacity, peak_capacity, peak_wasted;
     ta_dynamic_stats sum;  /* the cumulative part */
     ta_failure failure;    /* the last one */
@@ -16471,18 +16713,6 @@ static TAI_COLD ta_result tai_dynamic_look(ta_dynamic *d, int leaks)
     #define tai_dynamic_look(d, leaks) TA_OK
 #endif
 
-static TAI_COLD void tai_dynamic_tell(ta_dynamic *d, ta_event *event, ta_event_kind kind, ta_result result,
-                                      size_t size)
-{
-    event->kind = kind;
-    event->result = result;
-    event->size_bytes = size;
-    event->name = d->common.name;
-    event->time_ns = TENSORALLOC_CLOCK_NS();
-    d->desc.on_event(d->desc.on_event_user, event);
-    event->hit = 0;
-}
-
 /* What events tell of a tensor: taken while it is claimed, told afterwards. */
 typedef struct tai_news {
     ta_event event;
@@ -16493,7 +16723,7 @@ typedef struct tai_news {
 static void tai_news_take(const ta_dynamic *d, tai_handle *h, tai_news *news)
 {
     news->addr = h->link.addr;
-    if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
+    if (TAI_UNLIKELY(d->common.on_event != NULL)) {
         memset(&news->event, 0, sizeof news->event);
         news->event.ptr = (void *)h->link.addr;
         news->event.capacity_bytes = h->capacity;
@@ -16504,32 +16734,17 @@ static void tai_news_take(const ta_dynamic *d, tai_handle *h, tai_news *news)
     }
 }
 
-/* Tells what went back to the backend since the last time. Outside the gate, with nothing claimed. */
-static TAI_COLD void tai_dynamic_tell_trimmed(ta_dynamic *d)
-{
-    ta_event event;
-    size_t bytes;
-    tai_gate_enter(&d->common.gate, NULL);
-    bytes = d->untold_bytes;
-    d->untold_bytes = 0;
-    tai_gate_leave(&d->common.gate, NULL);
-    if (bytes != 0) {
-        memset(&event, 0, sizeof event);
-        tai_dynamic_tell(d, &event, TA_EVENT_TRIM, TA_OK, bytes);
-    }
-}
-
 /* Outside the gate, with nothing claimed. kind: besides growth and trimming; TRIM: only those. */
 static void tai_news_tell(ta_dynamic *d, tai_news *news, ta_event_kind kind, ta_result result, size_t size)
 {
-    if (TAI_UNLIKELY(d->desc.on_event != NULL)) {
-        tai_dynamic_tell_trimmed(d);
+    if (TAI_UNLIKELY(d->common.on_event != NULL)) {
+        tai_common_tell_moved(&d->common);
         news->event.hit = kind == TA_EVENT_ALLOC && news->grown == 0;
         if (news->grown != 0) {
-            tai_dynamic_tell(d, &news->event, TA_EVENT_GROW, TA_OK, news->grown);
+            tai_common_tell(&d->common, &news->event, TA_EVENT_GROW, TA_OK, news->grown);
         }
         if (kind != TA_EVENT_TRIM) {
-            tai_dynamic_tell(d, &news->event, kind, result, size);
+            tai_common_tell(&d->common, &news->event, kind, result, size);
         }
     }
 }
@@ -16708,8 +16923,7 @@ static TAI_COLD size_t tai_range_cut(ta_dynamic *d, tai_handle *h, size_t keep, 
     h->accessible = h->by_touch && !whole ? h->accessible : from;
     h->by_touch = h->by_touch && !whole;
     h->committed -= bytes;
-    d->untold_bytes += d->desc.on_event != NULL ? bytes : 0;
-    d->common.reserved -= bytes;
+    tai_common_count_returned(&d->common, bytes);
     d->common.trim_count += bytes != 0;
     d->common.trimmed_bytes += bytes;
     d->sum.decommitted_bytes += bytes;
@@ -17645,14 +17859,7 @@ static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t 
     d->common.failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
     tai_gate_leave(&d->common.gate, NULL);
     TENSORALLOC_LOG(why, d->common.name);
-    if (d->desc.on_event != NULL) {
-        tai_news news;
-        memset(&news, 0, sizeof news);
-        if (why == TA_ERROR_LIMIT) {
-            tai_news_tell(d, &news, TA_EVENT_LIMIT, TA_OK, size);
-        }
-        tai_news_tell(d, &news, TA_EVENT_FAILURE, why, size);
-    }
+    tai_common_tell_failure(&d->common, why, size, 0, NULL);
     return why;
 }
 
@@ -18311,8 +18518,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_would_fit(ta_dynamic *d, const ta_
     room = d->desc.capacity_bytes_max == TA_UNLIMITED ? TA_UNLIMITED : d->desc.capacity_bytes_max - d->effective;
     tai_gate_leave(&d->common.gate, NULL);
     out->available_bytes = room < out->available_bytes ? room : out->available_bytes;
-    out->fits_min = out->min_bytes <= out->available_bytes;
-    out->fits_expected = out->expected_bytes <= out->available_bytes;
+    out->fits_min = out->min_bytes != TA_UNLIMITED && out->min_bytes <= out->available_bytes;
+    out->fits_expected = out->expected_bytes != TA_UNLIMITED && out->expected_bytes <= out->available_bytes;
     out->fits_max = out->max_bytes != TA_UNLIMITED && out->max_bytes <= out->available_bytes;
     return TA_OK;
 }
@@ -18580,9 +18787,7 @@ static TAI_COLD ta_result tai_dynamic_v_trim(void *self, size_t keep_bytes, size
     if (out_released_bytes != NULL) {
         *out_released_bytes = released + part;
     }
-    if (d->desc.on_event != NULL) {
-        tai_dynamic_tell_trimmed(d);
-    }
+    tai_common_tell_moved(&d->common);
     return TA_OK;
 }
 
@@ -18781,10 +18986,8 @@ static TAI_COLD void tai_dynamic_resolve(ta_dynamic *d, const ta_dynamic_desc *d
     int host = d->common.info.device.type == TA_DEVICE_HOST;
     size_t count = tai_block_count_default() / 16, huge = host ? (size_t)65536 : (size_t)8 << 20;
     d->desc = *desc;
-#ifdef TENSORALLOC_CHECKED
     d->common.on_event = desc->on_event;
     d->common.on_event_user = desc->on_event_user;
-#endif
     d->desc.backend = d->common.backend;
     d->desc.name = d->common.name;
     d->desc.capacity_bytes_max = desc->capacity_bytes_max != 0 ? desc->capacity_bytes_max : TA_UNLIMITED;
@@ -22372,6 +22575,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_REPORTS_MAX
 #undef TAI_RESULT_TEXT
 #undef TAI_ROOM_BITS
+#undef TAI_ROOM_SMALL_BYTES
 #undef TAI_ROOM_TIMES
 #undef TAI_SHOTS
 #undef TAI_SOURCES

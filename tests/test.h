@@ -26,7 +26,7 @@
 #define TEST_SEED_DEFAULT 20250611u
 #define TEST_FAILURES_SHOWN 20 /* per case; all are counted */
 
-typedef struct test_case { const char *name; void (*run)(void); } test_case;
+typedef struct test_case { const char *name; void (*run)(void); int threads; } test_case;
 
 typedef struct test_state {
     FILE *out;
@@ -133,6 +133,12 @@ static void test_run(const test_case *one, int only_list)
     if (only_list) {
         return;
     }
+#ifdef TENSORALLOC_NO_THREADS
+    if (one->threads) {
+        fprintf(test_now.out, "skipped: needs threads\n");
+        return;
+    }
+#endif
     one->run();
     if (test_now.failures == 0 && test_now.skip != NULL) {
         fprintf(test_now.out, "skipped: %s\n", test_now.skip);
@@ -188,7 +194,8 @@ TEST_STATIC int test_main(int argc, char **argv, const test_case *cases, size_t 
     return matched == 0 ? 2 : test_now.failed != 0 ? 1 : !list && test_now.passed == 0 ? TEST_STATUS_SKIP : 0;
 }
 
-#define TEST_CASE(function) {#function, function}
+#define TEST_CASE(function) {#function, function, 0}
+#define TEST_CASE_THREADS(function) {#function, function, 1} /* starts threads that use the library */
 #define TEST_MAIN(...) \
     int main(int argc, char **argv) \
     { \

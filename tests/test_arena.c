@@ -8,9 +8,85 @@
 #define KIB ((size_t)1024)
 #define MIB ((size_t)1024 * 1024)
 
+/* What events tell, added up; and the blocks that they leave live. */
+typedef struct tally {
+    uint64_t of[TA_EVENT_MISUSE + 1];
+    uint64_t hits, grown, trimmed;
+    struct {
+        void *ptr;
+        size_t size, capacity;
+    } live[1024];
+    size_t live_count;
+    int wrong;        /* a block that is told of and is not there, or is there twice */
+    ta_event last;
+    ta_allocator a;   /* where the callback allocates, once, when kind comes next */
+    ta_event_kind kind;
+    void *got;
+} tally;
+
+static void tally_event(void *user, const ta_event *event)
+{
+    tally *t = (tally *)user;
+    size_t i = 0;
+    t->of[event->kind]++;
+    t->last = *event;
+    t->wrong += event->name == NULL || event->time_ns == 0;
+    t->hits += event->kind == TA_EVENT_ALLOC && event->hit != 0;
+    t->grown += event->kind == TA_EVENT_GROW ? event->size_bytes : 0;
+    t->trimmed += event->kind == TA_EVENT_TRIM ? event->size_bytes : 0;
+    while (i < t->live_count && t->live[i].ptr != event->ptr) {
+        i++;
+    }
+    if (event->kind == TA_EVENT_ALLOC) {
+        t->wrong += i != t->live_count || i == 1024;
+        if (i == t->live_count && i < 1024) {
+            t->live[t->live_count++].ptr = event->ptr;
+        }
+    } else if (event->kind == TA_EVENT_FREE || event->kind == TA_EVENT_RESIZE) {
+        t->wrong += i == t->live_count;
+    }
+    if (i < t->live_count && event->kind == TA_EVENT_FREE) {
+        t->wrong += t->live[i].size != event->size_bytes || t->live[i].capacity != event->capacity_bytes;
+        t->live[i] = t->live[--t->live_count];
+    } else if (i < t->live_count) {
+        t->live[i].size = event->size_bytes;
+        t->live[i].capacity = event->capacity_bytes;
+    }
+    if (t->a.vtable != NULL && event->kind == t->kind) {
+        ta_request request;
+        ta_allocator a = t->a;
+        memset(&t->a, 0, sizeof t->a);
+        memset(&request, 0, sizeof request);
+        request.size_bytes = 3000;
+        t->got = ta_allocator_alloc(a, &request, NULL);
+    }
+}
+
+/* The events say what the statistics say. */
+static void tally_check(const tally *t, const ta_stats *s)
+{
+    size_t i, requested = 0, capacity = 0;
+    for (i = 0; i < t->live_count; i++) {
+        requested += t->live[i].size;
+        capacity += t->live[i].capacity;
+    }
+    CHECK_EQ(t->wrong, 0);
+    CHECK_EQ(t->live_count, s->live_count);
+    CHECK_EQ(requested, s->requested_bytes);
+    CHECK_EQ(capacity, s->in_use_bytes);
+    CHECK_EQ(t->grown - t->trimmed, s->reserved_bytes);
+    CHECK_EQ(t->of[TA_EVENT_ALLOC], s->allocation_count);
+    CHECK_EQ(t->of[TA_EVENT_FREE], s->deallocation_count);
+    CHECK_EQ(t->of[TA_EVENT_RESIZE], s->resize_count);
+    CHECK_EQ(t->of[TA_EVENT_FAILURE], s->failure_count);
+    CHECK_EQ(t->of[TA_EVENT_LIMIT], s->failure_limit_count);
+    CHECK_EQ(t->hits, s->hit_count);
+}
+
 /* An arena over a watched host backend. */
 typedef struct fixture {
     tb_counting counting;
+    tally events; /* where the desc asks for them */
     ta_arena *arena;
     ta_allocator a;
 } fixture;
@@ -29,6 +105,7 @@ static void open_arena(fixture *f, int memory, const ta_arena_desc *given)
     }
     desc.backend = tb_counting_init(&f->counting, ta_backend_host(), memory == SEGMENTS ? TA_CAP_RANGES : 0);
     desc.range_bytes = memory == SHORT_RANGES ? 2 * MIB : desc.range_bytes;
+    desc.on_event_user = &f->events;
     CHECK_OK(ta_arena_create(&desc, &f->arena));
     f->a = ta_arena_allocator(f->arena);
 }
@@ -728,6 +805,7 @@ typedef struct program {
     } marks[MARK_MAX]; /* those that are valid, outermost first */
     size_t mark_count;
     unsigned char next_fill;
+    int with_events;
 } program;
 
 static void program_check(program *p)
@@ -745,6 +823,9 @@ static void program_check(program *p)
     CHECK_EQ(s.requested_bytes, requested);
     CHECK_EQ(s.allocation_count - s.deallocation_count, live);
     CHECK_EQ(s.hit_count + s.miss_count, s.allocation_count);
+    if (p->with_events) {
+        tally_check(&p->f.events, &s);
+    }
 }
 
 static void program_alloc(program *p)
@@ -839,6 +920,8 @@ static void random_programs(void)
         p.random = seed;
         test_context("--seed %llu", (unsigned long long)seed);
         desc.single_threaded = (int)test_below(&p.random, 2);
+        p.with_events = i % 2;
+        desc.on_event = p.with_events ? tally_event : NULL;
         open_arena(&p.f, (int)test_below(&p.random, MEMORY_COUNT), &desc);
         for (k = 0; k < 200 && test_now.failures == failures; k++) {
             const uint32_t what = test_below(&p.random, 100);
@@ -871,6 +954,236 @@ static void random_programs(void)
     }
 }
 
+/*---------------------------------------------------------------------------------------------------------
+  Events, peaks, options.
+  -------------------------------------------------------------------------------------------------------*/
+static void event_is(const tally *t, ta_event_kind kind, const void *ptr, size_t size, size_t capacity)
+{
+    CHECK_EQ(t->last.kind, kind);
+    CHECK(t->last.ptr == ptr);
+    CHECK_EQ(t->last.size_bytes, size);
+    CHECK_EQ(t->last.capacity_bytes, capacity);
+}
+
+static void events_of_an_arena(void)
+{
+    int memory;
+    for (memory = 0; memory < MEMORY_COUNT; memory++) {
+        ta_arena_desc desc;
+        ta_arena_mark mark;
+        ta_request request;
+        ta_stats s;
+        fixture f;
+        unsigned char *x, *y;
+        test_context("%s", memory_names[memory]);
+        memset(&desc, 0, sizeof desc);
+        desc.limit_bytes = 8 * MIB;
+        desc.chunk_bytes = 2 * MIB;
+        desc.on_event = tally_event;
+        desc.name = "steps";
+        open_arena(&f, memory, &desc);
+        x = must_alloc(&f, 100);
+        event_is(&f.events, TA_EVENT_ALLOC, x, 100, 128);
+        CHECK_EQ(f.events.last.hit, 0);
+        CHECK_EQ(strcmp(f.events.last.name, "steps"), 0);
+        CHECK_EQ(f.events.of[TA_EVENT_GROW], 1);
+        memset(&request, 0, sizeof request);
+        request.size_bytes = 1000;
+        request.tag = "forward";
+        request.stream = 7;
+        y = (unsigned char *)ta_allocator_alloc(f.a, &request, NULL);
+        event_is(&f.events, TA_EVENT_ALLOC, y, 1000, 1024);
+        CHECK_EQ(f.events.last.hit, 1);
+        CHECK_EQ(f.events.last.stream, 7);
+        CHECK(f.events.last.tag != NULL && strcmp(f.events.last.tag, "forward") == 0);
+        CHECK_OK(ta_allocator_resize_in_place(f.a, y, 1000, 1500000)); /* memory may have to come first */
+        event_is(&f.events, TA_EVENT_RESIZE, y, 1500000, (1500000 + 63) / 64 * 64);
+        CHECK(f.events.last.tag != NULL && strcmp(f.events.last.tag, "forward") == 0);
+        CHECK_OK(ta_allocator_resize_in_place(f.a, x, 100, 10)); /* in the middle: its capacity stays */
+        event_is(&f.events, TA_EVENT_RESIZE, x, 10, 128);
+        s = stats_of(&f);
+        tally_check(&f.events, &s);
+        CHECK(ta_arena_alloc(f.arena, 100 * MIB, NULL) == NULL);
+        event_is(&f.events, TA_EVENT_FAILURE, NULL, 100 * MIB, 0);
+        CHECK_RESULT(f.events.last.result, TA_ERROR_LIMIT);
+        CHECK_EQ(f.events.of[TA_EVENT_LIMIT], 1);
+        CHECK_RESULT(ta_allocator_free(f.a, x, 11, 0, 0), TA_ERROR_SIZE_MISMATCH); /* no event */
+        CHECK_EQ(f.events.of[TA_EVENT_FREE], 0);
+        CHECK_OK(ta_allocator_free(f.a, x, 10, 0, 0));
+        event_is(&f.events, TA_EVENT_FREE, x, 10, 128);
+        mark = ta_arena_get_mark(f.arena);
+        (void)must_alloc(&f, 200);
+        (void)must_alloc(&f, 300);
+        CHECK_OK(ta_arena_rewind(f.arena, mark));
+        CHECK_EQ(f.events.of[TA_EVENT_FREE], 3);
+        CHECK_EQ(f.events.last.size_bytes, 200); /* the last one first */
+        CHECK_EQ(f.events.of[TA_EVENT_TRIM], 0);
+        CHECK_OK(ta_arena_reset(f.arena, 0));
+        CHECK_EQ(f.events.of[TA_EVENT_FREE], 4);
+        CHECK_GE(f.events.of[TA_EVENT_TRIM], 1);
+        s = stats_of(&f);
+        tally_check(&f.events, &s);
+        f.events.a = f.a; /* the callback allocates while the arena is trimmed, and grows it */
+        f.events.kind = TA_EVENT_TRIM;
+        (void)must_alloc(&f, 100);
+        CHECK_OK(ta_arena_reset(f.arena, 0));
+        CHECK(f.events.got != NULL);
+        s = stats_of(&f);
+        CHECK_EQ(s.live_count, 1);
+        tally_check(&f.events, &s);
+        close_arena(&f);
+    }
+}
+
+static void events_of_a_direct_allocator(void)
+{
+    static tally t;
+    tb_counting counting;
+    ta_direct_desc desc;
+    ta_direct *direct;
+    ta_allocator a;
+    ta_request request;
+    ta_stats s;
+    char *x;
+    memset(&t, 0, sizeof t);
+    memset(&desc, 0, sizeof desc);
+    desc.backend = tb_counting_init(&counting, ta_backend_host(), TA_CAP_RANGES);
+    desc.limit_bytes = MIB;
+    desc.on_event = tally_event;
+    desc.on_event_user = &t;
+    CHECK_OK(ta_direct_create(&desc, &direct));
+    a = ta_direct_allocator(direct);
+    memset(&request, 0, sizeof request);
+    request.size_bytes = 5000;
+    request.tag = "tag";
+    x = (char *)ta_allocator_alloc(a, &request, NULL);
+    CHECK_OK(ta_allocator_get_stats(a, &s));
+    event_is(&t, TA_EVENT_ALLOC, x, 5000, s.in_use_bytes);
+    tally_check(&t, &s);
+    CHECK_OK(ta_allocator_resize_in_place(a, x, 5000, 100));
+    event_is(&t, TA_EVENT_RESIZE, x, 100, s.in_use_bytes);
+    request.size_bytes = 2 * MIB;
+    CHECK(ta_allocator_alloc(a, &request, NULL) == NULL);
+    event_is(&t, TA_EVENT_FAILURE, NULL, 2 * MIB, 0);
+    CHECK_EQ(t.of[TA_EVENT_LIMIT], 1);
+    CHECK_RESULT(ta_allocator_free(a, x + 1, 0, 0, 0), TA_ERROR_INTERIOR);
+    CHECK_EQ(t.of[TA_EVENT_FREE], 0);
+    t.a = a; /* the callback allocates while a block is freed */
+    t.kind = TA_EVENT_FREE;
+    CHECK_OK(ta_allocator_free(a, x, 100, 0, 0));
+    CHECK_EQ(t.of[TA_EVENT_TRIM], 1); /* of what was freed; the callback's block came behind it */
+    event_is(&t, TA_EVENT_ALLOC, t.got, 3000, s.in_use_bytes / 2);
+    CHECK_OK(ta_allocator_get_stats(a, &s));
+    CHECK_EQ(s.live_count, 1);
+    tally_check(&t, &s);
+    CHECK_OK(ta_allocator_free(a, t.got, 0, 0, 0));
+    CHECK_OK(ta_allocator_get_stats(a, &s));
+    CHECK_EQ(s.reserved_bytes, 0);
+    tally_check(&t, &s);
+    CHECK_OK(ta_direct_destroy(direct));
+    tb_counting_check(&counting, 1);
+    tb_counting_end(&counting);
+}
+
+static void peaks_start_again(void)
+{
+    ta_direct *direct, *no_direct = NULL;
+    ta_arena *no_arena = NULL;
+    ta_request request;
+    ta_stats s;
+    fixture f;
+    void *x;
+    open_arena(&f, RANGES, NULL);
+    (void)must_alloc(&f, 3 * MIB);
+    CHECK_OK(ta_arena_reset(f.arena, 0));
+    (void)must_alloc(&f, 1000);
+    s = stats_of(&f);
+    CHECK_EQ(s.peak_in_use_upper_bytes, 3 * MIB);
+    CHECK_GE(s.peak_reserved_bytes, 3 * MIB);
+    CHECK_OK(ta_arena_reset_peaks(f.arena));
+    s = stats_of(&f);
+    CHECK_EQ(s.peak_in_use_upper_bytes, 1024);
+    CHECK_EQ(s.peak_reserved_bytes, s.reserved_bytes);
+    CHECK_OK(ta_allocator_dispose(f.a));
+    CHECK_OK(ta_arena_reset_peaks(f.arena));
+    close_arena(&f);
+    CHECK_OK(ta_direct_create(NULL, &direct));
+    memset(&request, 0, sizeof request);
+    request.size_bytes = MIB;
+    x = ta_allocator_alloc(ta_direct_allocator(direct), &request, NULL);
+    CHECK_OK(ta_allocator_free(ta_direct_allocator(direct), x, 0, 0, 0));
+    CHECK_OK(ta_direct_reset_peaks(direct));
+    CHECK_OK(ta_allocator_get_stats(ta_direct_allocator(direct), &s));
+    CHECK_EQ(s.peak_in_use_upper_bytes, 0);
+    CHECK_EQ(s.peak_reserved_bytes, 0);
+    CHECK_OK(ta_direct_destroy(direct));
+    CHECK_RESULT(ta_arena_reset_peaks(no_arena), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_direct_reset_peaks(no_direct), TA_ERROR_INVALID_ARGUMENT);
+}
+
+/* Each 0 that stands for something is replaced; what was given is kept. */
+static void options_in_force(void)
+{
+    ta_budget_desc of_budget;
+    ta_direct_desc of_direct;
+    ta_arena_desc of_arena;
+    ta_budget *budget, *no_budget = NULL;
+    ta_direct *direct, *no_direct = NULL;
+    ta_arena *arena, *no_arena = NULL;
+    tally t;
+    char name[8] = "mine";
+    CHECK_OK(ta_arena_create(NULL, &arena));
+    CHECK_OK(ta_arena_get_desc(arena, &of_arena));
+    CHECK(of_arena.backend.vtable == ta_backend_host().vtable);
+    CHECK(of_arena.budget == NULL && of_arena.on_event == NULL && !of_arena.zeroed && !of_arena.single_threaded);
+    CHECK_EQ(of_arena.limit_bytes, TA_UNLIMITED);
+    CHECK_EQ(of_arena.chunk_bytes, MIB);
+    CHECK_GT(of_arena.range_bytes, 0);
+    CHECK_EQ(strcmp(of_arena.name, "arena"), 0);
+    CHECK_OK(ta_arena_destroy(arena));
+    memset(&of_budget, 0, sizeof of_budget);
+    of_budget.limit_bytes = 5 * MIB;
+    CHECK_OK(ta_budget_create(&of_budget, &budget));
+    memset(&of_budget, 0, sizeof of_budget);
+    CHECK_OK(ta_budget_get_desc(budget, &of_budget));
+    CHECK(of_budget.backend.vtable == ta_backend_host().vtable);
+    CHECK_EQ(of_budget.limit_bytes, 5 * MIB);
+    CHECK_OK(ta_budget_set_limit(budget, TA_UNLIMITED));
+    CHECK_OK(ta_budget_get_desc(budget, &of_budget));
+    CHECK_EQ(of_budget.limit_bytes, TA_UNLIMITED);
+    memset(&of_arena, 0, sizeof of_arena);
+    of_arena.budget = budget;
+    of_arena.chunk_bytes = 4096;
+    of_arena.range_bytes = 64 * MIB;
+    of_arena.zeroed = of_arena.single_threaded = 1;
+    of_arena.name = name;
+    of_arena.on_event = tally_event;
+    of_arena.on_event_user = &t;
+    CHECK_OK(ta_arena_create(&of_arena, &arena));
+    memset(name, 'x', 4); /* it was copied */
+    memset(&of_arena, 0, sizeof of_arena);
+    CHECK_OK(ta_allocator_dispose(ta_arena_allocator(arena)));
+    CHECK_OK(ta_arena_get_desc(arena, &of_arena));
+    CHECK(of_arena.budget == budget && of_arena.on_event == tally_event && of_arena.on_event_user == (void *)&t);
+    CHECK(of_arena.zeroed && of_arena.single_threaded && strcmp(of_arena.name, "mine") == 0);
+    CHECK_EQ(of_arena.chunk_bytes, 4096);
+    CHECK_EQ(of_arena.range_bytes, 64 * MIB);
+    CHECK_OK(ta_arena_destroy(arena));
+    CHECK_OK(ta_budget_destroy(budget));
+    memset(&of_direct, 0, sizeof of_direct);
+    of_direct.limit_bytes = MIB;
+    CHECK_OK(ta_direct_create(&of_direct, &direct));
+    CHECK_OK(ta_direct_get_desc(direct, &of_direct));
+    CHECK(of_direct.backend.vtable == ta_backend_host().vtable && of_direct.on_event == NULL);
+    CHECK_EQ(of_direct.limit_bytes, MIB);
+    CHECK_EQ(strcmp(of_direct.name, "direct"), 0);
+    CHECK_RESULT(ta_direct_get_desc(direct, NULL), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_OK(ta_direct_destroy(direct));
+    CHECK_RESULT(ta_direct_get_desc(no_direct, &of_direct), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_arena_get_desc(no_arena, &of_arena), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_budget_get_desc(no_budget, &of_budget), TA_ERROR_INVALID_ARGUMENT);
+}
+
 TEST_MAIN(TEST_CASE(blocks_lie_one_behind_the_other), TEST_CASE(pointers_never_move),
           TEST_CASE(bad_requests_are_errors), TEST_CASE(aligned_blocks),
           TEST_CASE(zeroed_arenas_and_requests), TEST_CASE(free_gives_bytes_back_from_the_end),
@@ -880,4 +1193,5 @@ TEST_MAIN(TEST_CASE(blocks_lie_one_behind_the_other), TEST_CASE(pointers_never_m
           TEST_CASE(chunks_grow_and_large_blocks_get_their_own), TEST_CASE(limits),
           TEST_CASE(no_range_to_be_had), TEST_CASE(fixed_buffer), TEST_CASE(arena_over_a_pool),
           TEST_CASE(arenas_in_arenas), TEST_CASE(shared_budget_takes_what_an_arena_retains),
-          TEST_CASE(random_programs))
+          TEST_CASE(events_of_an_arena), TEST_CASE(events_of_a_direct_allocator), TEST_CASE(peaks_start_again),
+          TEST_CASE(options_in_force), TEST_CASE(random_programs))

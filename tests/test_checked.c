@@ -433,7 +433,8 @@ static void writes_after_free_on_a_device(void)
     test_context("%s", "");
 }
 
-TEST_MAIN(TEST_CASE(double_free_in_thread_caches), TEST_CASE(double_free_in_segments),
-          TEST_CASE(double_free_without_thread_caches), TEST_CASE(double_free_under_a_cap),
-          TEST_CASE(misuse_is_told), TEST_CASE(capacity_is_what_was_requested), TEST_CASE(what_is_held_back_is_let_go),
-          TEST_CASE(destroyed_objects_are_given_up_in_the_end), TEST_CASE(writes_after_free_on_a_device))
+TEST_MAIN(TEST_CASE_THREADS(double_free_in_thread_caches), TEST_CASE_THREADS(double_free_in_segments),
+          TEST_CASE_THREADS(double_free_without_thread_caches), TEST_CASE_THREADS(double_free_under_a_cap),
+          TEST_CASE(misuse_is_told), TEST_CASE(capacity_is_what_was_requested),
+          TEST_CASE(what_is_held_back_is_let_go), TEST_CASE(destroyed_objects_are_given_up_in_the_end),
+          TEST_CASE(writes_after_free_on_a_device))

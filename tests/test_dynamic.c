@@ -532,10 +532,11 @@ static void a_range_grows_and_shrinks_in_place(void)
         ta_handle_info info;
         const size_t kept = old < sizes[i] ? old : sizes[i];
         const ta_result fits = fits_in_place(d, h, sizes[i]);
+        const void *before = info_of(d, h).data;
         CHECK_RESULT(fits, first.in_range || sizes[i] <= info_of(d, h).capacity_bytes ? TA_OK : TA_ERROR_WOULD_MOVE);
         CHECK_OK(resize(d, h, sizes[i]));
         info = info_of(d, h);
-        CHECK(fits != TA_OK || info.data == first.data);
+        CHECK(fits != TA_OK || info.data == before);
         CHECK_EQ(info.effective_bytes, sizes[i]);
         CHECK_GE(info.capacity_bytes, sizes[i]);
         CHECK_LE(info.capacity_bytes, 4 * MIB);
@@ -1357,6 +1358,7 @@ static void the_limit_is_never_exceeded(void)
     ta_handle h[MANY], s[MANY];
     size_t count = 0, small_count = 0, i;
     ta_result result = TA_OK;
+    int in_range;
     desc.limit_bytes = 4 * MIB;
     d = open_dynamic(&desc);
     while (count < MANY && (result = ta_dynamic_alloc(d, &large, &h[count])) == TA_OK) {
@@ -1366,10 +1368,11 @@ static void the_limit_is_never_exceeded(void)
     CHECK_RESULT(result, TA_ERROR_LIMIT);
     CHECK_GE(count, 11);
     CHECK_LE(count, 13);
+    in_range = info_of(d, h[0]).in_range;
     for (i = 0; i < count; i++) { /* warm ranges, which pay for small blocks */
         CHECK_OK(ta_dynamic_free(d, h[i]));
     }
-    CHECK_GE(figures_of(d).cached_bytes, 300000 * (count - 1));
+    CHECK(!in_range || figures_of(d).cached_bytes >= 300000 * (count - 1));
     while (small_count < MANY && (result = ta_dynamic_alloc(d, &small, &s[small_count])) == TA_OK) {
         small_count++;
     }
@@ -1379,11 +1382,12 @@ static void the_limit_is_never_exceeded(void)
     for (i = 0; i < small_count; i++) {
         CHECK_OK(ta_dynamic_free(d, s[i]));
     }
-    CHECK_OK(resize(d, h[0], 3800000)); /* and what the pool holds free */
+    result = resize(d, h[0], 3800000); /* and what the pool holds free; a block has to be there twice */
+    CHECK_RESULT(result, in_range ? TA_OK : TA_ERROR_LIMIT);
     CHECK_LE(stats_of(d).peak_reserved_bytes, 4 * MIB);
     CHECK_LE(stats_of(d).reserved_bytes, 4 * MIB);
     CHECK_RESULT(resize(d, h[0], 4 * MIB + 1), TA_ERROR_LIMIT);
-    CHECK_EQ(info_of(d, h[0]).effective_bytes, 3800000);
+    CHECK_EQ(info_of(d, h[0]).effective_bytes, in_range ? 3800000 : 2500000);
     CHECK_OK(ta_dynamic_free(d, h[0]));
     close_dynamic(d);
 }
@@ -3857,10 +3861,10 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(events_may_call_back), TEST_CASE(events_come_with_nothing_claimed),
           TEST_CASE(the_report_tells_the_figures), TEST_CASE(over_an_arena_the_last_block_grows_in_place),
           TEST_CASE(nothing_stays_in_the_upstream), TEST_CASE(handle_count_max_is_for_live_handles),
-          TEST_CASE(random_programs_keep_contents_and_figures), TEST_CASE(threads_with_tensors_of_their_own),
-          TEST_CASE(threads_resize_one_tensor), TEST_CASE(a_tensor_is_freed_under_the_others),
-          TEST_CASE(capacity_binds_while_threads_grow), TEST_CASE(threads_reclaim_from_each_other),
-          TEST_CASE(events_that_cross_do_not_deadlock), TEST_CASE(many_tensors_need_few_mappings),
+          TEST_CASE(random_programs_keep_contents_and_figures), TEST_CASE_THREADS(threads_with_tensors_of_their_own),
+          TEST_CASE_THREADS(threads_resize_one_tensor), TEST_CASE_THREADS(a_tensor_is_freed_under_the_others),
+          TEST_CASE_THREADS(capacity_binds_while_threads_grow), TEST_CASE_THREADS(threads_reclaim_from_each_other),
+          TEST_CASE_THREADS(events_that_cross_do_not_deadlock), TEST_CASE(many_tensors_need_few_mappings),
           TEST_CASE(a_freed_range_waits_for_its_stream), TEST_CASE(a_shrink_waits_for_its_stream),
           TEST_CASE(a_move_is_ordered), TEST_CASE(streams_of_empty_tensors_are_not_forgotten),
           TEST_CASE(a_failing_poll_is_not_done), TEST_CASE(a_failed_move_is_ordered),

@@ -22,7 +22,7 @@ static void no_fork(void)
     test_now.skip = "no fork here";
 }
 
-TEST_MAIN(TEST_CASE(no_fork))
+TEST_MAIN(TEST_CASE_THREADS(no_fork))
 #else
 
 /* The sanitizers' own allocators and threads do not bear a child of several threads: their locks stay as they were. */
@@ -610,6 +610,7 @@ static void process_detach(void)
     in_a_child(detach_and_go_on, NULL);
 }
 
-TEST_MAIN(TEST_CASE(fork_before_the_first_pool), TEST_CASE(child_of_one_thread), TEST_CASE(child_of_several_threads),
-          TEST_CASE(child_of_a_child), TEST_CASE(child_says_it_itself), TEST_CASE(process_detach))
+TEST_MAIN(TEST_CASE_THREADS(fork_before_the_first_pool), TEST_CASE_THREADS(child_of_one_thread),
+          TEST_CASE_THREADS(child_of_several_threads), TEST_CASE_THREADS(child_of_a_child),
+          TEST_CASE_THREADS(child_says_it_itself), TEST_CASE_THREADS(process_detach))
 #endif

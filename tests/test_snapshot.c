@@ -392,15 +392,29 @@ static ta_dynamic *make_dynamic(ta_handle *out)
     return dynamic;
 }
 
+static int host_has_ranges(void)
+{
+    ta_backend host = ta_backend_host();
+    ta_backend_info info;
+    memset(&info, 0, sizeof info);
+    host.vtable->info(host.self, &info);
+    return (info.caps & TA_CAP_RANGES) != 0;
+}
+
 static void tensors_with_bounds_are_told(void)
 {
     document d;
     const json *j = &d.tree;
     ta_handle handle;
-    ta_dynamic *dynamic = make_dynamic(&handle);
+    ta_dynamic *dynamic;
     ta_allocator list[2];
     size_t node, handles, first, site, i;
     int64_t dims[2] = {500, 1024};
+    if (!host_has_ranges()) {
+        TEST_SKIP("no ranges here");
+        return;
+    }
+    dynamic = make_dynamic(&handle);
     memset(&d, 0, sizeof d);
     CHECK_OK(ta_dynamic_resize(dynamic, handle, dims, 2));
     list[0] = ta_dynamic_allocator(dynamic);
@@ -492,7 +506,7 @@ static void idle_backends_are_not_asked(void)
     CHECK_EQ(counting.calls[TB_MEMORY_INFO], 0);
     CHECK(tagged(a, 100, NULL) != NULL);
     REQUIRE(take(&d, &a, 1, NULL));
-    CHECK_EQ(counting.calls[TB_MEMORY_INFO], 1);
+    CHECK_EQ(counting.calls[TB_MEMORY_INFO], ta_backend_host().vtable->memory_info != NULL);
     tb_counting_fail(&counting, TB_MEMORY_INFO, 1, 0);
     REQUIRE(take(&d, &a, 1, NULL));
     CHECK(strstr(d.text, "\"free_bytes\":null,\"total_bytes\":null") != NULL);

@@ -1489,13 +1489,15 @@ static void favour_is_withdrawn_in_full_flight(void)
     meeting_end(&point);
 }
 
-TEST_MAIN(TEST_CASE(first_pools_of_many_threads), TEST_CASE(own_churn), TEST_CASE(own_churn_in_other_configurations),
-          TEST_CASE(churn_in_an_arena_and_a_direct_allocator), TEST_CASE(churn_through_upstreams),
-          TEST_CASE(producers_and_consumers), TEST_CASE(blocks_pass_from_cache_to_cache),
-          TEST_CASE(thread_exit_hands_the_cache_back),
-          TEST_CASE(threads_exit_while_the_pool_is_destroyed),
-          TEST_CASE(stale_slots_do_not_match_a_new_pool_at_the_same_address), TEST_CASE(many_pools_and_many_threads),
-          TEST_CASE(dispose_while_threads_remain), TEST_CASE(single_threaded_pool_moves_between_threads),
-          TEST_CASE(callbacks_free_into_the_same_pool), TEST_CASE(events_come_from_all_threads),
-          TEST_CASE(everything_at_the_same_time), TEST_CASE(one_budget_for_all), TEST_CASE(favour_goes_round),
-          TEST_CASE(favour_is_withdrawn_in_full_flight))
+TEST_MAIN(TEST_CASE_THREADS(first_pools_of_many_threads), TEST_CASE_THREADS(own_churn),
+          TEST_CASE_THREADS(own_churn_in_other_configurations),
+          TEST_CASE_THREADS(churn_in_an_arena_and_a_direct_allocator), TEST_CASE_THREADS(churn_through_upstreams),
+          TEST_CASE_THREADS(producers_and_consumers), TEST_CASE_THREADS(blocks_pass_from_cache_to_cache),
+          TEST_CASE_THREADS(thread_exit_hands_the_cache_back),
+          TEST_CASE_THREADS(threads_exit_while_the_pool_is_destroyed),
+          TEST_CASE_THREADS(stale_slots_do_not_match_a_new_pool_at_the_same_address),
+          TEST_CASE_THREADS(many_pools_and_many_threads), TEST_CASE_THREADS(dispose_while_threads_remain),
+          TEST_CASE_THREADS(single_threaded_pool_moves_between_threads),
+          TEST_CASE_THREADS(callbacks_free_into_the_same_pool), TEST_CASE_THREADS(events_come_from_all_threads),
+          TEST_CASE_THREADS(everything_at_the_same_time), TEST_CASE_THREADS(one_budget_for_all),
+          TEST_CASE_THREADS(favour_goes_round), TEST_CASE_THREADS(favour_is_withdrawn_in_full_flight))

@@ -1112,6 +1112,7 @@ TEST_MAIN(TEST_CASE(regions_nest), TEST_CASE(the_same_name_is_the_same_text),
           TEST_CASE(a_full_ring_drops_the_oldest), TEST_CASE(a_text_is_a_trace),
           TEST_CASE(clear_and_dispose_free_what_lives), TEST_CASE(a_sink_that_fails_loses_nothing),
           TEST_CASE(a_sink_may_use_the_pool), TEST_CASE(formats_may_change), TEST_CASE(other_allocators_tell_too),
-          TEST_CASE(many_names_share_one), TEST_CASE(bad_arguments), TEST_CASE(without_memory), TEST_CASE(clear_forgets),
-          TEST_CASE(events_stand_in_their_order), TEST_CASE(flushes_while_others_allocate),
-          TEST_CASE(a_lapped_ring_tells_no_lies), TEST_CASE(a_forked_child_can_write_it))
+          TEST_CASE(many_names_share_one), TEST_CASE(bad_arguments), TEST_CASE(without_memory),
+          TEST_CASE(clear_forgets), TEST_CASE_THREADS(events_stand_in_their_order),
+          TEST_CASE_THREADS(flushes_while_others_allocate), TEST_CASE_THREADS(a_lapped_ring_tells_no_lies),
+          TEST_CASE(a_forked_child_can_write_it))
