@@ -339,6 +339,8 @@ static void note_resized(env *e, int b, size_t new_size, counts before)
     CHECK_OK(ta_allocator_describe(e->members[h->owner].allocator, h->ptr, &info));
     CHECK_GE(info.capacity_bytes, new_size);
     before.requested += new_size - h->size;
+    before.allocated += new_size > h->size ? new_size - h->size : 0;
+    before.freed += new_size < h->size ? h->size - new_size : 0;
     before.in_use += info.capacity_bytes - h->capacity;
     before.resizes++;
     CHECK(same_counts(count_member(e, h->owner), before));
