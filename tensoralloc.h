@@ -12656,7 +12656,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     tai_pool_record_all_free(pool);
     pool->disposed = 1;
     pool->plain = 0;
-    pool->alert &= ~TAI_ALERT_ORDER;
+    pool->alert &= ~(TAI_ALERT_ORDER | TAI_ALERT_LARGE);
     pool->cacheable_bytes = pool->hot_bytes = pool->watched_bytes = 0;
     for (w = 0; w < 6; w++) {
         TENSORALLOC_STORE_RELEASE(&pool->windows[w].mapped, (size_t)0);
