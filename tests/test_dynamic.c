@@ -2032,7 +2032,7 @@ static void events_come_with_nothing_claimed(void)
         the_spy.answer = 0;
         t.h = make(d, 0, 1000, 3 * MIB / 2);
         t.d = d;
-        CHECK_OK(resize(d, t.h, MIB));
+        CHECK_RESULT(resize(d, t.h, MIB), !by_limit || info_of(d, h).in_range ? TA_OK : TA_ERROR_LIMIT);
         if (info_of(d, h).in_range) {
             CHECK_GE(t.count, 1);
         }
