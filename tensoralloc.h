@@ -17810,7 +17810,7 @@ static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t s
                                           uint32_t flags, ta_failure *out)
 {
     ta_budget *budget = d->common.budget;
-    size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes);
+    size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes), missing;
     ta_verdict verdict;
     ta_stats stats;
     memset(out, 0, sizeof *out);
@@ -17834,8 +17834,10 @@ static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t s
     }
     out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
     verdict = why == TA_ERROR_RECORDS ? TA_VERDICT_RECORDS : TA_VERDICT_BACKEND;
-    if (why == TA_ERROR_LIMIT && tai_dynamic_missing(d, capacity, size) != 0) {
-        out->action_bytes = d->desc.capacity_bytes_max + tai_dynamic_missing(d, capacity, size);
+    missing = why == TA_ERROR_LIMIT ? tai_dynamic_missing(d, capacity, size) : 0;
+    if (why == TA_ERROR_LIMIT && (missing != 0 || (d->desc.capacity_bytes_max != TA_UNLIMITED &&
+                                                   tai_budget_may_hold(budget, out->budget_used_bytes, need)))) {
+        out->action_bytes = tai_add_saturated(d->desc.capacity_bytes_max, missing); /* others may have freed since */
         verdict = TA_VERDICT_CAPACITY;
     } else if (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) {
         tai_budget_explain(budget, &d->common.member, need, (flags & TA_REQUEST_WITHIN_BUDGET) == 0, out);
@@ -21471,11 +21473,15 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
     }
     tai_size_text(failure->requested_bytes, size, sizeof size);
     tai_verdict_sentence(failure, verdict, sizeof verdict);
-    switch (failure->verdict == TA_VERDICT_CAPACITY ? (int)TA_OK : (int)failure->result) {
+    switch ((int)failure->result) {
     case TA_OK:
-        length = snprintf(text, text_bytes, "%s do not fit: capacity_bytes_max is reached%s", size, verdict);
+        length = snprintf(text, text_bytes, "nothing failed");
         break;
     case TA_ERROR_LIMIT:
+        if (failure->verdict == TA_VERDICT_CAPACITY) {
+            length = snprintf(text, text_bytes, "%s do not fit: capacity_bytes_max is reached%s", size, verdict);
+            break;
+        }
         length = snprintf(text, text_bytes,
                           "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)%s", size,
                           tai_size_text(failure->limit_bytes, a, sizeof a),

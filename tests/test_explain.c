@@ -674,7 +674,17 @@ static void callbacks_are_told(void)
     close_pool(pool);
 }
 
-TEST_MAIN(TEST_CASE(words_for_everything), TEST_CASE(requests_that_forbid_it), TEST_CASE(memory_that_waits_for_streams),
+/* All-zero is no failure, and not one of the capacity. */
+static void nothing_failed(void)
+{
+    ta_failure failure;
+    char text[128];
+    memset(&failure, 0, sizeof failure);
+    CHECK_EQ(ta_failure_report(&failure, text, sizeof text), strlen("nothing failed"));
+    CHECK_STRING(text, "nothing failed");
+}
+
+TEST_MAIN(TEST_CASE(nothing_failed), TEST_CASE(words_for_everything), TEST_CASE(requests_that_forbid_it), TEST_CASE(memory_that_waits_for_streams),
           TEST_CASE(pages_of_its_own), TEST_CASE(memory_that_siblings_cache), TEST_CASE(memory_that_threads_cache),
           TEST_CASE(memory_in_pieces), TEST_CASE(pieces_of_segments_under_a_limit), TEST_CASE(the_limit_that_would_do),
           TEST_CASE(memory_that_others_have), TEST_CASE(bounded_backends_that_are_full),
