@@ -314,6 +314,8 @@ typedef void (*ta_event_fn)(void *user, const ta_event *event);
       "call ta_allocator_empty_cache on them, in the threads that use them") \
     X(TA_VERDICT_THREAD_CACHES, "threads cache it", TA_ACTION_FLUSH_THREADS, "call ta_pool_thread_flush in them") \
     X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
+    X(TA_VERDICT_GRAPHS, "graphs hold it", TA_ACTION_DESTROY_GRAPHS, \
+      "destroy graphs that are not replayed any more, and trim their graph pools") \
     X(TA_VERDICT_CAPACITY, "capacity_bytes_max is reached", TA_ACTION_RAISE_CAPACITY, "raise capacity_bytes_max") \
     X(TA_VERDICT_LIMIT, "the limit of the budget is reached", TA_ACTION_RAISE_LIMIT, "raise the limit") \
     X(TA_VERDICT_OUTSIDE, "others than this budget have it", TA_ACTION_FREE_OUTSIDE, "free memory outside") \
@@ -362,6 +364,7 @@ typedef struct ta_failure {
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
     size_t sibling_cached_bytes;   /* of that, what they could give back; single-threaded ones are not asked */
+    size_t graph_bytes;         /* reserved by graph pools beside this pool; part of sibling_reserved_bytes */
     size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
     size_t backend_total_bytes;
     size_t outside_bytes;       /* total - free - what the budget holds; 0 if not known */
@@ -8651,6 +8654,8 @@ typedef struct tai_graph_hooks {
     size_t (*collect)(ta_pool *pool);
     /* 0: there still are graph pools. */
     int (*close)(ta_pool *pool);
+    /* Bytes of all graph pools. */
+    size_t (*reserved)(ta_pool *pool);
 } tai_graph_hooks;
 
 struct ta_pool {
@@ -10099,6 +10104,9 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0, bounded = space->info.range_bytes_max != 0;
     ta_verdict verdict;
     tai_budget_explain(space->budget, &pool->member, need, asked, out);
+    if (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
+        out->graph_bytes = pool->hooks->reserved(pool);
+    }
     if (asked) {
         (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
     }
@@ -10116,6 +10124,8 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
                tai_pool_find_blocking(pool, plan, out)) {
         verdict = TA_VERDICT_FRAGMENTED;
         out->action_bytes = out->blocking_bytes;
+    } else if (out->graph_bytes >= out->action_bytes) {
+        verdict = TA_VERDICT_GRAPHS;
     } else {
         verdict = tai_budget_verdict(space->budget, need, out);
     }
@@ -20076,9 +20086,35 @@ static TAI_COLD int tai_graphs_close(ta_pool *pool)
     return pool->graphs->pools == NULL;
 }
 
+/* What all graph pools together have from the backend. */
+static TAI_COLD size_t tai_graphs_reserved(ta_pool *pool)
+{
+    tai_graphs *all = pool->graphs;
+    ta_graph_pool *g = NULL;
+    size_t bytes = 0;
+    do {
+        ta_graph_pool *next;
+        ta_stats stats;
+        TAI_LOCK_ACQUIRE(&all->lock);
+        next = g == NULL ? all->pools : g->next;
+        if (g != NULL) {
+            g->visitors--;
+        }
+        if (next != NULL) {
+            next->visitors++;
+        }
+        TAI_LOCK_RELEASE(&all->lock);
+        g = next;
+        if (g != NULL && ta_pool_get_stats(g->memory, &stats) == TA_OK) {
+            bytes += stats.reserved_bytes;
+        }
+    } while (g != NULL);
+    return bytes;
+}
+
 static const tai_graph_hooks tai_graphs_hooks = {
     tai_graphs_alloc, tai_graphs_find, tai_graphs_give, tai_graphs_let_go, tai_graphs_use, tai_graphs_retire,
-    tai_graphs_collect, tai_graphs_close
+    tai_graphs_collect, tai_graphs_close, tai_graphs_reserved
 };
 
 /* ---- life */
@@ -21440,6 +21476,10 @@ static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_
         (void)snprintf(text, text_bytes, "; threads cache %s: %s",
                        tai_size_text(f->thread_cached_bytes, a, sizeof a), ta_action_text(f->action));
         break;
+    case TA_VERDICT_GRAPHS:
+        (void)snprintf(text, text_bytes, "; graph pools hold %s: %s", tai_size_text(f->graph_bytes, a, sizeof a),
+                       ta_action_text(f->action));
+        break;
     case TA_VERDICT_FRAGMENTED:
         (void)snprintf(text, text_bytes, "; in the way are %s in %llu blocks, %s of them tagged %s%.60s%s: %s",
                        tai_size_text(f->blocking_bytes, a, sizeof a), (unsigned long long)f->blocking_count,
@@ -22175,6 +22215,7 @@ static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
         TAI_FIELD(ta_failure, SIZE, pending_bytes) TAI_FIELD(ta_failure, U64, count)
         TAI_FIELD(ta_failure, SIZE, action_bytes) TAI_FIELD(ta_failure, SIZE, thread_cached_bytes)
         TAI_FIELD(ta_failure, SIZE, sibling_reserved_bytes) TAI_FIELD(ta_failure, SIZE, sibling_cached_bytes)
+        TAI_FIELD(ta_failure, SIZE, graph_bytes)
         TAI_FIELD(ta_failure, SIZE, backend_free_bytes) TAI_FIELD(ta_failure, SIZE, backend_total_bytes)
         TAI_FIELD(ta_failure, SIZE, outside_bytes) TAI_FIELD(ta_failure, SIZE, blocking_span_bytes)
         TAI_FIELD(ta_failure, SIZE, blocking_bytes) TAI_FIELD(ta_failure, SIZE, blocking_count)
