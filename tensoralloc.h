@@ -8075,6 +8075,13 @@ static TAI_COLD size_t tai_space_trim(tai_space *space, uint32_t heaps, size_t k
             tai_region_trim_blocks(space, region, keep, me, &released);
         }
     }
+    if (keep != 0 && space->backend.vtable->pieces != NULL) { /* only whole pieces went: rather one too many */
+        size_t cached;
+        tai_gate_enter(&space->gate, me);
+        cached = tai_space_cached(space);
+        tai_gate_leave(&space->gate, me);
+        released += cached > keep ? tai_space_trim(space, heaps, 0, me) : 0;
+    }
     return released;
 }
 
