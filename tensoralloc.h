@@ -1783,7 +1783,8 @@ typedef struct ta_snapshot_desc {
                    target_bytes, step_bytes, changes_per_million_uses, weights [{size_max_bytes, weight}]} if the
                    strategy is the predictive one and the site is not busy
      events[]      with a trace, oldest first: ptr, size_bytes, capacity_bytes, stream, time_ns, thread, name, tag, kind
-                   ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"), hit (alloc), result (failed)
+                   ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step", "misuse"), hit (alloc),
+                   result (failure, misuse)
    tests/snapshot.schema.json is the same as a JSON Schema; bench/memory_viz.py makes of it what PyTorch's memory_viz
    page reads. */
 TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size_t count,
@@ -3630,7 +3631,8 @@ TENSORALLOC_DEF ta_result ta_trace_step(ta_trace *trace)
 
 TENSORALLOC_DEF void ta_trace_event(void *trace, const ta_event *event)
 {
-    if (trace != NULL && event != NULL) {
+    if (trace != NULL && event != NULL && (uint32_t)event->kind <= (uint32_t)TA_EVENT_MISUSE &&
+        (uint32_t)event->result < (uint32_t)TA_RESULT_COUNT) {
         ta_trace *to = (ta_trace *)trace;
         tai_trace_put(to, tai_trace_about(event->kind, event->result, event->hit, tai_trace_source(to, event->name)),
                       event->ptr, event->size_bytes, event->capacity_bytes, event->stream,
@@ -3985,9 +3987,16 @@ static TAI_COLD void tai_put_comment(tai_writer *w, const char *text)
     }
 }
 
+/* Of the kind of an event; NULL for none that there is. */
+static TAI_COLD const char *tai_event_word(uint32_t kind)
+{
+    static const char *const words[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step",
+                                        "misuse"};
+    return kind < sizeof words / sizeof *words ? words[kind] : NULL;
+}
+
 static TAI_COLD void tai_trace_text(ta_trace *trace, const tai_record *record, const tai_line *line)
 {
-    static const char *const words[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
     tai_writer *w = &trace->writer;
     uint32_t alignment = (uint32_t)(record->about >> 16 & 0xff);
     if (line->freed != 0) {
@@ -4016,7 +4025,7 @@ static TAI_COLD void tai_trace_text(ta_trace *trace, const tai_record *record, c
         tai_put_text(w, " ");
         tai_put_comment(w, trace->names[line->source]);
         tai_put_text(w, " ");
-        tai_put_text(w, words[line->kind]);
+        tai_put_text(w, tai_event_word((uint32_t)line->kind));
     }
     if (line->number == 0 && line->source != 0) {
         tai_put_text(w, " of ");
@@ -4026,7 +4035,7 @@ static TAI_COLD void tai_trace_text(ta_trace *trace, const tai_record *record, c
         tai_put_text(w, " stream ");
         tai_put_decimal(w, record->stream);
     }
-    if (line->kind == TA_EVENT_FAILURE) {
+    if (line->kind == TA_EVENT_FAILURE || line->kind == TA_EVENT_MISUSE) {
         tai_put_text(w, ": ");
         tai_put_text(w, ta_result_text(tai_record_result(record)));
     }
@@ -4075,8 +4084,8 @@ static TAI_COLD void tai_trace_chrome(ta_trace *trace, const tai_record *record,
     uint64_t thread = record->about >> 32;
     if (line->kind == TA_EVENT_STEP) {
         tai_chrome_begin(w, "", "step", "i", line->time, thread);
-    } else if (line->kind == TA_EVENT_FAILURE || line->kind == TA_EVENT_LIMIT) {
-        tai_chrome_begin(w, "failure: ",
+    } else if (line->kind == TA_EVENT_FAILURE || line->kind == TA_EVENT_LIMIT || line->kind == TA_EVENT_MISUSE) {
+        tai_chrome_begin(w, line->kind == TA_EVENT_MISUSE ? "misuse: " : "failure: ",
                          line->kind == TA_EVENT_LIMIT ? "limit" : ta_result_text(tai_record_result(record)), "i",
                          line->time, thread);
         tai_json_text(w, "allocator", trace->names[line->source]);
@@ -12648,6 +12657,12 @@ static TAI_COLD void tai_pool_drain(ta_pool *pool)
     }
 }
 
+/* Whether there are graph pools beside it, or graphs use its blocks. */
+static TAI_COLD int tai_pool_is_tied(ta_pool *pool)
+{
+    return TAI_GRAPHS && ((pool->hooks != NULL && !pool->hooks->close(pool)) || pool->held != 0);
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
 {
     int w;
@@ -12661,7 +12676,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     if (tai_pool_forked(pool)) {
         return TA_ERROR_FORKED;
     }
-    if (TAI_GRAPHS && ((pool->hooks != NULL && !pool->hooks->close(pool)) || pool->held != 0)) {
+    if (tai_pool_is_tied(pool)) {
         return TA_ERROR_BUSY;
     }
     found = tai_guard_close(pool, 0);
@@ -12692,6 +12707,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_destroy(ta_pool *pool)
     ta_result result, found;
     if (pool == NULL) {
         return TA_OK;
+    }
+    if (!pool->disposed && !tai_pool_forked(pool) && tai_pool_is_tied(pool)) {
+        return TA_ERROR_BUSY;
     }
     found = tai_guard_close(pool, 1);
     result = ta_pool_dispose(pool);
@@ -19136,6 +19154,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
     if (d == NULL) {
         return TA_OK;
     }
+    if (TAI_GRAPHS && d->held != 0 && tai_common_usable(&d->common) == TA_OK) {
+        return TA_ERROR_BUSY;
+    }
     found = tai_dynamic_look(d, 1);
     result = tai_dynamic_v_dispose(d);
     if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
@@ -22478,23 +22499,22 @@ static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const t
 
 static TAI_COLD void tai_snap_event(void *user, const ta_event *event)
 {
-    static const char *const kinds[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
     static const tai_field fields[] = {
         TAI_FIELD(ta_event, PTR, ptr) TAI_FIELD(ta_event, SIZE, size_bytes) TAI_FIELD(ta_event, SIZE, capacity_bytes)
         TAI_FIELD(ta_event, HEX, stream) TAI_FIELD(ta_event, U64, time_ns) TAI_FIELD(ta_event, U32, thread)
         TAI_FIELD(ta_event, TEXT, name) TAI_FIELD(ta_event, TEXT, tag)
     };
     tai_writer *w = (tai_writer *)user;
-    if (w->result != TA_OK || (size_t)event->kind >= sizeof kinds / sizeof *kinds) {
+    if (w->result != TA_OK) {
         return;
     }
     tai_json_begin(w, NULL, "{");
-    tai_json_text(w, "kind", kinds[event->kind]);
+    tai_json_text(w, "kind", tai_event_word((uint32_t)event->kind));
     TAI_FIELDS(w, event, fields);
     if (event->kind == TA_EVENT_ALLOC) {
         tai_json_bool(w, "hit", event->hit);
     }
-    if (event->kind == TA_EVENT_FAILURE) {
+    if (event->kind == TA_EVENT_FAILURE || event->kind == TA_EVENT_MISUSE) {
         tai_json_text(w, "result", ta_result_text(event->result));
     }
     tai_json_end(w, "}");
