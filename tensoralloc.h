@@ -309,7 +309,7 @@ typedef void (*ta_event_fn)(void *user, const ta_event *event);
     X(TA_VERDICT_SEALED, "the pool is sealed", TA_ACTION_UNSEAL, "unseal it, or let it see this size before") \
     X(TA_VERDICT_RECORDS, "there is no room for records", TA_ACTION_RAISE_RECORDS, "raise block_count_max") \
     X(TA_VERDICT_WAITING, "freed memory waits for streams", TA_ACTION_SYNCHRONIZE, "synchronize these streams") \
-    X(TA_VERDICT_OWN_CACHE, "free pages of this pool were not to be touched", TA_ACTION_TRIM, "trim the pool") \
+    X(TA_VERDICT_OWN_CACHE, "its own free pages were not to be touched", TA_ACTION_TRIM, "trim the allocator") \
     X(TA_VERDICT_SIBLINGS, "other allocators over the budget cache it", TA_ACTION_EMPTY_SIBLINGS, \
       "call ta_allocator_empty_cache on them, in the threads that use them") \
     X(TA_VERDICT_THREAD_CACHES, "threads cache it", TA_ACTION_FLUSH_THREADS, "call ta_pool_thread_flush in them") \
@@ -17876,8 +17876,12 @@ static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t s
         verdict = TA_VERDICT_CAPACITY;
     } else if (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) {
         tai_budget_explain(budget, &d->common.member, need, (flags & TA_REQUEST_WITHIN_BUDGET) == 0, out);
-        verdict = out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
-                                                                 : tai_budget_verdict(budget, need, out);
+        if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0 && stats.cached_bytes >= out->action_bytes) {
+            verdict = TA_VERDICT_OWN_CACHE;
+        } else {
+            verdict = out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
+                                                                     : tai_budget_verdict(budget, need, out);
+        }
     }
     tai_failure_conclude(out, verdict);
 }
@@ -21469,7 +21473,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_dynamic_report(ta_dynamic *d, char *text, siz
     length = snprintf(
         text, text_bytes,
         "%s: %llu tensors, %s of shapes in %s of capacity (utilization %.1f %%), %s wasted (peak %s), %s cached\n"
-        "  allocations %llu, frees %llu, resizes %llu: %llu changed the capacity, %llu copied %s; failures %llu\n"
+        "  allocations %llu, frees %llu, resizes %llu: %llu changed the capacity, %llu copied %s; failures %llu; %s in all\n"
         "  prediction: %.1f %% more than exact fit over %llu uses, %llu sizes not foreseen, %llu changes avoided\n",
         d->common.name, (unsigned long long)s.handle_count, tai_size_text(s.effective_bytes, a[0], sizeof a[0]),
         tai_size_text(s.capacity_bytes, a[1], sizeof a[1]), 100.0 * s.average_utilization,
@@ -21478,7 +21482,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_dynamic_report(ta_dynamic *d, char *text, siz
         (unsigned long long)s.free_count, (unsigned long long)s.resize_count,
         (unsigned long long)s.capacity_change_count, (unsigned long long)s.move_count,
         tai_size_text((size_t)s.moved_bytes, a[5], sizeof a[5]), (unsigned long long)s.failure_count,
-        100.0 * s.regret, (unsigned long long)s.use_count, (unsigned long long)s.under_prediction_count,
+        tai_size_text((size_t)s.allocated_bytes, a[6], sizeof a[6]), 100.0 * s.regret, (unsigned long long)s.use_count, (unsigned long long)s.under_prediction_count,
         (unsigned long long)s.avoided_change_count);
     return length > 0 ? (size_t)length : 0;
 }
