@@ -364,7 +364,8 @@ typedef struct ta_failure {
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
     size_t sibling_cached_bytes;   /* of that, what they could give back; single-threaded ones are not asked */
-    size_t graph_bytes;         /* reserved by graph pools beside this pool; part of sibling_reserved_bytes */
+    size_t graph_bytes;         /* reserved by graph pools beside this pool (part of sibling_reserved_bytes), and freed
+                                   blocks of this one that graphs use (part of pending_bytes) */
     size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
     size_t backend_total_bytes;
     size_t outside_bytes;       /* total - free - what the budget holds; 0 if not known */
@@ -10111,6 +10112,21 @@ static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *
     }
 }
 
+/* Freed blocks that graphs use. Inside the gate. */
+static TAI_COLD size_t tai_space_graph_bytes(const tai_space *space)
+{
+    const tai_use *at = (const tai_use *)(const void *)space->uses.base;
+    size_t bytes = 0;
+    uint32_t s, use;
+    for (s = 1; TAI_GRAPHS && s < space->stream_count; s++) {
+        use = space->streams[s].id == TAI_STREAM_GRAPHS ? space->streams[s].pending_first : 0;
+        for (; use != 0; use = at[use].next) {
+            bytes += space->blocks.at[at[use].block].size;
+        }
+    }
+    return bytes < space->pending_bytes ? bytes : space->pending_bytes; /* several graphs may use one block */
+}
+
 /* Memory was missing: where it is. The ladder has been climbed, or was not to be. Outside the gate. */
 static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
@@ -10118,6 +10134,7 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     size_t need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0),
                                space->granularity);
     int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0, bounded = space->info.range_bytes_max != 0;
+    size_t held;
     ta_verdict verdict;
     tai_budget_explain(space->budget, &pool->member, need, asked, out);
     if (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
@@ -10128,7 +10145,10 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     }
     tai_gate_enter(&space->gate, me);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
-    if (out->pending_bytes >= out->action_bytes) {
+    held = tai_space_graph_bytes(space);
+    held = held < out->pending_bytes ? held : out->pending_bytes;
+    out->graph_bytes += held;
+    if (out->pending_bytes - held >= out->action_bytes) {
         verdict = TA_VERDICT_WAITING;
     } else if (!asked && !bounded && out->free_bytes >= out->action_bytes) {
         verdict = TA_VERDICT_OWN_CACHE;
