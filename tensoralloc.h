@@ -21493,7 +21493,8 @@ TENSORALLOC_DEF TAI_COLD size_t ta_dynamic_report(ta_dynamic *d, char *text, siz
     length = snprintf(
         text, text_bytes,
         "%s: %llu tensors, %s of shapes in %s of capacity (utilization %.1f %%), %s wasted (peak %s), %s cached\n"
-        "  allocations %llu, frees %llu, resizes %llu: %llu changed the capacity, %llu copied %s; failures %llu; %s in all\n"
+        "  allocations %llu, frees %llu, resizes %llu: %llu changed the capacity, %llu copied %s; failures %llu\n"
+        "  capacity allocated in all: %s\n"
         "  prediction: %.1f %% more than exact fit over %llu uses, %llu sizes not foreseen, %llu changes avoided\n",
         d->common.name, (unsigned long long)s.handle_count, tai_size_text(s.effective_bytes, a[0], sizeof a[0]),
         tai_size_text(s.capacity_bytes, a[1], sizeof a[1]), 100.0 * s.average_utilization,
@@ -21502,8 +21503,8 @@ TENSORALLOC_DEF TAI_COLD size_t ta_dynamic_report(ta_dynamic *d, char *text, siz
         (unsigned long long)s.free_count, (unsigned long long)s.resize_count,
         (unsigned long long)s.capacity_change_count, (unsigned long long)s.move_count,
         tai_size_text((size_t)s.moved_bytes, a[5], sizeof a[5]), (unsigned long long)s.failure_count,
-        tai_size_text((size_t)s.allocated_bytes, a[6], sizeof a[6]), 100.0 * s.regret, (unsigned long long)s.use_count, (unsigned long long)s.under_prediction_count,
-        (unsigned long long)s.avoided_change_count);
+        tai_size_text((size_t)s.allocated_bytes, a[6], sizeof a[6]), 100.0 * s.regret, (unsigned long long)s.use_count,
+        (unsigned long long)s.under_prediction_count, (unsigned long long)s.avoided_change_count);
     return length > 0 ? (size_t)length : 0;
 }
 
