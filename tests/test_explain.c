@@ -85,7 +85,11 @@ static void succeeds(ta_pool *pool, const ta_request *request)
 
 static void words_for_everything(void)
 {
+    ta_verdict no_verdict;
+    ta_action no_action;
     int i, k;
+    memset(&no_verdict, 0xff, sizeof no_verdict);
+    memset(&no_action, 0xff, sizeof no_action);
     for (i = 0; i < (int)TA_VERDICT_COUNT; i++) {
         for (k = 0; k < i; k++) {
             CHECK(strcmp(ta_verdict_text((ta_verdict)i), ta_verdict_text((ta_verdict)k)) != 0);
@@ -94,8 +98,8 @@ static void words_for_everything(void)
     }
     CHECK_STRING(ta_verdict_text(TA_VERDICT_COUNT), "unknown");
     CHECK_STRING(ta_action_text(TA_ACTION_COUNT), "unknown");
-    CHECK_STRING(ta_verdict_text((ta_verdict)-1), "unknown");
-    CHECK_STRING(ta_action_text((ta_action)-1), "unknown");
+    CHECK_STRING(ta_verdict_text(no_verdict), "unknown");
+    CHECK_STRING(ta_action_text(no_action), "unknown");
 }
 
 /* What the program has forbidden. */

@@ -1468,7 +1468,7 @@ static void bad_descs_are_refused(void)
     desc.initial_bytes = TA_UNLIMITED;
     CHECK_RESULT(ta_pool_create(&desc, &pool), TA_ERROR_INVALID_ARGUMENT);
     desc = zero_desc();
-    desc.capture_check = (ta_capture_check)5;
+    memset(&desc.capture_check, 5, sizeof desc.capture_check);
     CHECK_RESULT(ta_pool_create(&desc, &pool), TA_ERROR_INVALID_ARGUMENT);
     CHECK(pool == NULL);
     CHECK_RESULT(ta_budget_set_limit(budget, 0), TA_ERROR_INVALID_ARGUMENT); /* was: no limit */

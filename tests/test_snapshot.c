@@ -125,7 +125,8 @@ static size_t allocator_at(const json *j, int index)
 static int take(document *d, const ta_allocator *allocators, size_t count, const ta_snapshot_desc *desc)
 {
     ta_result result;
-    d->length = d->calls = 0;
+    d->length = 0;
+    d->calls = 0;
     json_free(&d->tree);
     result = ta_snapshot_write(allocators, count, desc, keep, d);
     CHECK_OK(result);

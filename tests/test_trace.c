@@ -866,8 +866,10 @@ static void bad_arguments(void)
     ta_trace_desc desc;
     ta_trace_stats stats;
     ta_trace *trace = (ta_trace *)(void *)&desc;
+    ta_trace_format no_format;
     sink text;
     TEST_ALLOW_ASSERTS();
+    memset(&no_format, 0x7f, sizeof no_format);
     sink_open(&text);
     memset(&desc, 0, sizeof desc);
     CHECK_RESULT(ta_trace_create(NULL, NULL), TA_ERROR_INVALID_ARGUMENT);
@@ -886,7 +888,7 @@ static void bad_arguments(void)
     CHECK_RESULT(ta_trace_for_each(trace, NULL, NULL), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_trace_flush(NULL, TA_TRACE_TEXT, sink_write, &text), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_trace_flush(trace, TA_TRACE_TEXT, NULL, &text), TA_ERROR_INVALID_ARGUMENT);
-    CHECK_RESULT(ta_trace_flush(trace, (ta_trace_format)2, sink_write, &text), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_trace_flush(trace, no_format, sink_write, &text), TA_ERROR_INVALID_ARGUMENT);
     CHECK_OK(ta_trace_flush(trace, TA_TRACE_TEXT, sink_write, &text)); /* nothing to write */
     CHECK_EQ(text.calls, 0);
     CHECK_OK(ta_trace_flush(trace, TA_TRACE_CHROME, sink_write, &text));
