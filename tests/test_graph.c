@@ -593,7 +593,7 @@ static void failures_name_graphs(void)
     ta_failure failure;
     ta_result result = TA_OK;
     CUgraphExec exec;
-    CUdeviceptr a;
+    CUdeviceptr a, out;
     char text[256];
     memset(&desc, 0, sizeof desc);
     desc.limit_bytes = 16 * MIB;
@@ -619,6 +619,24 @@ static void failures_name_graphs(void)
     fake.tafake_settle();
     CHECK_OK(ta_graph_pool_trim(graphs));
     give(take(10 * MIB, t));
+
+    a = take(8 * MIB, t); /* the pool's own, freed while a graph uses it: no stream is waited for */
+    out = take(BYTES, t);
+    OK(fill(a, 1, WORDS, t));
+    OK(cu.cuStreamSynchronize(t));
+    enter(graphs, s);
+    OK(copy(out, a, WORDS, s));
+    CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(a)));
+    exec = finish(graphs, s, NULL);
+    give(a);
+    CHECK(ta_pool_alloc_stream(pool, 10 * MIB, STREAM(t), &result) == NULL);
+    CHECK_OK(ta_pool_get_failure(pool, &failure));
+    CHECK_EQ(failure.verdict, TA_VERDICT_GRAPHS);
+    CHECK_GE(failure.graph_bytes, 8 * MIB);
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    give(take(10 * MIB, t));
+    give(out);
     graphs_close();
 }
 
