@@ -819,11 +819,12 @@ TENSORALLOC_DEF ta_pool_desc ta_pool_desc_spec(void);
 TENSORALLOC_DEF ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out);
 /* Disposes and frees the pool; NULL is TA_OK. No other thread may be in a call or start one; threads that used it
    before may still be running or exit at any time. With TENSORALLOC_CHECKED it answers what it finds (manual, 9), and
-   the pool is gone all the same; so do dispose and the other allocators. */
+   the pool is gone all the same; so do dispose and the other allocators. TA_ERROR_BUSY as ta_pool_dispose. */
 TENSORALLOC_DEF ta_result ta_pool_destroy(ta_pool *pool);
 /* Gives everything back, live blocks too (ordered backends: after their work). Afterwards get_stats, get_desc,
    get_failure, reset_peaks, ta_report, dispose and destroy still work, capacity_of and owns answer 0, and every
-   other call answers TA_ERROR_DISPOSED. No other thread may be in a call. Disposing twice is TA_OK. */
+   other call answers TA_ERROR_DISPOSED. No other thread may be in a call. Disposing twice is TA_OK. TA_ERROR_BUSY, and
+   nothing has changed: graph pools stand beside it, used or not, or graphs use its blocks. */
 TENSORALLOC_DEF ta_result ta_pool_dispose(ta_pool *pool);
 /* The pool as an allocator. */
 TENSORALLOC_DEF ta_allocator ta_pool_allocator(ta_pool *pool);
@@ -1443,8 +1444,9 @@ typedef struct ta_cuda_desc {
     ta_cuda_resolve_fn resolve; /* NULL: libcuda.so.1 or nvcuda.dll is loaded (TENSORALLOC_CUDA_LINK: is linked) */
     void *resolve_user;
     size_t chunk_cache_bytes;   /* ranges: physical memory kept after it is unmapped, for the next commit; outside
-                                   reserved; 0: 64 MiB */
-    int exportable;             /* ranges: memory can be exported as a file descriptor */
+                                   reserved; 0: 64 MiB; 1: none */
+    int exportable;             /* ranges: the program can export memory as a file descriptor, by the driver's
+                                   cuMemRetainAllocationHandle and cuMemExportToShareableHandle */
 } ta_cuda_desc;
 
 typedef struct ta_cuda_info {
@@ -1464,16 +1466,19 @@ typedef struct ta_cuda_info {
    TENSORALLOC_CUDA: *why, optional, says it; a static string), _UNSUPPORTED (the kind), _RECORDS. Threads: any. */
 TENSORALLOC_DEF ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_cuda **out, const char **why);
 /* Closes it; NULL is TA_OK. No allocator may be over it. Never call it at process exit: just leave. Errors, it is
-   still there then: TA_ERROR_BUSY (an allocator holds addresses), _BACKEND (the driver refused to take something). */
+   still there then: TA_ERROR_BUSY (an allocator holds addresses), _BACKEND (the driver refused to take something).
+   No other thread may be in a call with it. Blocks as long as the driver takes to free what is kept. */
 TENSORALLOC_DEF ta_result ta_cuda_destroy(ta_cuda *cuda);
 /* The backend: for ta_pool_desc, ta_arena_desc, ta_dynamic_desc, ta_budget_desc. */
 TENSORALLOC_DEF ta_backend ta_cuda_backend(ta_cuda *cuda);
 /* What is known of it. Threads: any. */
 TENSORALLOC_DEF ta_result ta_cuda_get_info(ta_cuda *cuda, ta_cuda_info *out);
-/* Releases physical memory that is kept unmapped. */
+/* Releases physical memory that is kept unmapped. TA_ERROR_BACKEND: the driver did not take all of it; the rest stays.
+   Threads: any, during captures too. Cost: a driver call for each chunk; none where nothing is kept. */
 TENSORALLOC_DEF ta_result ta_cuda_trim(ta_cuda *cuda);
 /* Page-locks memory of the caller, [ptr, ptr + size_bytes), so that devices reach it; unregister with the same ptr
-   before it is freed, when no work uses it. Errors: TA_ERROR_BACKEND, _BUSY (registered already), _FOREIGN (is not). */
+   before it is freed, when no work uses it. Errors: TA_ERROR_BACKEND, _BUSY (registered already), _FOREIGN (is not).
+   Threads: any, for different memory. Blocks: the driver pins each page, and may wait for the device. */
 TENSORALLOC_DEF ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, size_t size_bytes);
 TENSORALLOC_DEF ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr);
 
@@ -1503,7 +1508,13 @@ TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_i
   Routing is by the capture that a stream is in, so forked streams need no word, and other threads and streams go on
   with eager memory. Freeing is by the owner of the block, at any time, through the pool: ta_pool_free knows. What a
   capture frees it may have again on the same stream; when it is over, all captures into this graph pool may.
-  A capture without a scope is TA_ERROR_CAPTURE.
+  A capture without a scope is TA_ERROR_CAPTURE; so is one whose scope was left before its end, from then on.
+
+  Unless said otherwise, any thread may make any of these calls, while captures are open too: none of them breaks a
+  capture. They take the lock of the graph pools beside a pool. attach makes a few driver calls, retain none. Those
+  that look for graphs that are gone (create, destroy, release, trim, get_stats, the end of the last scope) end what
+  these held, and give back the memory of graph pools that the program has destroyed: that waits for the work on their
+  streams.
   =======================================================================================================*/
 
 typedef struct ta_graph_pool ta_graph_pool;
@@ -1537,8 +1548,8 @@ TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_re
    TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
 TENSORALLOC_DEF ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_t size_bytes);
 /* Frees all blocks and lets go of what is held, for a new capture: call it when nothing will be replayed that used
-   them. The memory stays. TA_ERROR_BUSY while a scope is open or graphs refer to it. No other thread may be in a call
-   with this graph pool. */
+   them, and the replays that did are over: it does not wait for them. The memory stays. TA_ERROR_BUSY while a scope
+   is open or graphs refer to it. No other thread may be in a call with this graph pool. */
 TENSORALLOC_DEF ta_result ta_graph_pool_reset(ta_graph_pool *graph_pool);
 /* Gives whole free pages back, after the work on its streams. TA_ERROR_BUSY while graphs may use them: since a capture
    succeeded neither its graphs are gone nor was there a reset; or a scope is open. */
@@ -1584,7 +1595,8 @@ typedef struct ta_graph_pool_stats {
     uint64_t failed_count;      /* scopes left after failure */
     int is_referenced;          /* graphs may replay: trim and automatic reclaim take nothing */
 } ta_graph_pool_stats;
-/* Reads the statistics. Threads: any. */
+/* Reads the statistics, after a look for graphs that are gone: what they held is held no more, and graph pools that
+   were destroyed may go, for which it waits. Threads: any. */
 TENSORALLOC_DEF ta_result ta_graph_pool_get_stats(ta_graph_pool *graph_pool, ta_graph_pool_stats *out);
 
 /* What a scope needed. */
@@ -1622,7 +1634,8 @@ typedef struct ta_capture_scope {
     ta_stream stream;
     ta_capture_report *report; /* filled in at the end; NULL: none */
 } ta_capture_scope;
-/* Calls fn(user) with the scope open and closes it on every path: as failed, if fn answers anything but TA_OK.
+/* Calls fn(user) with the scope open and closes it on every path: as failed, if fn answers anything but TA_OK. fn
+   begins the capture of the stream and ends it, both, whatever happens in between; then it answers.
    Returns what fn answered, or why the scope could not be opened (then fn is not called). fn must not throw. */
 TENSORALLOC_DEF ta_result ta_with_graph_pool(const ta_capture_scope *scope, ta_result (*fn)(void *user), void *user);
 

@@ -694,49 +694,61 @@ static uint32_t errors_close(void)
     return sum;
 }
 
-static void programs(const char *scheduler, uint64_t count)
+/* Each scheduler has seeds of its own: 1,200 programs in all. The kinds of scheduler that take a seed get one for each
+   program. */
+enum { RANDOM = 500, LAZY = 250, EAGER = 150, ON_THREADS = 100, TIGHT = 200 };
+
+static void programs(const char *kind, const char *more, uint64_t first, uint64_t count)
 {
-    uint64_t seed;
+    const int seeded = kind[strlen(kind) - 1] == ':';
+    uint64_t i;
     char config[64];
-    for (seed = 0; seed < count && test_now.failures == 0; seed++) {
-        if (seed % 100 == 0) {
-            if (seed != 0) {
+    for (i = 0; i < count && test_now.failures == 0; i++) {
+        const uint64_t seed = test_now.seed + first + i;
+        if (i % 100 == 0) {
+            if (i != 0) {
                 CHECK_EQ(errors_close(), 0);
             }
-            if (!errors_open(scheduler)) {
+            (void)snprintf(config, sizeof config, seeded ? "%s1%s" : "%s%s", kind, more);
+            if (!errors_open(config)) {
                 return;
             }
         }
-        test_context("%s, seed %llu", scheduler, (unsigned long long)(test_now.seed + seed));
-        if (strncmp(scheduler, "sched=random", 12) == 0) {
-            (void)snprintf(config, sizeof config, "sched=random:%llu", (unsigned long long)seed + 1);
+        test_context("%s, seed %llu", kind, (unsigned long long)seed);
+        if (seeded) {
+            (void)snprintf(config, sizeof config, "%s%llu", kind, (unsigned long long)i + 1);
             CHECK_EQ(fake.tafake_configure(config), 0);
         }
-        CHECK_EQ(program(test_now.seed + seed, 0), 0);
+        CHECK_EQ(program(seed, 0), 0);
     }
     CHECK_EQ(errors_close(), 0);
 }
 
 static void random_programs_random(void)
 {
-    programs("sched=random;fill=4096", 600);
+    programs("sched=random:", ";fill=4096", 0, RANDOM);
 }
 
 static void random_programs_lazy(void)
 {
-    programs("sched=lazy;fill=4096", 250);
+    programs("sched=lazy", ";fill=4096", RANDOM, LAZY);
 }
 
 static void random_programs_eager(void)
 {
-    programs("sched=eager;fill=4096", 150);
+    programs("sched=eager", ";fill=4096", RANDOM + LAZY, EAGER);
+}
+
+static void random_programs_threads(void)
+{
+    programs("sched=threads:", ";fill=4096", RANDOM + LAZY + EAGER, ON_THREADS);
 }
 
 /* On a small device: what has been freed must come back from other streams, chunks and the other allocator. */
 static void random_programs_without_memory(void)
 {
     tight = 1;
-    programs("sched=random;fill=4096;cap=24M", 200);
+    programs("sched=random:", ";fill=4096;cap=24M", RANDOM + LAZY + EAGER + ON_THREADS, TIGHT);
     tight = 0;
     if (test_now.skip == NULL) {
         CHECK_GT(all_refused, 100);
@@ -858,5 +870,6 @@ TEST_MAIN(TEST_CASE(announced_uses_are_waited_for), TEST_CASE(stealing), TEST_CA
           TEST_CASE(freed_on_another_stream_than_home), TEST_CASE(retired_streams), TEST_CASE(many_retired_streams),
           TEST_CASE(streams_that_vanish), TEST_CASE(default_streams), TEST_CASE(per_thread_default_stream),
           TEST_CASE(random_programs_random), TEST_CASE(random_programs_lazy), TEST_CASE(random_programs_eager),
-          TEST_CASE(random_programs_without_memory), TEST_CASE(threads_with_streams_of_their_own),
+          TEST_CASE(random_programs_threads), TEST_CASE(random_programs_without_memory),
+          TEST_CASE(threads_with_streams_of_their_own),
           TEST_CASE(random_programs_without_an_announcement))

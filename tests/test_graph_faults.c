@@ -1,6 +1,7 @@
 /* test_graph_faults.c - a capture that fails at every possible call: of the program's (begin, work, end, instantiate,
-   launch) and of the library's, each function at its n-th call, for every n. Afterwards nothing is missing or left
-   behind, nothing is reported, and the same scenario works. */
+   launch) and of the library's, each function at its n-th call, for every n (of more than 40 calls at steps). Around
+   it are the other calls that meet the driver: events, trim, a tensor that moves, one that grows, reset, destroy.
+   Afterwards nothing is missing or left behind, nothing is reported, and the same scenario works. */
 #include "graph.h"
 
 static const char *const symbols[] = {
@@ -9,12 +10,15 @@ static const char *const symbols[] = {
     "cuMemAddressFree", "cuMemCreate", "cuMemRelease", "cuMemMap", "cuMemUnmap", "cuMemSetAccess", "cuEventCreate",
     "cuEventRecord", "cuEventQuery", "cuEventSynchronize", "cuStreamWaitEvent", "cuStreamSynchronize", "cuStreamGetId",
     "cuUserObjectCreate", "cuUserObjectRelease", "cuGraphRetainUserObject", "cuMemsetD8Async", "cuMemcpyAsync",
-    "cuGraphDestroy", "cuGraphExecDestroy", "cuStreamQuery"};
+    "cuGraphDestroy", "cuGraphExecDestroy"};
 enum { SYMBOLS = sizeof symbols / sizeof symbols[0], HELD = 8 };
 
 static CUdeviceptr eager[2], held[HELD];
 static CUgraph graph;
 static CUgraphExec exec;
+static ta_tensor moved;
+static ta_dynamic *dynamic;
+static ta_handle handle;
 static uint64_t failed_runs, whole_runs;
 static int mode_refused;
 
@@ -60,8 +64,45 @@ static int try_order(CUstream before, CUstream after)
     return (event == NULL || good(cu.cuEventDestroy_v2(event))) && ok;
 }
 
+/* A block that two streams use, freed, wanted again and given back: the pool asks for events and waits for them. */
+static int try_events(void)
+{
+    CUdeviceptr block = try_take(3 * MIB, t, 0);
+    int ok = block != 0 && good(fill(block, 1, 64, t)) && try_order(t, s) && good(add(block, 1, 64, s)) &&
+             fine(ta_pool_record_use(pool, pointer(block), STREAM(s)));
+    if (block != 0 && !ok) { /* work that was not announced */
+        while (!good(cu.cuStreamSynchronize(s))) {}
+    }
+    while (block != 0 && !fine(ta_pool_free(pool, pointer(block)))) {}
+    block = try_take(3 * MIB, t, 0);
+    ok = ok && block != 0;
+    while (block != 0 && !fine(ta_pool_free(pool, pointer(block)))) {}
+    return fine(ta_pool_trim(pool, 0, NULL)) && fine(ta_cuda_trim(cuda)) && ok;
+}
+
+/* A tensor that moves into the graph pool, and one that grows. */
+static int try_tensors(ta_graph_pool *mine)
+{
+    const int64_t dims[1] = {1 << 16}, least = 1, expected = 1 << 18, most = 1 << 20;
+    ta_dynamic_desc desc;
+    ta_dynamic_request request;
+    ta_shape_bounds bounds;
+    int ok = fine(ta_tensor_create(ta_pool_allocator(pool), TA_F32, dims, 1, 0, STREAM(s), &moved)) &&
+             good(fill(ADDRESS(moved.buffer.data), 1, 1 << 16, s)) &&
+             fine(ta_tensor_ensure_graph_compatible(&moved, mine, STREAM(s), TA_GRAPH_COPY));
+    memset(&desc, 0, sizeof desc);
+    memset(&request, 0, sizeof request);
+    desc.backend = ta_cuda_backend(cuda);
+    desc.range_bytes = 64 * MIB;
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_F32, 1, &least, &expected, &most));
+    request.bounds = &bounds;
+    request.stream = STREAM(s);
+    return ok && fine(ta_dynamic_create(&desc, &dynamic)) &&
+           fine(ta_dynamic_alloc_request(dynamic, &request, &handle));
+}
+
 /* The capture itself; every address that it got is in held. */
-static int try_capture(void)
+static int try_capture(ta_graph_pool *capturing)
 {
     int ok = good(cu.cuStreamBeginCapture_v2(s, CU_STREAM_CAPTURE_MODE_GLOBAL)), i;
     const int begun = ok;
@@ -78,6 +119,9 @@ static int try_capture(void)
         }
         if (ok && i == 5) {
             ok = fine(ta_pool_record_use(pool, pointer(eager[0]), STREAM(s)));
+        }
+        if (ok && i == 6) {
+            ok = fine(ta_graph_pool_hold_handle(capturing, dynamic, handle));
         }
     }
     ok = ok && try_order(t, s);
@@ -108,20 +152,22 @@ static void run_scenario(void)
     desc.pool = pool;
     desc.range_bytes = 32 * MIB;
     desc.initial_bytes = 2 * MIB;
+    memset(&moved, 0, sizeof moved);
+    dynamic = NULL;
     graph = NULL;
     exec = NULL;
     for (i = 0; i < 2; i++) {
         eager[i] = try_take(700 * KIB, i == 0 ? t : s, 0);
     }
     ok = fine(ta_graph_pool_create(&desc, &mine)) && eager[0] != 0 && eager[1] != 0;
-    ok = ok && fine(ta_graph_pool_reserve(mine, 4 * MIB));
+    ok = ok && fine(ta_graph_pool_reserve(mine, 4 * MIB)) && try_events() && try_tensors(mine);
     if (ok && fine(ta_capture_enter(mine, STREAM(s)))) {
-        ok = try_capture();
+        ok = try_capture(mine);
         CHECK_OK(ta_capture_leave(mine, STREAM(s), !ok, &report));
         if (!ok) { /* all of it is gone already */
             memset(held, 0, sizeof held);
             CHECK_EQ(report.capture != 0 || report.allocation_count == 0, 1);
-            CHECK_EQ(stats_of(mine).memory.block_count, 0);
+            CHECK_EQ(stats_of(mine).memory.block_count, moved.buffer.data != NULL);
         } else {
             ok = fine(ta_graph_pool_attach(mine, (uint64_t)(uintptr_t)graph)) &&
                  good(cu.cuGraphInstantiateWithFlags(&exec, graph, 0)) && good(cu.cuGraphLaunch(exec, s)) &&
@@ -142,8 +188,17 @@ static void run_scenario(void)
     }
     while (graph != NULL && !good(cu.cuGraphDestroy(graph))) {}
     while (exec != NULL && !good(cu.cuGraphExecDestroy(exec))) {}
+    while (moved.buffer.data != NULL && !fine(ta_tensor_destroy(&moved, STREAM(s)))) {}
+    if (mine != NULL && good(cu.cuStreamSynchronize(s)) && fine(ta_graph_pool_trim(mine))) {
+        (void)fine(ta_graph_pool_reset(mine));
+    }
     while (mine != NULL && !fine(ta_graph_pool_destroy(mine))) {}
     fake.tafake_settle();
+    (void)fine(ta_pool_trim(pool, 0, NULL)); /* looks for what can go */
+    for (i = 0; dynamic != NULL && i < 3; i++) {
+        dynamic = fine(ta_dynamic_destroy(dynamic)) ? NULL : dynamic;
+    }
+    CHECK(dynamic == NULL);
     if (fake.tafake_capture_mode() != CU_STREAM_CAPTURE_MODE_GLOBAL) { /* only where the driver refused to put it back */
         CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
         CHECK_EQ(mode_refused, 1);
@@ -182,15 +237,22 @@ static int faults_open(void)
     return 1;
 }
 
+/* What is called only after something else has failed: that fails too. */
+static void fail_before(const char *symbol, int begins)
+{
+    if (strcmp(symbol, "cuUserObjectRelease") == 0) {
+        CHECK_EQ(fake.tafake_fail("cuGraphRetainUserObject", (uint64_t)begins, begins ? CUDA_ERROR_OUT_OF_MEMORY : 0), 0);
+    }
+}
+
 static uint64_t calls_of(const char *symbol)
 {
     uint64_t calls;
-    if (!faults_open()) {
-        return 0;
-    }
     fake.tafake_calls_clear();
+    fail_before(symbol, 1);
     run_scenario();
     calls = fake.tafake_calls(symbol);
+    fail_before(symbol, 0);
     check_whole();
     return calls;
 }
@@ -199,15 +261,21 @@ static void every_call_fails_once(void)
 {
     size_t k;
     for (k = 0; k < SYMBOLS; k++) {
-        const uint64_t calls = calls_of(symbols[k]);
-        uint64_t n, step = calls > 40 ? calls / 40 : 1;
+        uint64_t n, step, calls;
+        if (!faults_open()) { return; }
+        calls = calls_of(symbols[k]);
+        step = calls > 40 ? calls / 40 : 1;
+        test_context("%s", symbols[k]);
+        CHECK_GT(calls, 0); /* else nothing is tested here */
         for (n = 1; n <= calls; n += step) {
             if (!faults_open()) { return; }
             mode_refused = strcmp(symbols[k], "cuThreadExchangeStreamCaptureMode") == 0;
             test_context("%s, call %llu of %llu", symbols[k], (unsigned long long)n, (unsigned long long)calls);
             CHECK_EQ(fake.tafake_fail(symbols[k], n, k % 2 == 0 ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_OUT_OF_MEMORY), 0);
+            fail_before(symbols[k], 1);
             run_scenario();
             CHECK_EQ(fake.tafake_fail(symbols[k], 0, 0), 0);
+            fail_before(symbols[k], 0);
             mode_refused = 0;
             check_whole();
             test_context("%s", "");

@@ -12,6 +12,7 @@
 #   JOBS        programs built and run at once; default: the processors
 #   LIMIT       seconds for all of it; default 570. What has not begun by then is reported as not run
 #   TAFAKE_LIBRARY, LD_LIBRARY_PATH   a driver to use in place of the system's: the software driver, to try this script
+#   TAFAKE_PLAIN=1   that software driver without its side channel, as any other: what needs it is skipped
 #   ONLY        a pattern of grep: programs whose names do not match it are left out
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -70,9 +71,10 @@ programs() {
     for name in memory streams capture; do
         echo "conformance-$name|gpu|120|tests/conformance/$name.c||"
     done
-    for name in cuda_order cuda_graph cuda_contract cuda_faults cuda; do
-        [ -f "tests/test_$name.c" ] && echo "$name|gpu|240|tests/test_$name.c|-DTRACES=\"$traces\"|"
+    for name in cuda_order graph graph_use graph_random graph_faults cuda_contract cuda_faults cuda; do
+        echo "$name|gpu|240|tests/test_$name.c|-DTRACES=\"$traces\"|"
     done
+    echo "example_graph|gpu|120|tests/example_graph.c||"
     echo "cuda_abi|cpu|60|tests/test_cuda_abi.c tests/driver/abi_theirs.c||"
     echo "cuda_create|gpu|60|tests/test_cuda_create.c|-DTENSORALLOC_CUDA|$number"
     echo "cuda_off|cpu|60|tests/test_cuda_create.c||compiled"
@@ -80,7 +82,7 @@ programs() {
     for file in tests/test_*.c; do
         name=${file#tests/test_}
         name=${name%.c}
-        case $name in cuda*|windows|selftest) continue ;; esac
+        case $name in cuda*|graph*|windows|selftest) continue ;; esac
         echo "$name|cpu|300|$file||"
     done
     echo "bench-cuda|bench|150|bench/cuda.c|-O2 -DNDEBUG|--csv $(echo "$traces"/*.trace)"
