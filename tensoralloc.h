@@ -1522,7 +1522,8 @@ TENSORALLOC_DEF ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, t
    live go with it. Waits for the work on its streams. TA_ERROR_BUSY: a scope is open; nothing has changed. */
 TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
 /* As an allocator: alloc is ta_graph_pool_alloc; trim and empty_cache are ta_graph_pool_trim; dispose and destroy are
-   ta_graph_pool_destroy. What its blocks are freed with may also be the pool. */
+   ta_graph_pool_destroy. What its blocks are freed with may also be the pool, and is where they may outlive a call of
+   ta_graph_pool_destroy: this one is not to be used after it. */
 TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 /* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs). Alignment: 256 on CUDA
    devices, or a power of two up to 1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
@@ -1645,7 +1646,9 @@ TENSORALLOC_DEF ta_result ta_pool_get_memory_usage(ta_pool *pool, ta_memory_usag
 TENSORALLOC_DEF size_t ta_memory_usage_report(const ta_memory_usage *usage, char *text, size_t text_bytes);
 
 /* Makes *out as the tensor is, shape, strides, dtype and size of its block, in memory of the graph pool. The contents
-   are not copied; the tensor stays as it is. Ownership: *out is the caller's, for ta_tensor_destroy. Errors as
+   are not copied; the tensor stays as it is. Ownership: *out is the caller's, for ta_tensor_destroy, before or after
+   ta_graph_pool_destroy; its allocator is the pool's. Once the memory has gone back, with the last graph of a graph
+   pool that was destroyed, ta_tensor_destroy answers TA_ERROR_FOREIGN, as for any block that is gone. Errors as
    ta_graph_pool_alloc; *out is all-zero then. */
 TENSORALLOC_DEF ta_result ta_tensor_with_graph_memory(const ta_tensor *tensor, ta_graph_pool *graph_pool,
                                                       ta_stream stream, ta_tensor *out);
@@ -20981,13 +20984,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_with_graph_memory(const ta_tensor *
         return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     made = *tensor;
-    made.allocator = ta_graph_pool_allocator(g);
+    made.allocator = ta_pool_allocator(g->parent); /* outlives the graph pool, and frees by the owner of the block */
     memset(&made.buffer, 0, sizeof made.buffer);
     if (tensor->buffer.size_bytes != 0) {
         memset(&request, 0, sizeof request);
         request.size_bytes = tensor->buffer.size_bytes;
         request.stream = stream;
-        result = ta_allocator_alloc_buffer(made.allocator, &request, &made.buffer);
+        result = ta_allocator_alloc_buffer(ta_graph_pool_allocator(g), &request, &made.buffer);
     }
     if (result == TA_OK) {
         *out = made;

@@ -224,6 +224,48 @@ static void tensors_pinned_and_copied(void)
     }
 }
 
+/* Tensors in graph memory may be destroyed after their graph pool was: while graphs keep the memory, and when it is gone. */
+static void tensors_outlive_their_graph_pool(void)
+{
+    const int64_t dims[1] = {WORDS};
+    int copied, late;
+    for (copied = 0; copied < 2; copied++) {
+        for (late = 0; late < 2; late++) {
+            ta_tensor x, y;
+            CUgraphExec exec;
+            if (!graphs_open("sched=lazy", 0)) { return; }
+            CHECK_OK(ta_tensor_create(ta_pool_allocator(pool), TA_F32, dims, 1, 0, STREAM(s), &x));
+            if (copied) {
+                CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_COPY));
+                y = x;
+            } else {
+                CHECK_OK(ta_tensor_with_graph_memory(&x, graphs, STREAM(s), &y));
+                CHECK_OK(ta_tensor_destroy(&x, STREAM(s)));
+            }
+            CHECK(ta_pool_owns(graphs->memory, y.buffer.data));
+            OK(fill(ADDRESS(y.buffer.data), 8, WORDS, s));
+            enter(graphs, s);
+            OK(add(ADDRESS(y.buffer.data), 1, WORDS, s));
+            exec = finish(graphs, s, NULL);
+            CHECK_OK(ta_graph_pool_destroy(graphs));
+            OK(cu.cuGraphLaunch(exec, s));
+            OK(cu.cuStreamSynchronize(s));
+            CHECK_EQ(read32(ADDRESS(y.buffer.data)), 9);
+            if (!late) {
+                CHECK_OK(ta_tensor_destroy(&y, STREAM(s)));
+            }
+            OK(cu.cuGraphExecDestroy(exec));
+            fake.tafake_settle();
+            CHECK_OK(ta_pool_empty_cache(pool));
+            if (late) {
+                CHECK_RESULT(ta_tensor_destroy(&y, STREAM(s)), TA_ERROR_FOREIGN);
+            }
+            graphs = NULL;
+            graphs_close();
+        }
+    }
+}
+
 static void tensors_that_cannot(void)
 {
     const int64_t dims[1] = {1024}, none[1] = {0};
@@ -992,7 +1034,8 @@ static void graph_blocks_through_the_pool(void)
 
 TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_memory),
           TEST_CASE(one_graph_reads_another_ones_output), TEST_CASE(tensors_pinned_and_copied),
-          TEST_CASE(tensors_that_cannot), TEST_CASE(growing_tensors_in_graphs),
+          TEST_CASE(tensors_that_cannot), TEST_CASE(tensors_outlive_their_graph_pool),
+          TEST_CASE(growing_tensors_in_graphs),
           TEST_CASE(reclaim_takes_nothing_that_is_held), TEST_CASE(small_tensors_in_graphs),
           TEST_CASE(frees_in_graph_mode_free), TEST_CASE(the_owner_decides_not_the_mode),
           TEST_CASE(other_streams_stay_eager), TEST_CASE(eager_growth_does_not_break_a_capture),
