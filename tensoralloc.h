@@ -1552,7 +1552,9 @@ TENSORALLOC_DEF ta_result ta_graph_pool_release(ta_graph_pool *graph_pool);
 /* A block of an ordered pool (the pool's, that of another graph pool, pinned memory's) is used by graphs: freed or
    not, nobody else gets it while they live; that pool cannot be disposed until then (TA_ERROR_BUSY). In a scope
    ta_pool_record_use with a captured stream does the same, as does freeing a block whose home stream is captured.
-   Twice is once. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _UNSUPPORTED (without order, or on another
+   A hold is for the graphs there are and for the next capture that succeeds, and ends when all of these are gone, or
+   with reset or destroy; one that is made in a scope, and there alone, ends with a scope that failed too. Twice is once,
+   and counts anew. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _UNSUPPORTED (without order, or on another
    device). */
 TENSORALLOC_DEF ta_result ta_graph_pool_hold(ta_graph_pool *graph_pool, ta_pool *pool, void *ptr);
 /* A tensor with bounds is used by graphs: until they are gone it may grow in place, but keeps its address and its
@@ -19154,7 +19156,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
   Who keeps a graph pool: the program until destroy; open scopes; ties; retains; blocks of it that others hold;
   visitors for the length of a call. loose counts captures that succeeded and were neither attached nor retained:
   nothing is taken back by itself while there are any, and destroy and reset end them. The driver's thread writes one
-  flag and nothing else; collect reads the flags, lets go of holds when no graph is left, and destroys what is unwanted.
+  flag and nothing else; collect reads the flags, lets go of holds when no graph is left (of those alone that a capture
+  has followed: what is held first and captured then must not be lost in between), and destroys what is unwanted.
 
   Locks: tai_graphs.lock guards lists and counts of all graph pools beside one pool; it is not held while a pool, a
   backend or a dynamic is called. The gate of a pool guards its blocks, as ever.
@@ -19175,7 +19178,8 @@ typedef struct tai_hold {
     ta_pool *pool;       /* NULL: a handle */
     ta_dynamic *dynamic;
     uint32_t index, generation;
-    uint32_t serial;     /* scope in which it was made; 0: none */
+    uint64_t captures;   /* that had succeeded when it was asked for last: it waits for the next one */
+    uint32_t serial;     /* scope in which it was made; 0: none, or asked for again since */
     uint32_t padding;
 } tai_hold;
 
@@ -19550,7 +19554,7 @@ static TAI_COLD uint32_t *tai_hold_link(const tai_space *space, tai_block *block
     return link;
 }
 
-/* Makes the live block at ptr held. *hold: filled in. TA_OK and *hold.pool NULL: it was already. */
+/* Makes the live block at ptr held. *hold: filled in. TA_OK and *hold.pool NULL: it was already; index 0: not here. */
 static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_t id, tai_hold *hold)
 {
     tai_space *space = &pool->space;
@@ -19561,6 +19565,8 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
     index = tai_pool_live(pool, ptr, &result);
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
+        hold->index = index;
+        hold->generation = block->generation;
         if (*tai_hold_link(space, block, id) == 0) {
             stream = tai_stream_index(space, TAI_STREAM_GRAPHS, &ok);
             use = ok ? tai_use_new(space, stream, block->left) : 0;
@@ -19572,8 +19578,6 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
                 block->left = use;
                 block->place.class_index = 0; /* not into a thread cache: it has to wait */
                 hold->pool = pool;
-                hold->index = index;
-                hold->generation = block->generation;
                 TENSORALLOC_STORE_RELAXED(&pool->held, pool->held + 1); /* read outside the gate */
             }
         }
@@ -19643,14 +19647,34 @@ static TAI_COLD void tai_hold_end(const tai_hold *hold, uint64_t id)
     tai_gate_leave(&space->gate, NULL);
 }
 
-/* Ends the holds of one scope, or (0) all. */
-static TAI_COLD void tai_graph_let_go(ta_graph_pool *g, uint32_t serial)
+/* Graphs that somebody told us of, or that are being made. With the lock. */
+static int tai_graph_referenced(const ta_graph_pool *g)
+{
+    return g->ties != NULL || g->retains != 0 || g->open != 0;
+}
+
+/* Which holds end. */
+typedef enum tai_hold_why { TAI_HOLDS_ALL, TAI_HOLDS_OF_SCOPE, TAI_HOLDS_OVER } tai_hold_why;
+
+/* Whether graphs that may have used it were there, and are gone. With the lock. */
+static int tai_hold_over(const ta_graph_pool *g, const tai_hold *hold)
+{
+    return !tai_graph_referenced(g) && g->loose == 0 && (g->unwanted || hold->captures < g->capture_count);
+}
+
+static int tai_hold_ends(const ta_graph_pool *g, const tai_hold *hold, tai_hold_why why, uint32_t serial)
+{
+    return why == TAI_HOLDS_ALL || (why == TAI_HOLDS_OF_SCOPE ? hold->serial == serial : tai_hold_over(g, hold));
+}
+
+/* Ends holds: all, those of one scope, or those whose graphs are gone. */
+static TAI_COLD void tai_graph_let_go(ta_graph_pool *g, tai_hold_why why, uint32_t serial)
 {
     tai_graphs *all = g->parent->graphs;
     for (;;) {
         tai_hold **link, *hold;
         TAI_LOCK_ACQUIRE(&all->lock);
-        for (link = &g->holds; *link != NULL && serial != 0 && (*link)->serial != serial; link = &(*link)->next) {
+        for (link = &g->holds; *link != NULL && !tai_hold_ends(g, *link, why, serial); link = &(*link)->next) {
         }
         hold = *link;
         if (hold != NULL) {
@@ -19675,6 +19699,24 @@ static TAI_COLD int tai_graph_reaches(const ta_graph_pool *g, const ta_backend_i
             (info->device.type == mine->type && info->device.index == mine->index));
 }
 
+/* A block that is held is asked for again: it stays for what comes next, whatever becomes of the scope it was held in.
+   0: its hold is not in the list, but on its way there or out of it. */
+static TAI_COLD int tai_hold_again(ta_graph_pool *g, const ta_pool *pool, const tai_hold *like)
+{
+    tai_graphs *all = g->parent->graphs;
+    tai_hold *hold;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    for (hold = g->holds; hold != NULL; hold = hold->next) {
+        if (hold->pool == pool && hold->index == like->index && hold->generation == like->generation) {
+            hold->serial = hold->serial == like->serial ? hold->serial : 0;
+            hold->captures = g->capture_count;
+            break;
+        }
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    return hold != NULL;
+}
+
 static TAI_COLD ta_result tai_graph_hold(ta_graph_pool *g, ta_pool *pool, const void *ptr, uint32_t serial)
 {
     tai_graphs *all = g->parent->graphs;
@@ -19694,8 +19736,13 @@ static TAI_COLD ta_result tai_graph_hold(ta_graph_pool *g, ta_pool *pool, const 
     memset(hold, 0, sizeof *hold);
     hold->serial = serial;
     result = tai_hold_block(pool, ptr, g->id, hold);
+    while (result == TA_OK && hold->pool == NULL && !tai_hold_again(g, pool, hold)) {
+        TAI_WAIT_A_MOMENT();
+        result = tai_hold_block(pool, ptr, g->id, hold);
+    }
     if (hold->pool != NULL) {
         TAI_LOCK_ACQUIRE(&all->lock);
+        hold->captures = g->capture_count;
         hold->next = g->holds;
         g->holds = hold;
         g->hold_count++;
@@ -19737,12 +19784,6 @@ static TAI_COLD void tai_ties_free(tai_tie *tie)
     }
 }
 
-/* Graphs that somebody told us of, or that are being made. With the lock. */
-static int tai_graph_referenced(const ta_graph_pool *g)
-{
-    return g->ties != NULL || g->retains != 0 || g->open != 0;
-}
-
 /* Something may be replayed that uses the memory, or others hold blocks of it. With the lock. */
 static int tai_graph_in_use(const ta_graph_pool *g)
 {
@@ -19759,7 +19800,17 @@ static TAI_COLD int tai_graph_destroy(ta_graph_pool *g)
     return 1;
 }
 
-/* One graph pool for which something can be done: *destroy, out of the list, or its holds ended. NULL: none. */
+/* Whether holds can end because their graphs are gone. With the lock. */
+static TAI_COLD int tai_graph_holds_too_much(const ta_graph_pool *g)
+{
+    const tai_hold *hold = g->holds;
+    while (hold != NULL && !tai_hold_over(g, hold)) {
+        hold = hold->next;
+    }
+    return hold != NULL;
+}
+
+/* One graph pool for which something can be done: *destroy, out of the list, or holds of it ended. NULL: none. */
 static TAI_COLD ta_graph_pool *tai_graphs_next(tai_graphs *all, int *destroy)
 {
     ta_graph_pool **link, *g = NULL;
@@ -19777,7 +19828,7 @@ static TAI_COLD ta_graph_pool *tai_graphs_next(tai_graphs *all, int *destroy)
                 *link = g->next;
                 break;
             }
-            if (g->holds != NULL && !tai_graph_referenced(g) && g->loose == 0) {
+            if (tai_graph_holds_too_much(g)) {
                 g->visitors++;
                 break;
             }
@@ -19797,7 +19848,7 @@ static TAI_COLD size_t tai_graphs_collect(ta_pool *pool)
     int destroy = 0;
     while ((g = tai_graphs_next(all, &destroy)) != NULL) {
         if (!destroy) {
-            tai_graph_let_go(g, 0);
+            tai_graph_let_go(g, TAI_HOLDS_OVER, 0);
             TAI_LOCK_ACQUIRE(&all->lock);
             g->visitors--;
             TAI_LOCK_RELEASE(&all->lock);
@@ -20316,7 +20367,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
         result = TA_ERROR_BUSY;
     }
     if (result == TA_OK) {
-        tai_graph_let_go(g, 0);
+        tai_graph_let_go(g, TAI_HOLDS_ALL, 0);
         result = ta_pool_clear(g->memory);
         tai_graph_settle(g);
         g->loose = 0;
@@ -20445,6 +20496,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, t
         return result;
     }
     TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+    hold->captures = g->capture_count;
     hold->next = g->holds;
     g->holds = hold;
     g->hold_count++;
@@ -20702,7 +20754,7 @@ static TAI_COLD void tai_scope_take_back(const tai_capture *scope)
             (void)tai_pool_free_slow(memory, (void *)block->addr, 0, &nobody);
         }
     }
-    tai_graph_let_go(scope->owner, scope->serial);
+    tai_graph_let_go(scope->owner, TAI_HOLDS_OF_SCOPE, scope->serial);
 }
 
 static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, int failed, ta_capture_report *report)

@@ -162,6 +162,99 @@ static void one_graph_reads_another_ones_output(void)
     graphs_close();
 }
 
+/* What is held before a capture stays held until its graph is gone, whatever is collected in between. */
+static void holds_wait_for_their_capture(void)
+{
+    int how;
+    for (how = 0; how < 5; how++) {
+        CUdeviceptr w, out, later;
+        CUgraphExec exec, first = NULL;
+        if (!graphs_open("sched=lazy", 1)) { return; }
+        test_context("how %d", how);
+        w = take(BYTES, t);
+        out = take(BYTES, t);
+        OK(fill(w, 5, WORDS, t));
+        OK(cu.cuStreamSynchronize(t));
+        if (how == 4) { /* held while an earlier graph lives, which goes before the capture comes */
+            enter(graphs, s);
+            OK(fill(out, 1, WORDS, s));
+            first = finish(graphs, s, NULL);
+        }
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(w)));
+        if (how == 1) {
+            CHECK_OK(ta_pool_empty_cache(pool));
+        } else if (how == 2) {
+            give(take(100 * MIB, t)); /* growth */
+        } else if (how == 3) {
+            CHECK_OK(ta_graph_pool_destroy(graphs_new(0)));
+        } else if (how == 4) {
+            OK(cu.cuGraphExecDestroy(first));
+            fake.tafake_settle();
+        }
+        CHECK_EQ(stats_of(graphs).held_count, 1);
+        enter(graphs, s);
+        OK(copy(out, w, WORDS, s));
+        exec = finish(graphs, s, NULL);
+        give(w);
+        later = take(BYTES, t);
+        CHECK(later != w);
+        OK(fill(later, 666, WORDS, t));
+        OK(cu.cuStreamSynchronize(t));
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuStreamSynchronize(s));
+        CHECK_EQ(read32(out), 5);
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        give(later);
+        give(out);
+        graphs_close();
+    }
+}
+
+/* A block that the program holds by itself stays held when the capture that used it too fails. */
+static void own_holds_survive_failed_captures(void)
+{
+    CUdeviceptr x, out, later;
+    CUgraph graph;
+    CUgraphExec exec, other;
+    if (!graphs_open("sched=lazy", 1)) { return; }
+    x = take(BYTES, t);
+    out = take(BYTES, t);
+    OK(fill(x, 5, WORDS, t));
+    OK(cu.cuStreamSynchronize(t));
+    enter(graphs, s);
+    OK(fill(out, 1, WORDS, s));
+    other = finish(graphs, s, NULL);
+    enter(graphs, s);
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(s)));
+    CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(x)));
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(s)));
+    CHECK_EQ(stats_of(graphs).held_count, 1);
+    graph = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_EQ(stats_of(graphs).held_count, 1);
+    enter(graphs, s);
+    OK(copy(out, x, WORDS, s));
+    exec = finish(graphs, s, NULL);
+    give(x);
+    later = take(BYTES, t);
+    CHECK(later != x);
+    OK(fill(later, 666, WORDS, t));
+    OK(cu.cuStreamSynchronize(t));
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(out), 5);
+    OK(cu.cuGraphExecDestroy(exec));
+    OK(cu.cuGraphExecDestroy(other));
+    fake.tafake_settle();
+    CHECK_EQ(stats_of(graphs).held_count, 0);
+    give(later);
+    give(out);
+    graphs_close();
+}
+
 /* ---- tensors */
 static void tensors_pinned_and_copied(void)
 {
@@ -1034,7 +1127,8 @@ static void graph_blocks_through_the_pool(void)
 
 TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_memory),
           TEST_CASE(one_graph_reads_another_ones_output), TEST_CASE(tensors_pinned_and_copied),
-          TEST_CASE(tensors_that_cannot), TEST_CASE(tensors_outlive_their_graph_pool),
+          TEST_CASE(tensors_that_cannot), TEST_CASE(holds_wait_for_their_capture),
+          TEST_CASE(own_holds_survive_failed_captures), TEST_CASE(tensors_outlive_their_graph_pool),
           TEST_CASE(growing_tensors_in_graphs),
           TEST_CASE(reclaim_takes_nothing_that_is_held), TEST_CASE(small_tensors_in_graphs),
           TEST_CASE(frees_in_graph_mode_free), TEST_CASE(the_owner_decides_not_the_mode),
