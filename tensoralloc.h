@@ -1525,7 +1525,9 @@ TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
    ta_graph_pool_destroy. What its blocks are freed with may also be the pool, and is where they may outlive a call of
    ta_graph_pool_destroy: this one is not to be used after it. */
 TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
-/* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs). Alignment: 256 on CUDA
+/* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs): then, while there are
+   graphs, only memory that none of them has had, so that no replay writes into it. A block that graphs use is freed
+   when they are gone. Alignment: 256 on CUDA
    devices, or a power of two up to 1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
 
@@ -6642,6 +6644,7 @@ typedef struct tai_region {
     uintptr_t top;
     uintptr_t commit_end;
     uintptr_t touched_end; /* never handed out from here on: still as the backend gave it */
+    uintptr_t floor;       /* of graph pools: replays may write into what is free below */
     uint32_t first, last;  /* blocks by address */
     uint32_t index;        /* in the space's table */
     uint32_t heap;
@@ -11758,6 +11761,9 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
     tai_region *region = space->regions[block->place.region];
     size_t more = size - block->size;
     uint32_t next = block->next;
+    if (block->addr + block->size < region->floor && block->right == 0) { /* what follows may be in a graph */
+        return 0;
+    }
     if (next == 0) { /* the tail */
         if (region->is_segment || region->commit_end - region->top < more ||
             tai_holes_any(space, region, region->top, region->top + more)) {
@@ -19146,6 +19152,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
       freed, used by forked streams: parked, in no list
       left after failure: live blocks of the serial are freed, parked
       end of the capture (leave, or the next enter): lists and parked blocks become ready for all: settled
+  What is allocated outside of captures while graphs may replay comes from above the floors: each region's end of what
+  had been handed out when the last capture succeeded. Below it is what replays write.
   Nothing in this life marks, asks or waits: the order is that of the graph, and of replays the program's affair. Growth
   commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a wait on each stream.
 
@@ -19212,6 +19220,16 @@ struct ta_graph_pool {
     int share, unwanted, trimming;
     int ready; /* in the list */
 };
+
+/* How an allocation outside of captures keeps away from what replays write: not at all while there are no graphs; above
+   the floors of the regions; or, while a capture goes on, above all that was ever handed out. */
+typedef enum tai_apart { TAI_APART_NOT, TAI_APART_GRAPHS, TAI_APART_OPEN } tai_apart;
+
+/* For whom a block is. */
+typedef struct tai_graph_for {
+    uint32_t serial; /* of the scope; 0: outside of any capture */
+    tai_apart apart;
+} tai_graph_for;
 
 typedef struct tai_graphs {
     tai_lock lock;
@@ -19403,10 +19421,89 @@ static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan,
     return result;
 }
 
-/* The long way: memory is missing, or zeros are wanted. */
-static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *request, const tai_plan *plan,
-                                          uint32_t serial, tai_holder *me, ta_result *result)
+/* What is free in a region below it may be in a graph. */
+static uintptr_t tai_graph_floor(const tai_region *region, tai_apart apart)
 {
+    return apart == TAI_APART_OPEN ? region->touched_end : region->floor;
+}
+
+/* A piece of a free block of a region that no graph has, busy; or of its tail. 0: none. Inside the gate. */
+static TAI_COLD uint32_t tai_graph_take_region(tai_space *space, tai_region *region, const tai_plan *plan,
+                                               uint32_t stream, tai_apart apart)
+{
+    tai_block *at = space->blocks.at;
+    uintptr_t floor = tai_graph_floor(region, apart), addr, end;
+    uint32_t index;
+    for (index = region->last; index != 0 && at[index].addr + at[index].size > floor; index = at[index].prev) {
+        if (TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_FREE &&
+            (at[index].place.stream == 0 || at[index].place.stream == stream)) {
+            addr = at[index].addr > floor ? at[index].addr : floor;
+            addr = (uintptr_t)tai_round_up((size_t)addr, plan->alignment);
+            end = at[index].addr + at[index].size;
+            if (addr <= end && plan->size <= (size_t)(end - addr)) {
+                tai_bins_remove(space, tai_bins_of(space, &at[index]), index);
+                TENSORALLOC_STORE_RELAXED(&at[index].state, (uint32_t)TAI_BUSY);
+                tai_heap_carve(space, index, addr, plan->size);
+                return index;
+            }
+        }
+    }
+    addr = (uintptr_t)tai_round_up((size_t)(region->top > floor ? region->top : floor), plan->alignment);
+    if (region->is_segment || addr > region->commit_end || plan->size > (size_t)(region->commit_end - addr)) {
+        return 0;
+    }
+    index = tai_heap_take_tail(space, region->index, (size_t)(addr + plan->size - region->top), space->granule);
+    if (index != 0 && at[index].addr != addr) {
+        tai_heap_carve(space, index, addr, plan->size);
+    }
+    return index;
+}
+
+/* As tai_heap_take, of memory that no graph has. *more: what growth must bring beyond the size. Inside the gate. */
+static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *plan, uint32_t stream, tai_apart apart,
+                                              size_t *more, ta_result *result)
+{
+    uint32_t r, index = 0;
+    *more = 0;
+    if (!tai_blocks_ensure(&space->blocks, 3)) {
+        *result = TA_ERROR_RECORDS;
+        return 0;
+    }
+    for (r = 0; r < space->region_count && index == 0; r++) {
+        tai_region *region = space->regions[r];
+        uintptr_t floor = (uintptr_t)tai_round_up((size_t)tai_graph_floor(region, apart), plan->alignment);
+        if (region->is_live) {
+            index = tai_graph_take_region(space, region, plan, stream, apart);
+        }
+        if (region->is_live && !region->is_segment && floor > region->top && (size_t)(floor - region->top) > *more) {
+            *more = (size_t)(floor - region->top);
+        }
+    }
+    *result = index != 0 ? TA_OK : TA_ERROR_NOT_CACHED;
+    if (index != 0) {
+        tai_heap_taken(space, index);
+    }
+    return index;
+}
+
+/* A capture has succeeded (or none can be replayed any more): all that was handed out until now may be in its graph. */
+static TAI_COLD void tai_graph_set_floors(ta_graph_pool *g, int raise)
+{
+    tai_space *space = &g->memory->space;
+    uint32_t r;
+    tai_gate_enter(&space->gate, NULL);
+    for (r = 0; r < space->region_count; r++) {
+        space->regions[r]->floor = raise ? space->regions[r]->touched_end : 0;
+    }
+    tai_gate_leave(&space->gate, NULL);
+}
+
+/* The long way: memory is missing, or zeros are wanted, or it must be memory that no graph has. */
+static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *request, const tai_plan *plan,
+                                          const tai_graph_for *whom, tai_holder *me, ta_result *result)
+{
+    tai_plan wanted = *plan;
+    size_t more = 0;
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
     tai_region *first = space->primary[TAI_LARGE];
@@ -19420,12 +19517,15 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     while (ok && index == 0) {
         tai_gate_enter(&space->gate, me);
         tai_pool_note_peak(memory);
-        index = tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, &why);
+        index = whom->apart == TAI_APART_NOT
+                    ? tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, &why)
+                    : tai_graph_take_apart(space, plan, stream, whom->apart, &more, &why);
         tai_gate_leave(&space->gate, me);
+        wanted.size = plan->size + more;
         if (why == TA_ERROR_RECORDS || (index != 0 && space->blocks.at[index].place.flags == 0)) {
             break;
         }
-        why = tai_graph_grow(g, plan, index, stream, me, &missed);
+        why = tai_graph_grow(g, &wanted, index, whom->apart == TAI_APART_NOT ? stream : 0, me, &missed);
         if (why != TA_OK) {
             if (index != 0) {
                 tai_gate_enter(&space->gate, me);
@@ -19444,7 +19544,7 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
         return tai_fail_null(tai_pool_fail(memory, request, plan, why, me), result);
     }
     tai_gate_enter(&space->gate, me);
-    space->blocks.at[index].right = serial;
+    space->blocks.at[index].right = whom->serial;
     if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size &&
         (uintptr_t)ptr + space->blocks.at[index].size > g->high) {
         g->high = (uintptr_t)ptr + space->blocks.at[index].size;
@@ -19459,7 +19559,7 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
 }
 
 /* A block of the graph pool: free and whole, in one visit to the gate; or the long way. */
-static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_t serial, ta_result *result)
+static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, const tai_graph_for *whom, ta_result *result)
 {
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
@@ -19472,7 +19572,7 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_
     uintptr_t ptr = 0;
     ta_result why;
     if (TAI_LIKELY((request->alignment_bytes | request->flags | request->reserved) == 0 &&
-                   (memory->alert & TAI_ALERT_TAG) == 0 &&
+                   (memory->alert & TAI_ALERT_TAG) == 0 && whom->apart == TAI_APART_NOT &&
                    size - 1 < (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && !memory->desc.zeroed)) {
         tai_gate_enter_hot(&space->gate, me);
         stream = tai_stream_index(space, request->stream, &ok);
@@ -19485,7 +19585,7 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_
         if (index != 0) {
             tai_pool_note_peak(memory);
             tai_pool_make_live(memory, index, size, request->tag, 0, 0, stream);
-            space->blocks.at[index].right = serial;
+            space->blocks.at[index].right = whom->serial;
             memory->count.allocation_count++;
             memory->count.allocated_bytes += size;
             ptr = space->blocks.at[index].addr;
@@ -19498,7 +19598,7 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_
     }
     if (index == 0) {
         why = tai_pool_plan(memory, request, &plan);
-        return why == TA_OK ? tai_graph_take_slow(g, request, &plan, serial, me, result) : tai_fail_null(why, result);
+        return why == TA_OK ? tai_graph_take_slow(g, request, &plan, whom, me, result) : tai_fail_null(why, result);
     }
     if (result != NULL) {
         *result = TA_OK;
@@ -19933,9 +20033,9 @@ static void tai_graph_visited(ta_graph_pool *g)
 
 static void *tai_graphs_alloc(ta_pool *pool, const ta_request *request, uint64_t capture, ta_result *result)
 {
-    uint32_t serial = 0;
+    tai_graph_for whom = {0, TAI_APART_NOT};
     ta_result why = TA_OK;
-    ta_graph_pool *g = tai_graphs_route(pool, capture, &serial);
+    ta_graph_pool *g = tai_graphs_route(pool, capture, &whom.serial);
     ta_request tagged;
     void *ptr;
     if (g == NULL) {
@@ -19946,7 +20046,7 @@ static void *tai_graphs_alloc(ta_pool *pool, const ta_request *request, uint64_t
         tagged.tag = tai_here.tag;
         request = &tagged;
     }
-    ptr = tai_graph_take(g, request, serial, &why);
+    ptr = tai_graph_take(g, request, &whom, &why);
     tai_graph_visited(g);
     if (ptr == NULL) { /* the program asks the pool it called */
         ta_failure failure;
@@ -20151,6 +20251,7 @@ static TAI_COLD size_t tai_graph_reclaim(void *self, size_t want_bytes)
     }
     if (tai_graph_drain(g) == TA_OK) {
         tai_graph_settle(g);
+        tai_graph_set_floors(g, 0);
         released = tai_pool_trim(g->memory, TAI_ALL_HEAPS, 0, 0, NULL);
     }
     TAI_LOCK_ACQUIRE(&all->lock);
@@ -20294,9 +20395,24 @@ static ta_result tai_graph_usable(const ta_graph_pool *g)
            : g->unwanted ? TA_ERROR_DISPOSED : tai_pool_usable(g->memory);
 }
 
+/* Whether what is allocated outside of captures must keep away from graphs; those that are gone do not count. */
+static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
+{
+    tai_graphs *all = g->parent->graphs;
+    tai_tie *gone;
+    tai_apart apart;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    gone = tai_graph_untie(g);
+    apart = g->open != 0 || g->unfinished ? TAI_APART_OPEN
+            : tai_graph_referenced(g) || g->loose != 0 ? TAI_APART_GRAPHS : TAI_APART_NOT;
+    TAI_LOCK_RELEASE(&all->lock);
+    tai_ties_free(gone);
+    return apart;
+}
+
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *request, ta_result *result)
 {
-    uint32_t serial = 0;
+    tai_graph_for whom = {0, TAI_APART_NOT};
     uint64_t capture = 0;
     ta_result why = tai_graph_usable(g);
     if (why == TA_OK && request == NULL) {
@@ -20307,13 +20423,15 @@ TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *re
         why = backend->vtable->capture(backend->self, request->stream, &capture);
     }
     if (why == TA_OK && capture != 0) {
-        ta_graph_pool *serves = tai_graphs_route(g->parent, capture, &serial);
+        ta_graph_pool *serves = tai_graphs_route(g->parent, capture, &whom.serial);
         if (serves != NULL) {
             tai_graph_visited(serves);
         }
         why = serves == g ? TA_OK : TA_ERROR_CAPTURE;
+    } else if (why == TA_OK) {
+        whom.apart = tai_graph_apart(g);
     }
-    return why == TA_OK ? tai_graph_take(g, request, serial, result) : tai_fail_null(why, result);
+    return why == TA_OK ? tai_graph_take(g, request, &whom, result) : tai_fail_null(why, result);
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reserve(ta_graph_pool *g, size_t size_bytes)
@@ -20370,6 +20488,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
         tai_graph_let_go(g, TAI_HOLDS_ALL, 0);
         result = ta_pool_clear(g->memory);
         tai_graph_settle(g);
+        tai_graph_set_floors(g, 0);
         g->loose = 0;
         g->unfinished = 0;
     }
@@ -20389,6 +20508,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_trim(ta_graph_pool *g)
     result = tai_graph_drain(g);
     if (result == TA_OK) {
         tai_graph_settle(g);
+        tai_graph_set_floors(g, 0);
         result = ta_pool_trim(g->memory, 0, NULL);
     }
     return result;
@@ -20772,6 +20892,8 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
             capture == scope->capture;
     if (failed) {
         tai_scope_take_back(scope);
+    } else {
+        tai_graph_set_floors(g, 1);
     }
     TAI_LOCK_ACQUIRE(&all->lock);
     empty = --g->open == 0;

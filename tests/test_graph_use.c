@@ -255,6 +255,78 @@ static void own_holds_survive_failed_captures(void)
     graphs_close();
 }
 
+/* What is allocated outside of captures while a graph lives is memory that the graph never had: no replay writes there. */
+static void eager_memory_keeps_away_from_replays(void)
+{
+    int how;
+    for (how = 0; how < 8; how++) {
+        const int share = how & 1, open = how & 2, segments = how & 4;
+        CUdeviceptr first, tmp, big, in[3];
+        ta_request request;
+        ta_tensor w;
+        const int64_t dims[1] = {WORDS};
+        CUgraphExec exec;
+        uint32_t i;
+        if (!fake_open("sched=lazy")) { return; }
+        cuda = cuda_new(segments ? TA_CUDA_SEGMENTS : TA_CUDA_RANGES);
+        pool = pool_new(cuda, NULL);
+        s = stream_new();
+        t = stream_new();
+        graphs = graphs_new(share);
+        test_context("how %d", how);
+        memset(&request, 0, sizeof request);
+        request.size_bytes = BYTES;
+        request.stream = STREAM(s);
+        first = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL));
+        enter(graphs, s);
+        tmp = take(BYTES, s);
+        big = take(3 * MIB, s);
+        OK(fill(tmp, 2, WORDS, s));
+        OK(fill(big, 3, WORDS, s));
+        give(tmp);
+        give(big);
+        exec = finish(graphs, s, NULL);
+        CHECK_EQ(tmp, first + BYTES);
+        CHECK_RESULT(ta_pool_resize_in_place(pool, pointer(first), BYTES + 1), TA_ERROR_WOULD_MOVE);
+        if (open && share) {
+            CHECK_OK(ta_capture_enter(graphs, STREAM(t)));
+        }
+        CHECK_OK(ta_tensor_create(ta_pool_allocator(pool), TA_F32, dims, 1, 0, STREAM(s), &w));
+        OK(fill(ADDRESS(w.buffer.data), 7, WORDS, s));
+        CHECK_OK(ta_tensor_ensure_graph_compatible(&w, graphs, STREAM(s), TA_GRAPH_COPY));
+        for (i = 0; i < 3; i++) {
+            request.alignment_bytes = i == 1 ? 1 << 16 : 0;
+            request.flags = i == 2 ? TA_REQUEST_ZEROED : 0;
+            in[i] = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL));
+            CHECK(in[i] != 0 && in[i] % (i == 1 ? 1 << 16 : 256) == 0);
+            OK(fill(in[i], 10 + i, WORDS, s));
+        }
+        if (open && share) {
+            CHECK_OK(ta_capture_leave(graphs, STREAM(t), 1, NULL));
+        }
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuStreamSynchronize(s));
+        CHECK_EQ(read32(ADDRESS(w.buffer.data)), 7);
+        for (i = 0; i < 3; i++) {
+            CHECK_EQ(read32(in[i]), 10 + i);
+            CHECK_EQ(read32(in[i] + BYTES - 4), 10 + i);
+            give(in[i]);
+        }
+        CHECK_OK(ta_pool_check(graphs->memory));
+        CHECK_OK(ta_tensor_destroy(&w, STREAM(s)));
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        request.alignment_bytes = 0;
+        request.flags = 0;
+        request.size_bytes = 3 * MIB;
+        in[0] = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL)); /* no graph: its memory serves again */
+        CHECK(in[0] == tmp || in[0] == big);
+        give(in[0]);
+        give(first);
+        graphs_close();
+    }
+}
+
 /* ---- tensors */
 static void tensors_pinned_and_copied(void)
 {
@@ -1128,7 +1200,8 @@ static void graph_blocks_through_the_pool(void)
 TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_memory),
           TEST_CASE(one_graph_reads_another_ones_output), TEST_CASE(tensors_pinned_and_copied),
           TEST_CASE(tensors_that_cannot), TEST_CASE(holds_wait_for_their_capture),
-          TEST_CASE(own_holds_survive_failed_captures), TEST_CASE(tensors_outlive_their_graph_pool),
+          TEST_CASE(own_holds_survive_failed_captures),
+          TEST_CASE(eager_memory_keeps_away_from_replays), TEST_CASE(tensors_outlive_their_graph_pool),
           TEST_CASE(growing_tensors_in_graphs),
           TEST_CASE(reclaim_takes_nothing_that_is_held), TEST_CASE(small_tensors_in_graphs),
           TEST_CASE(frees_in_graph_mode_free), TEST_CASE(the_owner_decides_not_the_mode),
