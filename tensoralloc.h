@@ -1553,7 +1553,8 @@ TENSORALLOC_DEF ta_result ta_graph_pool_retain(ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_result ta_graph_pool_release(ta_graph_pool *graph_pool);
 /* A block of an ordered pool (the pool's, that of another graph pool, pinned memory's) is used by graphs: freed or
    not, nobody else gets it while they live; that pool cannot be disposed until then (TA_ERROR_BUSY). In a scope
-   ta_pool_record_use with a captured stream does the same, as does freeing a block whose home stream is captured.
+   ta_pool_record_use with a captured stream does the same, as does freeing a block whose home stream, or the stream
+   named, is captured. What an earlier use on a stream that is captured now has to wait for is asked after the capture.
    A hold is for the graphs there are and for the next capture that succeeds, and ends when all of these are gone, or
    with reset or destroy; one that is made in a scope, and there alone, ends with a scope that failed too. Twice is once,
    and counts anew. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _UNSUPPORTED (without order, or on another
@@ -6674,7 +6675,8 @@ typedef struct tai_use {
     uint32_t block;
     uint32_t stream;
     uint32_t has_ticket; /* 1: an event of the program's; 2: that of its stream, which has retired: nothing to mark;
-                            3: none: it ends when somebody says so (of a graph pool: ticket is its id) */
+                            3: none: it ends when somebody says so (of a graph pool: ticket is its id);
+                            4: none yet: its stream was being captured */
 } tai_use;
 
 typedef struct tai_heap {
@@ -8160,8 +8162,9 @@ static TAI_COLD void tai_space_drop(tai_space *space, uint64_t ticket)
 }
 
 /* Frees a busy block that streams still use: marks each of them, then the block waits in their lists. Outside the
-   gate. On failure nothing has changed but the marks made so far, which are dropped. */
-static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_holder *me)
+   gate. patient: a stream that is being captured is marked later, when its block is looked at. On failure nothing has
+   changed but the marks made so far, which are dropped. */
+static ta_result tai_space_give_later(tai_space *space, uint32_t index, int patient, tai_holder *me)
 {
     tai_use *at = (tai_use *)(void *)space->uses.base;
     tai_block *block = &space->blocks.at[index];
@@ -8172,10 +8175,15 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_hold
         tai_gate_enter(&space->gate, me);
         id = space->streams[at[use].stream].id;
         at[use].has_ticket = space->parks || at[use].has_ticket == 3 ? 3u
-                             : space->streams[at[use].stream].retired ? 2u : at[use].has_ticket;
+                             : space->streams[at[use].stream].retired ? 2u
+                             : at[use].has_ticket == 4 ? 0u : at[use].has_ticket;
         tai_gate_leave(&space->gate, me);
         if (!at[use].has_ticket) {
             result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
+            if (TAI_GRAPHS && result == TA_ERROR_CAPTURE && patient) {
+                at[use].has_ticket = 4;
+                result = TA_OK;
+            }
         }
         count += result == TA_OK;
     }
@@ -8290,8 +8298,12 @@ static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *m
             tai_block *block = &space->blocks.at[at[use].block];
             ta_result result = space->streams[s].retired == 2 ? TA_OK : TA_ERROR_NOT_READY;
             int asked = at[use].has_ticket < 2; /* else: when the whole stream is done, or somebody says so */
+            int late = TAI_GRAPHS && at[use].has_ticket == 4 && !space->streams[s].retired;
+            ta_stream id = space->streams[s].id;
             tai_gate_leave(&space->gate, me);
-            if (asked) {
+            if (late) {
+                result = space->backend.vtable->mark(space->backend.self, id, &ticket);
+            } else if (asked) {
                 result = wait_for_all ? space->backend.vtable->sync(space->backend.self, ticket)
                                       : space->backend.vtable->is_done(space->backend.self, ticket);
                 if (result == TA_OK) {
@@ -8301,6 +8313,11 @@ static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *m
             tai_gate_enter(&space->gate, me);
             if (result != TA_OK) {
                 break;
+            }
+            if (late) {
+                at[use].ticket = ticket;
+                at[use].has_ticket = 0;
+                continue;
             }
             space->streams[s].pending_first = at[use].next;
             if (at[use].next == 0) {
@@ -11168,7 +11185,8 @@ static ta_result tai_pool_give_later(ta_pool *pool, uint32_t index, tai_holder *
 {
     tai_block *block = &pool->space.blocks.at[index];
     size_t requested = block->requested;
-    ta_result result = tai_space_give_later(&pool->space, index, me);
+    int patient = TAI_GRAPHS && TENSORALLOC_LOAD_RELAXED(&pool->scopes) != 0;
+    ta_result result = tai_space_give_later(&pool->space, index, patient, me);
     tai_gate_enter(&pool->space.gate, me);
     if (result == TA_OK) {
         pool->count.deallocation_count++;
@@ -11194,12 +11212,30 @@ TAI_INLINE int tai_pool_give_beside(ta_pool *pool, const void *ptr, size_t size,
     return TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL && pool->hooks->give(pool, ptr, size, stream);
 }
 
+/* A scope is open: a block that is freed on a captured stream is used by that capture, and *stream is said by that. Its
+   home stream may be captured as well. */
+static TAI_COLD ta_result tai_pool_freed_in_scope(ta_pool *pool, void *ptr, const ta_stream **stream)
+{
+    ta_result result = TA_OK;
+    uint64_t capture = 0;
+    if (*stream != NULL && **stream < TAI_STREAM_GRAPHS && !tai_pool_is_eager(pool, **stream, &capture, &result)) {
+        if (result == TA_OK) {
+            result = pool->hooks->use(pool, ptr, **stream, 0);
+        }
+        if (result == TA_ERROR_CAPTURE || result == TA_ERROR_RECORDS) {
+            return result;
+        }
+        *stream = NULL; /* held; or no block, which turns out later */
+    }
+    return pool->hooks->use(pool, ptr, 0, 1);
+}
+
 /* Before a block is freed: a capture may use it, and guards are looked at. Outside the gate. */
-TAI_INLINE ta_result tai_pool_freed(ta_pool *pool, void *ptr)
+TAI_INLINE ta_result tai_pool_freed(ta_pool *pool, void *ptr, const ta_stream **stream)
 {
     ta_result result = TA_OK;
     if (TAI_GRAPHS && TENSORALLOC_LOAD_RELAXED(&pool->scopes) != 0) {
-        result = pool->hooks->use(pool, ptr, 0, 1);
+        result = tai_pool_freed_in_scope(pool, ptr, stream);
     }
     return result == TA_OK ? tai_guard_look(pool, ptr) : result;
 }
@@ -11221,7 +11257,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     if (result != TA_OK || ptr == NULL || tai_pool_give_beside(pool, ptr, size, stream)) {
         return result;
     }
-    result = tai_pool_freed(pool, ptr);
+    result = tai_pool_freed(pool, ptr, &stream);
     if ((TAI_GRAPHS || TAI_CHECKED) && result != TA_OK) {
         return result;
     }

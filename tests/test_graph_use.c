@@ -327,6 +327,58 @@ static void eager_memory_keeps_away_from_replays(void)
     }
 }
 
+/* A block of another stream that is freed with a captured stream is held; one that was used on it before the capture
+   waits until it can be asked for that. */
+static void frees_on_captured_streams(void)
+{
+    int how;
+    for (how = 0; how < 3; how++) {
+        CUdeviceptr x, later;
+        CUgraphExec exec;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("how %d", how);
+        x = take(BYTES, t);
+        OK(fill(x, 5, WORDS, t));
+        order(t, s);
+        if (how == 2) {
+            OK(fill(x, 6, WORDS, s));
+            CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(s)));
+        } else {
+            OK(cu.cuStreamSynchronize(s));
+        }
+        enter(graphs, s);
+        if (how == 0) {
+            OK(add(x, 1, WORDS, s));
+            CHECK_OK(ta_allocator_free(ta_pool_allocator(pool), pointer(x), BYTES, 0, STREAM(s)));
+        } else if (how == 1) {
+            const int64_t dims[1] = {WORDS};
+            ta_tensor w;
+            give(x);
+            CHECK_OK(ta_tensor_create(ta_pool_allocator(pool), TA_F32, dims, 1, 0, STREAM(t), &w));
+            x = ADDRESS(w.buffer.data);
+            OK(add(x, 1, WORDS, s));
+            CHECK_OK(ta_tensor_destroy(&w, STREAM(s)));
+        } else {
+            OK(fill(take(BYTES, s), 1, WORDS, s));
+            give(x);
+        }
+        exec = finish(graphs, s, NULL);
+        CHECK_EQ(stats_of(graphs).held_count, how != 2);
+        later = take(BYTES, t);
+        CHECK(later != x);
+        OK(fill(later, 666, WORDS, t));
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuCtxSynchronize());
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        give(later);
+        CHECK_OK(ta_pool_empty_cache(pool));
+        CHECK_EQ(check_books(pool).reserved_bytes, 0);
+        graphs_close();
+    }
+}
+
 /* ---- tensors */
 static void tensors_pinned_and_copied(void)
 {
@@ -1201,7 +1253,8 @@ TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_
           TEST_CASE(one_graph_reads_another_ones_output), TEST_CASE(tensors_pinned_and_copied),
           TEST_CASE(tensors_that_cannot), TEST_CASE(holds_wait_for_their_capture),
           TEST_CASE(own_holds_survive_failed_captures),
-          TEST_CASE(eager_memory_keeps_away_from_replays), TEST_CASE(tensors_outlive_their_graph_pool),
+          TEST_CASE(eager_memory_keeps_away_from_replays), TEST_CASE(frees_on_captured_streams),
+          TEST_CASE(tensors_outlive_their_graph_pool),
           TEST_CASE(growing_tensors_in_graphs),
           TEST_CASE(reclaim_takes_nothing_that_is_held), TEST_CASE(small_tensors_in_graphs),
           TEST_CASE(frees_in_graph_mode_free), TEST_CASE(the_owner_decides_not_the_mode),
