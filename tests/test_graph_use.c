@@ -379,6 +379,63 @@ static void frees_on_captured_streams(void)
     }
 }
 
+/* Two threads trim while work of a stream that was retired is in flight: its event is given back once. */
+static pthread_barrier_t trimmers;
+
+static void *trim_beside(void *out)
+{
+    ta_result *result = out;
+    const int ok = cu.cuCtxSetCurrent(on.context) == CUDA_SUCCESS;
+    pthread_barrier_wait(&trimmers);
+    *result = ta_graph_pool_trim(graphs);
+    *result = ok ? *result : TA_ERROR_BACKEND;
+    return NULL;
+}
+
+static void trimming_on_two_threads(void)
+{
+    int round;
+    for (round = 0; round < 20; round++) {
+        const tai_cu_spare *slow, *fast;
+        ta_request request;
+        pthread_t threads[2];
+        ta_result results[2];
+        CUstream gone;
+        void *ptr;
+        size_t k;
+        if (!graphs_open("sched=threads:5", 0)) { return; }
+        test_context("round %d", round);
+        gone = stream_new();
+        memset(&request, 0, sizeof request);
+        request.size_bytes = BYTES;
+        request.stream = STREAM(gone);
+        ptr = ta_graph_pool_alloc(graphs, &request, NULL);
+        CHECK(ptr != NULL);
+        OK(spin_ns(10000000, gone));
+        OK(fill(ADDRESS(ptr), 1, WORDS, gone));
+        give(ADDRESS(ptr));
+        CHECK_OK(ta_pool_retire_stream(pool, STREAM(gone)));
+        OK(cu.cuStreamDestroy_v2(gone));
+        pthread_barrier_init(&trimmers, NULL, 2);
+        for (k = 0; k < 2; k++) {
+            CHECK(pthread_create(&threads[k], NULL, trim_beside, &results[k]) == 0);
+        }
+        for (k = 0; k < 2; k++) {
+            CHECK(pthread_join(threads[k], NULL) == 0);
+            CHECK_OK(results[k]);
+        }
+        pthread_barrier_destroy(&trimmers);
+        slow = fast = cuda->events; /* a list, not a ring */
+        while (fast != NULL && fast->next != NULL) {
+            slow = slow->next;
+            fast = fast->next->next;
+            CHECK(slow != fast);
+            if (slow == fast) { return; }
+        }
+        graphs_close();
+    }
+}
+
 /* ---- tensors */
 static void tensors_pinned_and_copied(void)
 {
@@ -1254,6 +1311,7 @@ TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_
           TEST_CASE(tensors_that_cannot), TEST_CASE(holds_wait_for_their_capture),
           TEST_CASE(own_holds_survive_failed_captures),
           TEST_CASE(eager_memory_keeps_away_from_replays), TEST_CASE(frees_on_captured_streams),
+          TEST_CASE(trimming_on_two_threads),
           TEST_CASE(tensors_outlive_their_graph_pool),
           TEST_CASE(growing_tensors_in_graphs),
           TEST_CASE(reclaim_takes_nothing_that_is_held), TEST_CASE(small_tensors_in_graphs),
