@@ -1610,7 +1610,8 @@ typedef struct ta_capture_report {
    newest counts, and the one before counts again when it is left. Never begins a capture. Errors: TA_ERROR_BUSY (the
    graph pool has a scope on another stream; or, without share_sequential, graphs may still use what it holds: reset
    first, or destroy them), TA_ERROR_CAPTURE (the stream's capture is broken), _RECORDS. Threads: any. Asks for the
-   state of the capture, and makes no other driver call. */
+   state of the capture, and whether eager work on blocks of the graph pool that were freed outside of captures is done;
+   makes no other driver call. */
 TENSORALLOC_DEF ta_result ta_capture_enter(ta_graph_pool *graph_pool, ta_stream stream);
 /* Closes the newest scope of the graph pool on the stream, after the end of the capture. failed: the capture has come
    to nothing, and all blocks that it allocated are freed. report may be NULL. Errors: TA_ERROR_NO_GRAPH_POOL (no such
@@ -6709,7 +6710,7 @@ typedef struct tai_space {
     int use_ranges;
     int ordered;
     int stealing;
-    int parks;              /* nothing is marked: blocks that several streams used wait to be told (graph pools) */
+    int parks;              /* uses by captured streams wait to be told: there is nothing to mark (graph pools) */
     int polling;            /* a thread is asking for tickets */
     ta_backend backend;
     ta_backend_info info;
@@ -8174,14 +8175,14 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
         ta_stream id;
         tai_gate_enter(&space->gate, me);
         id = space->streams[at[use].stream].id;
-        at[use].has_ticket = space->parks || at[use].has_ticket == 3 ? 3u
+        at[use].has_ticket = at[use].has_ticket == 3 || (space->parks && id >= TAI_STREAM_GRAPHS) ? 3u
                              : space->streams[at[use].stream].retired ? 2u
                              : at[use].has_ticket == 4 ? 0u : at[use].has_ticket;
         tai_gate_leave(&space->gate, me);
         if (!at[use].has_ticket) {
             result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
-            if (TAI_GRAPHS && result == TA_ERROR_CAPTURE && patient) {
-                at[use].has_ticket = 4;
+            if (TAI_GRAPHS && result == TA_ERROR_CAPTURE && (patient || space->parks)) {
+                at[use].has_ticket = space->parks ? 3 : 4;
                 result = TA_OK;
             }
         }
@@ -11198,11 +11199,24 @@ static ta_result tai_pool_give_later(ta_pool *pool, uint32_t index, tai_holder *
     return result;
 }
 
+/* A block of a graph pool that no capture allocated: eager work on its own stream comes before whoever is next, on
+   whatever stream that will be. Inside the gate. */
+static TAI_COLD ta_result tai_space_record_home(tai_space *space, uint32_t index)
+{
+    tai_block *block = &space->blocks.at[index];
+    uint32_t use = tai_use_new(space, block->place.stream, block->left);
+    block->left = use != 0 ? use : block->left;
+    return use != 0 ? TA_OK : TA_ERROR_RECORDS;
+}
+
 /* Writes down what a block that is being freed was used by last. Inside the gate. */
 TAI_INLINE ta_result tai_space_record_last(tai_space *space, uint32_t index, const ta_stream *stream,
                                            const uint64_t *ticket)
 {
     ta_result result = stream != NULL && space->ordered ? tai_space_record_use(space, index, *stream) : TA_OK;
+    if (TAI_GRAPHS && result == TA_OK && space->parks && space->blocks.at[index].right == 0) {
+        result = tai_space_record_home(space, index);
+    }
     return ticket != NULL ? tai_space_record_ticket(space, index, *ticket) : result;
 }
 
@@ -19186,11 +19200,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
         --> graph pool's heap, on the list of its stream --> live; right = the scope's serial number
       freed on its stream: on that stream's list, at once reusable there (the capture is a FIFO too)
       freed, used by forked streams: parked, in no list
+      allocated or used outside of captures, and freed: as in a pool, pending until that work is done
       left after failure: live blocks of the serial are freed, parked
       end of the capture (leave, or the next enter): lists and parked blocks become ready for all: settled
   What is allocated outside of captures while graphs may replay comes from above the floors: each region's end of what
   had been handed out when the last capture succeeded. Below it is what replays write.
-  Nothing in this life marks, asks or waits: the order is that of the graph, and of replays the program's affair. Growth
+  Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair. Growth
   commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a wait on each stream.
 
   Owners and frees: a pointer that the pool does not know is looked up in the graph pools beside it. A block of the
@@ -19278,18 +19293,24 @@ typedef struct tai_graphs {
 } tai_graphs;
 
 /* ---- memory of a graph pool */
-/* Everything that was freed is ready for all streams: the capture whose lists these are is over. Inside the gate. */
+/* What was freed in captures is ready for all streams: they are over. What waits for eager work goes on to wait. Inside
+   the gate, and nobody polls. */
 static TAI_COLD void tai_graph_settle_lists(tai_space *space)
 {
     tai_use *at = (tai_use *)(void *)space->uses.base;
     uint32_t s;
     for (s = 1; s < space->stream_count; s++) {
         tai_stream *stream = &space->streams[s];
-        while (stream->id != TAI_STREAM_GRAPHS && stream->pending_first != 0) {
-            uint32_t use = stream->pending_first, index = at[use].block;
+        uint32_t *link = &stream->pending_first, use, last = 0;
+        while (stream->id != TAI_STREAM_GRAPHS && (use = *link) != 0) {
+            uint32_t index = at[use].block;
             tai_block *block = &space->blocks.at[index];
-            stream->pending_first = at[use].next;
-            stream->pending_last = at[use].next != 0 ? stream->pending_last : 0;
+            if (at[use].has_ticket != 3) {
+                last = use;
+                link = &at[use].next;
+                continue;
+            }
+            *link = at[use].next;
             if (--block->right == 0) {
                 TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
                 space->pending_bytes -= block->size;
@@ -19297,6 +19318,7 @@ static TAI_COLD void tai_graph_settle_lists(tai_space *space)
             }
             tai_use_recycle(space, use);
         }
+        stream->pending_last = stream->id != TAI_STREAM_GRAPHS ? last : stream->pending_last;
     }
     for (s = 1; s < space->stream_count; s++) {
         (void)tai_stream_refill(space, tai_stream_drain(space, s), 1);
@@ -19305,9 +19327,16 @@ static TAI_COLD void tai_graph_settle_lists(tai_space *space)
 
 static TAI_COLD void tai_graph_settle(ta_graph_pool *g)
 {
-    tai_gate_enter(&g->memory->space.gate, NULL);
-    tai_graph_settle_lists(&g->memory->space);
-    tai_gate_leave(&g->memory->space.gate, NULL);
+    tai_space *space = &g->memory->space;
+    (void)tai_space_poll(space, 0, NULL);
+    tai_gate_enter(&space->gate, NULL);
+    while (space->polling) {
+        tai_gate_leave(&space->gate, NULL);
+        TAI_WAIT_A_MOMENT();
+        tai_gate_enter(&space->gate, NULL);
+    }
+    tai_graph_settle_lists(space);
+    tai_gate_leave(&space->gate, NULL);
 }
 
 /* Waits for the work on every stream of a space. With polling taken: the ticket of a retired stream is dropped once. */
@@ -19461,6 +19490,9 @@ static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan,
     ta_result result;
     if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&g->parent->sealed)) {
         return (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
+    }
+    if (index == 0 && TENSORALLOC_LOAD_RELAXED(&space->pending_bytes) != 0 && tai_space_poll(space, 0, me) != 0) {
+        return TA_OK;
     }
     do {
         result = index != 0 ? tai_space_recommit(space, index, me, &bytes)
@@ -19948,7 +19980,11 @@ static int tai_graph_in_use(const ta_graph_pool *g)
 /* Gives an unwanted graph pool that is out of every list back. 0: not now. */
 static TAI_COLD int tai_graph_destroy(ta_graph_pool *g)
 {
-    if (tai_graph_drain(g) != TA_OK || ta_pool_destroy(g->memory) != TA_OK) {
+    if (tai_graph_drain(g) != TA_OK) {
+        return 0;
+    }
+    tai_graph_settle(g);
+    if (ta_pool_destroy(g->memory) != TA_OK) {
         return 0;
     }
     TENSORALLOC_FREE(g);
@@ -20185,7 +20221,7 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
         given = TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && (size == 0 || size == block->requested) &&
-                block->left == 0 && (g->memory->alert & TAI_ALERT_TAG) == 0 &&
+                block->left == 0 && block->right != 0 && (g->memory->alert & TAI_ALERT_TAG) == 0 &&
                 (stream == NULL || *stream == space->streams[block->place.stream].id);
         if (given) {
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);

@@ -436,6 +436,68 @@ static void trimming_on_two_threads(void)
     }
 }
 
+/* Blocks of a graph pool that eager work uses are nobody else's before that work is done: no other stream's, no
+   capture's. */
+static void eager_work_on_graph_memory_is_waited_for(void)
+{
+    int how;
+    for (how = 0; how < 4; how++) {
+        CUdeviceptr x, y;
+        ta_request request;
+        CUgraphExec exec = NULL;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("how %d", how);
+        memset(&request, 0, sizeof request);
+        request.size_bytes = BYTES;
+        request.stream = STREAM(s);
+        x = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL));
+        OK(fill(x, 1, WORDS, s));
+        if (how == 2) { /* used on another stream as well, which is named */
+            OK(cu.cuStreamSynchronize(s));
+            OK(fill(x, 3, WORDS, t));
+            CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(t)));
+        } else if (how == 3) {
+            OK(cu.cuStreamSynchronize(s));
+            OK(fill(x, 3, WORDS, t));
+        }
+        if (how == 3) {
+            CHECK_OK(ta_allocator_free(ta_pool_allocator(pool), pointer(x), BYTES, 0, STREAM(t)));
+        } else {
+            give(x);
+        }
+        if (how == 1) { /* the next capture, replayed at once on another stream */
+            enter(graphs, t);
+            y = take(BYTES, t);
+            OK(fill(y, 2, WORDS, t));
+            exec = finish(graphs, t, NULL);
+            OK(cu.cuGraphLaunch(exec, t));
+        } else {
+            enter(graphs, t);
+            OK(cu.cuGraphDestroy(end(t)));
+            CHECK_OK(ta_capture_leave(graphs, STREAM(t), 1, NULL));
+            request.stream = how == 0 ? STREAM(t) : STREAM(s);
+            y = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL));
+            OK(fill(y, 2, WORDS, how == 0 ? t : s));
+        }
+        CHECK(y != x);
+        OK(cu.cuCtxSynchronize());
+        CHECK_EQ(fake.tafake_race_count(), 0);
+        if (exec != NULL) {
+            OK(cu.cuGraphExecDestroy(exec));
+            fake.tafake_settle();
+        }
+        give(y);
+        CHECK_OK(ta_pool_check(graphs->memory));
+        if (exec == NULL) { /* done: it serves again */
+            enter(graphs, s);
+            CHECK_EQ(take(BYTES, s), x);
+            OK(cu.cuGraphDestroy(end(s)));
+            CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+        }
+        graphs_close();
+    }
+}
+
 /* ---- tensors */
 static void tensors_pinned_and_copied(void)
 {
@@ -1312,6 +1374,7 @@ TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_
           TEST_CASE(own_holds_survive_failed_captures),
           TEST_CASE(eager_memory_keeps_away_from_replays), TEST_CASE(frees_on_captured_streams),
           TEST_CASE(trimming_on_two_threads),
+          TEST_CASE(eager_work_on_graph_memory_is_waited_for),
           TEST_CASE(tensors_outlive_their_graph_pool),
           TEST_CASE(growing_tensors_in_graphs),
           TEST_CASE(reclaim_takes_nothing_that_is_held), TEST_CASE(small_tensors_in_graphs),
