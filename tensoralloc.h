@@ -1544,8 +1544,9 @@ TENSORALLOC_DEF ta_result ta_graph_pool_reset(ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_result ta_graph_pool_trim(ta_graph_pool *graph_pool);
 
 /* Ties the memory, and what is held, to a graph (a CUgraph cast to uint64_t) and all that is made of it: until the last
-   executable is destroyed and its last replay is finished. Call it after the capture, before the graph is
-   instantiated. Errors: TA_ERROR_UNSUPPORTED (a driver before 11.3: retain and release by hand), _BACKEND, _RECORDS. */
+   executable is destroyed and its last replay is finished. Call it once for each graph, after the capture, before or
+   after its scope is left, and before the graph is instantiated. Errors: TA_ERROR_UNSUPPORTED (a driver before
+   11.3: retain and release by hand), _BACKEND, _RECORDS. */
 TENSORALLOC_DEF ta_result ta_graph_pool_attach(ta_graph_pool *graph_pool, uint64_t graph);
 /* The same by hand: release when the graph and its executables are destroyed and their replays finished.
    TA_ERROR_INVALID_ARGUMENT: released more often than retained. */
@@ -1556,9 +1557,9 @@ TENSORALLOC_DEF ta_result ta_graph_pool_release(ta_graph_pool *graph_pool);
    ta_pool_record_use with a captured stream does the same, as does freeing a block whose home stream, or the stream
    named, is captured. What an earlier use on a stream that is captured now has to wait for is asked after the capture.
    A hold is for the graphs there are and for the next capture that succeeds, and ends when all of these are gone, or
-   with reset or destroy; one that is made in a scope, and there alone, ends with a scope that failed too. Twice is once,
-   and counts anew. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _UNSUPPORTED (without order, or on another
-   device). */
+   with reset or destroy; one that is made in a scope, and there alone, ends with a scope that failed too. Twice is
+   once, and counts anew. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _UNSUPPORTED (without order, or on
+   another device). */
 TENSORALLOC_DEF ta_result ta_graph_pool_hold(ta_graph_pool *graph_pool, ta_pool *pool, void *ptr);
 /* A tensor with bounds is used by graphs: until they are gone it may grow in place, but keeps its address and its
    memory. A smaller shape, the strategy, trim and reclaim take nothing from it; what would move it is
@@ -1614,8 +1615,10 @@ typedef struct ta_capture_report {
    makes no other driver call. */
 TENSORALLOC_DEF ta_result ta_capture_enter(ta_graph_pool *graph_pool, ta_stream stream);
 /* Closes the newest scope of the graph pool on the stream, after the end of the capture. failed: the capture has come
-   to nothing, and all blocks that it allocated are freed. report may be NULL. Errors: TA_ERROR_NO_GRAPH_POOL (no such
-   scope). No other driver call than to ask for the state of the capture, while any capture of the pool is open. */
+   to nothing, and all blocks that it allocated are freed; say so too where nothing was captured: a scope that went well
+   leaves a graph, and the graph pool is in use until that was attached, or reset. report may be NULL. Errors:
+   TA_ERROR_NO_GRAPH_POOL (no such scope). No other driver call than to ask for the state of the capture, while any
+   capture of the pool is open. */
 TENSORALLOC_DEF ta_result ta_capture_leave(ta_graph_pool *graph_pool, ta_stream stream, int failed,
                                            ta_capture_report *report);
 
@@ -1630,8 +1633,9 @@ typedef struct ta_capture_scope {
 TENSORALLOC_DEF ta_result ta_with_graph_pool(const ta_capture_scope *scope, ta_result (*fn)(void *user), void *user);
 
 /* The interface of the specification, as wrappers: the graph pool of a pool (NULL: none), and graph mode for a stream:
-   on opens a scope of that graph pool, off closes the scope that on has opened. The property may change while a mode is
-   on or blocks are live: each goes back where it came from. Errors: TA_ERROR_NO_GRAPH_POOL (on without a graph pool,
+   on opens a scope of that graph pool, off closes the scope that on has opened, as one that went well: a capture that
+   can fail is better left by ta_capture_leave, or followed by ta_graph_pool_reset. The property may change while a mode
+   is on or blocks are live: each goes back where it came from. Errors: TA_ERROR_NO_GRAPH_POOL (on without a graph pool,
    off without on), those of ta_capture_enter, _INVALID_ARGUMENT (a graph pool of another pool). */
 TENSORALLOC_DEF ta_result ta_pool_set_graph_pool(ta_pool *pool, ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_graph_pool *ta_pool_get_graph_pool(ta_pool *pool);
@@ -19205,8 +19209,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
       end of the capture (leave, or the next enter): lists and parked blocks become ready for all: settled
   What is allocated outside of captures while graphs may replay comes from above the floors: each region's end of what
   had been handed out when the last capture succeeded. Below it is what replays write.
-  Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair. Growth
-  commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a wait on each stream.
+  Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair.
+  Growth commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a wait on each
+  stream.
 
   Owners and frees: a pointer that the pool does not know is looked up in the graph pools beside it. A block of the
   pool's own that a capture uses is held: a use without a ticket (has_ticket 3, ticket = id of the graph pool), so
@@ -19227,6 +19232,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 /* A graph that is attached. */
 typedef struct tai_tie {
     struct tai_tie *next;
+    uint64_t graph, captures; /* and how many captures had succeeded: so that twice is once */
     uint32_t gone; /* written by the backend, once */
     uint32_t padding;
 } tai_tie;
@@ -19249,6 +19255,8 @@ typedef struct tai_capture {
     uint64_t capture; /* 0: not begun when we looked last */
     uint32_t serial;
     int by_mode;      /* opened by ta_pool_set_graph_mode */
+    int tied;         /* its graph was attached or retained before it was left */
+    int padding;
     size_t peak_before, reserved_before;
     uintptr_t high_before;
     uint64_t failures_before, growth_before, holds_before;
@@ -20249,16 +20257,19 @@ static void tai_graphs_let_go(ta_pool *pool, const ta_pool *memory)
     TAI_LOCK_RELEASE(&all->lock);
 }
 
-/* The home stream of a live block of the pool's own; 0 without one. */
+/* The home stream of a live block of the pool's own; 0 without one, or if it has retired: its name may be another's. */
 static TAI_COLD int tai_graphs_home(ta_pool *pool, const void *ptr, ta_stream *home)
 {
     ta_result why;
-    uint32_t index;
+    uint32_t index, stream;
+    int ok;
     tai_gate_enter(&pool->space.gate, NULL);
     index = tai_pool_live(pool, ptr, &why);
-    *home = pool->space.streams[pool->space.blocks.at[index].place.stream].id;
+    stream = pool->space.blocks.at[index].place.stream;
+    *home = pool->space.streams[stream].id;
+    ok = index != 0 && !pool->space.streams[stream].retired;
     tai_gate_leave(&pool->space.gate, NULL);
-    return index != 0;
+    return ok;
 }
 
 static TAI_COLD ta_result tai_graphs_use(ta_pool *pool, void *ptr, ta_stream stream, int freed)
@@ -20605,8 +20616,25 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_trim(ta_graph_pool *g)
     return result;
 }
 
+/* A capture that succeeded is no longer loose; or one whose scope has not been left will not be. With the lock. */
+static TAI_COLD void tai_graph_tied(ta_graph_pool *g)
+{
+    tai_capture *scope = g->parent->graphs->scopes;
+    if (g->loose != 0) {
+        g->loose--;
+        return;
+    }
+    while (scope != NULL && (scope->owner != g || scope->tied)) {
+        scope = scope->next;
+    }
+    if (scope != NULL) {
+        scope->tied = 1;
+    }
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64_t graph)
 {
+    const tai_tie *twin;
     tai_tie *tie;
     const ta_backend *backend;
     tai_graphs *all;
@@ -20626,9 +20654,18 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64
     memset(tie, 0, sizeof *tie);
     result = backend->vtable->attach(backend->self, graph, &tie->gone);
     TAI_LOCK_ACQUIRE(&all->lock);
+    tie->graph = result == TA_OK ? graph : 0;
+    tie->captures = g->capture_count;
+    for (twin = g->ties; twin != NULL; twin = twin->next) {
+        if (twin->graph == graph && twin->captures == tie->captures && TENSORALLOC_LOAD_ACQUIRE(&twin->gone) == 0) {
+            break;
+        }
+    }
+    if (result == TA_OK && twin == NULL) {
+        tai_graph_tied(g);
+    }
     tie->next = g->ties; /* after an error too: until the backend has let it go */
     g->ties = tie;
-    g->loose -= result == TA_OK && g->loose != 0;
     TAI_LOCK_RELEASE(&all->lock);
     return result;
 }
@@ -20639,7 +20676,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_retain(ta_graph_pool *g)
     if (result == TA_OK) {
         TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
         g->retains++;
-        g->loose -= g->loose != 0;
+        tai_graph_tied(g);
         TAI_LOCK_RELEASE(&g->parent->graphs->lock);
     }
     return result;
@@ -20968,6 +21005,23 @@ static TAI_COLD void tai_scope_take_back(const tai_capture *scope)
     tai_graph_let_go(scope->owner, TAI_HOLDS_OF_SCOPE, scope->serial);
 }
 
+/* A capture has succeeded and waits to be attached, unless it was already, or goes on in a scope around this one. With
+   the lock, the scope out of the list. */
+static TAI_COLD void tai_scope_succeeded(const tai_graphs *all, const tai_capture *scope)
+{
+    tai_capture *around = all->scopes;
+    while (around != NULL && (around->owner != scope->owner || (around->capture != scope->capture &&
+                                                                around->capture != 0 && scope->capture != 0))) {
+        around = around->next;
+    }
+    if (around != NULL) {
+        around->tied |= scope->tied;
+    } else {
+        scope->owner->loose += !scope->tied;
+    }
+    scope->owner->capture_count++;
+}
+
 static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, int failed, ta_capture_report *report)
 {
     tai_graphs *all = parent->graphs;
@@ -20989,8 +21043,9 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
     TAI_LOCK_ACQUIRE(&all->lock);
     empty = --g->open == 0;
     last = --all->open == 0;
-    g->loose += !failed;
-    g->capture_count += !failed;
+    if (!failed) {
+        tai_scope_succeeded(all, scope);
+    }
     g->failed_count += failed != 0;
     g->unfinished = still;
     if (empty && !still) {

@@ -255,7 +255,7 @@ static void own_holds_survive_failed_captures(void)
     graphs_close();
 }
 
-/* What is allocated outside of captures while a graph lives is memory that the graph never had: no replay writes there. */
+/* What is allocated outside of captures while a graph lives is memory that the graph never had: no replay writes it. */
 static void eager_memory_keeps_away_from_replays(void)
 {
     int how;
@@ -498,6 +498,89 @@ static void eager_work_on_graph_memory_is_waited_for(void)
     }
 }
 
+/* Captures that wait to be attached are counted one by one, whenever and however often attach is called. */
+static void graphs_are_counted_once(void)
+{
+    CUgraph a, b;
+    if (!graphs_open("sched=lazy", 1)) { return; }
+    enter(graphs, s); /* attached before the scope is left */
+    OK(fill(take(BYTES, s), 1, WORDS, s));
+    a = end(s);
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)a));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    CHECK_RESULT(ta_graph_pool_trim(graphs), TA_ERROR_BUSY);
+    OK(cu.cuGraphDestroy(a));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    CHECK_EQ(stats_of(graphs).is_referenced, 0);
+    enter(graphs, s); /* retained before */
+    OK(fill(take(BYTES, s), 1, WORDS, s));
+    a = end(s);
+    CHECK_OK(ta_graph_pool_retain(graphs));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    OK(cu.cuGraphDestroy(a));
+    CHECK_RESULT(ta_graph_pool_trim(graphs), TA_ERROR_BUSY);
+    CHECK_OK(ta_graph_pool_release(graphs));
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    enter(graphs, s); /* two scopes, one capture */
+    CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+    OK(fill(take(BYTES, s), 1, WORDS, s));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    a = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)a));
+    OK(cu.cuGraphDestroy(a));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    enter(graphs, s); /* twice the first of two */
+    OK(fill(take(BYTES, s), 1, WORDS, s));
+    a = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    enter(graphs, s);
+    OK(fill(take(BYTES, s), 1, WORDS, s));
+    b = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)a));
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)a));
+    OK(cu.cuGraphDestroy(a));
+    fake.tafake_settle();
+    CHECK_EQ(stats_of(graphs).is_referenced, 1);
+    CHECK_RESULT(ta_graph_pool_trim(graphs), TA_ERROR_BUSY);
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)b));
+    OK(cu.cuGraphDestroy(b));
+    fake.tafake_settle();
+    CHECK_EQ(stats_of(graphs).is_referenced, 0);
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    graphs_close();
+}
+
+/* A stream that was retired is in no capture, and nobody asks the driver about it. */
+static void retired_streams_are_in_no_capture(void)
+{
+    ta_cuda_info info;
+    CUdeviceptr x;
+    CUstream gone;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    gone = stream_new();
+    x = take(BYTES, gone);
+    OK(fill(x, 5, WORDS, gone));
+    OK(cu.cuStreamSynchronize(gone));
+    CHECK_OK(ta_pool_retire_stream(pool, STREAM(gone)));
+    OK(cu.cuStreamDestroy_v2(gone));
+    enter(graphs, s);
+    fake.tafake_calls_clear();
+    give(x);
+    CHECK_EQ(fake.tafake_calls("cuStreamGetCaptureInfo"), 0);
+    CHECK_OK(ta_cuda_get_info(cuda, &info));
+    CHECK_EQ(info.last_code, 0);
+    CHECK_EQ(stats_of(graphs).held_count, 0);
+    graph = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+    OK(cu.cuGraphDestroy(graph));
+    graphs_close();
+}
+
 /* ---- tensors */
 static void tensors_pinned_and_copied(void)
 {
@@ -560,7 +643,7 @@ static void tensors_pinned_and_copied(void)
     }
 }
 
-/* Tensors in graph memory may be destroyed after their graph pool was: while graphs keep the memory, and when it is gone. */
+/* Tensors in graph memory may be destroyed after their graph pool was: while graphs keep it, and when it is gone. */
 static void tensors_outlive_their_graph_pool(void)
 {
     const int64_t dims[1] = {WORDS};
@@ -1374,6 +1457,7 @@ TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_
           TEST_CASE(own_holds_survive_failed_captures),
           TEST_CASE(eager_memory_keeps_away_from_replays), TEST_CASE(frees_on_captured_streams),
           TEST_CASE(trimming_on_two_threads),
+          TEST_CASE(graphs_are_counted_once), TEST_CASE(retired_streams_are_in_no_capture),
           TEST_CASE(eager_work_on_graph_memory_is_waited_for),
           TEST_CASE(tensors_outlive_their_graph_pool),
           TEST_CASE(growing_tensors_in_graphs),
