@@ -1519,7 +1519,8 @@ typedef struct ta_graph_pool_desc {
 TENSORALLOC_DEF ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, ta_graph_pool **out);
 /* Ends the program's use; NULL is TA_OK. Its memory goes back once no graph refers to it (attached, or retained):
    at this call, or a later one that looks (trim of the pool, growth, any call of this section); blocks that are still
-   live go with it. Waits for the work on its streams. TA_ERROR_BUSY: a scope is open; nothing has changed. */
+   live go with it. Waits for the work on its streams. Errors, nothing has changed then: TA_ERROR_BUSY (a scope is
+   open), _FORKED. */
 TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
 /* As an allocator: alloc is ta_graph_pool_alloc; trim and empty_cache are ta_graph_pool_trim; dispose and destroy are
    ta_graph_pool_destroy. What its blocks are freed with may also be the pool, and is where they may outlive a call of
@@ -1532,8 +1533,9 @@ TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
 
 /* Takes memory until size_bytes are reserved in all, from the beginning of its range, so that a capture need not grow:
-   give it the reserve_bytes of a report. Exact with ranges; segments may fall otherwise the second time. Errors:
-   TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
+   give it the reserve_bytes of a report. Exact with ranges up to range_bytes: what does not fit into the first range
+   is taken in one piece beside it, also where the first one holds some; segments may fall otherwise the second time.
+   Errors: TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
 TENSORALLOC_DEF ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_t size_bytes);
 /* Frees all blocks and lets go of what is held, for a new capture: call it when nothing will be replayed that used
    them. The memory stays. TA_ERROR_BUSY while a scope is open or graphs refer to it. No other thread may be in a call
@@ -1549,7 +1551,7 @@ TENSORALLOC_DEF ta_result ta_graph_pool_trim(ta_graph_pool *graph_pool);
    11.3: retain and release by hand), _BACKEND, _RECORDS. */
 TENSORALLOC_DEF ta_result ta_graph_pool_attach(ta_graph_pool *graph_pool, uint64_t graph);
 /* The same by hand: release when the graph and its executables are destroyed and their replays finished.
-   TA_ERROR_INVALID_ARGUMENT: released more often than retained. */
+   TA_ERROR_INVALID_ARGUMENT: released more often than retained; TA_ERROR_FORKED. */
 TENSORALLOC_DEF ta_result ta_graph_pool_retain(ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_result ta_graph_pool_release(ta_graph_pool *graph_pool);
 /* A block of an ordered pool (the pool's, that of another graph pool, pinned memory's) is used by graphs: freed or
@@ -20476,6 +20478,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_destroy(ta_graph_pool *g)
     }
     parent = g->parent;
     all = parent->graphs;
+    if (tai_pool_forked(parent)) { /* nor is the lock asked: a thread that is not here may have it */
+        return TA_ERROR_FORKED;
+    }
     TAI_LOCK_ACQUIRE(&all->lock);
     if (g->open != 0 || g->unwanted) {
         result = TA_ERROR_BUSY;
@@ -20691,6 +20696,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_release(ta_graph_pool *g)
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     parent = g->parent;
+    if (tai_pool_forked(parent)) {
+        return TA_ERROR_FORKED;
+    }
     TAI_LOCK_ACQUIRE(&parent->graphs->lock);
     ok = g->retains != 0;
     g->retains -= (uint32_t)ok;
@@ -20942,6 +20950,9 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
         g->last_capture = capture != 0 ? capture : settle ? 0 : g->last_capture;
         g->last_stream = stream;
         scope->holds_before = g->hold_count;
+        scope->serial = ++all->serial; /* in the order of the list */
+        scope->next = all->scopes;     /* at once: two threads do not both find that there is none */
+        all->scopes = scope;
     }
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
@@ -20953,11 +20964,6 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
         tai_graph_settle(g);
     }
     tai_scope_begin(scope);
-    TAI_LOCK_ACQUIRE(&all->lock);
-    scope->serial = ++all->serial; /* in the order of the list */
-    scope->next = all->scopes;
-    all->scopes = scope;
-    TAI_LOCK_RELEASE(&all->lock);
     if (first) {
         tai_graphs_divert(g->parent);
     }

@@ -3,6 +3,8 @@
 #include "graph.h"
 
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* ---- blocks of others that a capture uses */
 enum { RECORDED, HELD, FREED_IN_CAPTURE, NOTHING, WAYS };
@@ -578,6 +580,64 @@ static void retired_streams_are_in_no_capture(void)
     graph = end(s);
     CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
     OK(cu.cuGraphDestroy(graph));
+    graphs_close();
+}
+
+/* In the child of a fork a graph pool does nothing, and asks the driver for nothing. */
+static void graph_pools_after_fork(void)
+{
+    int status = -1;
+    pid_t child;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    CHECK_OK(ta_graph_pool_retain(graphs));
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        const uint64_t before = fake.tafake_calls("*");
+        const int ok = ta_graph_pool_release(graphs) == TA_ERROR_FORKED &&
+                       ta_graph_pool_destroy(graphs) == TA_ERROR_FORKED &&
+                       ta_capture_enter(graphs, STREAM(s)) == TA_ERROR_FORKED &&
+                       ta_graph_pool_trim(graphs) == TA_ERROR_FORKED && fake.tafake_calls("*") == before;
+        _exit(ok ? 0 : 1);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK_EQ(status, 0);
+    CHECK_OK(ta_graph_pool_release(graphs));
+    graphs_close();
+}
+
+/* Two threads open scopes on two streams at once: one of them is told that it cannot be. */
+static struct entrant { pthread_t thread; CUstream stream; ta_result entered, left; } entrants[2];
+
+static void *enter_beside(void *which)
+{
+    struct entrant *one = which;
+    pthread_barrier_wait(&trimmers);
+    one->entered = ta_capture_enter(graphs, STREAM(one->stream));
+    pthread_barrier_wait(&trimmers);
+    one->left = one->entered == TA_OK ? ta_capture_leave(graphs, STREAM(one->stream), 1, NULL) : TA_OK;
+    return NULL;
+}
+
+static void scopes_of_two_threads(void)
+{
+    int round, i;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    entrants[0].stream = s;
+    entrants[1].stream = t;
+    pthread_barrier_init(&trimmers, NULL, 2);
+    for (round = 0; round < 2000; round++) {
+        for (i = 0; i < 2; i++) {
+            CHECK(pthread_create(&entrants[i].thread, NULL, enter_beside, &entrants[i]) == 0);
+        }
+        for (i = 0; i < 2; i++) {
+            CHECK(pthread_join(entrants[i].thread, NULL) == 0);
+            CHECK_OK(entrants[i].left);
+        }
+        CHECK((entrants[0].entered == TA_OK) != (entrants[1].entered == TA_OK));
+        CHECK(entrants[0].entered == TA_ERROR_BUSY || entrants[1].entered == TA_ERROR_BUSY);
+    }
+    pthread_barrier_destroy(&trimmers);
     graphs_close();
 }
 
@@ -1457,7 +1517,8 @@ TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_
           TEST_CASE(own_holds_survive_failed_captures),
           TEST_CASE(eager_memory_keeps_away_from_replays), TEST_CASE(frees_on_captured_streams),
           TEST_CASE(trimming_on_two_threads),
-          TEST_CASE(graphs_are_counted_once), TEST_CASE(retired_streams_are_in_no_capture),
+          TEST_CASE(graphs_are_counted_once), TEST_CASE(graph_pools_after_fork),
+          TEST_CASE(scopes_of_two_threads), TEST_CASE(retired_streams_are_in_no_capture),
           TEST_CASE(eager_work_on_graph_memory_is_waited_for),
           TEST_CASE(tensors_outlive_their_graph_pool),
           TEST_CASE(growing_tensors_in_graphs),
