@@ -6056,13 +6056,27 @@ static TAI_COLD ta_result tai_cu_ticket(ta_cuda *c, tai_cu_spare *event, int cod
     return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : result == TA_OK ? TA_ERROR_RECORDS : result;
 }
 
+/* Records an event. A capture of the stream that another thread has begun since we asked has it now: then it cannot be
+   asked, and who waited for it would join that capture; it is thrown away (*event NULL). Inside a scope. */
+static TAI_COLD int tai_cu_record(ta_cuda *c, tai_cu_spare **event, ta_stream stream)
+{
+    uint64_t capture = 0;
+    int status = 0, code = c->cu.event_record(tai_cu_event_of((uint64_t)(uintptr_t)*event), tai_cu_stream(stream));
+    if (code == TAI_CU_OK && tai_cu_capture(c, stream, &status, &capture) == TAI_CU_OK && status != 0) {
+        (void)c->cu.event_destroy(tai_cu_event_of((uint64_t)(uintptr_t)*event));
+        TENSORALLOC_FREE(*event);
+        *event = NULL;
+    }
+    return code;
+}
+
 static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *out_ticket)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
     tai_cu_spare *event = NULL;
     uint64_t capture = 0;
-    int status = 0, code = TAI_CU_OK, vanished;
+    int status = 0, code = TAI_CU_OK, vanished, captured = 0;
     if (!tai_cu_lost(c)) {
         code = tai_cu_capture(c, stream, &status, &capture);
     }
@@ -6079,10 +6093,11 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
         code = c->cu.context_sync();
     }
     if (event != NULL && code == TAI_CU_OK && !vanished) { /* else the event's last work is finished as well */
-        code = c->cu.event_record(tai_cu_event_of((uint64_t)(uintptr_t)event), tai_cu_stream(stream));
+        code = tai_cu_record(c, &event, stream);
+        captured = event == NULL;
     }
     tai_cu_leave(c, &scope);
-    return tai_cu_ticket(c, event, code, out_ticket);
+    return captured ? TA_ERROR_CAPTURE : tai_cu_ticket(c, event, code, out_ticket);
 }
 
 /* When the context is gone, so is its work. */

@@ -641,6 +641,69 @@ static void scopes_of_two_threads(void)
     graphs_close();
 }
 
+/* Another thread begins to capture the stream that memory is taken from, between the question and the event: the taker
+   does not join that capture, and the capture is whole. */
+static CUstream donor;
+static CUresult (*record_event)(CUevent event, CUstream stream);
+
+static CUresult record_late(CUevent event, CUstream stream)
+{
+    if (donor != NULL && stream == donor) {
+        donor = NULL;
+        OK(cu.cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    }
+    return record_event(event, stream);
+}
+
+static void *resolve_late(void *user, const char *name)
+{
+    void *function = fake.tafake_resolve(name);
+    void *late = NULL;
+    CUresult (*const hook)(CUevent event, CUstream stream) = record_late;
+    (void)user;
+    if (strcmp(name, "cuEventRecord") != 0) {
+        return function;
+    }
+    memcpy(&record_event, &function, sizeof function);
+    memcpy(&late, &hook, sizeof late);
+    return late;
+}
+
+static void nobody_steals_into_a_capture(void)
+{
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+    ta_cuda_desc desc;
+    ta_pool_desc options;
+    CUdeviceptr x, y;
+    if (!fake_open("sched=lazy")) { return; }
+    memset(&desc, 0, sizeof desc);
+    desc.kind = TA_CUDA_RANGES;
+    desc.resolve = resolve_late;
+    CHECK_OK(ta_cuda_create(&desc, &cuda, NULL));
+    memset(&options, 0, sizeof options);
+    options.disable_thread_caches = 1;
+    pool = pool_new(cuda, &options);
+    s = stream_new();
+    t = stream_new();
+    x = take(4 * MIB, s);
+    OK(fill(x, 1, WORDS, s));
+    give(x);
+    donor = s;
+    y = take(4 * MIB, t);
+    CHECK(donor == NULL); /* a steal was tried */
+    CHECK(y != x);
+    OK(cu.cuStreamIsCapturing(t, &status));
+    CHECK_EQ(status, CU_STREAM_CAPTURE_STATUS_NONE);
+    OK(fill(y, 2, WORDS, t));
+    OK(cu.cuGraphDestroy(end(s)));
+    OK(cu.cuStreamSynchronize(t));
+    CHECK_EQ(read32(y), 2);
+    give(y);
+    OK(cu.cuStreamDestroy_v2(s));
+    OK(cu.cuStreamDestroy_v2(t));
+    world_close();
+}
+
 /* ---- tensors */
 static void tensors_pinned_and_copied(void)
 {
@@ -1517,7 +1580,8 @@ TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_
           TEST_CASE(own_holds_survive_failed_captures),
           TEST_CASE(eager_memory_keeps_away_from_replays), TEST_CASE(frees_on_captured_streams),
           TEST_CASE(trimming_on_two_threads),
-          TEST_CASE(graphs_are_counted_once), TEST_CASE(graph_pools_after_fork),
+          TEST_CASE(graphs_are_counted_once), TEST_CASE(nobody_steals_into_a_capture),
+          TEST_CASE(graph_pools_after_fork),
           TEST_CASE(scopes_of_two_threads), TEST_CASE(retired_streams_are_in_no_capture),
           TEST_CASE(eager_work_on_graph_memory_is_waited_for),
           TEST_CASE(tensors_outlive_their_graph_pool),
