@@ -309,11 +309,13 @@ typedef void (*ta_event_fn)(void *user, const ta_event *event);
     X(TA_VERDICT_SEALED, "the pool is sealed", TA_ACTION_UNSEAL, "unseal it, or let it see this size before") \
     X(TA_VERDICT_RECORDS, "there is no room for records", TA_ACTION_RAISE_RECORDS, "raise block_count_max") \
     X(TA_VERDICT_WAITING, "freed memory waits for streams", TA_ACTION_SYNCHRONIZE, "synchronize these streams") \
-    X(TA_VERDICT_OWN_CACHE, "free pages of this pool were not to be touched", TA_ACTION_TRIM, "trim the pool") \
+    X(TA_VERDICT_OWN_CACHE, "its own free pages were not to be touched", TA_ACTION_TRIM, "trim the allocator") \
     X(TA_VERDICT_SIBLINGS, "other allocators over the budget cache it", TA_ACTION_EMPTY_SIBLINGS, \
       "call ta_allocator_empty_cache on them, in the threads that use them") \
     X(TA_VERDICT_THREAD_CACHES, "threads cache it", TA_ACTION_FLUSH_THREADS, "call ta_pool_thread_flush in them") \
     X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
+    X(TA_VERDICT_GRAPHS, "graphs hold it", TA_ACTION_DESTROY_GRAPHS, \
+      "destroy graphs that are not replayed any more, and trim their graph pools") \
     X(TA_VERDICT_CAPACITY, "capacity_bytes_max is reached", TA_ACTION_RAISE_CAPACITY, "raise capacity_bytes_max") \
     X(TA_VERDICT_LIMIT, "the limit of the budget is reached", TA_ACTION_RAISE_LIMIT, "raise the limit") \
     X(TA_VERDICT_OUTSIDE, "others than this budget have it", TA_ACTION_FREE_OUTSIDE, "free memory outside") \
@@ -362,6 +364,8 @@ typedef struct ta_failure {
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
     size_t sibling_cached_bytes;   /* of that, what they could give back; single-threaded ones are not asked */
+    size_t graph_bytes;         /* reserved by graph pools beside this pool (part of sibling_reserved_bytes), and freed
+                                   blocks of this one that graphs use (part of pending_bytes) */
     size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
     size_t backend_total_bytes;
     size_t outside_bytes;       /* total - free - what the budget holds; 0 if not known */
@@ -1795,7 +1799,8 @@ typedef struct ta_snapshot_desc {
                    target_bytes, step_bytes, changes_per_million_uses, weights [{size_max_bytes, weight}]} if the
                    strategy is the predictive one and the site is not busy
      events[]      with a trace, oldest first: ptr, size_bytes, capacity_bytes, stream, time_ns, thread, name, tag, kind
-                   ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"), hit (alloc), result (failed)
+                   ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step", "misuse"), hit (alloc),
+                   result (failure, misuse)
    tests/snapshot.schema.json is the same as a JSON Schema; bench/memory_viz.py makes of it what PyTorch's memory_viz
    page reads. */
 TENSORALLOC_DEF ta_result ta_snapshot_write(const ta_allocator *allocators, size_t count,
@@ -3642,7 +3647,8 @@ TENSORALLOC_DEF ta_result ta_trace_step(ta_trace *trace)
 
 TENSORALLOC_DEF void ta_trace_event(void *trace, const ta_event *event)
 {
-    if (trace != NULL && event != NULL) {
+    if (trace != NULL && event != NULL && (uint32_t)event->kind <= (uint32_t)TA_EVENT_MISUSE &&
+        (uint32_t)event->result < (uint32_t)TA_RESULT_COUNT) {
         ta_trace *to = (ta_trace *)trace;
         tai_trace_put(to, tai_trace_about(event->kind, event->result, event->hit, tai_trace_source(to, event->name)),
                       event->ptr, event->size_bytes, event->capacity_bytes, event->stream,
@@ -3997,9 +4003,16 @@ static TAI_COLD void tai_put_comment(tai_writer *w, const char *text)
     }
 }
 
+/* Of the kind of an event; NULL for none that there is. */
+static TAI_COLD const char *tai_event_word(uint32_t kind)
+{
+    static const char *const words[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step",
+                                        "misuse"};
+    return kind < sizeof words / sizeof *words ? words[kind] : NULL;
+}
+
 static TAI_COLD void tai_trace_text(ta_trace *trace, const tai_record *record, const tai_line *line)
 {
-    static const char *const words[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
     tai_writer *w = &trace->writer;
     uint32_t alignment = (uint32_t)(record->about >> 16 & 0xff);
     if (line->freed != 0) {
@@ -4028,7 +4041,7 @@ static TAI_COLD void tai_trace_text(ta_trace *trace, const tai_record *record, c
         tai_put_text(w, " ");
         tai_put_comment(w, trace->names[line->source]);
         tai_put_text(w, " ");
-        tai_put_text(w, words[line->kind]);
+        tai_put_text(w, tai_event_word((uint32_t)line->kind));
     }
     if (line->number == 0 && line->source != 0) {
         tai_put_text(w, " of ");
@@ -4038,7 +4051,7 @@ static TAI_COLD void tai_trace_text(ta_trace *trace, const tai_record *record, c
         tai_put_text(w, " stream ");
         tai_put_decimal(w, record->stream);
     }
-    if (line->kind == TA_EVENT_FAILURE) {
+    if (line->kind == TA_EVENT_FAILURE || line->kind == TA_EVENT_MISUSE) {
         tai_put_text(w, ": ");
         tai_put_text(w, ta_result_text(tai_record_result(record)));
     }
@@ -4087,8 +4100,8 @@ static TAI_COLD void tai_trace_chrome(ta_trace *trace, const tai_record *record,
     uint64_t thread = record->about >> 32;
     if (line->kind == TA_EVENT_STEP) {
         tai_chrome_begin(w, "", "step", "i", line->time, thread);
-    } else if (line->kind == TA_EVENT_FAILURE || line->kind == TA_EVENT_LIMIT) {
-        tai_chrome_begin(w, "failure: ",
+    } else if (line->kind == TA_EVENT_FAILURE || line->kind == TA_EVENT_LIMIT || line->kind == TA_EVENT_MISUSE) {
+        tai_chrome_begin(w, line->kind == TA_EVENT_MISUSE ? "misuse: " : "failure: ",
                          line->kind == TA_EVENT_LIMIT ? "limit" : ta_result_text(tai_record_result(record)), "i",
                          line->time, thread);
         tai_json_text(w, "allocator", trace->names[line->source]);
@@ -8104,6 +8117,13 @@ static TAI_COLD size_t tai_space_trim(tai_space *space, uint32_t heaps, size_t k
             tai_region_trim_blocks(space, region, keep, me, &released);
         }
     }
+    if (keep != 0 && space->backend.vtable->pieces != NULL) { /* only whole pieces went: rather one too many */
+        size_t cached;
+        tai_gate_enter(&space->gate, me);
+        cached = tai_space_cached(space);
+        tai_gate_leave(&space->gate, me);
+        released += cached > keep ? tai_space_trim(space, heaps, 0, me) : 0;
+    }
     return released;
 }
 
@@ -8698,6 +8718,8 @@ typedef struct tai_graph_hooks {
     size_t (*collect)(ta_pool *pool);
     /* 0: there still are graph pools. */
     int (*close)(ta_pool *pool);
+    /* Bytes of all graph pools. */
+    size_t (*reserved)(ta_pool *pool);
 } tai_graph_hooks;
 
 struct ta_pool {
@@ -10137,6 +10159,21 @@ static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *
     }
 }
 
+/* Freed blocks that graphs use. Inside the gate. */
+static TAI_COLD size_t tai_space_graph_bytes(const tai_space *space)
+{
+    const tai_use *at = (const tai_use *)(const void *)space->uses.base;
+    size_t bytes = 0;
+    uint32_t s, use;
+    for (s = 1; TAI_GRAPHS && s < space->stream_count; s++) {
+        use = space->streams[s].id == TAI_STREAM_GRAPHS ? space->streams[s].pending_first : 0;
+        for (; use != 0; use = at[use].next) {
+            bytes += space->blocks.at[at[use].block].size;
+        }
+    }
+    return bytes < space->pending_bytes ? bytes : space->pending_bytes; /* several graphs may use one block */
+}
+
 /* Memory was missing: where it is. The ladder has been climbed, or was not to be. Outside the gate. */
 static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
@@ -10144,14 +10181,21 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     size_t need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0),
                                space->granularity);
     int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0, bounded = space->info.range_bytes_max != 0;
+    size_t held;
     ta_verdict verdict;
     tai_budget_explain(space->budget, &pool->member, need, asked, out);
+    if (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
+        out->graph_bytes = pool->hooks->reserved(pool);
+    }
     if (asked) {
         (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
     }
     tai_gate_enter(&space->gate, me);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
-    if (out->pending_bytes >= out->action_bytes) {
+    held = tai_space_graph_bytes(space);
+    held = held < out->pending_bytes ? held : out->pending_bytes;
+    out->graph_bytes += held;
+    if (out->pending_bytes - held >= out->action_bytes) {
         verdict = TA_VERDICT_WAITING;
     } else if (!asked && !bounded && out->free_bytes >= out->action_bytes) {
         verdict = TA_VERDICT_OWN_CACHE;
@@ -10163,6 +10207,8 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
                tai_pool_find_blocking(pool, plan, out)) {
         verdict = TA_VERDICT_FRAGMENTED;
         out->action_bytes = out->blocking_bytes;
+    } else if (out->graph_bytes >= out->action_bytes) {
+        verdict = TA_VERDICT_GRAPHS;
     } else {
         verdict = tai_budget_verdict(space->budget, need, out);
     }
@@ -12713,6 +12759,12 @@ static TAI_COLD void tai_pool_drain(ta_pool *pool)
     }
 }
 
+/* Whether there are graph pools beside it, or graphs use its blocks. */
+static TAI_COLD int tai_pool_is_tied(ta_pool *pool)
+{
+    return TAI_GRAPHS && ((pool->hooks != NULL && !pool->hooks->close(pool)) || pool->held != 0);
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
 {
     int w;
@@ -12726,7 +12778,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_dispose(ta_pool *pool)
     if (tai_pool_forked(pool)) {
         return TA_ERROR_FORKED;
     }
-    if (TAI_GRAPHS && ((pool->hooks != NULL && !pool->hooks->close(pool)) || pool->held != 0)) {
+    if (tai_pool_is_tied(pool)) {
         return TA_ERROR_BUSY;
     }
     found = tai_guard_close(pool, 0);
@@ -12757,6 +12809,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_destroy(ta_pool *pool)
     ta_result result, found;
     if (pool == NULL) {
         return TA_OK;
+    }
+    if (!pool->disposed && !tai_pool_forked(pool) && tai_pool_is_tied(pool)) {
+        return TA_ERROR_BUSY;
     }
     found = tai_guard_close(pool, 1);
     result = ta_pool_dispose(pool);
@@ -17892,7 +17947,7 @@ static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t s
                                           uint32_t flags, ta_failure *out)
 {
     ta_budget *budget = d->common.budget;
-    size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes);
+    size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes), missing;
     ta_verdict verdict;
     ta_stats stats;
     memset(out, 0, sizeof *out);
@@ -17916,13 +17971,19 @@ static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t s
     }
     out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
     verdict = why == TA_ERROR_RECORDS ? TA_VERDICT_RECORDS : TA_VERDICT_BACKEND;
-    if (why == TA_ERROR_LIMIT && tai_dynamic_missing(d, capacity, size) != 0) {
-        out->action_bytes = d->desc.capacity_bytes_max + tai_dynamic_missing(d, capacity, size);
+    missing = why == TA_ERROR_LIMIT ? tai_dynamic_missing(d, capacity, size) : 0;
+    if (why == TA_ERROR_LIMIT && (missing != 0 || (d->desc.capacity_bytes_max != TA_UNLIMITED &&
+                                                   tai_budget_may_hold(budget, out->budget_used_bytes, need)))) {
+        out->action_bytes = tai_add_saturated(d->desc.capacity_bytes_max, missing); /* others may have freed since */
         verdict = TA_VERDICT_CAPACITY;
     } else if (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) {
         tai_budget_explain(budget, &d->common.member, need, (flags & TA_REQUEST_WITHIN_BUDGET) == 0, out);
-        verdict = out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
-                                                                 : tai_budget_verdict(budget, need, out);
+        if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0 && stats.cached_bytes >= out->action_bytes) {
+            verdict = TA_VERDICT_OWN_CACHE;
+        } else {
+            verdict = out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
+                                                                     : tai_budget_verdict(budget, need, out);
+        }
     }
     tai_failure_conclude(out, verdict);
 }
@@ -19199,6 +19260,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
     if (d == NULL) {
         return TA_OK;
     }
+    if (TAI_GRAPHS && d->held != 0 && tai_common_usable(&d->common) == TA_OK) {
+        return TA_ERROR_BUSY;
+    }
     found = tai_dynamic_look(d, 1);
     result = tai_dynamic_v_dispose(d);
     if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
@@ -20347,9 +20411,35 @@ static TAI_COLD int tai_graphs_close(ta_pool *pool)
     return pool->graphs->pools == NULL;
 }
 
+/* What all graph pools together have from the backend. */
+static TAI_COLD size_t tai_graphs_reserved(ta_pool *pool)
+{
+    tai_graphs *all = pool->graphs;
+    ta_graph_pool *g = NULL;
+    size_t bytes = 0;
+    do {
+        ta_graph_pool *next;
+        ta_stats stats;
+        TAI_LOCK_ACQUIRE(&all->lock);
+        next = g == NULL ? all->pools : g->next;
+        if (g != NULL) {
+            g->visitors--;
+        }
+        if (next != NULL) {
+            next->visitors++;
+        }
+        TAI_LOCK_RELEASE(&all->lock);
+        g = next;
+        if (g != NULL && ta_pool_get_stats(g->memory, &stats) == TA_OK) {
+            bytes += stats.reserved_bytes;
+        }
+    } while (g != NULL);
+    return bytes;
+}
+
 static const tai_graph_hooks tai_graphs_hooks = {
     tai_graphs_alloc, tai_graphs_find, tai_graphs_give, tai_graphs_let_go, tai_graphs_use, tai_graphs_retire,
-    tai_graphs_collect, tai_graphs_close
+    tai_graphs_collect, tai_graphs_close, tai_graphs_reserved
 };
 
 /* ---- life */
@@ -21748,6 +21838,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_dynamic_report(ta_dynamic *d, char *text, siz
         text, text_bytes,
         "%s: %llu tensors, %s of shapes in %s of capacity (utilization %.1f %%), %s wasted (peak %s), %s cached\n"
         "  allocations %llu, frees %llu, resizes %llu: %llu changed the capacity, %llu copied %s; failures %llu\n"
+        "  capacity allocated in all: %s\n"
         "  prediction: %.1f %% more than exact fit over %llu uses, %llu sizes not foreseen, %llu changes avoided\n",
         d->common.name, (unsigned long long)s.handle_count, tai_size_text(s.effective_bytes, a[0], sizeof a[0]),
         tai_size_text(s.capacity_bytes, a[1], sizeof a[1]), 100.0 * s.average_utilization,
@@ -21756,8 +21847,8 @@ TENSORALLOC_DEF TAI_COLD size_t ta_dynamic_report(ta_dynamic *d, char *text, siz
         (unsigned long long)s.free_count, (unsigned long long)s.resize_count,
         (unsigned long long)s.capacity_change_count, (unsigned long long)s.move_count,
         tai_size_text((size_t)s.moved_bytes, a[5], sizeof a[5]), (unsigned long long)s.failure_count,
-        100.0 * s.regret, (unsigned long long)s.use_count, (unsigned long long)s.under_prediction_count,
-        (unsigned long long)s.avoided_change_count);
+        tai_size_text((size_t)s.allocated_bytes, a[6], sizeof a[6]), 100.0 * s.regret, (unsigned long long)s.use_count,
+        (unsigned long long)s.under_prediction_count, (unsigned long long)s.avoided_change_count);
     return length > 0 ? (size_t)length : 0;
 }
 
@@ -21781,6 +21872,10 @@ static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_
     case TA_VERDICT_THREAD_CACHES:
         (void)snprintf(text, text_bytes, "; threads cache %s: %s",
                        tai_size_text(f->thread_cached_bytes, a, sizeof a), ta_action_text(f->action));
+        break;
+    case TA_VERDICT_GRAPHS:
+        (void)snprintf(text, text_bytes, "; graph pools hold %s: %s", tai_size_text(f->graph_bytes, a, sizeof a),
+                       ta_action_text(f->action));
         break;
     case TA_VERDICT_FRAGMENTED:
         (void)snprintf(text, text_bytes, "; in the way are %s in %llu blocks, %s of them tagged %s%.60s%s: %s",
@@ -21815,11 +21910,15 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
     }
     tai_size_text(failure->requested_bytes, size, sizeof size);
     tai_verdict_sentence(failure, verdict, sizeof verdict);
-    switch (failure->verdict == TA_VERDICT_CAPACITY ? (int)TA_OK : (int)failure->result) {
+    switch ((int)failure->result) {
     case TA_OK:
-        length = snprintf(text, text_bytes, "%s do not fit: capacity_bytes_max is reached%s", size, verdict);
+        length = snprintf(text, text_bytes, "nothing failed");
         break;
     case TA_ERROR_LIMIT:
+        if (failure->verdict == TA_VERDICT_CAPACITY) {
+            length = snprintf(text, text_bytes, "%s do not fit: capacity_bytes_max is reached%s", size, verdict);
+            break;
+        }
         length = snprintf(text, text_bytes,
                           "%s do not fit: the limit is %s, %s of it are reserved (%s by this allocator)%s", size,
                           tai_size_text(failure->limit_bytes, a, sizeof a),
@@ -22513,6 +22612,7 @@ static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
         TAI_FIELD(ta_failure, SIZE, pending_bytes) TAI_FIELD(ta_failure, U64, count)
         TAI_FIELD(ta_failure, SIZE, action_bytes) TAI_FIELD(ta_failure, SIZE, thread_cached_bytes)
         TAI_FIELD(ta_failure, SIZE, sibling_reserved_bytes) TAI_FIELD(ta_failure, SIZE, sibling_cached_bytes)
+        TAI_FIELD(ta_failure, SIZE, graph_bytes)
         TAI_FIELD(ta_failure, SIZE, backend_free_bytes) TAI_FIELD(ta_failure, SIZE, backend_total_bytes)
         TAI_FIELD(ta_failure, SIZE, outside_bytes) TAI_FIELD(ta_failure, SIZE, blocking_span_bytes)
         TAI_FIELD(ta_failure, SIZE, blocking_bytes) TAI_FIELD(ta_failure, SIZE, blocking_count)
@@ -22768,23 +22868,22 @@ static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const t
 
 static TAI_COLD void tai_snap_event(void *user, const ta_event *event)
 {
-    static const char *const kinds[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
     static const tai_field fields[] = {
         TAI_FIELD(ta_event, PTR, ptr) TAI_FIELD(ta_event, SIZE, size_bytes) TAI_FIELD(ta_event, SIZE, capacity_bytes)
         TAI_FIELD(ta_event, HEX, stream) TAI_FIELD(ta_event, U64, time_ns) TAI_FIELD(ta_event, U32, thread)
         TAI_FIELD(ta_event, TEXT, name) TAI_FIELD(ta_event, TEXT, tag)
     };
     tai_writer *w = (tai_writer *)user;
-    if (w->result != TA_OK || (size_t)event->kind >= sizeof kinds / sizeof *kinds) {
+    if (w->result != TA_OK) {
         return;
     }
     tai_json_begin(w, NULL, "{");
-    tai_json_text(w, "kind", kinds[event->kind]);
+    tai_json_text(w, "kind", tai_event_word((uint32_t)event->kind));
     TAI_FIELDS(w, event, fields);
     if (event->kind == TA_EVENT_ALLOC) {
         tai_json_bool(w, "hit", event->hit);
     }
-    if (event->kind == TA_EVENT_FAILURE) {
+    if (event->kind == TA_EVENT_FAILURE || event->kind == TA_EVENT_MISUSE) {
         tai_json_text(w, "result", ta_result_text(event->result));
     }
     tai_json_end(w, "}");

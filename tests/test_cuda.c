@@ -837,7 +837,44 @@ static void captures_are_left_alone(void)
     }
 }
 
-TEST_MAIN(TEST_CASE(a_hit_makes_one_query_or_none), TEST_CASE(every_stream_hits), TEST_CASE(traces_in_steady_state),
+/* Memory goes back in chunks: less than was asked for must not be left because it would be part of one. */
+static void siblings_give_whole_chunks(void)
+{
+    static const size_t cached[] = {24, 24, 24, 30}, asked[] = {16, 9, 24, 20};
+    size_t i;
+    for (i = 0; i < 4; i++) {
+        ta_budget_desc budget_desc;
+        ta_budget *budget = NULL;
+        ta_pool_desc desc;
+        ta_pool *other = NULL;
+        ta_result result = TA_OK;
+        void *ptr;
+        CUstream stream;
+        if (!fake_open("sched=lazy")) { return; }
+        cuda = cuda_new(TA_CUDA_RANGES);
+        memset(&budget_desc, 0, sizeof budget_desc);
+        budget_desc.backend = ta_cuda_backend(cuda);
+        budget_desc.limit_bytes = 32 * MIB;
+        CHECK_OK(ta_budget_create(&budget_desc, &budget));
+        memset(&desc, 0, sizeof desc);
+        desc.budget = budget;
+        pool = pool_new(cuda, &desc);
+        CHECK_OK(ta_pool_create(&desc, &other));
+        stream = stream_new();
+        CHECK_OK(ta_pool_free(other, ta_pool_alloc_stream(other, cached[i] * MIB, STREAM(stream), NULL)));
+        ptr = ta_pool_alloc_stream(pool, asked[i] * MIB, STREAM(stream), &result);
+        CHECK_RESULT(result, TA_OK);
+        CHECK_OK(ptr != NULL ? ta_pool_free(pool, ptr) : TA_OK);
+        CHECK_OK(ta_pool_destroy(other));
+        CHECK_OK(ta_pool_destroy(pool));
+        pool = NULL;
+        CHECK_OK(ta_budget_destroy(budget));
+        OK(cu.cuStreamDestroy_v2(stream));
+        world_close();
+    }
+}
+
+TEST_MAIN(TEST_CASE(siblings_give_whole_chunks), TEST_CASE(a_hit_makes_one_query_or_none), TEST_CASE(every_stream_hits), TEST_CASE(traces_in_steady_state),
           TEST_CASE(no_context_before_memory_is_needed), TEST_CASE(threads_without_a_context),
           TEST_CASE(freed_by_another_thread), TEST_CASE(a_foreign_context_is_restored), TEST_CASE(two_devices),
           TEST_CASE(sticky_errors), TEST_CASE(a_child_of_fork_is_told), TEST_CASE(the_ladder),

@@ -166,7 +166,7 @@ static void pages_of_its_own(void)
     for (i = 0; i < 8; i += 2) {
         CHECK_OK(ta_pool_free(pool, ptrs[i]));
     }
-    (void)fails(pool, &request, TA_ERROR_LIMIT, TA_VERDICT_OWN_CACHE, "trim the pool");
+    (void)fails(pool, &request, TA_ERROR_LIMIT, TA_VERDICT_OWN_CACHE, "trim the allocator");
     CHECK_OK(ta_pool_trim(pool, 0, NULL));
     succeeds(pool, &request);
     close_pool(pool);
@@ -674,7 +674,51 @@ static void callbacks_are_told(void)
     close_pool(pool);
 }
 
-TEST_MAIN(TEST_CASE(words_for_everything), TEST_CASE(requests_that_forbid_it), TEST_CASE(memory_that_waits_for_streams),
+/* All-zero is no failure, and not one of the capacity. */
+static void nothing_failed(void)
+{
+    ta_failure failure;
+    char text[128];
+    memset(&failure, 0, sizeof failure);
+    CHECK_EQ(ta_failure_report(&failure, text, sizeof text), strlen("nothing failed"));
+    CHECK_STRING(text, "nothing failed");
+}
+
+/* Memory that freed tensors keep warm is not touched either within the budget; what is advised helps. */
+static void warm_ranges_within_the_budget(void)
+{
+    ta_dynamic_desc desc;
+    ta_dynamic *d = NULL;
+    ta_shape_bounds bounds;
+    ta_dynamic_request request;
+    ta_handle handle;
+    ta_failure failure;
+    int64_t least = 0, now = 6 * (int64_t)MIB, most = 7 * (int64_t)MIB;
+    memset(&desc, 0, sizeof desc);
+    desc.limit_bytes = 8 * MIB;
+    desc.strategy = ta_strategy_exact();
+    CHECK_OK(ta_dynamic_create(&desc, &d));
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &now, &most));
+    CHECK_OK(ta_dynamic_alloc(d, &bounds, &handle));
+    memset(ta_dynamic_get_data(d, handle), 1, 6 * MIB);
+    CHECK_OK(ta_dynamic_free(d, handle));
+    now = 5 * (int64_t)MIB;
+    most = 64 * (int64_t)MIB;
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &now, &most));
+    memset(&request, 0, sizeof request);
+    request.bounds = &bounds;
+    request.flags = TA_REQUEST_WITHIN_BUDGET;
+    if (ta_dynamic_alloc_request(d, &request, &handle) == TA_ERROR_LIMIT) { /* without ranges nothing stays warm */
+        CHECK_OK(ta_dynamic_get_failure(d, &failure));
+        CHECK_EQ(failure.verdict, TA_VERDICT_OWN_CACHE);
+        CHECK_OK(ta_allocator_trim(ta_dynamic_allocator(d), 0, NULL));
+        CHECK_OK(ta_dynamic_alloc_request(d, &request, &handle));
+    }
+    CHECK_OK(ta_dynamic_free(d, handle));
+    CHECK_OK(ta_dynamic_destroy(d));
+}
+
+TEST_MAIN(TEST_CASE(warm_ranges_within_the_budget), TEST_CASE(nothing_failed), TEST_CASE(words_for_everything), TEST_CASE(requests_that_forbid_it), TEST_CASE(memory_that_waits_for_streams),
           TEST_CASE(pages_of_its_own), TEST_CASE(memory_that_siblings_cache), TEST_CASE(memory_that_threads_cache),
           TEST_CASE(memory_in_pieces), TEST_CASE(pieces_of_segments_under_a_limit), TEST_CASE(the_limit_that_would_do),
           TEST_CASE(memory_that_others_have), TEST_CASE(bounded_backends_that_are_full),

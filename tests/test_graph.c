@@ -586,9 +586,63 @@ static void retain_and_release(void)
     graphs_close();
 }
 
+/* What graphs may replay into is missing elsewhere: the failure says so, and what it advises helps. */
+static void failures_name_graphs(void)
+{
+    ta_pool_desc desc;
+    ta_failure failure;
+    ta_result result = TA_OK;
+    CUgraphExec exec;
+    CUdeviceptr a, out;
+    char text[256];
+    memset(&desc, 0, sizeof desc);
+    desc.limit_bytes = 16 * MIB;
+    if (!world_open("sched=lazy", TA_CUDA_RANGES, &desc)) { return; }
+    s = stream_new();
+    t = stream_new();
+    graphs = graphs_new(0);
+    enter(graphs, s);
+    a = take(10 * MIB, s);
+    OK(fill(a, 1, WORDS, s));
+    give(a);
+    exec = finish(graphs, s, NULL);
+    CHECK(ta_pool_alloc_stream(pool, 10 * MIB, STREAM(t), &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_LIMIT);
+    CHECK_OK(ta_pool_get_failure(pool, &failure));
+    CHECK_EQ(failure.verdict, TA_VERDICT_GRAPHS);
+    CHECK_EQ(failure.action, TA_ACTION_DESTROY_GRAPHS);
+    CHECK_GE(failure.graph_bytes, 10 * MIB);
+    CHECK_LE(failure.graph_bytes, failure.sibling_reserved_bytes);
+    CHECK_GT(ta_failure_report(&failure, text, sizeof text), 0);
+    CHECK(strstr(text, "graph pools hold 1") != NULL);
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    give(take(10 * MIB, t));
+
+    a = take(8 * MIB, t); /* the pool's own, freed while a graph uses it: no stream is waited for */
+    out = take(BYTES, t);
+    OK(fill(a, 1, WORDS, t));
+    OK(cu.cuStreamSynchronize(t));
+    enter(graphs, s);
+    OK(copy(out, a, WORDS, s));
+    CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(a)));
+    exec = finish(graphs, s, NULL);
+    give(a);
+    CHECK(ta_pool_alloc_stream(pool, 10 * MIB, STREAM(t), &result) == NULL);
+    CHECK_OK(ta_pool_get_failure(pool, &failure));
+    CHECK_EQ(failure.verdict, TA_VERDICT_GRAPHS);
+    CHECK_GE(failure.graph_bytes, 8 * MIB);
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    give(take(10 * MIB, t));
+    give(out);
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(a_capture_without_a_scope_is_an_error), TEST_CASE(replays_keep_their_memory),
           TEST_CASE(forked_streams_are_routed), TEST_CASE(uses_on_forks_are_parked), TEST_CASE(scopes_nest),
           TEST_CASE(exact_reservation), TEST_CASE(reservation_is_not_generous), TEST_CASE(out_of_memory_in_a_capture),
           TEST_CASE(a_failed_capture_leaves_nothing), TEST_CASE(sharing), TEST_CASE(eight_shared_graphs),
           TEST_CASE(memory_lives_as_long_as_replays), TEST_CASE(nothing_is_taken_in_flight),
-          TEST_CASE(retain_and_release))
+          TEST_CASE(retain_and_release), TEST_CASE(failures_name_graphs))

@@ -583,13 +583,14 @@ static void count_event(void *user, const ta_event *event)
 
 static void events_are_told(void)
 {
-    static const char *const kinds[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step"};
+    static const char *const kinds[] = {"alloc", "free", "resize", "grow", "trim", "limit", "failure", "step", "misuse"};
     enum { KINDS = sizeof kinds / sizeof kinds[0] };
     size_t want[KINDS], got[KINDS], events, event, i;
     ta_trace *trace = NULL;
     ta_snapshot_desc options;
     ta_pool *pool;
     ta_allocator a;
+    ta_event misuse;
     document d;
     uint64_t last = 0;
     memset(&d, 0, sizeof d);
@@ -600,6 +601,11 @@ static void events_are_told(void)
     pool = open_traced(trace);
     a = ta_pool_allocator(pool);
     options.trace = trace;
+    memset(&misuse, 0, sizeof misuse); /* pools tell it in checked builds only */
+    misuse.kind = TA_EVENT_MISUSE;
+    misuse.result = TA_ERROR_OVERRUN;
+    misuse.name = "mine";
+    ta_trace_event(trace, &misuse);
     REQUIRE(take(&d, &a, 1, &options));
     CHECK_OK(ta_trace_for_each(trace, count_event, want));
     events = json_get(&d.tree, 0, "events");

@@ -845,7 +845,6 @@ static void many_names_share_one(void)
     for (i = 0; i < 100; i++) {
         ta_event event;
         memset(&event, 0, sizeof event);
-        (void)snprintf(name, sizeof name, "allocator with a long name number %d", i);
         (void)snprintf(name, sizeof name, "%d allocator with a long name", i);
         event.name = name;
         ta_trace_event(trace, &event);
@@ -1124,7 +1123,40 @@ static void a_forked_child_can_write_it(void)
 #endif
 }
 
-TEST_MAIN(TEST_CASE(regions_nest), TEST_CASE(the_same_name_is_the_same_text),
+/* Whatever an event of one's own holds: kinds that there are have their word, others are left out. */
+static void events_of_every_kind(void)
+{
+    static const int kinds[] = {-1, TA_EVENT_MISUSE, TA_EVENT_MISUSE + 1, 255, 256 + TA_EVENT_STEP};
+    int format;
+    for (format = 0; format < 2; format++) {
+        ta_trace *trace = NULL;
+        ta_trace_stats stats;
+        sink text;
+        size_t i;
+        CHECK_OK(ta_trace_create(NULL, &trace));
+        for (i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+            ta_event event;
+            memset(&event, 0, sizeof event);
+            memcpy(&event.kind, &kinds[i], sizeof event.kind);
+            event.result = TA_ERROR_OVERRUN;
+            event.name = "mine";
+            event.size_bytes = 1000;
+            ta_trace_event(trace, &event);
+            memset(&event.result, 0xff, sizeof event.result);
+            ta_trace_event(trace, &event);
+        }
+        CHECK_OK(ta_trace_get_stats(trace, &stats));
+        CHECK_EQ(stats.event_count, 1);
+        sink_open(&text);
+        CHECK_OK(ta_trace_flush(trace, format == 0 ? TA_TRACE_TEXT : TA_TRACE_CHROME, sink_write, &text));
+        CHECK(strstr(text.text, "misuse") != NULL);
+        CHECK(strstr(text.text, ta_result_text(TA_ERROR_OVERRUN)) != NULL);
+        sink_close(&text);
+        CHECK_OK(ta_trace_destroy(trace));
+    }
+}
+
+TEST_MAIN(TEST_CASE(events_of_every_kind), TEST_CASE(regions_nest), TEST_CASE(the_same_name_is_the_same_text),
           TEST_CASE(long_names_are_cut_between_characters), TEST_CASE(blocks_take_tags),
           TEST_CASE(events_and_realloc_keep_tags), TEST_CASE(tags_of_tensors_with_bounds),
           TEST_CASE(without_memory_tags_have_a_common_name), TEST_CASE(too_many_tags_have_a_common_name),
