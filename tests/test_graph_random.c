@@ -215,12 +215,12 @@ static void run_one(const char *scheduler, uint64_t number)
 }
 
 /* --seed N begins elsewhere; a failure names its program. */
-static void programs_under(const char *kind, uint32_t count)
+static void programs_under(const char *kind, uint32_t first, uint32_t count)
 {
     uint32_t i;
     for (i = 0; i < count && test_now.failures == 0; i++) {
         char scheduler[64];
-        const uint64_t number = test_now.seed - TEST_SEED_DEFAULT + i;
+        const uint64_t number = test_now.seed - TEST_SEED_DEFAULT + first + i;
         (void)snprintf(scheduler, sizeof scheduler, strchr(kind, ':') != NULL ? "%s%llu" : "%s", kind,
                        (unsigned long long)number);
         run_one(scheduler, number);
@@ -229,22 +229,22 @@ static void programs_under(const char *kind, uint32_t count)
 
 static void programs_lazy(void)
 {
-    programs_under("sched=lazy", 300);
+    programs_under("sched=lazy", 0, 300);
 }
 
 static void programs_eager(void)
 {
-    programs_under("sched=eager", 250);
+    programs_under("sched=eager", 300, 250);
 }
 
 static void programs_random(void)
 {
-    programs_under("sched=random:", 300);
+    programs_under("sched=random:", 550, 300);
 }
 
 static void programs_threads(void)
 {
-    programs_under("sched=threads:", 150);
+    programs_under("sched=threads:", 850, 150);
 }
 
 /* The checker sees announcements that are missing: in programs where at least one was left out, often enough. */
