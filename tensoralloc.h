@@ -1534,18 +1534,23 @@ typedef struct ta_graph_pool_desc {
 TENSORALLOC_DEF ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, ta_graph_pool **out);
 /* Ends the program's use; NULL is TA_OK. Its memory goes back once no graph refers to it (attached, or retained):
    at this call, or a later one that looks (trim of the pool, growth, any call of this section); blocks that are still
-   live go with it. Waits for the work on its streams. TA_ERROR_BUSY: a scope is open; nothing has changed. */
+   live go with it. Waits for the work on its streams. Errors, nothing has changed then: TA_ERROR_BUSY (a scope is
+   open), _FORKED. */
 TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
 /* As an allocator: alloc is ta_graph_pool_alloc; trim and empty_cache are ta_graph_pool_trim; dispose and destroy are
-   ta_graph_pool_destroy. What its blocks are freed with may also be the pool. */
+   ta_graph_pool_destroy. What its blocks are freed with may also be the pool, and is where they may outlive a call of
+   ta_graph_pool_destroy: this one is not to be used after it. */
 TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
-/* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs). Alignment: 256 on CUDA
+/* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs): then, while there are
+   graphs, only memory that none of them has had, so that no replay writes into it. A block that graphs use is freed
+   when they are gone. Alignment: 256 on CUDA
    devices, or a power of two up to 1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
 
 /* Takes memory until size_bytes are reserved in all, from the beginning of its range, so that a capture need not grow:
-   give it the reserve_bytes of a report. Exact with ranges; segments may fall otherwise the second time. Errors:
-   TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
+   give it the reserve_bytes of a report. Exact with ranges up to range_bytes: what does not fit into the first range
+   is taken in one piece beside it, also where the first one holds some; segments may fall otherwise the second time.
+   Errors: TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
 TENSORALLOC_DEF ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_t size_bytes);
 /* Frees all blocks and lets go of what is held, for a new capture: call it when nothing will be replayed that used
    them, and the replays that did are over: it does not wait for them. The memory stays. TA_ERROR_BUSY while a scope
@@ -1556,18 +1561,22 @@ TENSORALLOC_DEF ta_result ta_graph_pool_reset(ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_result ta_graph_pool_trim(ta_graph_pool *graph_pool);
 
 /* Ties the memory, and what is held, to a graph (a CUgraph cast to uint64_t) and all that is made of it: until the last
-   executable is destroyed and its last replay is finished. Call it after the capture, before the graph is
-   instantiated. Errors: TA_ERROR_UNSUPPORTED (a driver before 11.3: retain and release by hand), _BACKEND, _RECORDS. */
+   executable is destroyed and its last replay is finished. Call it once for each graph, after the capture, before or
+   after its scope is left, and before the graph is instantiated. Errors: TA_ERROR_UNSUPPORTED (a driver before
+   11.3: retain and release by hand), _BACKEND, _RECORDS. */
 TENSORALLOC_DEF ta_result ta_graph_pool_attach(ta_graph_pool *graph_pool, uint64_t graph);
 /* The same by hand: release when the graph and its executables are destroyed and their replays finished.
-   TA_ERROR_INVALID_ARGUMENT: released more often than retained. */
+   TA_ERROR_INVALID_ARGUMENT: released more often than retained; TA_ERROR_FORKED. */
 TENSORALLOC_DEF ta_result ta_graph_pool_retain(ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_result ta_graph_pool_release(ta_graph_pool *graph_pool);
 /* A block of an ordered pool (the pool's, that of another graph pool, pinned memory's) is used by graphs: freed or
    not, nobody else gets it while they live; that pool cannot be disposed until then (TA_ERROR_BUSY). In a scope
-   ta_pool_record_use with a captured stream does the same, as does freeing a block whose home stream is captured.
-   Twice is once. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _UNSUPPORTED (without order, or on another
-   device). */
+   ta_pool_record_use with a captured stream does the same, as does freeing a block whose home stream, or the stream
+   named, is captured. What an earlier use on a stream that is captured now has to wait for is asked after the capture.
+   A hold is for the graphs there are and for the next capture that succeeds, and ends when all of these are gone, or
+   with reset or destroy; one that is made in a scope, and there alone, ends with a scope that failed too. Twice is
+   once, and counts anew. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _UNSUPPORTED (without order, or on
+   another device). */
 TENSORALLOC_DEF ta_result ta_graph_pool_hold(ta_graph_pool *graph_pool, ta_pool *pool, void *ptr);
 /* A tensor with bounds is used by graphs: until they are gone it may grow in place, but keeps its address and its
    memory. A smaller shape, the strategy, trim and reclaim take nothing from it; what would move it is
@@ -1620,11 +1629,14 @@ typedef struct ta_capture_report {
    newest counts, and the one before counts again when it is left. Never begins a capture. Errors: TA_ERROR_BUSY (the
    graph pool has a scope on another stream; or, without share_sequential, graphs may still use what it holds: reset
    first, or destroy them), TA_ERROR_CAPTURE (the stream's capture is broken), _RECORDS. Threads: any. Asks for the
-   state of the capture, and makes no other driver call. */
+   state of the capture, and whether eager work on blocks of the graph pool that were freed outside of captures is done;
+   makes no other driver call. */
 TENSORALLOC_DEF ta_result ta_capture_enter(ta_graph_pool *graph_pool, ta_stream stream);
 /* Closes the newest scope of the graph pool on the stream, after the end of the capture. failed: the capture has come
-   to nothing, and all blocks that it allocated are freed. report may be NULL. Errors: TA_ERROR_NO_GRAPH_POOL (no such
-   scope). No other driver call than to ask for the state of the capture, while any capture of the pool is open. */
+   to nothing, and all blocks that it allocated are freed; say so too where nothing was captured: a scope that went well
+   leaves a graph, and the graph pool is in use until that was attached, or reset. report may be NULL. Errors:
+   TA_ERROR_NO_GRAPH_POOL (no such scope). No other driver call than to ask for the state of the capture, while any
+   capture of the pool is open. */
 TENSORALLOC_DEF ta_result ta_capture_leave(ta_graph_pool *graph_pool, ta_stream stream, int failed,
                                            ta_capture_report *report);
 
@@ -1640,8 +1652,9 @@ typedef struct ta_capture_scope {
 TENSORALLOC_DEF ta_result ta_with_graph_pool(const ta_capture_scope *scope, ta_result (*fn)(void *user), void *user);
 
 /* The interface of the specification, as wrappers: the graph pool of a pool (NULL: none), and graph mode for a stream:
-   on opens a scope of that graph pool, off closes the scope that on has opened. The property may change while a mode is
-   on or blocks are live: each goes back where it came from. Errors: TA_ERROR_NO_GRAPH_POOL (on without a graph pool,
+   on opens a scope of that graph pool, off closes the scope that on has opened, as one that went well: a capture that
+   can fail is better left by ta_capture_leave, or followed by ta_graph_pool_reset. The property may change while a mode
+   is on or blocks are live: each goes back where it came from. Errors: TA_ERROR_NO_GRAPH_POOL (on without a graph pool,
    off without on), those of ta_capture_enter, _INVALID_ARGUMENT (a graph pool of another pool). */
 TENSORALLOC_DEF ta_result ta_pool_set_graph_pool(ta_pool *pool, ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_graph_pool *ta_pool_get_graph_pool(ta_pool *pool);
@@ -1662,7 +1675,9 @@ TENSORALLOC_DEF ta_result ta_pool_get_memory_usage(ta_pool *pool, ta_memory_usag
 TENSORALLOC_DEF size_t ta_memory_usage_report(const ta_memory_usage *usage, char *text, size_t text_bytes);
 
 /* Makes *out as the tensor is, shape, strides, dtype and size of its block, in memory of the graph pool. The contents
-   are not copied; the tensor stays as it is. Ownership: *out is the caller's, for ta_tensor_destroy. Errors as
+   are not copied; the tensor stays as it is. Ownership: *out is the caller's, for ta_tensor_destroy, before or after
+   ta_graph_pool_destroy; its allocator is the pool's. Once the memory has gone back, with the last graph of a graph
+   pool that was destroyed, ta_tensor_destroy answers TA_ERROR_FOREIGN, as for any block that is gone. Errors as
    ta_graph_pool_alloc; *out is all-zero then. */
 TENSORALLOC_DEF ta_result ta_tensor_with_graph_memory(const ta_tensor *tensor, ta_graph_pool *graph_pool,
                                                       ta_stream stream, ta_tensor *out);
@@ -6067,13 +6082,27 @@ static TAI_COLD ta_result tai_cu_ticket(ta_cuda *c, tai_cu_spare *event, int cod
     return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : result == TA_OK ? TA_ERROR_RECORDS : result;
 }
 
+/* Records an event. A capture of the stream that another thread has begun since we asked has it now: then it cannot be
+   asked, and who waited for it would join that capture; it is thrown away (*event NULL). Inside a scope. */
+static TAI_COLD int tai_cu_record(ta_cuda *c, tai_cu_spare **event, ta_stream stream)
+{
+    uint64_t capture = 0;
+    int status = 0, code = c->cu.event_record(tai_cu_event_of((uint64_t)(uintptr_t)*event), tai_cu_stream(stream));
+    if (code == TAI_CU_OK && tai_cu_capture(c, stream, &status, &capture) == TAI_CU_OK && status != 0) {
+        (void)c->cu.event_destroy(tai_cu_event_of((uint64_t)(uintptr_t)*event));
+        TENSORALLOC_FREE(*event);
+        *event = NULL;
+    }
+    return code;
+}
+
 static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *out_ticket)
 {
     ta_cuda *c = (ta_cuda *)self;
     tai_cu_scope scope;
     tai_cu_spare *event = NULL;
     uint64_t capture = 0;
-    int status = 0, code = TAI_CU_OK, vanished;
+    int status = 0, code = TAI_CU_OK, vanished, captured = 0;
     if (!tai_cu_lost(c)) {
         code = tai_cu_capture(c, stream, &status, &capture);
     }
@@ -6090,10 +6119,11 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
         code = c->cu.context_sync();
     }
     if (event != NULL && code == TAI_CU_OK && !vanished) { /* else the event's last work is finished as well */
-        code = c->cu.event_record(tai_cu_event_of((uint64_t)(uintptr_t)event), tai_cu_stream(stream));
+        code = tai_cu_record(c, &event, stream);
+        captured = event == NULL;
     }
     tai_cu_leave(c, &scope);
-    return tai_cu_ticket(c, event, code, out_ticket);
+    return captured ? TA_ERROR_CAPTURE : tai_cu_ticket(c, event, code, out_ticket);
 }
 
 /* When the context is gone, so is its work. */
@@ -6663,6 +6693,7 @@ typedef struct tai_region {
     uintptr_t top;
     uintptr_t commit_end;
     uintptr_t touched_end; /* never handed out from here on: still as the backend gave it */
+    uintptr_t floor;       /* of graph pools: replays may write into what is free below */
     uint32_t first, last;  /* blocks by address */
     uint32_t index;        /* in the space's table */
     uint32_t heap;
@@ -6692,7 +6723,8 @@ typedef struct tai_use {
     uint32_t block;
     uint32_t stream;
     uint32_t has_ticket; /* 1: an event of the program's; 2: that of its stream, which has retired: nothing to mark;
-                            3: none: it ends when somebody says so (of a graph pool: ticket is its id) */
+                            3: none: it ends when somebody says so (of a graph pool: ticket is its id);
+                            4: none yet: its stream was being captured */
 } tai_use;
 
 typedef struct tai_heap {
@@ -6725,7 +6757,7 @@ typedef struct tai_space {
     int use_ranges;
     int ordered;
     int stealing;
-    int parks;              /* nothing is marked: blocks that several streams used wait to be told (graph pools) */
+    int parks;              /* uses by captured streams wait to be told: there is nothing to mark (graph pools) */
     int polling;            /* a thread is asking for tickets */
     ta_backend backend;
     ta_backend_info info;
@@ -8185,8 +8217,9 @@ static TAI_COLD void tai_space_drop(tai_space *space, uint64_t ticket)
 }
 
 /* Frees a busy block that streams still use: marks each of them, then the block waits in their lists. Outside the
-   gate. On failure nothing has changed but the marks made so far, which are dropped. */
-static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_holder *me)
+   gate. patient: a stream that is being captured is marked later, when its block is looked at. On failure nothing has
+   changed but the marks made so far, which are dropped. */
+static ta_result tai_space_give_later(tai_space *space, uint32_t index, int patient, tai_holder *me)
 {
     tai_use *at = (tai_use *)(void *)space->uses.base;
     tai_block *block = &space->blocks.at[index];
@@ -8196,11 +8229,16 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, tai_hold
         ta_stream id;
         tai_gate_enter(&space->gate, me);
         id = space->streams[at[use].stream].id;
-        at[use].has_ticket = space->parks || at[use].has_ticket == 3 ? 3u
-                             : space->streams[at[use].stream].retired ? 2u : at[use].has_ticket;
+        at[use].has_ticket = at[use].has_ticket == 3 || (space->parks && id >= TAI_STREAM_GRAPHS) ? 3u
+                             : space->streams[at[use].stream].retired ? 2u
+                             : at[use].has_ticket == 4 ? 0u : at[use].has_ticket;
         tai_gate_leave(&space->gate, me);
         if (!at[use].has_ticket) {
             result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
+            if (TAI_GRAPHS && result == TA_ERROR_CAPTURE && (patient || space->parks)) {
+                at[use].has_ticket = space->parks ? 3 : 4;
+                result = TA_OK;
+            }
         }
         count += result == TA_OK;
     }
@@ -8315,8 +8353,12 @@ static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *m
             tai_block *block = &space->blocks.at[at[use].block];
             ta_result result = space->streams[s].retired == 2 ? TA_OK : TA_ERROR_NOT_READY;
             int asked = at[use].has_ticket < 2; /* else: when the whole stream is done, or somebody says so */
+            int late = TAI_GRAPHS && at[use].has_ticket == 4 && !space->streams[s].retired;
+            ta_stream id = space->streams[s].id;
             tai_gate_leave(&space->gate, me);
-            if (asked) {
+            if (late) {
+                result = space->backend.vtable->mark(space->backend.self, id, &ticket);
+            } else if (asked) {
                 result = wait_for_all ? space->backend.vtable->sync(space->backend.self, ticket)
                                       : space->backend.vtable->is_done(space->backend.self, ticket);
                 if (result == TA_OK) {
@@ -8326,6 +8368,11 @@ static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *m
             tai_gate_enter(&space->gate, me);
             if (result != TA_OK) {
                 break;
+            }
+            if (late) {
+                at[use].ticket = ticket;
+                at[use].has_ticket = 0;
+                continue;
             }
             space->streams[s].pending_first = at[use].next;
             if (at[use].next == 0) {
@@ -11219,7 +11266,8 @@ static ta_result tai_pool_give_later(ta_pool *pool, uint32_t index, tai_holder *
 {
     tai_block *block = &pool->space.blocks.at[index];
     size_t requested = block->requested;
-    ta_result result = tai_space_give_later(&pool->space, index, me);
+    int patient = TAI_GRAPHS && TENSORALLOC_LOAD_RELAXED(&pool->scopes) != 0;
+    ta_result result = tai_space_give_later(&pool->space, index, patient, me);
     tai_gate_enter(&pool->space.gate, me);
     if (result == TA_OK) {
         pool->count.deallocation_count++;
@@ -11231,11 +11279,24 @@ static ta_result tai_pool_give_later(ta_pool *pool, uint32_t index, tai_holder *
     return result;
 }
 
+/* A block of a graph pool that no capture allocated: eager work on its own stream comes before whoever is next, on
+   whatever stream that will be. Inside the gate. */
+static TAI_COLD ta_result tai_space_record_home(tai_space *space, uint32_t index)
+{
+    tai_block *block = &space->blocks.at[index];
+    uint32_t use = tai_use_new(space, block->place.stream, block->left);
+    block->left = use != 0 ? use : block->left;
+    return use != 0 ? TA_OK : TA_ERROR_RECORDS;
+}
+
 /* Writes down what a block that is being freed was used by last. Inside the gate. */
 TAI_INLINE ta_result tai_space_record_last(tai_space *space, uint32_t index, const ta_stream *stream,
                                            const uint64_t *ticket)
 {
     ta_result result = stream != NULL && space->ordered ? tai_space_record_use(space, index, *stream) : TA_OK;
+    if (TAI_GRAPHS && result == TA_OK && space->parks && space->blocks.at[index].right == 0) {
+        result = tai_space_record_home(space, index);
+    }
     return ticket != NULL ? tai_space_record_ticket(space, index, *ticket) : result;
 }
 
@@ -11245,12 +11306,30 @@ TAI_INLINE int tai_pool_give_beside(ta_pool *pool, const void *ptr, size_t size,
     return TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL && pool->hooks->give(pool, ptr, size, stream);
 }
 
+/* A scope is open: a block that is freed on a captured stream is used by that capture, and *stream is said by that. Its
+   home stream may be captured as well. */
+static TAI_COLD ta_result tai_pool_freed_in_scope(ta_pool *pool, void *ptr, const ta_stream **stream)
+{
+    ta_result result = TA_OK;
+    uint64_t capture = 0;
+    if (*stream != NULL && **stream < TAI_STREAM_GRAPHS && !tai_pool_is_eager(pool, **stream, &capture, &result)) {
+        if (result == TA_OK) {
+            result = pool->hooks->use(pool, ptr, **stream, 0);
+        }
+        if (result == TA_ERROR_CAPTURE || result == TA_ERROR_RECORDS) {
+            return result;
+        }
+        *stream = NULL; /* held; or no block, which turns out later */
+    }
+    return pool->hooks->use(pool, ptr, 0, 1);
+}
+
 /* Before a block is freed: a capture may use it, and guards are looked at. Outside the gate. */
-TAI_INLINE ta_result tai_pool_freed(ta_pool *pool, void *ptr)
+TAI_INLINE ta_result tai_pool_freed(ta_pool *pool, void *ptr, const ta_stream **stream)
 {
     ta_result result = TA_OK;
     if (TAI_GRAPHS && TENSORALLOC_LOAD_RELAXED(&pool->scopes) != 0) {
-        result = pool->hooks->use(pool, ptr, 0, 1);
+        result = tai_pool_freed_in_scope(pool, ptr, stream);
     }
     return result == TA_OK ? tai_guard_look(pool, ptr) : result;
 }
@@ -11272,7 +11351,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     if (result != TA_OK || ptr == NULL || tai_pool_give_beside(pool, ptr, size, stream)) {
         return result;
     }
-    result = tai_pool_freed(pool, ptr);
+    result = tai_pool_freed(pool, ptr, &stream);
     if ((TAI_GRAPHS || TAI_CHECKED) && result != TA_OK) {
         return result;
     }
@@ -11812,6 +11891,9 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
     tai_region *region = space->regions[block->place.region];
     size_t more = size - block->size;
     uint32_t next = block->next;
+    if (block->addr + block->size < region->floor && block->right == 0) { /* what follows may be in a graph */
+        return 0;
+    }
     if (next == 0) { /* the tail */
         if (region->is_segment || region->commit_end - region->top < more ||
             tai_holes_any(space, region, region->top, region->top + more)) {
@@ -19216,10 +19298,14 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
         --> graph pool's heap, on the list of its stream --> live; right = the scope's serial number
       freed on its stream: on that stream's list, at once reusable there (the capture is a FIFO too)
       freed, used by forked streams: parked, in no list
+      allocated or used outside of captures, and freed: as in a pool, pending until that work is done
       left after failure: live blocks of the serial are freed, parked
       end of the capture (leave, or the next enter): lists and parked blocks become ready for all: settled
-  Nothing in this life marks, asks or waits: the order is that of the graph, and of replays the program's affair. Growth
-  commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a wait on each stream.
+  What is allocated outside of captures while graphs may replay comes from above the floors: each region's end of what
+  had been handed out when the last capture succeeded. Below it is what replays write.
+  Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair.
+  Growth commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a wait on each
+  stream.
 
   Owners and frees: a pointer that the pool does not know is looked up in the graph pools beside it. A block of the
   pool's own that a capture uses is held: a use without a ticket (has_ticket 3, ticket = id of the graph pool), so
@@ -19228,7 +19314,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
   Who keeps a graph pool: the program until destroy; open scopes; ties; retains; blocks of it that others hold;
   visitors for the length of a call. loose counts captures that succeeded and were neither attached nor retained:
   nothing is taken back by itself while there are any, and destroy and reset end them. The driver's thread writes one
-  flag and nothing else; collect reads the flags, lets go of holds when no graph is left, and destroys what is unwanted.
+  flag and nothing else; collect reads the flags, lets go of holds when no graph is left (of those alone that a capture
+  has followed: what is held first and captured then must not be lost in between), and destroys what is unwanted.
 
   Locks: tai_graphs.lock guards lists and counts of all graph pools beside one pool; it is not held while a pool, a
   backend or a dynamic is called. The gate of a pool guards its blocks, as ever.
@@ -19239,6 +19326,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 /* A graph that is attached. */
 typedef struct tai_tie {
     struct tai_tie *next;
+    uint64_t graph, captures; /* and how many captures had succeeded: so that twice is once */
     uint32_t gone; /* written by the backend, once */
     uint32_t padding;
 } tai_tie;
@@ -19249,7 +19337,8 @@ typedef struct tai_hold {
     ta_pool *pool;       /* NULL: a handle */
     ta_dynamic *dynamic;
     uint32_t index, generation;
-    uint32_t serial;     /* scope in which it was made; 0: none */
+    uint64_t captures;   /* that had succeeded when it was asked for last: it waits for the next one */
+    uint32_t serial;     /* scope in which it was made; 0: none, or asked for again since */
     uint32_t padding;
 } tai_hold;
 
@@ -19260,6 +19349,8 @@ typedef struct tai_capture {
     uint64_t capture; /* 0: not begun when we looked last */
     uint32_t serial;
     int by_mode;      /* opened by ta_pool_set_graph_mode */
+    int tied;         /* its graph was attached or retained before it was left */
+    int padding;
     size_t peak_before, reserved_before;
     uintptr_t high_before;
     uint64_t failures_before, growth_before, holds_before;
@@ -19283,6 +19374,16 @@ struct ta_graph_pool {
     int ready; /* in the list */
 };
 
+/* How an allocation outside of captures keeps away from what replays write: not at all while there are no graphs; above
+   the floors of the regions; or, while a capture goes on, above all that was ever handed out. */
+typedef enum tai_apart { TAI_APART_NOT, TAI_APART_GRAPHS, TAI_APART_OPEN } tai_apart;
+
+/* For whom a block is. */
+typedef struct tai_graph_for {
+    uint32_t serial; /* of the scope; 0: outside of any capture */
+    tai_apart apart;
+} tai_graph_for;
+
 typedef struct tai_graphs {
     tai_lock lock;
     ta_graph_pool *pools;
@@ -19294,18 +19395,24 @@ typedef struct tai_graphs {
 } tai_graphs;
 
 /* ---- memory of a graph pool */
-/* Everything that was freed is ready for all streams: the capture whose lists these are is over. Inside the gate. */
+/* What was freed in captures is ready for all streams: they are over. What waits for eager work goes on to wait. Inside
+   the gate, and nobody polls. */
 static TAI_COLD void tai_graph_settle_lists(tai_space *space)
 {
     tai_use *at = (tai_use *)(void *)space->uses.base;
     uint32_t s;
     for (s = 1; s < space->stream_count; s++) {
         tai_stream *stream = &space->streams[s];
-        while (stream->id != TAI_STREAM_GRAPHS && stream->pending_first != 0) {
-            uint32_t use = stream->pending_first, index = at[use].block;
+        uint32_t *link = &stream->pending_first, use, last = 0;
+        while (stream->id != TAI_STREAM_GRAPHS && (use = *link) != 0) {
+            uint32_t index = at[use].block;
             tai_block *block = &space->blocks.at[index];
-            stream->pending_first = at[use].next;
-            stream->pending_last = at[use].next != 0 ? stream->pending_last : 0;
+            if (at[use].has_ticket != 3) {
+                last = use;
+                link = &at[use].next;
+                continue;
+            }
+            *link = at[use].next;
             if (--block->right == 0) {
                 TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
                 space->pending_bytes -= block->size;
@@ -19313,6 +19420,7 @@ static TAI_COLD void tai_graph_settle_lists(tai_space *space)
             }
             tai_use_recycle(space, use);
         }
+        stream->pending_last = stream->id != TAI_STREAM_GRAPHS ? last : stream->pending_last;
     }
     for (s = 1; s < space->stream_count; s++) {
         (void)tai_stream_refill(space, tai_stream_drain(space, s), 1);
@@ -19321,15 +19429,21 @@ static TAI_COLD void tai_graph_settle_lists(tai_space *space)
 
 static TAI_COLD void tai_graph_settle(ta_graph_pool *g)
 {
-    tai_gate_enter(&g->memory->space.gate, NULL);
-    tai_graph_settle_lists(&g->memory->space);
-    tai_gate_leave(&g->memory->space.gate, NULL);
+    tai_space *space = &g->memory->space;
+    (void)tai_space_poll(space, 0, NULL);
+    tai_gate_enter(&space->gate, NULL);
+    while (space->polling) {
+        tai_gate_leave(&space->gate, NULL);
+        TAI_WAIT_A_MOMENT();
+        tai_gate_enter(&space->gate, NULL);
+    }
+    tai_graph_settle_lists(space);
+    tai_gate_leave(&space->gate, NULL);
 }
 
-/* Waits for the work on every stream that the memory was used on. Fails where one of them is being captured. */
-static TAI_COLD ta_result tai_graph_drain(ta_graph_pool *g)
+/* Waits for the work on every stream of a space. With polling taken: the ticket of a retired stream is dropped once. */
+static TAI_COLD ta_result tai_graph_drain_streams(tai_space *space)
 {
-    tai_space *space = &g->memory->space;
     const ta_backend *backend = &space->backend;
     uint32_t s;
     for (s = 1;; s++) {
@@ -19370,6 +19484,26 @@ static TAI_COLD ta_result tai_graph_drain(ta_graph_pool *g)
             tai_gate_leave(&space->gate, NULL);
         }
     }
+}
+
+/* Waits for the work on every stream that the memory was used on. Fails where one of them is being captured. */
+static TAI_COLD ta_result tai_graph_drain(ta_graph_pool *g)
+{
+    tai_space *space = &g->memory->space;
+    ta_result result;
+    tai_gate_enter(&space->gate, NULL);
+    while (space->polling) {
+        tai_gate_leave(&space->gate, NULL);
+        TAI_WAIT_A_MOMENT();
+        tai_gate_enter(&space->gate, NULL);
+    }
+    space->polling = 1;
+    tai_gate_leave(&space->gate, NULL);
+    result = tai_graph_drain_streams(space);
+    tai_gate_enter(&space->gate, NULL);
+    space->polling = 0;
+    tai_gate_leave(&space->gate, NULL);
+    return result;
 }
 
 /* A busy block gets the memory it lacks, and is free again. Returns what it is part of then. Inside the gate, which is
@@ -19459,6 +19593,9 @@ static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan,
     if ((plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&g->parent->sealed)) {
         return (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
     }
+    if (index == 0 && TENSORALLOC_LOAD_RELAXED(&space->pending_bytes) != 0 && tai_space_poll(space, 0, me) != 0) {
+        return TA_OK;
+    }
     do {
         result = index != 0 ? tai_space_recommit(space, index, me, &bytes)
                             : tai_space_grow(space, plan->heap, plan->size, plan->alignment, stream, me, &bytes);
@@ -19473,10 +19610,89 @@ static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan,
     return result;
 }
 
-/* The long way: memory is missing, or zeros are wanted. */
-static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *request, const tai_plan *plan,
-                                          uint32_t serial, tai_holder *me, ta_result *result)
+/* What is free in a region below it may be in a graph. */
+static uintptr_t tai_graph_floor(const tai_region *region, tai_apart apart)
 {
+    return apart == TAI_APART_OPEN ? region->touched_end : region->floor;
+}
+
+/* A piece of a free block of a region that no graph has, busy; or of its tail. 0: none. Inside the gate. */
+static TAI_COLD uint32_t tai_graph_take_region(tai_space *space, tai_region *region, const tai_plan *plan,
+                                               uint32_t stream, tai_apart apart)
+{
+    tai_block *at = space->blocks.at;
+    uintptr_t floor = tai_graph_floor(region, apart), addr, end;
+    uint32_t index;
+    for (index = region->last; index != 0 && at[index].addr + at[index].size > floor; index = at[index].prev) {
+        if (TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_FREE &&
+            (at[index].place.stream == 0 || at[index].place.stream == stream)) {
+            addr = at[index].addr > floor ? at[index].addr : floor;
+            addr = (uintptr_t)tai_round_up((size_t)addr, plan->alignment);
+            end = at[index].addr + at[index].size;
+            if (addr <= end && plan->size <= (size_t)(end - addr)) {
+                tai_bins_remove(space, tai_bins_of(space, &at[index]), index);
+                TENSORALLOC_STORE_RELAXED(&at[index].state, (uint32_t)TAI_BUSY);
+                tai_heap_carve(space, index, addr, plan->size);
+                return index;
+            }
+        }
+    }
+    addr = (uintptr_t)tai_round_up((size_t)(region->top > floor ? region->top : floor), plan->alignment);
+    if (region->is_segment || addr > region->commit_end || plan->size > (size_t)(region->commit_end - addr)) {
+        return 0;
+    }
+    index = tai_heap_take_tail(space, region->index, (size_t)(addr + plan->size - region->top), space->granule);
+    if (index != 0 && at[index].addr != addr) {
+        tai_heap_carve(space, index, addr, plan->size);
+    }
+    return index;
+}
+
+/* As tai_heap_take, of memory that no graph has. *more: what growth must bring beyond the size. Inside the gate. */
+static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *plan, uint32_t stream, tai_apart apart,
+                                              size_t *more, ta_result *result)
+{
+    uint32_t r, index = 0;
+    *more = 0;
+    if (!tai_blocks_ensure(&space->blocks, 3)) {
+        *result = TA_ERROR_RECORDS;
+        return 0;
+    }
+    for (r = 0; r < space->region_count && index == 0; r++) {
+        tai_region *region = space->regions[r];
+        uintptr_t floor = (uintptr_t)tai_round_up((size_t)tai_graph_floor(region, apart), plan->alignment);
+        if (region->is_live) {
+            index = tai_graph_take_region(space, region, plan, stream, apart);
+        }
+        if (region->is_live && !region->is_segment && floor > region->top && (size_t)(floor - region->top) > *more) {
+            *more = (size_t)(floor - region->top);
+        }
+    }
+    *result = index != 0 ? TA_OK : TA_ERROR_NOT_CACHED;
+    if (index != 0) {
+        tai_heap_taken(space, index);
+    }
+    return index;
+}
+
+/* A capture has succeeded (or none can be replayed any more): all that was handed out until now may be in its graph. */
+static TAI_COLD void tai_graph_set_floors(ta_graph_pool *g, int raise)
+{
+    tai_space *space = &g->memory->space;
+    uint32_t r;
+    tai_gate_enter(&space->gate, NULL);
+    for (r = 0; r < space->region_count; r++) {
+        space->regions[r]->floor = raise ? space->regions[r]->touched_end : 0;
+    }
+    tai_gate_leave(&space->gate, NULL);
+}
+
+/* The long way: memory is missing, or zeros are wanted, or it must be memory that no graph has. */
+static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *request, const tai_plan *plan,
+                                          const tai_graph_for *whom, tai_holder *me, ta_result *result)
+{
+    tai_plan wanted = *plan;
+    size_t more = 0;
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
     tai_region *first = space->primary[TAI_LARGE];
@@ -19490,12 +19706,15 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     while (ok && index == 0) {
         tai_gate_enter(&space->gate, me);
         tai_pool_note_peak(memory);
-        index = tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, &why);
+        index = whom->apart == TAI_APART_NOT
+                    ? tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, &why)
+                    : tai_graph_take_apart(space, plan, stream, whom->apart, &more, &why);
         tai_gate_leave(&space->gate, me);
+        wanted.size = plan->size + more;
         if (why == TA_ERROR_RECORDS || (index != 0 && space->blocks.at[index].place.flags == 0)) {
             break;
         }
-        why = tai_graph_grow(g, plan, index, stream, me, &missed);
+        why = tai_graph_grow(g, &wanted, index, whom->apart == TAI_APART_NOT ? stream : 0, me, &missed);
         if (why != TA_OK) {
             if (index != 0) {
                 tai_gate_enter(&space->gate, me);
@@ -19514,7 +19733,7 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
         return tai_fail_null(tai_pool_fail(memory, request, plan, why, me), result);
     }
     tai_gate_enter(&space->gate, me);
-    space->blocks.at[index].right = serial;
+    space->blocks.at[index].right = whom->serial;
     if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size &&
         (uintptr_t)ptr + space->blocks.at[index].size > g->high) {
         g->high = (uintptr_t)ptr + space->blocks.at[index].size;
@@ -19529,7 +19748,7 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
 }
 
 /* A block of the graph pool: free and whole, in one visit to the gate; or the long way. */
-static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_t serial, ta_result *result)
+static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, const tai_graph_for *whom, ta_result *result)
 {
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
@@ -19542,7 +19761,7 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_
     uintptr_t ptr = 0;
     ta_result why;
     if (TAI_LIKELY((request->alignment_bytes | request->flags | request->reserved) == 0 &&
-                   (memory->alert & TAI_ALERT_TAG) == 0 &&
+                   (memory->alert & TAI_ALERT_TAG) == 0 && whom->apart == TAI_APART_NOT &&
                    size - 1 < (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && !memory->desc.zeroed)) {
         tai_gate_enter_hot(&space->gate, me);
         stream = tai_stream_index(space, request->stream, &ok);
@@ -19555,7 +19774,7 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_
         if (index != 0) {
             tai_pool_note_peak(memory);
             tai_pool_make_live(memory, index, size, request->tag, 0, 0, stream);
-            space->blocks.at[index].right = serial;
+            space->blocks.at[index].right = whom->serial;
             memory->count.allocation_count++;
             memory->count.allocated_bytes += size;
             ptr = space->blocks.at[index].addr;
@@ -19568,7 +19787,7 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, uint32_
     }
     if (index == 0) {
         why = tai_pool_plan(memory, request, &plan);
-        return why == TA_OK ? tai_graph_take_slow(g, request, &plan, serial, me, result) : tai_fail_null(why, result);
+        return why == TA_OK ? tai_graph_take_slow(g, request, &plan, whom, me, result) : tai_fail_null(why, result);
     }
     if (result != NULL) {
         *result = TA_OK;
@@ -19624,7 +19843,7 @@ static TAI_COLD uint32_t *tai_hold_link(const tai_space *space, tai_block *block
     return link;
 }
 
-/* Makes the live block at ptr held. *hold: filled in. TA_OK and *hold.pool NULL: it was already. */
+/* Makes the live block at ptr held. *hold: filled in. TA_OK and *hold.pool NULL: it was already; index 0: not here. */
 static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_t id, tai_hold *hold)
 {
     tai_space *space = &pool->space;
@@ -19635,6 +19854,8 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
     index = tai_pool_live(pool, ptr, &result);
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
+        hold->index = index;
+        hold->generation = block->generation;
         if (*tai_hold_link(space, block, id) == 0) {
             stream = tai_stream_index(space, TAI_STREAM_GRAPHS, &ok);
             use = ok ? tai_use_new(space, stream, block->left) : 0;
@@ -19646,8 +19867,6 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
                 block->left = use;
                 block->place.class_index = 0; /* not into a thread cache: it has to wait */
                 hold->pool = pool;
-                hold->index = index;
-                hold->generation = block->generation;
                 TENSORALLOC_STORE_RELAXED(&pool->held, pool->held + 1); /* read outside the gate */
             }
         }
@@ -19717,14 +19936,34 @@ static TAI_COLD void tai_hold_end(const tai_hold *hold, uint64_t id)
     tai_gate_leave(&space->gate, NULL);
 }
 
-/* Ends the holds of one scope, or (0) all. */
-static TAI_COLD void tai_graph_let_go(ta_graph_pool *g, uint32_t serial)
+/* Graphs that somebody told us of, or that are being made. With the lock. */
+static int tai_graph_referenced(const ta_graph_pool *g)
+{
+    return g->ties != NULL || g->retains != 0 || g->open != 0;
+}
+
+/* Which holds end. */
+typedef enum tai_hold_why { TAI_HOLDS_ALL, TAI_HOLDS_OF_SCOPE, TAI_HOLDS_OVER } tai_hold_why;
+
+/* Whether graphs that may have used it were there, and are gone. With the lock. */
+static int tai_hold_over(const ta_graph_pool *g, const tai_hold *hold)
+{
+    return !tai_graph_referenced(g) && g->loose == 0 && (g->unwanted || hold->captures < g->capture_count);
+}
+
+static int tai_hold_ends(const ta_graph_pool *g, const tai_hold *hold, tai_hold_why why, uint32_t serial)
+{
+    return why == TAI_HOLDS_ALL || (why == TAI_HOLDS_OF_SCOPE ? hold->serial == serial : tai_hold_over(g, hold));
+}
+
+/* Ends holds: all, those of one scope, or those whose graphs are gone. */
+static TAI_COLD void tai_graph_let_go(ta_graph_pool *g, tai_hold_why why, uint32_t serial)
 {
     tai_graphs *all = g->parent->graphs;
     for (;;) {
         tai_hold **link, *hold;
         TAI_LOCK_ACQUIRE(&all->lock);
-        for (link = &g->holds; *link != NULL && serial != 0 && (*link)->serial != serial; link = &(*link)->next) {
+        for (link = &g->holds; *link != NULL && !tai_hold_ends(g, *link, why, serial); link = &(*link)->next) {
         }
         hold = *link;
         if (hold != NULL) {
@@ -19749,6 +19988,24 @@ static TAI_COLD int tai_graph_reaches(const ta_graph_pool *g, const ta_backend_i
             (info->device.type == mine->type && info->device.index == mine->index));
 }
 
+/* A block that is held is asked for again: it stays for what comes next, whatever becomes of the scope it was held in.
+   0: its hold is not in the list, but on its way there or out of it. */
+static TAI_COLD int tai_hold_again(ta_graph_pool *g, const ta_pool *pool, const tai_hold *like)
+{
+    tai_graphs *all = g->parent->graphs;
+    tai_hold *hold;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    for (hold = g->holds; hold != NULL; hold = hold->next) {
+        if (hold->pool == pool && hold->index == like->index && hold->generation == like->generation) {
+            hold->serial = hold->serial == like->serial ? hold->serial : 0;
+            hold->captures = g->capture_count;
+            break;
+        }
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    return hold != NULL;
+}
+
 static TAI_COLD ta_result tai_graph_hold(ta_graph_pool *g, ta_pool *pool, const void *ptr, uint32_t serial)
 {
     tai_graphs *all = g->parent->graphs;
@@ -19768,8 +20025,13 @@ static TAI_COLD ta_result tai_graph_hold(ta_graph_pool *g, ta_pool *pool, const 
     memset(hold, 0, sizeof *hold);
     hold->serial = serial;
     result = tai_hold_block(pool, ptr, g->id, hold);
+    while (result == TA_OK && hold->pool == NULL && !tai_hold_again(g, pool, hold)) {
+        TAI_WAIT_A_MOMENT();
+        result = tai_hold_block(pool, ptr, g->id, hold);
+    }
     if (hold->pool != NULL) {
         TAI_LOCK_ACQUIRE(&all->lock);
+        hold->captures = g->capture_count;
         hold->next = g->holds;
         g->holds = hold;
         g->hold_count++;
@@ -19811,12 +20073,6 @@ static TAI_COLD void tai_ties_free(tai_tie *tie)
     }
 }
 
-/* Graphs that somebody told us of, or that are being made. With the lock. */
-static int tai_graph_referenced(const ta_graph_pool *g)
-{
-    return g->ties != NULL || g->retains != 0 || g->open != 0;
-}
-
 /* Something may be replayed that uses the memory, or others hold blocks of it. With the lock. */
 static int tai_graph_in_use(const ta_graph_pool *g)
 {
@@ -19826,14 +20082,28 @@ static int tai_graph_in_use(const ta_graph_pool *g)
 /* Gives an unwanted graph pool that is out of every list back. 0: not now. */
 static TAI_COLD int tai_graph_destroy(ta_graph_pool *g)
 {
-    if (tai_graph_drain(g) != TA_OK || ta_pool_destroy(g->memory) != TA_OK) {
+    if (tai_graph_drain(g) != TA_OK) {
+        return 0;
+    }
+    tai_graph_settle(g);
+    if (ta_pool_destroy(g->memory) != TA_OK) {
         return 0;
     }
     TENSORALLOC_FREE(g);
     return 1;
 }
 
-/* One graph pool for which something can be done: *destroy, out of the list, or its holds ended. NULL: none. */
+/* Whether holds can end because their graphs are gone. With the lock. */
+static TAI_COLD int tai_graph_holds_too_much(const ta_graph_pool *g)
+{
+    const tai_hold *hold = g->holds;
+    while (hold != NULL && !tai_hold_over(g, hold)) {
+        hold = hold->next;
+    }
+    return hold != NULL;
+}
+
+/* One graph pool for which something can be done: *destroy, out of the list, or holds of it ended. NULL: none. */
 static TAI_COLD ta_graph_pool *tai_graphs_next(tai_graphs *all, int *destroy)
 {
     ta_graph_pool **link, *g = NULL;
@@ -19851,7 +20121,7 @@ static TAI_COLD ta_graph_pool *tai_graphs_next(tai_graphs *all, int *destroy)
                 *link = g->next;
                 break;
             }
-            if (g->holds != NULL && !tai_graph_referenced(g) && g->loose == 0) {
+            if (tai_graph_holds_too_much(g)) {
                 g->visitors++;
                 break;
             }
@@ -19871,7 +20141,7 @@ static TAI_COLD size_t tai_graphs_collect(ta_pool *pool)
     int destroy = 0;
     while ((g = tai_graphs_next(all, &destroy)) != NULL) {
         if (!destroy) {
-            tai_graph_let_go(g, 0);
+            tai_graph_let_go(g, TAI_HOLDS_OVER, 0);
             TAI_LOCK_ACQUIRE(&all->lock);
             g->visitors--;
             TAI_LOCK_RELEASE(&all->lock);
@@ -19956,9 +20226,9 @@ static void tai_graph_visited(ta_graph_pool *g)
 
 static void *tai_graphs_alloc(ta_pool *pool, const ta_request *request, uint64_t capture, ta_result *result)
 {
-    uint32_t serial = 0;
+    tai_graph_for whom = {0, TAI_APART_NOT};
     ta_result why = TA_OK;
-    ta_graph_pool *g = tai_graphs_route(pool, capture, &serial);
+    ta_graph_pool *g = tai_graphs_route(pool, capture, &whom.serial);
     ta_request tagged;
     void *ptr;
     if (g == NULL) {
@@ -19969,7 +20239,7 @@ static void *tai_graphs_alloc(ta_pool *pool, const ta_request *request, uint64_t
         tagged.tag = tai_here.tag;
         request = &tagged;
     }
-    ptr = tai_graph_take(g, request, serial, &why);
+    ptr = tai_graph_take(g, request, &whom, &why);
     tai_graph_visited(g);
     if (ptr == NULL) { /* the program asks the pool it called */
         ta_failure failure;
@@ -20053,7 +20323,7 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
         given = TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && (size == 0 || size == block->requested) &&
-                block->left == 0 && (g->memory->alert & TAI_ALERT_TAG) == 0 &&
+                block->left == 0 && block->right != 0 && (g->memory->alert & TAI_ALERT_TAG) == 0 &&
                 (stream == NULL || *stream == space->streams[block->place.stream].id);
         if (given) {
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
@@ -20081,16 +20351,19 @@ static void tai_graphs_let_go(ta_pool *pool, const ta_pool *memory)
     TAI_LOCK_RELEASE(&all->lock);
 }
 
-/* The home stream of a live block of the pool's own; 0 without one. */
+/* The home stream of a live block of the pool's own; 0 without one, or if it has retired: its name may be another's. */
 static TAI_COLD int tai_graphs_home(ta_pool *pool, const void *ptr, ta_stream *home)
 {
     ta_result why;
-    uint32_t index;
+    uint32_t index, stream;
+    int ok;
     tai_gate_enter(&pool->space.gate, NULL);
     index = tai_pool_live(pool, ptr, &why);
-    *home = pool->space.streams[pool->space.blocks.at[index].place.stream].id;
+    stream = pool->space.blocks.at[index].place.stream;
+    *home = pool->space.streams[stream].id;
+    ok = index != 0 && !pool->space.streams[stream].retired;
     tai_gate_leave(&pool->space.gate, NULL);
-    return index != 0;
+    return ok;
 }
 
 static TAI_COLD ta_result tai_graphs_use(ta_pool *pool, void *ptr, ta_stream stream, int freed)
@@ -20200,6 +20473,7 @@ static TAI_COLD size_t tai_graph_reclaim(void *self, size_t want_bytes)
     }
     if (tai_graph_drain(g) == TA_OK) {
         tai_graph_settle(g);
+        tai_graph_set_floors(g, 0);
         released = tai_pool_trim(g->memory, TAI_ALL_HEAPS, 0, 0, NULL);
     }
     TAI_LOCK_ACQUIRE(&all->lock);
@@ -20322,6 +20596,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_destroy(ta_graph_pool *g)
     }
     parent = g->parent;
     all = parent->graphs;
+    if (tai_pool_forked(parent)) { /* nor is the lock asked: a thread that is not here may have it */
+        return TA_ERROR_FORKED;
+    }
     TAI_LOCK_ACQUIRE(&all->lock);
     if (g->open != 0 || g->unwanted) {
         result = TA_ERROR_BUSY;
@@ -20343,9 +20620,24 @@ static ta_result tai_graph_usable(const ta_graph_pool *g)
            : g->unwanted ? TA_ERROR_DISPOSED : tai_pool_usable(g->memory);
 }
 
+/* Whether what is allocated outside of captures must keep away from graphs; those that are gone do not count. */
+static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
+{
+    tai_graphs *all = g->parent->graphs;
+    tai_tie *gone;
+    tai_apart apart;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    gone = tai_graph_untie(g);
+    apart = g->open != 0 || g->unfinished ? TAI_APART_OPEN
+            : tai_graph_referenced(g) || g->loose != 0 ? TAI_APART_GRAPHS : TAI_APART_NOT;
+    TAI_LOCK_RELEASE(&all->lock);
+    tai_ties_free(gone);
+    return apart;
+}
+
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *request, ta_result *result)
 {
-    uint32_t serial = 0;
+    tai_graph_for whom = {0, TAI_APART_NOT};
     uint64_t capture = 0;
     ta_result why = tai_graph_usable(g);
     if (why == TA_OK && request == NULL) {
@@ -20356,13 +20648,15 @@ TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *re
         why = backend->vtable->capture(backend->self, request->stream, &capture);
     }
     if (why == TA_OK && capture != 0) {
-        ta_graph_pool *serves = tai_graphs_route(g->parent, capture, &serial);
+        ta_graph_pool *serves = tai_graphs_route(g->parent, capture, &whom.serial);
         if (serves != NULL) {
             tai_graph_visited(serves);
         }
         why = serves == g ? TA_OK : TA_ERROR_CAPTURE;
+    } else if (why == TA_OK) {
+        whom.apart = tai_graph_apart(g);
     }
-    return why == TA_OK ? tai_graph_take(g, request, serial, result) : tai_fail_null(why, result);
+    return why == TA_OK ? tai_graph_take(g, request, &whom, result) : tai_fail_null(why, result);
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reserve(ta_graph_pool *g, size_t size_bytes)
@@ -20416,9 +20710,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
         result = TA_ERROR_BUSY;
     }
     if (result == TA_OK) {
-        tai_graph_let_go(g, 0);
+        tai_graph_let_go(g, TAI_HOLDS_ALL, 0);
         result = ta_pool_clear(g->memory);
         tai_graph_settle(g);
+        tai_graph_set_floors(g, 0);
         g->loose = 0;
         g->unfinished = 0;
     }
@@ -20438,13 +20733,31 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_trim(ta_graph_pool *g)
     result = tai_graph_drain(g);
     if (result == TA_OK) {
         tai_graph_settle(g);
+        tai_graph_set_floors(g, 0);
         result = ta_pool_trim(g->memory, 0, NULL);
     }
     return result;
 }
 
+/* A capture that succeeded is no longer loose; or one whose scope has not been left will not be. With the lock. */
+static TAI_COLD void tai_graph_tied(ta_graph_pool *g)
+{
+    tai_capture *scope = g->parent->graphs->scopes;
+    if (g->loose != 0) {
+        g->loose--;
+        return;
+    }
+    while (scope != NULL && (scope->owner != g || scope->tied)) {
+        scope = scope->next;
+    }
+    if (scope != NULL) {
+        scope->tied = 1;
+    }
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64_t graph)
 {
+    const tai_tie *twin;
     tai_tie *tie;
     const ta_backend *backend;
     tai_graphs *all;
@@ -20464,9 +20777,18 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64
     memset(tie, 0, sizeof *tie);
     result = backend->vtable->attach(backend->self, graph, &tie->gone);
     TAI_LOCK_ACQUIRE(&all->lock);
+    tie->graph = result == TA_OK ? graph : 0;
+    tie->captures = g->capture_count;
+    for (twin = g->ties; twin != NULL; twin = twin->next) {
+        if (twin->graph == graph && twin->captures == tie->captures && TENSORALLOC_LOAD_ACQUIRE(&twin->gone) == 0) {
+            break;
+        }
+    }
+    if (result == TA_OK && twin == NULL) {
+        tai_graph_tied(g);
+    }
     tie->next = g->ties; /* after an error too: until the backend has let it go */
     g->ties = tie;
-    g->loose -= result == TA_OK && g->loose != 0;
     TAI_LOCK_RELEASE(&all->lock);
     return result;
 }
@@ -20477,7 +20799,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_retain(ta_graph_pool *g)
     if (result == TA_OK) {
         TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
         g->retains++;
-        g->loose -= g->loose != 0;
+        tai_graph_tied(g);
         TAI_LOCK_RELEASE(&g->parent->graphs->lock);
     }
     return result;
@@ -20492,6 +20814,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_release(ta_graph_pool *g)
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     parent = g->parent;
+    if (tai_pool_forked(parent)) {
+        return TA_ERROR_FORKED;
+    }
     TAI_LOCK_ACQUIRE(&parent->graphs->lock);
     ok = g->retains != 0;
     g->retains -= (uint32_t)ok;
@@ -20545,6 +20870,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, t
         return result;
     }
     TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+    hold->captures = g->capture_count;
     hold->next = g->holds;
     g->holds = hold;
     g->hold_count++;
@@ -20742,6 +21068,9 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
         g->last_capture = capture != 0 ? capture : settle ? 0 : g->last_capture;
         g->last_stream = stream;
         scope->holds_before = g->hold_count;
+        scope->serial = ++all->serial; /* in the order of the list */
+        scope->next = all->scopes;     /* at once: two threads do not both find that there is none */
+        all->scopes = scope;
     }
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
@@ -20753,11 +21082,6 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
         tai_graph_settle(g);
     }
     tai_scope_begin(scope);
-    TAI_LOCK_ACQUIRE(&all->lock);
-    scope->serial = ++all->serial; /* in the order of the list */
-    scope->next = all->scopes;
-    all->scopes = scope;
-    TAI_LOCK_RELEASE(&all->lock);
     if (first) {
         tai_graphs_divert(g->parent);
     }
@@ -20802,7 +21126,24 @@ static TAI_COLD void tai_scope_take_back(const tai_capture *scope)
             (void)tai_pool_free_slow(memory, (void *)block->addr, 0, &nobody);
         }
     }
-    tai_graph_let_go(scope->owner, scope->serial);
+    tai_graph_let_go(scope->owner, TAI_HOLDS_OF_SCOPE, scope->serial);
+}
+
+/* A capture has succeeded and waits to be attached, unless it was already, or goes on in a scope around this one. With
+   the lock, the scope out of the list. */
+static TAI_COLD void tai_scope_succeeded(const tai_graphs *all, const tai_capture *scope)
+{
+    tai_capture *around = all->scopes;
+    while (around != NULL && (around->owner != scope->owner || (around->capture != scope->capture &&
+                                                                around->capture != 0 && scope->capture != 0))) {
+        around = around->next;
+    }
+    if (around != NULL) {
+        around->tied |= scope->tied;
+    } else {
+        scope->owner->loose += !scope->tied;
+    }
+    scope->owner->capture_count++;
 }
 
 static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, int failed, ta_capture_report *report)
@@ -20820,12 +21161,15 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
             capture == scope->capture;
     if (failed) {
         tai_scope_take_back(scope);
+    } else {
+        tai_graph_set_floors(g, 1);
     }
     TAI_LOCK_ACQUIRE(&all->lock);
     empty = --g->open == 0;
     last = --all->open == 0;
-    g->loose += !failed;
-    g->capture_count += !failed;
+    if (!failed) {
+        tai_scope_succeeded(all, scope);
+    }
     g->failed_count += failed != 0;
     g->unfinished = still;
     if (empty && !still) {
@@ -21084,13 +21428,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_with_graph_memory(const ta_tensor *
         return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     made = *tensor;
-    made.allocator = ta_graph_pool_allocator(g);
+    made.allocator = ta_pool_allocator(g->parent); /* outlives the graph pool, and frees by the owner of the block */
     memset(&made.buffer, 0, sizeof made.buffer);
     if (tensor->buffer.size_bytes != 0) {
         memset(&request, 0, sizeof request);
         request.size_bytes = tensor->buffer.size_bytes;
         request.stream = stream;
-        result = ta_allocator_alloc_buffer(made.allocator, &request, &made.buffer);
+        result = ta_allocator_alloc_buffer(ta_graph_pool_allocator(g), &request, &made.buffer);
     }
     if (result == TA_OK) {
         *out = made;

@@ -3,6 +3,8 @@
 #include "graph.h"
 
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* ---- blocks of others that a capture uses */
 enum { RECORDED, HELD, FREED_IN_CAPTURE, NOTHING, WAYS };
@@ -164,6 +166,546 @@ static void one_graph_reads_another_ones_output(void)
     graphs_close();
 }
 
+/* What is held before a capture stays held until its graph is gone, whatever is collected in between. */
+static void holds_wait_for_their_capture(void)
+{
+    int how;
+    for (how = 0; how < 5; how++) {
+        CUdeviceptr w, out, later;
+        CUgraphExec exec, first = NULL;
+        if (!graphs_open("sched=lazy", 1)) { return; }
+        test_context("how %d", how);
+        w = take(BYTES, t);
+        out = take(BYTES, t);
+        OK(fill(w, 5, WORDS, t));
+        OK(cu.cuStreamSynchronize(t));
+        if (how == 4) { /* held while an earlier graph lives, which goes before the capture comes */
+            enter(graphs, s);
+            OK(fill(out, 1, WORDS, s));
+            first = finish(graphs, s, NULL);
+        }
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(w)));
+        if (how == 1) {
+            CHECK_OK(ta_pool_empty_cache(pool));
+        } else if (how == 2) {
+            give(take(100 * MIB, t)); /* growth */
+        } else if (how == 3) {
+            CHECK_OK(ta_graph_pool_destroy(graphs_new(0)));
+        } else if (how == 4) {
+            OK(cu.cuGraphExecDestroy(first));
+            fake.tafake_settle();
+        }
+        CHECK_EQ(stats_of(graphs).held_count, 1);
+        enter(graphs, s);
+        OK(copy(out, w, WORDS, s));
+        exec = finish(graphs, s, NULL);
+        give(w);
+        later = take(BYTES, t);
+        CHECK(later != w);
+        OK(fill(later, 666, WORDS, t));
+        OK(cu.cuStreamSynchronize(t));
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuStreamSynchronize(s));
+        CHECK_EQ(read32(out), 5);
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        give(later);
+        give(out);
+        graphs_close();
+    }
+}
+
+/* A block that the program holds by itself stays held when the capture that used it too fails. */
+static void own_holds_survive_failed_captures(void)
+{
+    CUdeviceptr x, out, later;
+    CUgraph graph;
+    CUgraphExec exec, other;
+    if (!graphs_open("sched=lazy", 1)) { return; }
+    x = take(BYTES, t);
+    out = take(BYTES, t);
+    OK(fill(x, 5, WORDS, t));
+    OK(cu.cuStreamSynchronize(t));
+    enter(graphs, s);
+    OK(fill(out, 1, WORDS, s));
+    other = finish(graphs, s, NULL);
+    enter(graphs, s);
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(s)));
+    CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(x)));
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(s)));
+    CHECK_EQ(stats_of(graphs).held_count, 1);
+    graph = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_EQ(stats_of(graphs).held_count, 1);
+    enter(graphs, s);
+    OK(copy(out, x, WORDS, s));
+    exec = finish(graphs, s, NULL);
+    give(x);
+    later = take(BYTES, t);
+    CHECK(later != x);
+    OK(fill(later, 666, WORDS, t));
+    OK(cu.cuStreamSynchronize(t));
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(out), 5);
+    OK(cu.cuGraphExecDestroy(exec));
+    OK(cu.cuGraphExecDestroy(other));
+    fake.tafake_settle();
+    CHECK_EQ(stats_of(graphs).held_count, 0);
+    give(later);
+    give(out);
+    graphs_close();
+}
+
+/* What is allocated outside of captures while a graph lives is memory that the graph never had: no replay writes it. */
+static void eager_memory_keeps_away_from_replays(void)
+{
+    int how;
+    for (how = 0; how < 8; how++) {
+        const int share = how & 1, open = how & 2, segments = how & 4;
+        CUdeviceptr first, tmp, big, in[3];
+        ta_request request;
+        ta_tensor w;
+        const int64_t dims[1] = {WORDS};
+        CUgraphExec exec;
+        uint32_t i;
+        if (!fake_open("sched=lazy")) { return; }
+        cuda = cuda_new(segments ? TA_CUDA_SEGMENTS : TA_CUDA_RANGES);
+        pool = pool_new(cuda, NULL);
+        s = stream_new();
+        t = stream_new();
+        graphs = graphs_new(share);
+        test_context("how %d", how);
+        memset(&request, 0, sizeof request);
+        request.size_bytes = BYTES;
+        request.stream = STREAM(s);
+        first = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL));
+        enter(graphs, s);
+        tmp = take(BYTES, s);
+        big = take(3 * MIB, s);
+        OK(fill(tmp, 2, WORDS, s));
+        OK(fill(big, 3, WORDS, s));
+        give(tmp);
+        give(big);
+        exec = finish(graphs, s, NULL);
+        CHECK_EQ(tmp, first + BYTES);
+        CHECK_RESULT(ta_pool_resize_in_place(pool, pointer(first), BYTES + 1), TA_ERROR_WOULD_MOVE);
+        if (open && share) {
+            CHECK_OK(ta_capture_enter(graphs, STREAM(t)));
+        }
+        CHECK_OK(ta_tensor_create(ta_pool_allocator(pool), TA_F32, dims, 1, 0, STREAM(s), &w));
+        OK(fill(ADDRESS(w.buffer.data), 7, WORDS, s));
+        CHECK_OK(ta_tensor_ensure_graph_compatible(&w, graphs, STREAM(s), TA_GRAPH_COPY));
+        for (i = 0; i < 3; i++) {
+            request.alignment_bytes = i == 1 ? 1 << 16 : 0;
+            request.flags = i == 2 ? TA_REQUEST_ZEROED : 0;
+            in[i] = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL));
+            CHECK(in[i] != 0 && in[i] % (i == 1 ? 1 << 16 : 256) == 0);
+            OK(fill(in[i], 10 + i, WORDS, s));
+        }
+        if (open && share) {
+            CHECK_OK(ta_capture_leave(graphs, STREAM(t), 1, NULL));
+        }
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuStreamSynchronize(s));
+        CHECK_EQ(read32(ADDRESS(w.buffer.data)), 7);
+        for (i = 0; i < 3; i++) {
+            CHECK_EQ(read32(in[i]), 10 + i);
+            CHECK_EQ(read32(in[i] + BYTES - 4), 10 + i);
+            give(in[i]);
+        }
+        CHECK_OK(ta_pool_check(graphs->memory));
+        CHECK_OK(ta_tensor_destroy(&w, STREAM(s)));
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        request.alignment_bytes = 0;
+        request.flags = 0;
+        request.size_bytes = 3 * MIB;
+        in[0] = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL)); /* no graph: its memory serves again */
+        CHECK(in[0] == tmp || in[0] == big);
+        give(in[0]);
+        give(first);
+        graphs_close();
+    }
+}
+
+/* A block of another stream that is freed with a captured stream is held; one that was used on it before the capture
+   waits until it can be asked for that. */
+static void frees_on_captured_streams(void)
+{
+    int how;
+    for (how = 0; how < 3; how++) {
+        CUdeviceptr x, later;
+        CUgraphExec exec;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("how %d", how);
+        x = take(BYTES, t);
+        OK(fill(x, 5, WORDS, t));
+        order(t, s);
+        if (how == 2) {
+            OK(fill(x, 6, WORDS, s));
+            CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(s)));
+        } else {
+            OK(cu.cuStreamSynchronize(s));
+        }
+        enter(graphs, s);
+        if (how == 0) {
+            OK(add(x, 1, WORDS, s));
+            CHECK_OK(ta_allocator_free(ta_pool_allocator(pool), pointer(x), BYTES, 0, STREAM(s)));
+        } else if (how == 1) {
+            const int64_t dims[1] = {WORDS};
+            ta_tensor w;
+            give(x);
+            CHECK_OK(ta_tensor_create(ta_pool_allocator(pool), TA_F32, dims, 1, 0, STREAM(t), &w));
+            x = ADDRESS(w.buffer.data);
+            OK(add(x, 1, WORDS, s));
+            CHECK_OK(ta_tensor_destroy(&w, STREAM(s)));
+        } else {
+            OK(fill(take(BYTES, s), 1, WORDS, s));
+            give(x);
+        }
+        exec = finish(graphs, s, NULL);
+        CHECK_EQ(stats_of(graphs).held_count, how != 2);
+        later = take(BYTES, t);
+        CHECK(later != x);
+        OK(fill(later, 666, WORDS, t));
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuCtxSynchronize());
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        give(later);
+        CHECK_OK(ta_pool_empty_cache(pool));
+        CHECK_EQ(check_books(pool).reserved_bytes, 0);
+        graphs_close();
+    }
+}
+
+/* Two threads trim while work of a stream that was retired is in flight: its event is given back once. */
+static pthread_barrier_t trimmers;
+
+static void *trim_beside(void *out)
+{
+    ta_result *result = out;
+    const int ok = cu.cuCtxSetCurrent(on.context) == CUDA_SUCCESS;
+    pthread_barrier_wait(&trimmers);
+    *result = ta_graph_pool_trim(graphs);
+    *result = ok ? *result : TA_ERROR_BACKEND;
+    return NULL;
+}
+
+static void trimming_on_two_threads(void)
+{
+    int round;
+    for (round = 0; round < 20; round++) {
+        const tai_cu_spare *slow, *fast;
+        ta_request request;
+        pthread_t threads[2];
+        ta_result results[2];
+        CUstream gone;
+        void *ptr;
+        size_t k;
+        if (!graphs_open("sched=threads:5", 0)) { return; }
+        test_context("round %d", round);
+        gone = stream_new();
+        memset(&request, 0, sizeof request);
+        request.size_bytes = BYTES;
+        request.stream = STREAM(gone);
+        ptr = ta_graph_pool_alloc(graphs, &request, NULL);
+        CHECK(ptr != NULL);
+        OK(spin_ns(10000000, gone));
+        OK(fill(ADDRESS(ptr), 1, WORDS, gone));
+        give(ADDRESS(ptr));
+        CHECK_OK(ta_pool_retire_stream(pool, STREAM(gone)));
+        OK(cu.cuStreamDestroy_v2(gone));
+        pthread_barrier_init(&trimmers, NULL, 2);
+        for (k = 0; k < 2; k++) {
+            CHECK(pthread_create(&threads[k], NULL, trim_beside, &results[k]) == 0);
+        }
+        for (k = 0; k < 2; k++) {
+            CHECK(pthread_join(threads[k], NULL) == 0);
+            CHECK_OK(results[k]);
+        }
+        pthread_barrier_destroy(&trimmers);
+        slow = fast = cuda->events; /* a list, not a ring */
+        while (fast != NULL && fast->next != NULL) {
+            slow = slow->next;
+            fast = fast->next->next;
+            CHECK(slow != fast);
+            if (slow == fast) { return; }
+        }
+        graphs_close();
+    }
+}
+
+/* Blocks of a graph pool that eager work uses are nobody else's before that work is done: no other stream's, no
+   capture's. */
+static void eager_work_on_graph_memory_is_waited_for(void)
+{
+    int how;
+    for (how = 0; how < 4; how++) {
+        CUdeviceptr x, y;
+        ta_request request;
+        CUgraphExec exec = NULL;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("how %d", how);
+        memset(&request, 0, sizeof request);
+        request.size_bytes = BYTES;
+        request.stream = STREAM(s);
+        x = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL));
+        OK(fill(x, 1, WORDS, s));
+        if (how == 2) { /* used on another stream as well, which is named */
+            OK(cu.cuStreamSynchronize(s));
+            OK(fill(x, 3, WORDS, t));
+            CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(t)));
+        } else if (how == 3) {
+            OK(cu.cuStreamSynchronize(s));
+            OK(fill(x, 3, WORDS, t));
+        }
+        if (how == 3) {
+            CHECK_OK(ta_allocator_free(ta_pool_allocator(pool), pointer(x), BYTES, 0, STREAM(t)));
+        } else {
+            give(x);
+        }
+        if (how == 1) { /* the next capture, replayed at once on another stream */
+            enter(graphs, t);
+            y = take(BYTES, t);
+            OK(fill(y, 2, WORDS, t));
+            exec = finish(graphs, t, NULL);
+            OK(cu.cuGraphLaunch(exec, t));
+        } else {
+            enter(graphs, t);
+            OK(cu.cuGraphDestroy(end(t)));
+            CHECK_OK(ta_capture_leave(graphs, STREAM(t), 1, NULL));
+            request.stream = how == 0 ? STREAM(t) : STREAM(s);
+            y = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL));
+            OK(fill(y, 2, WORDS, how == 0 ? t : s));
+        }
+        CHECK(y != x);
+        OK(cu.cuCtxSynchronize());
+        CHECK_EQ(fake.tafake_race_count(), 0);
+        if (exec != NULL) {
+            OK(cu.cuGraphExecDestroy(exec));
+            fake.tafake_settle();
+        }
+        give(y);
+        CHECK_OK(ta_pool_check(graphs->memory));
+        if (exec == NULL) { /* done: it serves again */
+            enter(graphs, s);
+            CHECK_EQ(take(BYTES, s), x);
+            OK(cu.cuGraphDestroy(end(s)));
+            CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+        }
+        graphs_close();
+    }
+}
+
+/* Captures that wait to be attached are counted one by one, whenever and however often attach is called. */
+static void graphs_are_counted_once(void)
+{
+    CUgraph a, b;
+    if (!graphs_open("sched=lazy", 1)) { return; }
+    enter(graphs, s); /* attached before the scope is left */
+    OK(fill(take(BYTES, s), 1, WORDS, s));
+    a = end(s);
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)a));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    CHECK_RESULT(ta_graph_pool_trim(graphs), TA_ERROR_BUSY);
+    OK(cu.cuGraphDestroy(a));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    CHECK_EQ(stats_of(graphs).is_referenced, 0);
+    enter(graphs, s); /* retained before */
+    OK(fill(take(BYTES, s), 1, WORDS, s));
+    a = end(s);
+    CHECK_OK(ta_graph_pool_retain(graphs));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    OK(cu.cuGraphDestroy(a));
+    CHECK_RESULT(ta_graph_pool_trim(graphs), TA_ERROR_BUSY);
+    CHECK_OK(ta_graph_pool_release(graphs));
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    enter(graphs, s); /* two scopes, one capture */
+    CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+    OK(fill(take(BYTES, s), 1, WORDS, s));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    a = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)a));
+    OK(cu.cuGraphDestroy(a));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    enter(graphs, s); /* twice the first of two */
+    OK(fill(take(BYTES, s), 1, WORDS, s));
+    a = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    enter(graphs, s);
+    OK(fill(take(BYTES, s), 1, WORDS, s));
+    b = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)a));
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)a));
+    OK(cu.cuGraphDestroy(a));
+    fake.tafake_settle();
+    CHECK_EQ(stats_of(graphs).is_referenced, 1);
+    CHECK_RESULT(ta_graph_pool_trim(graphs), TA_ERROR_BUSY);
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)b));
+    OK(cu.cuGraphDestroy(b));
+    fake.tafake_settle();
+    CHECK_EQ(stats_of(graphs).is_referenced, 0);
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    graphs_close();
+}
+
+/* A stream that was retired is in no capture, and nobody asks the driver about it. */
+static void retired_streams_are_in_no_capture(void)
+{
+    ta_cuda_info info;
+    CUdeviceptr x;
+    CUstream gone;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    gone = stream_new();
+    x = take(BYTES, gone);
+    OK(fill(x, 5, WORDS, gone));
+    OK(cu.cuStreamSynchronize(gone));
+    CHECK_OK(ta_pool_retire_stream(pool, STREAM(gone)));
+    OK(cu.cuStreamDestroy_v2(gone));
+    enter(graphs, s);
+    fake.tafake_calls_clear();
+    give(x);
+    CHECK_EQ(fake.tafake_calls("cuStreamGetCaptureInfo"), 0);
+    CHECK_OK(ta_cuda_get_info(cuda, &info));
+    CHECK_EQ(info.last_code, 0);
+    CHECK_EQ(stats_of(graphs).held_count, 0);
+    graph = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+    OK(cu.cuGraphDestroy(graph));
+    graphs_close();
+}
+
+/* In the child of a fork a graph pool does nothing, and asks the driver for nothing. */
+static void graph_pools_after_fork(void)
+{
+    int status = -1;
+    pid_t child;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    CHECK_OK(ta_graph_pool_retain(graphs));
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        const uint64_t before = fake.tafake_calls("*");
+        const int ok = ta_graph_pool_release(graphs) == TA_ERROR_FORKED &&
+                       ta_graph_pool_destroy(graphs) == TA_ERROR_FORKED &&
+                       ta_capture_enter(graphs, STREAM(s)) == TA_ERROR_FORKED &&
+                       ta_graph_pool_trim(graphs) == TA_ERROR_FORKED && fake.tafake_calls("*") == before;
+        _exit(ok ? 0 : 1);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK_EQ(status, 0);
+    CHECK_OK(ta_graph_pool_release(graphs));
+    graphs_close();
+}
+
+/* Two threads open scopes on two streams at once: one of them is told that it cannot be. */
+static struct entrant { pthread_t thread; CUstream stream; ta_result entered, left; } entrants[2];
+
+static void *enter_beside(void *which)
+{
+    struct entrant *one = which;
+    pthread_barrier_wait(&trimmers);
+    one->entered = ta_capture_enter(graphs, STREAM(one->stream));
+    pthread_barrier_wait(&trimmers);
+    one->left = one->entered == TA_OK ? ta_capture_leave(graphs, STREAM(one->stream), 1, NULL) : TA_OK;
+    return NULL;
+}
+
+static void scopes_of_two_threads(void)
+{
+    int round, i;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    entrants[0].stream = s;
+    entrants[1].stream = t;
+    pthread_barrier_init(&trimmers, NULL, 2);
+    for (round = 0; round < 2000; round++) {
+        for (i = 0; i < 2; i++) {
+            CHECK(pthread_create(&entrants[i].thread, NULL, enter_beside, &entrants[i]) == 0);
+        }
+        for (i = 0; i < 2; i++) {
+            CHECK(pthread_join(entrants[i].thread, NULL) == 0);
+            CHECK_OK(entrants[i].left);
+        }
+        CHECK((entrants[0].entered == TA_OK) != (entrants[1].entered == TA_OK));
+        CHECK(entrants[0].entered == TA_ERROR_BUSY || entrants[1].entered == TA_ERROR_BUSY);
+    }
+    pthread_barrier_destroy(&trimmers);
+    graphs_close();
+}
+
+/* Another thread begins to capture the stream that memory is taken from, between the question and the event: the taker
+   does not join that capture, and the capture is whole. */
+static CUstream donor;
+static CUresult (*record_event)(CUevent event, CUstream stream);
+
+static CUresult record_late(CUevent event, CUstream stream)
+{
+    if (donor != NULL && stream == donor) {
+        donor = NULL;
+        OK(cu.cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    }
+    return record_event(event, stream);
+}
+
+static void *resolve_late(void *user, const char *name)
+{
+    void *function = fake.tafake_resolve(name);
+    void *late = NULL;
+    CUresult (*const hook)(CUevent event, CUstream stream) = record_late;
+    (void)user;
+    if (strcmp(name, "cuEventRecord") != 0) {
+        return function;
+    }
+    memcpy(&record_event, &function, sizeof function);
+    memcpy(&late, &hook, sizeof late);
+    return late;
+}
+
+static void nobody_steals_into_a_capture(void)
+{
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+    ta_cuda_desc desc;
+    ta_pool_desc options;
+    CUdeviceptr x, y;
+    if (!fake_open("sched=lazy")) { return; }
+    memset(&desc, 0, sizeof desc);
+    desc.kind = TA_CUDA_RANGES;
+    desc.resolve = resolve_late;
+    CHECK_OK(ta_cuda_create(&desc, &cuda, NULL));
+    memset(&options, 0, sizeof options);
+    options.disable_thread_caches = 1;
+    pool = pool_new(cuda, &options);
+    s = stream_new();
+    t = stream_new();
+    x = take(4 * MIB, s);
+    OK(fill(x, 1, WORDS, s));
+    give(x);
+    donor = s;
+    y = take(4 * MIB, t);
+    CHECK(donor == NULL); /* a steal was tried */
+    CHECK(y != x);
+    OK(cu.cuStreamIsCapturing(t, &status));
+    CHECK_EQ(status, CU_STREAM_CAPTURE_STATUS_NONE);
+    OK(fill(y, 2, WORDS, t));
+    OK(cu.cuGraphDestroy(end(s)));
+    OK(cu.cuStreamSynchronize(t));
+    CHECK_EQ(read32(y), 2);
+    give(y);
+    OK(cu.cuStreamDestroy_v2(s));
+    OK(cu.cuStreamDestroy_v2(t));
+    world_close();
+}
+
 /* ---- tensors */
 static void tensors_pinned_and_copied(void)
 {
@@ -221,6 +763,48 @@ static void tensors_pinned_and_copied(void)
             base = check_books(pool);
             CHECK_EQ(base.live_count + base.pending_bytes, 0); /* the old block went back, once */
             CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+            graphs_close();
+        }
+    }
+}
+
+/* Tensors in graph memory may be destroyed after their graph pool was: while graphs keep it, and when it is gone. */
+static void tensors_outlive_their_graph_pool(void)
+{
+    const int64_t dims[1] = {WORDS};
+    int copied, late;
+    for (copied = 0; copied < 2; copied++) {
+        for (late = 0; late < 2; late++) {
+            ta_tensor x, y;
+            CUgraphExec exec;
+            if (!graphs_open("sched=lazy", 0)) { return; }
+            CHECK_OK(ta_tensor_create(ta_pool_allocator(pool), TA_F32, dims, 1, 0, STREAM(s), &x));
+            if (copied) {
+                CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_COPY));
+                y = x;
+            } else {
+                CHECK_OK(ta_tensor_with_graph_memory(&x, graphs, STREAM(s), &y));
+                CHECK_OK(ta_tensor_destroy(&x, STREAM(s)));
+            }
+            CHECK(ta_pool_owns(graphs->memory, y.buffer.data));
+            OK(fill(ADDRESS(y.buffer.data), 8, WORDS, s));
+            enter(graphs, s);
+            OK(add(ADDRESS(y.buffer.data), 1, WORDS, s));
+            exec = finish(graphs, s, NULL);
+            CHECK_OK(ta_graph_pool_destroy(graphs));
+            OK(cu.cuGraphLaunch(exec, s));
+            OK(cu.cuStreamSynchronize(s));
+            CHECK_EQ(read32(ADDRESS(y.buffer.data)), 9);
+            if (!late) {
+                CHECK_OK(ta_tensor_destroy(&y, STREAM(s)));
+            }
+            OK(cu.cuGraphExecDestroy(exec));
+            fake.tafake_settle();
+            CHECK_OK(ta_pool_empty_cache(pool));
+            if (late) {
+                CHECK_RESULT(ta_tensor_destroy(&y, STREAM(s)), TA_ERROR_FOREIGN);
+            }
+            graphs = NULL;
             graphs_close();
         }
     }
@@ -994,7 +1578,16 @@ static void graph_blocks_through_the_pool(void)
 
 TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_memory),
           TEST_CASE(one_graph_reads_another_ones_output), TEST_CASE(tensors_pinned_and_copied),
-          TEST_CASE(tensors_that_cannot), TEST_CASE(growing_tensors_in_graphs),
+          TEST_CASE(tensors_that_cannot), TEST_CASE(holds_wait_for_their_capture),
+          TEST_CASE(own_holds_survive_failed_captures),
+          TEST_CASE(eager_memory_keeps_away_from_replays), TEST_CASE(frees_on_captured_streams),
+          TEST_CASE(trimming_on_two_threads),
+          TEST_CASE(graphs_are_counted_once), TEST_CASE(nobody_steals_into_a_capture),
+          TEST_CASE(graph_pools_after_fork),
+          TEST_CASE(scopes_of_two_threads), TEST_CASE(retired_streams_are_in_no_capture),
+          TEST_CASE(eager_work_on_graph_memory_is_waited_for),
+          TEST_CASE(tensors_outlive_their_graph_pool),
+          TEST_CASE(growing_tensors_in_graphs),
           TEST_CASE(reclaim_takes_nothing_that_is_held), TEST_CASE(small_tensors_in_graphs),
           TEST_CASE(frees_in_graph_mode_free), TEST_CASE(the_owner_decides_not_the_mode),
           TEST_CASE(other_streams_stay_eager), TEST_CASE(eager_growth_does_not_break_a_capture),
