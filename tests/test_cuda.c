@@ -147,9 +147,7 @@ static void trace_line(trace_run *t, const char *line)
         t->sizes[id] = (size_t)size;
         t->live += (size_t)size;
         t->peak_live = t->live > t->peak_live ? t->live : t->peak_live;
-        if (t->at[id] == NULL) {
-            CHECK(!"an allocation failed");
-        }
+        CHECK(t->at[id] != NULL);
     } else if (what == 'f') {
         if (ta_pool_free(pool, t->at[id]) != TA_OK) {
             CHECK_OK(TA_ERROR_STALE);

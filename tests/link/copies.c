@@ -7,6 +7,11 @@
 #include <string.h>
 
 #define THREADS 4
+#ifdef TENSORALLOC_NO_THREADS
+enum { with_threads = 0 };
+#else
+enum { with_threads = 1 };
+#endif
 #define ROUNDS 3000
 #define LIVE 32
 
@@ -102,8 +107,10 @@ int main(void)
 {
     const copy *a = copy_a(), *b = copy_b();
     CHECK(a->pool_alloc != b->pool_alloc); /* they are two */
-    share_between_threads(a, b);
-    share_between_threads(b, a);
+    if (with_threads) {
+        share_between_threads(a, b);
+        share_between_threads(b, a);
+    }
     outlive_pools(a, b);
     outlive_pools(b, a);
     a->process_detach();
