@@ -110,7 +110,7 @@ static void containers()
         CHECK(thrown);
         thrown = false;
         try {
-            (void)memory.allocate(64, std::size_t(1) << 40);
+            (void)memory.allocate(64, std::size_t(-1) / 2 + 1);
         } catch (const std::bad_alloc &) {
             thrown = true;
         }
