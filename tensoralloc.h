@@ -16744,6 +16744,7 @@ typedef struct tai_site {
     uintptr_t busy;    /* the thread that uses the state */
     ta_strategy strategy;
     int full_size;     /* the predictive strategy: small tensors get their maximum at once */
+    uint32_t padding;  /* state lies at a multiple of 8, on 32 bits too */
     uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
 } tai_site;
 
