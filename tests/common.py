@@ -25,6 +25,7 @@ CLANG_EXCEPT = '''
     unknown-warning-option          older compilers do not know all of this list
     declaration-after-statement     is C99
     unsafe-buffer-usage             pointer arithmetic is what an allocator does
+    weak-vtables                    the C++ part is in a header, and the implementation may be compiled as C
     switch-default                  contradicts covered-switch-default, which is kept
     string-conversion               an assert that always fails says why: !"text"
     old-style-cast                  C++: the one cast that C has
