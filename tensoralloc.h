@@ -1557,7 +1557,9 @@ TENSORALLOC_DEF ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_
    is open or graphs refer to it. No other thread may be in a call with this graph pool. */
 TENSORALLOC_DEF ta_result ta_graph_pool_reset(ta_graph_pool *graph_pool);
 /* Gives whole free pages back, after the work on its streams. TA_ERROR_BUSY while graphs may use them: since a capture
-   succeeded neither its graphs are gone nor was there a reset; or a scope is open. */
+   succeeded neither its graphs are gone nor was there a reset; or a scope is open. What another thread frees meanwhile
+   may not be waited for, also where the budget takes idle memory back by itself: a known fault. Until it is mended,
+   finish the work on blocks of a graph pool that no graph uses before you free them beside other threads. */
 TENSORALLOC_DEF ta_result ta_graph_pool_trim(ta_graph_pool *graph_pool);
 
 /* Ties the memory, and what is held, to a graph (a CUgraph cast to uint64_t) and all that is made of it: until the last
@@ -1685,7 +1687,8 @@ TENSORALLOC_DEF ta_result ta_tensor_with_graph_memory(const ta_tensor *tensor, t
 typedef enum ta_graph_compatible {
     TA_GRAPH_PIN = 0,         /* the block stays where it is, held by the graph pool: inputs, weights */
     TA_GRAPH_COPY = 1,        /* moves into the graph pool now, before the capture begins */
-    TA_GRAPH_COPY_RECORDED = 2 /* the same in a capture: each replay copies the old place again, which is held */
+    TA_GRAPH_COPY_RECORDED = 2 /* the same in a capture: each replay copies the old place again, which is held. stream
+                                  must be the tensor's own: with another one it fails, and the copy stays recorded */
 } ta_graph_compatible;
 /* Makes graphs able to use the tensor: its address stays good as long as they live. Pin: the tensor stays the
    program's, and may be destroyed at any time: its memory waits for the graphs. Copy: all bytes of its block, so that
