@@ -2198,8 +2198,8 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
 {
 #if defined(TAI_OS_POSIX) && defined(RLIMIT_AS)
     struct rlimit limit;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        limit.rlim_cur < (rlim_t)TA_UNLIMITED) {
+    if (getrlimit(RLIMIT_AS, &limit) == 0 &&
+        limit.rlim_cur < (RLIM_INFINITY < (rlim_t)TA_UNLIMITED ? RLIM_INFINITY : (rlim_t)TA_UNLIMITED)) {
         return (size_t)limit.rlim_cur;
     }
             #endif
@@ -4400,16 +4400,22 @@ static TAI_COLD ta_result tai_host_memory_info(void *self, size_t *out_free, siz
 {
     (void)self;
     *out_total = tai_physical_bytes();
+    *out_free = TA_UNLIMITED;
 #if defined(TAI_OS_WINDOWS)
     {
         MEMORYSTATUSEX status;
         status.dwLength = sizeof status;
-        *out_free = GlobalMemoryStatusEx(&status) ? (size_t)status.ullAvailPhys : TA_UNLIMITED;
+        if (GlobalMemoryStatusEx(&status)) {
+            *out_free = (size_t)status.ullAvailPhys;
+        }
     }
 #elif defined(_SC_AVPHYS_PAGES)
-    *out_free = (size_t)sysconf(_SC_AVPHYS_PAGES) * tai_page_bytes();
-#else
-    *out_free = TA_UNLIMITED;
+    {
+        long pages = sysconf(_SC_AVPHYS_PAGES);
+        if (pages >= 0) {
+            *out_free = (size_t)pages * tai_page_bytes();
+        }
+    }
 #endif
     return TA_OK;
 }
