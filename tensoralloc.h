@@ -769,7 +769,8 @@ typedef enum ta_huge_pages { TA_HUGE_PAGES_DEFAULT = 0, TA_HUGE_PAGES_ON = 1, TA
 typedef enum ta_capture_check {
     TA_CAPTURE_STRICT = 0,     /* asks the driver at every allocation: a graph pool serves a capturing stream, or it is
                                   TA_ERROR_CAPTURE */
-    TA_CAPTURE_SCOPES_ONLY = 1 /* never asks while no graph pool is open: a capture outside of one corrupts memory */
+    TA_CAPTURE_SCOPES_ONLY = 1 /* asks when a thread comes to a stream first, and then not while no scope is open: a
+                                  capture outside of one corrupts memory */
 } ta_capture_check;
 
 /* Options of a pool. All-zero is the default pool: host memory, thread-safe, unlimited. */
@@ -1419,9 +1420,9 @@ TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t
   [TA:CUDA] NVIDIA GPUs and pinned host memory through the driver, which is loaded at run time: no toolkit, no -lcuda.
   Compile the implementation with TENSORALLOC_CUDA. A stream is a CUstream cast to ta_stream; 0 and 1 are the legacy
   default stream, 2 the per-thread one. That is another stream on each thread, under one name: the first thread that
-  allocates on it with a ta_cuda is the only one that may; others get TA_ERROR_UNSUPPORTED (with
-  TA_CAPTURE_SCOPES_ONLY, which does not ask, they must not try). What it freed there others can free, trim and destroy:
-  the host waits for the device then. Give each thread a stream of its own instead.
+  allocates on it with a ta_cuda is the only one that may; others get TA_ERROR_UNSUPPORTED (a pool with single_threaded
+  and TA_CAPTURE_SCOPES_ONLY does not ask). What it freed there others can free, trim and destroy: the host waits for
+  the device then. Give each thread a stream of its own instead.
   =======================================================================================================*/
 
 typedef struct ta_cuda ta_cuda;
@@ -8791,7 +8792,8 @@ enum {
     TAI_ALERT_WATCHED = 4, /* a trace records it, or tags alone: thread caches stay */
     TAI_ALERT_LARGE = 8,   /* watched, and large blocks need nothing special else */
     TAI_ALERT_COPY = 16,   /* tags of requests are copied: a trace may outlive them */
-    TAI_ALERT_ORDER = 32   /* order between streams, and nothing else that is special */
+    TAI_ALERT_ORDER = 32,  /* order between streams, and nothing else that is special */
+    TAI_ALERT_FIRST = 64   /* asks about captures when a thread comes to a stream, and not again */
 };
 #define TAI_ALERTS(pool) TENSORALLOC_LOAD_RELAXED(&(pool)->alert) /* graph pools change it beside calls */
 
@@ -10829,6 +10831,11 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
     if (!tai_pool_is_eager(pool, request->stream, &capture, &why)) {
         return tai_pool_alloc_captured(pool, request, capture, why, result);
     }
+    if ((TAI_ALERTS(pool) & TAI_ALERT_FIRST) != 0 && tai_slot_search(pool, 1, request->stream, 0) == NULL &&
+        ((why = pool->space.backend.vtable->capture(pool->space.backend.self, request->stream, &capture)) != TA_OK ||
+         capture != 0)) {
+        return tai_pool_alloc_captured(pool, request, capture, why, result);
+    }
     if ((TAI_ALERTS(pool) & TAI_ALERT_TAG) != 0) {
         void *ptr;
         tagged = *request;
@@ -12589,13 +12596,16 @@ static TAI_COLD void tai_pool_open_paths(ta_pool *pool)
     const ta_pool_desc *desc = &pool->desc;
     int capture = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
                   desc->capture_check == TA_CAPTURE_STRICT;
+    int first = pool->space.ordered && pool->space.backend.vtable->capture != NULL && !capture &&
+                pool->single_slot == NULL;
     int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks);
     int plain = !pool->observed && !desc->zeroed && !pool->space.ordered && !tai_guard_is_on(pool);
     int order = !pool->observed && !desc->zeroed && pool->space.ordered && !tai_guard_is_on(pool) && !watched;
     int w = watched || order ? 3 : 0;
     pool->alert = (capture ? TAI_ALERT_CAPTURE : 0) | (pool->observed || watched ? TAI_ALERT_TAG : 0) |
                   (watched ? TAI_ALERT_WATCHED : 0) | (watched && plain ? TAI_ALERT_LARGE : 0) |
-                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0) | (order ? TAI_ALERT_ORDER : 0);
+                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0) | (order ? TAI_ALERT_ORDER : 0) |
+                  (first ? TAI_ALERT_FIRST : 0);
     pool->plain = plain && !watched;
     pool->hot_bytes = pool->space.ordered || watched ? 0 : pool->cacheable_bytes;
     pool->watched_bytes = capture || !watched ? 0 : pool->cacheable_bytes;
