@@ -1445,9 +1445,11 @@ typedef struct ta_cuda_desc {
     ta_cuda_resolve_fn resolve; /* NULL: libcuda.so.1 or nvcuda.dll is loaded (TENSORALLOC_CUDA_LINK: is linked) */
     void *resolve_user;
     size_t chunk_cache_bytes;   /* ranges: physical memory kept after it is unmapped, for the next commit; outside
-                                   reserved; 0: 64 MiB; 1: none */
+                                   reserved; 0: 64 MiB */
     int exportable;             /* ranges: the program can export memory as a file descriptor, by the driver's
-                                   cuMemRetainAllocationHandle and cuMemExportToShareableHandle */
+                                   cuMemRetainAllocationHandle and cuMemExportToShareableHandle: a chunk of at most
+                                   32 MiB each */
+    int disable_chunk_cache;    /* what is unmapped is released at once */
 } ta_cuda_desc;
 
 typedef struct ta_cuda_info {
@@ -1456,7 +1458,7 @@ typedef struct ta_cuda_info {
     char device_name[64];
     size_t device_bytes;
     size_t granularity_bytes;
-    size_t chunk_cached_bytes;  /* physical memory kept unmapped */
+    size_t chunk_cached_bytes;  /* physical memory kept unmapped; not what the driver's own pool (async) keeps */
     int has_ranges, has_pools, has_stream_ids; /* of driver and device */
     int is_lost;                /* a sticky error or the end of the driver: nothing works any more, frees succeed */
     int64_t last_code;          /* CUresult of the last failure; 0: none */
@@ -1464,30 +1466,38 @@ typedef struct ta_cuda_info {
 
 /* Opens a device, with nothing allocated and no context made before memory is needed. desc may be NULL. On error
    *out is NULL. Errors: TA_ERROR_UNAVAILABLE (no driver, a driver too old, no such device, compiled without
-   TENSORALLOC_CUDA: *why, optional, says it; a static string), _UNSUPPORTED (the kind), _RECORDS. Threads: any. */
+   TENSORALLOC_CUDA: *why, optional, says it; a static string), _UNSUPPORTED (the kind, exportable), _RECORDS,
+   _INVALID_ARGUMENT. Threads: any. Blocks: the driver is loaded and initialised, at first perhaps for seconds. */
 TENSORALLOC_DEF ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_cuda **out, const char **why);
 /* Closes it; NULL is TA_OK. No allocator may be over it. Never call it at process exit: just leave. Errors, it is
    still there then: TA_ERROR_BUSY (an allocator holds addresses), _BACKEND (the driver refused to take something).
-   No other thread may be in a call with it. Blocks as long as the driver takes to free what is kept. */
+   No other thread may be in a call with it. Blocks as long as the driver takes to free what is kept; freeing may wait
+   for the device, so not while a stream of it is captured. Cost: a driver call for each event and each chunk kept. */
 TENSORALLOC_DEF ta_result ta_cuda_destroy(ta_cuda *cuda);
-/* The backend: for ta_pool_desc, ta_arena_desc, ta_dynamic_desc, ta_budget_desc. */
+/* The backend: for ta_pool_desc, ta_arena_desc, ta_dynamic_desc, ta_budget_desc; any number of them, as long as cuda
+   lives. NULL: a backend over which nothing can be created. Threads: any. Pure. */
 TENSORALLOC_DEF ta_backend ta_cuda_backend(ta_cuda *cuda);
-/* What is known of it. Threads: any. */
+/* What is known of it. Errors: TA_ERROR_INVALID_ARGUMENT, _UNAVAILABLE (compiled without TENSORALLOC_CUDA). Threads:
+   any, during captures too. Never blocks. Cost: two questions to the driver. */
 TENSORALLOC_DEF ta_result ta_cuda_get_info(ta_cuda *cuda, ta_cuda_info *out);
-/* Releases physical memory that is kept unmapped. TA_ERROR_BACKEND: the driver did not take all of it; the rest stays.
-   Threads: any, during captures too. Cost: a driver call for each chunk; none where nothing is kept. */
+/* Releases physical memory that is kept unmapped (async: what the driver's own pool keeps). Pools do so themselves
+   before memory is said to have run out. TA_ERROR_BACKEND: the driver did not take all of it; the rest stays. Threads:
+   any, during captures too. Blocks as long as the driver takes, for no work. Cost: a driver call for each chunk; none
+   where nothing is kept. */
 TENSORALLOC_DEF ta_result ta_cuda_trim(ta_cuda *cuda);
 /* Page-locks memory of the caller, [ptr, ptr + size_bytes), so that devices reach it; unregister with the same ptr
-   before it is freed, when no work uses it. Errors: TA_ERROR_BACKEND, _BUSY (registered already), _FOREIGN (is not).
-   Threads: any, for different memory. Blocks: the driver pins each page, and may wait for the device. */
+   before it is freed, when no work uses it. Any kind of ta_cuda will do, and it does not count it. Errors, nothing has
+   changed then: TA_ERROR_BACKEND, _OUT_OF_MEMORY, _BUSY (registered already), _FOREIGN (is not), _INVALID_ARGUMENT.
+   Threads: any, for different memory, during captures too. Blocks: the driver pins each page, and may wait for the
+   device. Cost: grows with the pages; keep what is used again registered. */
 TENSORALLOC_DEF ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, size_t size_bytes);
 TENSORALLOC_DEF ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr);
 
 /* With TENSORALLOC_TORCH, which implies TENSORALLOC_CUDA: the two functions that torch.cuda.memory's
    CUDAPluggableAllocator asks for, over one pool for each device that lives as long as the process. alloc answers NULL
-   on failure, and always without the define; size 0 is NULL. Make the library with
+   on failure, and always without the define; size 0 is NULL, and so is a stream in a capture. Make the library with
      cc -shared -fPIC -O2 -DTENSORALLOC_IMPLEMENTATION -DTENSORALLOC_TORCH -x c tensoralloc.h -o libta.so -pthread
-   Threads: any. */
+   Threads: any. Blocking, cost: as ta_pool_alloc_stream and ta_allocator_free; the first call for a device opens it. */
 TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, void *stream);
 TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream);
 
@@ -5700,7 +5710,8 @@ static TAI_COLD void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes
         spare->handle = handle;
         spare->bytes = bytes;
         TAI_LOCK_ACQUIRE(&c->lock);
-        keep = bytes <= c->desc.chunk_cache_bytes && c->chunk_bytes <= c->desc.chunk_cache_bytes - bytes;
+        keep = !c->desc.disable_chunk_cache && bytes <= c->desc.chunk_cache_bytes &&
+               c->chunk_bytes <= c->desc.chunk_cache_bytes - bytes;
         TAI_LOCK_RELEASE(&c->lock);
         if (keep) {
             tai_cu_chunk_hold(c, spare);
@@ -5713,11 +5724,12 @@ static TAI_COLD void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes
     }
 }
 
-/* Releases all kept chunks. Inside a scope. Returns the bytes. */
-static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c)
+/* Releases all kept chunks; what is refused stays (*code). Inside a scope. Returns the bytes. */
+static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c, int *code)
 {
     tai_cu_spare *spare, *next;
     size_t bytes = 0;
+    int one;
     TAI_LOCK_ACQUIRE(&c->lock);
     spare = c->chunks;
     c->chunks = NULL;
@@ -5725,7 +5737,9 @@ static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c)
     TAI_LOCK_RELEASE(&c->lock);
     for (; spare != NULL; spare = next) {
         next = spare->next;
-        if (tai_cu_result(c, c->cu.chunk_release(spare->handle)) != TA_OK) {
+        one = c->cu.chunk_release(spare->handle);
+        if (tai_cu_result(c, one) != TA_OK) {
+            *code = one;
             tai_cu_chunk_hold(c, spare);
         } else {
             bytes += spare->bytes;
@@ -5769,11 +5783,11 @@ static TAI_COLD int tai_cu_map(ta_cuda *c, tai_cu_range *range, uintptr_t addr, 
     tai_cu_page *page = tai_cu_page_of(c, range, addr);
     uint64_t handle = tai_cu_chunk_reuse(c, bytes);
     uint32_t count = (uint32_t)(bytes / c->info.granularity_bytes), i;
-    int code = TAI_CU_OK;
+    int code = TAI_CU_OK, refused = TAI_CU_OK;
     if (handle == 0) {
         tai_cu_prop_of(c, &prop);
         code = c->cu.chunk_create(&handle, bytes, &prop, 0);
-        if (code == TAI_CU_OUT_OF_MEMORY && tai_cu_chunks_release(c) != 0) {
+        if (code == TAI_CU_OUT_OF_MEMORY && tai_cu_chunks_release(c, &refused) != 0) {
             code = c->cu.chunk_create(&handle, bytes, &prop, 0);
         }
     }
@@ -6363,7 +6377,12 @@ static TAI_COLD ta_result tai_cuda_describe(ta_cuda *c)
     if (c->desc.kind == TA_CUDA_RANGES) {
         tai_cu_prop prop;
         size_t granule = 0;
+        int exports = 1;
         tai_cu_prop_of(c, &prop);
+        if (c->desc.exportable &&
+            (c->cu.device_attribute(&exports, 103 /* file descriptor */, c->device) != TAI_CU_OK || exports == 0)) {
+            return TA_ERROR_UNSUPPORTED;
+        }
         if (!c->has_ranges || c->cu.chunk_granularity(&granule, &prop, 0 /* least */) != TAI_CU_OK ||
             !tai_is_power_of_two(granule) || granule < 256) {
             return TA_ERROR_UNSUPPORTED;
@@ -6433,22 +6452,27 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_trim(ta_cuda *cuda)
 {
     tai_cu_scope scope;
     size_t bytes;
-    ta_result result;
+    void *pool;
+    int code = TAI_CU_OK;
     if (cuda == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     TAI_LOCK_ACQUIRE(&cuda->lock);
     bytes = cuda->chunk_bytes;
+    pool = cuda->pool;
     TAI_LOCK_RELEASE(&cuda->lock);
-    if (bytes == 0) {
+    if (bytes == 0 && pool == NULL) {
         return TA_OK;
     }
-    result = tai_cu_enter(cuda, &scope);
-    if (result == TA_OK) {
-        result = tai_cu_chunks_release(cuda) == bytes ? TA_OK : TA_ERROR_BACKEND;
-        tai_cu_leave(cuda, &scope);
+    if (tai_cu_enter(cuda, &scope) != TA_OK) {
+        return TA_ERROR_BACKEND;
     }
-    return result;
+    if (pool != NULL) { /* it has seen the frees: each was waited for */
+        code = cuda->cu.pool_trim(pool, 0);
+    }
+    (void)tai_cu_chunks_release(cuda, &code);
+    tai_cu_leave(cuda, &scope);
+    return tai_cu_result(cuda, code) == TA_OK ? TA_OK : TA_ERROR_BACKEND;
 }
 
 /* Gives everything back to the driver; what it does not take stays for another try. */
@@ -6457,6 +6481,7 @@ static TAI_COLD ta_result tai_cuda_close(ta_cuda *c)
     tai_cu_scope scope;
     tai_cu_spare *spare;
     tai_cu_range *range, *next;
+    int refused = TAI_CU_OK;
     ta_result result = tai_cu_enter(c, &scope);
     if (result != TA_OK) {
         return result;
@@ -6465,7 +6490,7 @@ static TAI_COLD ta_result tai_cuda_close(ta_cuda *c)
         next = range->next;
         (void)tai_cuda_release(c, (void *)range->base, range->size);
     }
-    (void)tai_cu_chunks_release(c);
+    (void)tai_cu_chunks_release(c, &refused);
     while ((spare = tai_cu_spare_pop(c, &c->events)) != NULL) {
         (void)c->cu.event_destroy((void *)(uintptr_t)spare->handle);
         TENSORALLOC_FREE(spare);

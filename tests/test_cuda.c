@@ -650,11 +650,101 @@ static void chunk_cache(void)
     world_close();
 }
 
+/* Without the cache what is unmapped is released at once. The driver's own pool keeps memory until it is trimmed. */
+static void nothing_is_kept(void)
+{
+    ta_cuda_desc desc;
+    ta_cuda_info info;
+    if (!fake_open("sched=lazy;fill=4096")) {
+        return;
+    }
+    memset(&desc, 0, sizeof desc);
+    desc.disable_chunk_cache = 1;
+    CHECK_OK(ta_cuda_create(&desc, &cuda, NULL));
+    pool = pool_new(cuda, NULL);
+    CHECK_OK(ta_pool_free(pool, ta_pool_alloc(pool, 20 * MIB, NULL)));
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_OK(ta_cuda_get_info(cuda, &info));
+    CHECK_EQ(info.chunk_cached_bytes + live_now().used_bytes, 0);
+    world_end();
+    cuda = cuda_new(TA_CUDA_ASYNC);
+    pool = pool_new(cuda, NULL);
+    CHECK_OK(ta_pool_free(pool, ta_pool_alloc(pool, 20 * MIB, NULL)));
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_EQ(check_books(pool).reserved_bytes, 0);
+    CHECK_GE(live_now().used_bytes, 20 * MIB);
+    CHECK_OK(ta_cuda_trim(cuda));
+    CHECK_EQ(live_now().used_bytes, 0);
+    world_close();
+}
+
+/* A chunk of an exportable pool, seen a second time as another process would see it. */
+static void exportable_memory(void)
+{
+    ta_cuda_desc desc;
+    CUmemGenericAllocationHandle handle = 0, theirs = 0;
+    CUmemAccessDesc access;
+    CUdeviceptr again = 0;
+    void *ptr;
+    int fd = -1, exportable, can = 0;
+    if (fake_open("attr=103:0")) {
+        memset(&desc, 0, sizeof desc);
+        desc.kind = TA_CUDA_RANGES;
+        desc.exportable = 1;
+        CHECK_RESULT(ta_cuda_create(&desc, &cuda, NULL), TA_ERROR_UNSUPPORTED);
+        device_close();
+    }
+    for (exportable = 0; exportable < 2; exportable++) {
+        if (!any_open("sched=lazy;fill=4096")) {
+            return;
+        }
+        test_now.skip = NULL; /* the first part may have been */
+        OK(cu.cuDeviceGetAttribute(&can, CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, 0));
+        if (!can) {
+            TEST_SKIP("the device does not export memory");
+            device_close();
+            return;
+        }
+        memset(&desc, 0, sizeof desc);
+        desc.kind = TA_CUDA_RANGES;
+        desc.exportable = exportable;
+        CHECK_OK(ta_cuda_create(&desc, &cuda, NULL));
+        pool = pool_new(cuda, NULL);
+        ptr = ta_pool_alloc(pool, 2 * MIB, NULL);
+        OK(fill(ADDRESS(ptr), 4711, 1000, NULL));
+        OK(cu.cuCtxSynchronize());
+        OK(cu.cuMemRetainAllocationHandle(&handle, ptr));
+        CHECK_EQ(cu.cuMemExportToShareableHandle(&fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0) ==
+                     CUDA_SUCCESS, exportable);
+        if (exportable) {
+            OK(cu.cuMemImportFromShareableHandle(&theirs, (void *)(uintptr_t)fd,
+                                                 CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
+            (void)close(fd);
+            memset(&access, 0, sizeof access);
+            access.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+            access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+            OK(cu.cuMemAddressReserve(&again, 2 * MIB, 0, 0, 0));
+            OK(cu.cuMemMap(again, 2 * MIB, 0, theirs, 0));
+            OK(cu.cuMemSetAccess(again, 2 * MIB, &access, 1));
+            CHECK_EQ(read32(again), 4711);
+            OK(cu.cuMemUnmap(again, 2 * MIB));
+            OK(cu.cuMemAddressFree(again, 2 * MIB));
+            OK(cu.cuMemRelease(theirs));
+        }
+        OK(cu.cuMemRelease(handle));
+        CHECK_OK(ta_pool_free(pool, ptr));
+        world_close();
+    }
+}
+
 /* Pinned memory of the caller's. */
 static void registering(void)
 {
     static uint32_t mine[16384];
     CUdeviceptr device;
+    CUstream stream;
+    CUgraph graph = NULL;
+    ta_cuda_info info;
     if (!world_open_any("sched=lazy", TA_CUDA_PINNED, NULL)) {
         return;
     }
@@ -666,6 +756,15 @@ static void registering(void)
     OK(cu.cuMemFree_v2(device));
     CHECK_OK(ta_cuda_unregister(cuda, mine));
     CHECK_RESULT(ta_cuda_unregister(cuda, mine), TA_ERROR_FOREIGN);
+    stream = stream_new(); /* the same, and what else may be called at any time, beside a capture */
+    OK(cu.cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    CHECK_OK(ta_cuda_register(cuda, mine, sizeof mine));
+    CHECK_OK(ta_cuda_unregister(cuda, mine));
+    CHECK_OK(ta_cuda_trim(cuda));
+    CHECK_OK(ta_cuda_get_info(cuda, &info));
+    OK(cu.cuStreamEndCapture(stream, &graph)); /* it was not hurt */
+    OK(cu.cuGraphDestroy(graph));
+    OK(cu.cuStreamDestroy_v2(stream));
     TEST_ALLOW_ASSERTS();
     CHECK_RESULT(ta_cuda_register(cuda, NULL, 1), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_cuda_register(cuda, mine, 0), TA_ERROR_INVALID_ARGUMENT);
@@ -872,10 +971,12 @@ static void siblings_give_whole_chunks(void)
     }
 }
 
-TEST_MAIN(TEST_CASE(siblings_give_whole_chunks), TEST_CASE(a_hit_makes_one_query_or_none), TEST_CASE(every_stream_hits), TEST_CASE(traces_in_steady_state),
+TEST_MAIN(TEST_CASE(siblings_give_whole_chunks), TEST_CASE(a_hit_makes_one_query_or_none),
+          TEST_CASE(every_stream_hits), TEST_CASE(traces_in_steady_state),
           TEST_CASE(no_context_before_memory_is_needed), TEST_CASE(threads_without_a_context),
           TEST_CASE(freed_by_another_thread), TEST_CASE(a_foreign_context_is_restored), TEST_CASE(two_devices),
           TEST_CASE(sticky_errors), TEST_CASE(a_child_of_fork_is_told), TEST_CASE(the_ladder),
           TEST_CASE(limits_and_fragments), TEST_CASE(outside_our_control), TEST_CASE(chunk_cache),
-          TEST_CASE(registering), TEST_CASE(dynamic_grows_in_place), TEST_CASE(trimming_takes_whole_chunks),
+          TEST_CASE(nothing_is_kept), TEST_CASE(exportable_memory), TEST_CASE(registering),
+          TEST_CASE(dynamic_grows_in_place), TEST_CASE(trimming_takes_whole_chunks),
           TEST_CASE(captures_are_left_alone))
