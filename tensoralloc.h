@@ -929,9 +929,9 @@ TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
 TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
 
 /* Tells the library that this process is a fresh child of fork. From now on allocators of the parent answer
-   TA_ERROR_FORKED, but single-threaded ones go on working, and so do new ones. Done for you where pthread_atfork
-   exists. Call it yourself in the child after a bare clone that copies memory, never after vfork. Threads: the
-   child's only one. Never blocks. */
+   TA_ERROR_FORKED, but single-threaded ones over host memory go on working, and so do new ones. Done for you where
+   pthread_atfork exists. Call it yourself in the child after a bare clone that copies memory, never after vfork.
+   Threads: the child's only one. Never blocks. */
 TENSORALLOC_DEF void ta_after_fork_child(void);
 /* Removes this copy's thread key and the texts of tags: call it before dlclose of the library that holds it, when no
    pool is left and no thread is in a region (ta_tag_begin). */
@@ -1423,6 +1423,8 @@ TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t
   allocates on it with a ta_cuda is the only one that may; others get TA_ERROR_UNSUPPORTED (a pool with single_threaded
   and TA_CAPTURE_SCOPES_ONLY does not ask). What it freed there others can free, trim and destroy: the host waits for
   the device then. Give each thread a stream of its own instead.
+  A driver does not live on in a child of fork: there whatever is over a ta_cuda, and all that follows, answers
+  TA_ERROR_FORKED, and the driver is not called.
   =======================================================================================================*/
 
 typedef struct ta_cuda ta_cuda;
@@ -2495,6 +2497,8 @@ static TAI_COLD void tai_barrier_all_threads(void)
         #define TENSORALLOC_THREAD_LOCAL __thread
     #endif
 #endif
+#else
+    #define tai_process_id() 0u /* fork is not noticed */
 #endif /* TENSORALLOC_NO_THREADS */
 
 /*---------------------------------------------------------------------------------------------------------
@@ -5310,6 +5314,7 @@ struct ta_cuda {
     int device;
     int driver_version;
     int has_ranges, has_pools;
+    uint32_t process_id;
     tai_lock lock;
     void *context; /* retained when it is needed first */
     void *stream;  /* our own, for driver pools and foreign events */
@@ -5375,6 +5380,16 @@ static TAI_COLD const char *tai_cu_load(ta_cuda *c)
 #undef TAI_CU_FILL
     return c->cu.context_release == NULL && c->cu.context_release_old == NULL
                ? "the NVIDIA driver is too old: cuDevicePrimaryCtxRelease is missing" : NULL;
+}
+
+/* What the public functions ask first: in a child of fork nothing of the driver may be called. Allocators ask the same
+   before they come here. */
+static TAI_COLD ta_result tai_cuda_usable(const ta_cuda *c)
+{
+    if (c == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    return c->process_id != tai_process_id() ? TA_ERROR_FORKED : TA_OK;
 }
 
 /* ---- errors */
@@ -6424,6 +6439,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_c
         c->desc = *desc;
     }
     c->desc.chunk_cache_bytes = c->desc.chunk_cache_bytes != 0 ? c->desc.chunk_cache_bytes : (size_t)64 << 20;
+    c->process_id = tai_process_id();
     TAI_LOCK_INIT(&c->lock);
     if (sizeof(void *) < 8) {
         text = "CUDA needs a 64-bit program";
@@ -6454,8 +6470,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_trim(ta_cuda *cuda)
     size_t bytes;
     void *pool;
     int code = TAI_CU_OK;
-    if (cuda == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    ta_result result = tai_cuda_usable(cuda);
+    if (result != TA_OK) {
+        return result;
     }
     TAI_LOCK_ACQUIRE(&cuda->lock);
     bytes = cuda->chunk_bytes;
@@ -6517,6 +6534,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_destroy(ta_cuda *cuda)
     if (cuda == NULL) {
         return TA_OK;
     }
+    if (tai_cuda_usable(cuda) != TA_OK) {
+        return TA_ERROR_FORKED;
+    }
     for (range = cuda->ranges; range != NULL; range = range->next) {
         if (!range->unwanted) {
             return TA_ERROR_BUSY;
@@ -6554,8 +6574,9 @@ TENSORALLOC_DEF TAI_COLD ta_backend ta_cuda_backend(ta_cuda *cuda)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_get_info(ta_cuda *cuda, ta_cuda_info *out)
 {
-    if (cuda == NULL || out == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    ta_result result = out != NULL ? tai_cuda_usable(cuda) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (result != TA_OK) {
+        return result;
     }
     memset(out, 0, sizeof *out);
     out->kind = cuda->desc.kind;
@@ -6580,11 +6601,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, si
 {
     tai_cu_scope scope;
     int code;
-    ta_result result;
-    if (cuda == NULL || ptr == NULL || size_bytes == 0) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
-    }
-    result = tai_cu_enter(cuda, &scope);
+    ta_result result = ptr != NULL && size_bytes != 0 ? tai_cuda_usable(cuda) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    result = result == TA_OK ? tai_cu_enter(cuda, &scope) : result;
     if (result != TA_OK) {
         return result;
     }
@@ -6597,8 +6615,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr)
 {
     tai_cu_scope scope;
     int code;
-    if (cuda == NULL || ptr == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    ta_result result = ptr != NULL ? tai_cuda_usable(cuda) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (result != TA_OK) {
+        return result;
     }
     if (tai_cu_enter(cuda, &scope) != TA_OK) {
         return tai_cu_lost(cuda) ? TA_OK : TA_ERROR_BACKEND;
@@ -8771,7 +8790,7 @@ struct ta_pool {
     int limited;                 /* blocks per class are: room[] counts */
     int plain;                   /* large blocks need nothing special: not observed, watched, zeroed, disposed */
     int disposed;
-    uint32_t process_id;
+    uint32_t process_id;         /* whose it is; 0: single-threaded, without a driver: a child's copy is as good */
     uint32_t retired_count;      /* streams that were retired: slots look their stream up anew */
     int alert;                   /* TAI_ALERT_*: what every allocation but those of the shortest paths must do */
     int scopes;                  /* a capture scope is open: frees look whether their stream is in it */
@@ -9385,7 +9404,7 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 static int tai_pool_forked(const ta_pool *pool)
 {
     tai_process_init();
-    return pool->single_slot == NULL && pool->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process);
+    return pool->process_id != 0 && pool->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process);
 }
 #else
 TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
@@ -11124,6 +11143,9 @@ static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_stre
         request.stream = stream;
         return tai_pool_alloc_request(pool, &request, result);
     }
+    if (TAI_UNLIKELY(pool->single_slot != NULL && tai_pool_forked(pool))) { /* others lose their slots */
+        return tai_fail_null(TA_ERROR_FORKED, result);
+    }
     if (TAI_UNLIKELY(!tai_pool_is_eager(pool, stream, &capture, &why))) {
         return tai_pool_alloc_not_eager(pool, size, stream, capture, why, result);
     }
@@ -12621,8 +12643,7 @@ static TAI_COLD void tai_pool_open_paths(ta_pool *pool)
     const ta_pool_desc *desc = &pool->desc;
     int capture = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
                   desc->capture_check == TA_CAPTURE_STRICT;
-    int first = pool->space.ordered && pool->space.backend.vtable->capture != NULL && !capture &&
-                pool->single_slot == NULL;
+    int first = pool->space.ordered && pool->space.backend.vtable->capture != NULL && !capture;
     int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks);
     int plain = !pool->observed && !desc->zeroed && !pool->space.ordered && !tai_guard_is_on(pool);
     int order = !pool->observed && !desc->zeroed && pool->space.ordered && !tai_guard_is_on(pool) && !watched;
@@ -12734,8 +12755,9 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
         pool->space.gate.favoured = &pool->slot0.holder;
     }
     tai_process_init();
-    pool->process_id = TENSORALLOC_LOAD_RELAXED(&tai_process);
+    pool->process_id = pool->single_slot == NULL || pool->space.ordered ? TENSORALLOC_LOAD_RELAXED(&tai_process) : 0;
 #endif
+    pool->alert &= pool->single_slot != NULL ? ~TAI_ALERT_FIRST : ~0;
     pool->member.self = kind->reclaim != NULL ? kind->reclaim_self : pool;
     pool->member.reclaim = kind->reclaim != NULL ? kind->reclaim : tai_pool_reclaim;
     pool->member.cached = kind->reclaim != NULL ? NULL : tai_pool_cached;
@@ -13010,7 +13032,7 @@ typedef struct tai_common {
     uint64_t miss_count, resize_count, failure_count, failure_limit_count, failure_not_cached_count;
     uint64_t trim_count, trimmed_bytes;
     size_t in_use, reserved, peak_in_use, peak_reserved, object_bytes, address_range_bytes;
-    uint32_t process_id;
+    uint32_t process_id; /* as in pools */
     uintptr_t turn; /* as in a space */
     int budget_owned;
     int disposed;
@@ -13078,7 +13100,8 @@ static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_bud
     common->member.self = self;
 #ifndef TENSORALLOC_NO_THREADS
     tai_process_init();
-    common->process_id = TENSORALLOC_LOAD_RELAXED(&tai_process);
+    common->process_id =
+        single_threaded && (common->info.caps & TA_CAP_ORDERED) == 0 ? 0 : TENSORALLOC_LOAD_RELAXED(&tai_process);
 #endif
     return TA_OK;
 }
@@ -13090,7 +13113,7 @@ static ta_result tai_common_usable(const tai_common *common)
     }
 #ifndef TENSORALLOC_NO_THREADS
     tai_process_init();
-    if (!common->single_threaded && common->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process)) {
+    if (common->process_id != 0 && common->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process)) {
         return TA_ERROR_FORKED;
     }
 #endif
@@ -23175,8 +23198,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 
   3. Processes
      After fork a child may use only allocators that it creates: older ones answer TA_ERROR_FORKED, since a
-     thread of the parent may have been inside them. Single-threaded ones go on working. At exit nothing runs.
-     Before dlclose of a library that contains the implementation: destroy the pools, end the threads, call
+     thread of the parent may have been inside them. Single-threaded ones over host memory go on working. At exit
+     nothing runs. Before dlclose of a library that contains the implementation: destroy the pools, end the threads, call
      ta_process_detach. Two copies of the implementation in one program (TENSORALLOC_STATIC in two libraries)
      can share a pool.
 

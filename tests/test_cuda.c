@@ -464,29 +464,172 @@ static void sticky_errors(void)
     }
 }
 
+#if defined(__linux__) && !defined(TENSORALLOC_NO_THREADS)
+/* Every kind of object over a ta_cuda, with something live in it. */
+static struct family {
+    ta_cuda *segments; /* for the direct allocator */
+    ta_pool *single;
+    ta_graph_pool *graphs;
+    ta_dynamic *dynamics[2]; /* the second one single-threaded, as below */
+    ta_arena *arenas[2];
+    ta_direct *direct;
+    ta_handle handles[2];
+    void *of_pool[2], *of_single[2], *of_arena[2], *of_direct, *of_graphs;
+} family;
+
+static void *obtain(ta_allocator allocator, size_t bytes)
+{
+    ta_request request;
+    ta_result result = TA_OK;
+    void *ptr;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = bytes;
+    ptr = ta_allocator_alloc(allocator, &request, &result);
+    CHECK_OK(result);
+    return ptr;
+}
+
+static void family_open(void)
+{
+    static const size_t sizes[] = {1000, 3 << 20};
+    ta_pool_desc single;
+    ta_arena_desc arena;
+    ta_dynamic_desc dynamic;
+    ta_direct_desc direct;
+    ta_graph_pool_desc graphs;
+    ta_shape_bounds bounds;
+    int64_t min = 0, expected = 1 << 20, max = 16 << 20;
+    int i;
+    memset(&single, 0, sizeof single);
+    memset(&arena, 0, sizeof arena);
+    memset(&dynamic, 0, sizeof dynamic);
+    memset(&direct, 0, sizeof direct);
+    memset(&graphs, 0, sizeof graphs);
+    family.segments = cuda_new(TA_CUDA_SEGMENTS);
+    direct.backend = ta_cuda_backend(family.segments);
+    arena.backend = dynamic.backend = ta_cuda_backend(cuda);
+    single.single_threaded = 1;
+    family.single = pool_new(cuda, &single);
+    graphs.pool = pool;
+    CHECK_OK(ta_graph_pool_create(&graphs, &family.graphs));
+    CHECK_OK(ta_direct_create(&direct, &family.direct));
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_F32, 1, &min, &expected, &max));
+    for (i = 0; i < 2; i++) {
+        family.of_pool[i] = ta_pool_alloc(pool, sizes[i], NULL);
+        family.of_single[i] = ta_pool_alloc(family.single, sizes[i], NULL);
+        CHECK_OK(ta_pool_free(family.single, ta_pool_alloc(family.single, sizes[i], NULL))); /* one that would hit */
+        arena.single_threaded = dynamic.single_threaded = i;
+        CHECK_OK(ta_arena_create(&arena, &family.arenas[i]));
+        CHECK_OK(ta_dynamic_create(&dynamic, &family.dynamics[i]));
+        CHECK_OK(ta_dynamic_alloc(family.dynamics[i], &bounds, &family.handles[i]));
+        family.of_arena[i] = obtain(ta_arena_allocator(family.arenas[i]), 1000);
+    }
+    family.of_direct = obtain(ta_direct_allocator(family.direct), 3 * MIB);
+    family.of_graphs = obtain(ta_graph_pool_allocator(family.graphs), 3 * MIB);
+}
+
+static void family_close(void)
+{
+    int i;
+    for (i = 0; i < 2; i++) {
+        CHECK_OK(ta_pool_free(pool, family.of_pool[i]));
+        CHECK_OK(ta_dynamic_destroy(family.dynamics[i]));
+        CHECK_OK(ta_arena_destroy(family.arenas[i]));
+    }
+    CHECK_OK(ta_allocator_free(ta_direct_allocator(family.direct), family.of_direct, 3 * MIB, 0, 0));
+    CHECK_OK(ta_direct_destroy(family.direct));
+    CHECK_OK(ta_cuda_destroy(family.segments));
+    CHECK_OK(ta_pool_free(pool, family.of_graphs));
+    CHECK_OK(ta_graph_pool_destroy(family.graphs));
+    CHECK_OK(ta_pool_destroy(family.single));
+}
+
+static void child_asks(ta_allocator allocator, void *live)
+{
+    ta_request request;
+    ta_result result = TA_OK;
+    ta_stats stats;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = 3 * MIB;
+    CHECK(ta_allocator_alloc(allocator, &request, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_FORKED);
+    CHECK_RESULT(ta_allocator_free(allocator, live, 0, 0, 0), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_allocator_trim(allocator, 0, NULL), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_allocator_empty_cache(allocator), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_allocator_get_stats(allocator, &stats), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_allocator_dispose(allocator), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_allocator_destroy(allocator), TA_ERROR_FORKED);
+}
+
+/* In the child: every object says whose it is, and the driver is not called once. */
+static void child(void)
+{
+    static const size_t sizes[] = {1000, 3 << 20};
+    static char mine[4096];
+    const uint64_t before = fake.tafake_calls("*");
+    ta_result result = TA_OK;
+    ta_cuda_info info;
+    int64_t dims = 4 << 20;
+    int i;
+    for (i = 0; i < 2; i++) {
+        CHECK(ta_pool_alloc(pool, sizes[i], &result) == NULL);
+        CHECK_RESULT(result, TA_ERROR_FORKED);
+        CHECK(ta_pool_alloc(family.single, sizes[i], &result) == NULL);
+        CHECK_RESULT(result, TA_ERROR_FORKED);
+        CHECK(ta_pool_alloc_stream(pool, sizes[i], 1, &result) == NULL);
+        CHECK_RESULT(result, TA_ERROR_FORKED);
+        CHECK_RESULT(ta_pool_free(pool, family.of_pool[i]), TA_ERROR_FORKED);
+        CHECK_RESULT(ta_pool_record_use(pool, family.of_pool[i], 1), TA_ERROR_FORKED);
+        CHECK_RESULT(ta_dynamic_resize(family.dynamics[i], family.handles[i], &dims, 1), TA_ERROR_FORKED);
+        CHECK_RESULT(ta_dynamic_free(family.dynamics[i], family.handles[i]), TA_ERROR_FORKED);
+        child_asks(ta_dynamic_allocator(family.dynamics[i]), NULL);
+        child_asks(ta_arena_allocator(family.arenas[i]), family.of_arena[i]);
+    }
+    CHECK_RESULT(ta_pool_free_after(pool, family.of_pool[0], 4711), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_pool_retire_stream(pool, 1), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_graph_pool_retain(family.graphs), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_graph_pool_release(family.graphs), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_graph_pool_trim(family.graphs), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_graph_pool_reset(family.graphs), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_capture_enter(family.graphs, 1), TA_ERROR_FORKED);
+    child_asks(ta_graph_pool_allocator(family.graphs), family.of_graphs);
+    child_asks(ta_direct_allocator(family.direct), family.of_direct);
+    child_asks(ta_pool_allocator(family.single), family.of_single[1]);
+    child_asks(ta_pool_allocator(pool), family.of_pool[1]);
+    CHECK_RESULT(ta_cuda_get_info(cuda, &info), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_cuda_trim(cuda), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_cuda_register(cuda, mine, sizeof mine), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_cuda_unregister(cuda, mine), TA_ERROR_FORKED);
+    CHECK_RESULT(ta_cuda_destroy(cuda), TA_ERROR_FORKED);
+    CHECK_EQ(fake.tafake_calls("*"), before);
+}
+#endif
+
 static void a_child_of_fork_is_told(void)
 {
 #if defined(__linux__) && !defined(TENSORALLOC_NO_THREADS)
-    void *ptr;
-    pid_t child;
-    int status = 1;
-    if (!world_open("sched=lazy", TA_CUDA_RANGES, NULL)) {
-        return;
+    static const ta_capture_check checks[] = {TA_CAPTURE_STRICT, TA_CAPTURE_SCOPES_ONLY};
+    int c;
+    for (c = 0; c < 2; c++) {
+        ta_pool_desc desc = options_with(checks[c]);
+        pid_t process;
+        int status = 1;
+        if (!world_open("sched=lazy;fill=4096", TA_CUDA_RANGES, &desc)) {
+            return;
+        }
+        family_open();
+        (void)fflush(stdout);
+        process = fork();
+        if (process == 0) {
+            child();
+            (void)fflush(stdout);
+            _exit(test_now.failures != 0 ? 1 : 0);
+        }
+        CHECK(process > 0);
+        CHECK(waitpid(process, &status, 0) == process && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        family_close();
+        world_close();
     }
-    ptr = ta_pool_alloc(pool, 3 * MIB, NULL);
-    (void)fflush(stdout);
-    child = fork();
-    if (child == 0) {
-        ta_result result = TA_OK;
-        void *mine = ta_pool_alloc(pool, 100, &result);
-        int wrong = mine != NULL || result != TA_ERROR_FORKED || ta_pool_free(pool, ptr) != TA_ERROR_FORKED ||
-                    ta_pool_trim(pool, 0, NULL) != TA_ERROR_FORKED || ta_pool_destroy(pool) != TA_ERROR_FORKED;
-        _exit(wrong ? 1 : 0);
-    }
-    CHECK(child > 0);
-    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    CHECK_OK(ta_pool_free(pool, ptr));
-    world_close();
 #else
     TEST_SKIP("no fork here");
 #endif
