@@ -178,36 +178,38 @@ static void trace_pass(trace_run *t, const char *path)
     t->others = fake.tafake_calls("*") - t->queries;
 }
 
-/* The recorded traces: once everything has been seen, nothing but questions about capture. */
+/* The recorded traces: once everything has been seen, nothing but questions about capture. What is reserved is at most
+   1.05 times the live peak, but for two traces whose blocks leave holes where best fit puts them, on the host too. */
 static void traces_in_steady_state(void)
 {
-    static const char *const names[] = {"bert_serve_varlen", "decode_kv", "moe_train", "resnet50_train",
-                                        "transformer_train_varlen", "treelstm_train"};
+    static const struct { const char *name; size_t thousandths; } traces[] = {
+        {"bert_serve_varlen", 1123}, {"decode_kv", 1035}, {"moe_train", 1037}, {"resnet50_train", 1047},
+        {"transformer_train_varlen", 1025}, {"treelstm_train", 1250}};
     size_t n;
     printf("\n");
-    for (n = 0; n < sizeof names / sizeof names[0]; n++) {
+    for (n = 0; n < sizeof traces / sizeof traces[0]; n++) {
         trace_run t;
         ta_stats s;
         char path[512];
         uint64_t cold;
         memset(&t, 0, sizeof t);
-        test_context("%s", names[n]);
+        test_context("%s", traces[n].name);
         if (!world_open("sched=lazy;cap=16G;fill=0", TA_CUDA_RANGES, NULL)) {
             return;
         }
         t.room = 60000;
         t.at = (void **)calloc(t.room, sizeof *t.at);
         t.sizes = (size_t *)calloc(t.room, sizeof *t.sizes);
-        (void)snprintf(path, sizeof path, "%s/%s.trace", TRACES, names[n]);
+        (void)snprintf(path, sizeof path, "%s/%s.trace", TRACES, traces[n].name);
         trace_pass(&t, path);
         cold = t.others;
         s = check_books(pool);
         trace_pass(&t, path);
         CHECK_EQ(t.others, 0);
         printf("  %-26s first pass %5.2f calls a step, then %llu; %.0f queries a step; reserved / live %.3f\n",
-               names[n], (double)cold / (double)t.steps, (unsigned long long)t.others,
+               traces[n].name, (double)cold / (double)t.steps, (unsigned long long)t.others,
                (double)t.queries / (double)t.steps, (double)s.peak_reserved_bytes / (double)t.peak_live);
-        CHECK_LE(s.peak_reserved_bytes, t.peak_live + t.peak_live / 8 + 4 * MIB);
+        CHECK_LE(s.peak_reserved_bytes, t.peak_live / 1000 * traces[n].thousandths);
         free(t.at);
         free(t.sizes);
         world_close();
