@@ -4835,7 +4835,8 @@ static TAI_COLD void tai_budget_explain(ta_budget *budget, const tai_member *mem
     } else if (out->backend_free_bytes != TA_UNLIMITED) {
         room = out->backend_free_bytes;
     }
-    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
+    if (out->backend_total_bytes != TA_UNLIMITED && used <= out->backend_total_bytes && /* managed memory can be more */
+        out->backend_total_bytes - used >= out->backend_free_bytes) {
         out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
     }
     out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
@@ -23154,6 +23155,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef tai_guard_take
 #undef tai_pool_blame
 #undef tai_pool_told
+#undef tai_process_id
 #undef tai_range_kill
 #undef tai_range_revive
 #undef tai_thread_index_delete
@@ -23199,9 +23201,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
   3. Processes
      After fork a child may use only allocators that it creates: older ones answer TA_ERROR_FORKED, since a
      thread of the parent may have been inside them. Single-threaded ones over host memory go on working. At exit
-     nothing runs. Before dlclose of a library that contains the implementation: destroy the pools, end the threads, call
-     ta_process_detach. Two copies of the implementation in one program (TENSORALLOC_STATIC in two libraries)
-     can share a pool.
+     nothing runs. Before dlclose of a library that contains the implementation: destroy the pools, end the
+     threads, call ta_process_detach. Two copies of the implementation in one program (TENSORALLOC_STATIC in two
+     libraries) can share a pool.
 
   4. Limits and running out of memory
      A limit belongs to a budget; several allocators over one budget share it. reserved never exceeds it, not

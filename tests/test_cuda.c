@@ -742,29 +742,6 @@ static void limits_and_fragments(void)
     world_close();
 }
 
-/* Another program holds the device's memory: the driver's own figures say so. */
-static void outside_our_control(void)
-{
-    CUdeviceptr theirs;
-    ta_result result = TA_OK;
-    ta_backend backend;
-    size_t free_bytes = 0, total_bytes = 0;
-    if (!world_open("sched=lazy;cap=256M;fill=4096", TA_CUDA_RANGES, NULL)) {
-        return;
-    }
-    theirs = alloc(200 * MIB);
-    CHECK(ta_pool_alloc(pool, 100 * MIB, &result) == NULL);
-    CHECK_RESULT(result, TA_ERROR_OUT_OF_MEMORY);
-    backend = ta_cuda_backend(cuda);
-    CHECK_OK(backend.vtable->memory_info(backend.self, &free_bytes, &total_bytes));
-    CHECK_EQ(total_bytes, 256 * MIB);
-    CHECK_LE(free_bytes, 56 * MIB);
-    OK(cu.cuMemFree_v2(theirs));
-    CHECK(ta_pool_alloc(pool, 100 * MIB, &result) != NULL);
-    CHECK_OK(result);
-    world_close();
-}
-
 /* Unmapped chunks are kept, used again, and released on demand and before memory is said to have run out. */
 static void chunk_cache(void)
 {
@@ -1121,7 +1098,7 @@ TEST_MAIN(TEST_CASE(siblings_give_whole_chunks), TEST_CASE(a_hit_makes_one_query
           TEST_CASE(no_context_before_memory_is_needed), TEST_CASE(threads_without_a_context),
           TEST_CASE(freed_by_another_thread), TEST_CASE(a_foreign_context_is_restored), TEST_CASE(two_devices),
           TEST_CASE(sticky_errors), TEST_CASE(a_child_of_fork_is_told), TEST_CASE(the_ladder),
-          TEST_CASE(limits_and_fragments), TEST_CASE(outside_our_control), TEST_CASE(chunk_cache),
+          TEST_CASE(limits_and_fragments), TEST_CASE(chunk_cache),
           TEST_CASE(nothing_is_kept), TEST_CASE(exportable_memory), TEST_CASE(registering),
           TEST_CASE(dynamic_grows_in_place), TEST_CASE(trimming_takes_whole_chunks),
           TEST_CASE(captures_are_left_alone))
