@@ -9907,24 +9907,30 @@ static TAI_COLD ta_result tai_guard_close(ta_pool *pool, int leaks)
 
 /* ---- checks */
 /* Depth-first over one bin; counts blocks and finds order or place wrong. Depth is that of a treap: small. */
+/* Priorities fall on every way down, so broken links end it, too. */
 static TAI_COLD int tai_check_tree(const tai_space *space, uint32_t tree, uint32_t bin, uint32_t stream, int heap,
-                                   uint32_t *count, int depth)
+                                   uint32_t *count)
 {
     const tai_block *at = space->blocks.at, *block = &at[tree];
+    uint32_t end = space->blocks.end;
     if (tree == 0) {
         return 1;
     }
-    if (depth > 1000 || tree >= space->blocks.end || block->state != TAI_FREE || block->place.stream != stream ||
-        tai_bin_of(block->size) != bin || block->requested != bin || block->place.heap != (uint32_t)heap ||
-        (block->left != 0 &&
-         (!tai_block_before(&at[block->left], block) || tai_priority(block->left) > tai_priority(tree))) ||
-        (block->right != 0 &&
-         (!tai_block_before(block, &at[block->right]) || tai_priority(block->right) > tai_priority(tree)))) {
+    if (tree >= end || block->state != TAI_FREE || block->place.stream != stream || block->requested != bin ||
+        tai_bin_of(block->size) != bin || block->place.heap != (uint32_t)heap) {
+        return 0;
+    }
+    if (block->left != 0 && (block->left >= end || !tai_block_before(&at[block->left], block) ||
+                             tai_priority(block->left) > tai_priority(tree))) {
+        return 0;
+    }
+    if (block->right != 0 && (block->right >= end || !tai_block_before(block, &at[block->right]) ||
+                              tai_priority(block->right) > tai_priority(tree))) {
         return 0;
     }
     ++*count;
-    return tai_check_tree(space, block->left, bin, stream, heap, count, depth + 1) &&
-           tai_check_tree(space, block->right, bin, stream, heap, count, depth + 1);
+    return tai_check_tree(space, block->left, bin, stream, heap, count) &&
+           tai_check_tree(space, block->right, bin, stream, heap, count);
 }
 
 static TAI_COLD int tai_check_bins(const tai_space *space, uint32_t *count)
@@ -9938,7 +9944,7 @@ static TAI_COLD int tai_check_bins(const tai_space *space, uint32_t *count)
                 int filled = bins->roots[bin] != 0;
                 if ((int)(bins->words[bin >> 6] >> (bin & 63) & 1) != filled ||
                     (int)(bins->summary >> (bin >> 6) & 1) != (bins->words[bin >> 6] != 0) ||
-                    !tai_check_tree(space, bins->roots[bin], bin, s, heap, count, 0)) {
+                    !tai_check_tree(space, bins->roots[bin], bin, s, heap, count)) {
                     return 0;
                 }
             }
