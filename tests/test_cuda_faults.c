@@ -1,5 +1,5 @@
 /* test_cuda_faults.c - the driver refuses: every function at its n-th call, for every n, in a scenario that goes
-   through all of the backend; errors that stay. Afterwards nothing is missing, the counters are right, and the same
+   through all of the backend; every two calls of a short scenario; errors that stay. Afterwards nothing is missing, the counters are right, and the same
    calls work. */
 #include "cuda.h"
 
@@ -398,6 +398,70 @@ static void sticky_every_call(void)
     CHECK_EQ(fake.tafake_reset(""), 0);
 }
 
+/* For pairs: growth, a block of two streams, what is given back. */
+static void use_shortly(void)
+{
+    obtain(1, 100 * KIB, scene.s, TA_REQUEST_ZEROED);
+    obtain(2, 5 * MIB, scene.s, 0);
+    if (scene.blocks[2] != NULL) {
+        answered(ta_pool_record_use(pool, scene.blocks[2], STREAM(scene.t)));
+    }
+    yield(2);
+    yield(1);
+    answered(ta_pool_empty_cache(pool));
+    look_at_books();
+}
+
+/* The n-th call of the driver from now fails, and the m-th after that. The calls that it made, without n. */
+static uint64_t pair_run(ta_cuda_kind kind, uint64_t n, uint64_t m, int code)
+{
+    uint64_t calls;
+    scene_open(kind);
+    fake.tafake_calls_clear();
+    CHECK_EQ(fake.tafake_fail_twice("*", n, m, code), 0);
+    use_shortly();
+    calls = fake.tafake_calls("*");
+    CHECK_EQ(fake.tafake_fail("*", 0, 0), 0);
+    if (scene.foreign == NULL) { /* a pop that was refused twice */
+        OK(cu.cuCtxSetCurrent(NULL));
+    }
+    recover();
+    scene_close();
+    return calls;
+}
+
+static void every_pair_of_calls(void)
+{
+    static const ta_cuda_kind kinds[] = {TA_CUDA_RANGES, TA_CUDA_SEGMENTS};
+    uint64_t pairs = 0, n, m;
+    size_t k;
+    for (k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+        tafake_live before;
+        uint64_t calls;
+        if (!driver_open(0)) {
+            return;
+        }
+        before = live_now();
+        calls = pair_run(kinds[k], 0, 0, 0);
+        look_for_leaks(&before);
+        for (n = 1; n < calls; n++) {
+            for (m = 1; m <= calls - n && test_now.failures < 10; m++, pairs++) {
+                test_context("kind %u: call %llu and the %llu. after it", (unsigned)k, (unsigned long long)n,
+                             (unsigned long long)m);
+                pair_run(kinds[k], n, m, (n + m) % 2 == 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE);
+                look_for_leaks(&before);
+            }
+        }
+        test_context("%s", "");
+        fake.tafake_races_clear();
+        OK(cu.cuCtxSetCurrent(on.context));
+        OK(cu.cuStreamDestroy_v2(scene.s));
+        OK(cu.cuStreamDestroy_v2(scene.t));
+        device_close();
+    }
+    CHECK_GT(pairs, 500);
+}
+
 static void ranges_every_call_invalid(void) { every_call(TA_CUDA_RANGES, CUDA_ERROR_INVALID_VALUE, 0, "ranges"); }
 static void ranges_every_call_no_memory(void) { every_call(TA_CUDA_RANGES, CUDA_ERROR_OUT_OF_MEMORY, 0, "ranges"); }
 static void segments_every_call(void) { every_call(TA_CUDA_SEGMENTS, CUDA_ERROR_OUT_OF_MEMORY, 0, "segments"); }
@@ -411,5 +475,5 @@ static void async_closing(void) { every_call(TA_CUDA_ASYNC, CUDA_ERROR_INVALID_V
 
 TEST_MAIN(TEST_CASE(ranges_every_call_invalid), TEST_CASE(ranges_every_call_no_memory), TEST_CASE(segments_every_call),
           TEST_CASE(async_every_call), TEST_CASE(pinned_every_call), TEST_CASE(managed_every_call),
-          TEST_CASE(foreign_every_call), TEST_CASE(sticky_every_call),
+          TEST_CASE(foreign_every_call), TEST_CASE(sticky_every_call), TEST_CASE(every_pair_of_calls),
           TEST_CASE(ranges_closing), TEST_CASE(segments_closing), TEST_CASE(async_closing))
