@@ -5835,9 +5835,14 @@ static TAI_COLD ta_result tai_cuda_commit(void *self, void *ptr, size_t size)
         return result;
     }
     while (at < to && code == TAI_CU_OK) {
+        const size_t there = tai_cu_page_of(c, range, at)->count * c->info.granularity_bytes;
         size_t bytes = (size_t)(to - at) < TAI_CU_CHUNK_MAX ? (size_t)(to - at) : TAI_CU_CHUNK_MAX;
         bytes = bytes < c->info.granularity_bytes ? c->info.granularity_bytes : bytes;
-        code = tai_cu_map(c, range, at, bytes);
+        if (there != 0) { /* the driver refused to take it back when a commit had failed */
+            bytes = there;
+        } else {
+            code = tai_cu_map(c, range, at, bytes);
+        }
         at += code == TAI_CU_OK ? bytes : 0;
     }
     if (code == TAI_CU_OK) {
