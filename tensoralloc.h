@@ -2513,6 +2513,20 @@ static TAI_COLD void tai_barrier_all_threads(void)
 #else
     #define TAI_INVARIANT(x) ((void)0)
 #endif
+/* What cannot be true, as far as is known; if it is, the function does the safe thing all the same. Asserts with the
+   invariants; tests/coverage.py, which counts these, compiles them away. Each says why beside it. */
+#ifndef TAI_NEVER
+    #if TENSORALLOC_DEBUG >= 2
+TAI_INLINE int tai_never(int holds)
+{
+    TAI_INVARIANT(!holds);
+    return holds;
+}
+        #define TAI_NEVER(x) tai_never((x) ? 1 : 0)
+    #else
+        #define TAI_NEVER(x) (x)
+    #endif
+#endif
 /* A bad argument: an assert in debug builds, and the error in all. */
 #define TAI_BAD(why) (TAI_ASSERT(!"bad argument"), (ta_result)(why))
 #if TENSORALLOC_DEBUG >= 3
@@ -2656,9 +2670,15 @@ static TAI_NOINLINE void tai_lock_wait(tai_lock *lock)
         }
     }
 }
+
+TAI_INLINE void tai_lock_acquire(tai_lock *lock)
+{
+    if (TAI_UNLIKELY(TENSORALLOC_EXCHANGE32(&lock->held, 1u) != 0)) {
+        tai_lock_wait(lock);
+    }
+}
     #define TAI_LOCK_INIT(l) ((l)->held = 0, (l)->padding = 0)
-    #define TAI_LOCK_ACQUIRE(l) \
-        do { if (TAI_UNLIKELY(TENSORALLOC_EXCHANGE32(&(l)->held, 1u) != 0)) { tai_lock_wait(l); } } while (0)
+    #define TAI_LOCK_ACQUIRE(l) tai_lock_acquire(l)
     #define TAI_LOCK_RELEASE(l) TENSORALLOC_STORE_RELEASE(&(l)->held, 0u)
 #endif
 
@@ -23239,6 +23259,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_LOCK_RELEASE
 #undef TAI_MAP_ANONYMOUS
 #undef TAI_MAP_NORESERVE
+#undef TAI_NEVER
 #undef TAI_NOINLINE
 #undef TAI_NO_SLOTS
 #undef TAI_NO_SLOTS_8
