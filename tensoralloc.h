@@ -895,8 +895,8 @@ TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream
 
 /* Frees; the block is used again only when an event of the program's own (a CUevent cast to uint64_t, recorded after
    the last use) has happened. The event may be destroyed afterwards. It must not be recorded in a capture, but for
-   blocks that this capture allocated: they wait for its end. Errors as ta_pool_free, and _UNSUPPORTED (a backend without
-   order or events), _RECORDS, _BACKEND. */
+   blocks that this capture allocated: they wait for its end. Errors as ta_pool_free, and _UNSUPPORTED (a backend
+   without order or events), _RECORDS, _BACKEND. */
 TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event);
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
@@ -19509,9 +19509,9 @@ static TAI_COLD void tai_graph_enter_unpolled(tai_space *space)
     }
 }
 
-/* What was freed in captures is ready for all streams. What waits for eager work goes on to wait. unproven: all that was
-   freed unmarked until that count has been waited for; NULL: the program orders it before the next replay. 0: more was
-   freed since, and nothing has changed. */
+/* What was freed in captures is ready for all streams. What waits for eager work goes on to wait. unproven: all that
+   was freed unmarked until that count has been waited for; NULL: the program orders it before the next replay.
+   0: more was freed since, and nothing has changed. */
 static TAI_COLD int tai_graph_settle(ta_graph_pool *g, const uint64_t *unproven)
 {
     tai_space *space = &g->memory->space;
@@ -23290,6 +23290,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_STREAM_EVENTS
+#undef TAI_RIGHT_SHARED
 #undef TAI_STREAM_GRAPHS
 #undef TAI_GRAPHS
 #undef TAI_SUBS
