@@ -769,7 +769,8 @@ typedef enum ta_huge_pages { TA_HUGE_PAGES_DEFAULT = 0, TA_HUGE_PAGES_ON = 1, TA
 typedef enum ta_capture_check {
     TA_CAPTURE_STRICT = 0,     /* asks the driver at every allocation: a graph pool serves a capturing stream, or it is
                                   TA_ERROR_CAPTURE */
-    TA_CAPTURE_SCOPES_ONLY = 1 /* never asks while no graph pool is open: a capture outside of one corrupts memory */
+    TA_CAPTURE_SCOPES_ONLY = 1 /* asks when a thread comes to a stream first, and then not while no scope is open: a
+                                  capture outside of one corrupts memory */
 } ta_capture_check;
 
 /* Options of a pool. All-zero is the default pool: host memory, thread-safe, unlimited. */
@@ -930,9 +931,9 @@ TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
 TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
 
 /* Tells the library that this process is a fresh child of fork. From now on allocators of the parent answer
-   TA_ERROR_FORKED, but single-threaded ones go on working, and so do new ones. Done for you where pthread_atfork
-   exists. Call it yourself in the child after a bare clone that copies memory, never after vfork. Threads: the
-   child's only one. Never blocks. */
+   TA_ERROR_FORKED, but single-threaded ones over host memory go on working, and so do new ones. Done for you where
+   pthread_atfork exists. Call it yourself in the child after a bare clone that copies memory, never after vfork.
+   Threads: the child's only one. Never blocks. */
 TENSORALLOC_DEF void ta_after_fork_child(void);
 /* Removes this copy's thread key and the texts of tags: call it before dlclose of the library that holds it, when no
    pool is left and no thread is in a region (ta_tag_begin). */
@@ -1421,9 +1422,11 @@ TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t
   [TA:CUDA] NVIDIA GPUs and pinned host memory through the driver, which is loaded at run time: no toolkit, no -lcuda.
   Compile the implementation with TENSORALLOC_CUDA. A stream is a CUstream cast to ta_stream; 0 and 1 are the legacy
   default stream, 2 the per-thread one. That is another stream on each thread, under one name: the first thread that
-  allocates on it with a ta_cuda is the only one that may; others get TA_ERROR_UNSUPPORTED (with
-  TA_CAPTURE_SCOPES_ONLY, which does not ask, they must not try). What it freed there others can free, trim and destroy:
-  the host waits for the device then. Give each thread a stream of its own instead.
+  allocates on it with a ta_cuda is the only one that may; others get TA_ERROR_UNSUPPORTED (a pool with single_threaded
+  and TA_CAPTURE_SCOPES_ONLY does not ask). What it freed there others can free, trim and destroy: the host waits for
+  the device then. Give each thread a stream of its own instead.
+  A driver does not live on in a child of fork: there whatever is over a ta_cuda, and all that follows, answers
+  TA_ERROR_FORKED, and the driver is not called.
   =======================================================================================================*/
 
 typedef struct ta_cuda ta_cuda;
@@ -1446,9 +1449,11 @@ typedef struct ta_cuda_desc {
     ta_cuda_resolve_fn resolve; /* NULL: libcuda.so.1 or nvcuda.dll is loaded (TENSORALLOC_CUDA_LINK: is linked) */
     void *resolve_user;
     size_t chunk_cache_bytes;   /* ranges: physical memory kept after it is unmapped, for the next commit; outside
-                                   reserved; 0: 64 MiB; 1: none */
+                                   reserved; 0: 64 MiB */
     int exportable;             /* ranges: the program can export memory as a file descriptor, by the driver's
-                                   cuMemRetainAllocationHandle and cuMemExportToShareableHandle */
+                                   cuMemRetainAllocationHandle and cuMemExportToShareableHandle: a chunk of at most
+                                   32 MiB each */
+    int disable_chunk_cache;    /* what is unmapped is released at once */
 } ta_cuda_desc;
 
 typedef struct ta_cuda_info {
@@ -1457,7 +1462,7 @@ typedef struct ta_cuda_info {
     char device_name[64];
     size_t device_bytes;
     size_t granularity_bytes;
-    size_t chunk_cached_bytes;  /* physical memory kept unmapped */
+    size_t chunk_cached_bytes;  /* physical memory kept unmapped; not what the driver's own pool (async) keeps */
     int has_ranges, has_pools, has_stream_ids; /* of driver and device */
     int is_lost;                /* a sticky error or the end of the driver: nothing works any more, frees succeed */
     int64_t last_code;          /* CUresult of the last failure; 0: none */
@@ -1465,30 +1470,38 @@ typedef struct ta_cuda_info {
 
 /* Opens a device, with nothing allocated and no context made before memory is needed. desc may be NULL. On error
    *out is NULL. Errors: TA_ERROR_UNAVAILABLE (no driver, a driver too old, no such device, compiled without
-   TENSORALLOC_CUDA: *why, optional, says it; a static string), _UNSUPPORTED (the kind), _RECORDS. Threads: any. */
+   TENSORALLOC_CUDA: *why, optional, says it; a static string), _UNSUPPORTED (the kind, exportable), _RECORDS,
+   _INVALID_ARGUMENT. Threads: any. Blocks: the driver is loaded and initialised, at first perhaps for seconds. */
 TENSORALLOC_DEF ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_cuda **out, const char **why);
 /* Closes it; NULL is TA_OK. No allocator may be over it. Never call it at process exit: just leave. Errors, it is
    still there then: TA_ERROR_BUSY (an allocator holds addresses), _BACKEND (the driver refused to take something).
-   No other thread may be in a call with it. Blocks as long as the driver takes to free what is kept. */
+   No other thread may be in a call with it. Blocks as long as the driver takes to free what is kept; freeing may wait
+   for the device, so not while a stream of it is captured. Cost: a driver call for each event and each chunk kept. */
 TENSORALLOC_DEF ta_result ta_cuda_destroy(ta_cuda *cuda);
-/* The backend: for ta_pool_desc, ta_arena_desc, ta_dynamic_desc, ta_budget_desc. */
+/* The backend: for ta_pool_desc, ta_arena_desc, ta_dynamic_desc, ta_budget_desc; any number of them, as long as cuda
+   lives. NULL: a backend over which nothing can be created. Threads: any. Pure. */
 TENSORALLOC_DEF ta_backend ta_cuda_backend(ta_cuda *cuda);
-/* What is known of it. Threads: any. */
+/* What is known of it. Errors: TA_ERROR_INVALID_ARGUMENT, _UNAVAILABLE (compiled without TENSORALLOC_CUDA). Threads:
+   any, during captures too. Never blocks. Cost: two questions to the driver. */
 TENSORALLOC_DEF ta_result ta_cuda_get_info(ta_cuda *cuda, ta_cuda_info *out);
-/* Releases physical memory that is kept unmapped. TA_ERROR_BACKEND: the driver did not take all of it; the rest stays.
-   Threads: any, during captures too. Cost: a driver call for each chunk; none where nothing is kept. */
+/* Releases physical memory that is kept unmapped (async: what the driver's own pool keeps). Pools do so themselves
+   before memory is said to have run out. TA_ERROR_BACKEND: the driver did not take all of it; the rest stays. Threads:
+   any, during captures too. Blocks as long as the driver takes, for no work. Cost: a driver call for each chunk; none
+   where nothing is kept. */
 TENSORALLOC_DEF ta_result ta_cuda_trim(ta_cuda *cuda);
 /* Page-locks memory of the caller, [ptr, ptr + size_bytes), so that devices reach it; unregister with the same ptr
-   before it is freed, when no work uses it. Errors: TA_ERROR_BACKEND, _BUSY (registered already), _FOREIGN (is not).
-   Threads: any, for different memory. Blocks: the driver pins each page, and may wait for the device. */
+   before it is freed, when no work uses it. Any kind of ta_cuda will do, and it does not count it. Errors, nothing has
+   changed then: TA_ERROR_BACKEND, _OUT_OF_MEMORY, _BUSY (registered already), _FOREIGN (is not), _INVALID_ARGUMENT.
+   Threads: any, for different memory, during captures too. Blocks: the driver pins each page, and may wait for the
+   device. Cost: grows with the pages; keep what is used again registered. */
 TENSORALLOC_DEF ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, size_t size_bytes);
 TENSORALLOC_DEF ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr);
 
 /* With TENSORALLOC_TORCH, which implies TENSORALLOC_CUDA: the two functions that torch.cuda.memory's
    CUDAPluggableAllocator asks for, over one pool for each device that lives as long as the process. alloc answers NULL
-   on failure, and always without the define; size 0 is NULL. Make the library with
+   on failure, and always without the define; size 0 is NULL, and so is a stream in a capture. Make the library with
      cc -shared -fPIC -O2 -DTENSORALLOC_IMPLEMENTATION -DTENSORALLOC_TORCH -x c tensoralloc.h -o libta.so -pthread
-   Threads: any. */
+   Threads: any. Blocking, cost: as ta_pool_alloc_stream and ta_allocator_free; the first call for a device opens it. */
 TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, void *stream);
 TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream);
 
@@ -2204,8 +2217,8 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
 {
 #if defined(TAI_OS_POSIX) && defined(RLIMIT_AS)
     struct rlimit limit;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        limit.rlim_cur < (rlim_t)TA_UNLIMITED) {
+    if (getrlimit(RLIMIT_AS, &limit) == 0 &&
+        limit.rlim_cur < (RLIM_INFINITY < (rlim_t)TA_UNLIMITED ? RLIM_INFINITY : (rlim_t)TA_UNLIMITED)) {
         return (size_t)limit.rlim_cur;
     }
             #endif
@@ -2490,6 +2503,8 @@ static TAI_COLD void tai_barrier_all_threads(void)
         #define TENSORALLOC_THREAD_LOCAL __thread
     #endif
 #endif
+#else
+    #define tai_process_id() 0u /* fork is not noticed */
 #endif /* TENSORALLOC_NO_THREADS */
 
 /*---------------------------------------------------------------------------------------------------------
@@ -4406,16 +4421,22 @@ static TAI_COLD ta_result tai_host_memory_info(void *self, size_t *out_free, siz
 {
     (void)self;
     *out_total = tai_physical_bytes();
+    *out_free = TA_UNLIMITED;
 #if defined(TAI_OS_WINDOWS)
     {
         MEMORYSTATUSEX status;
         status.dwLength = sizeof status;
-        *out_free = GlobalMemoryStatusEx(&status) ? (size_t)status.ullAvailPhys : TA_UNLIMITED;
+        if (GlobalMemoryStatusEx(&status)) {
+            *out_free = (size_t)status.ullAvailPhys;
+        }
     }
 #elif defined(_SC_AVPHYS_PAGES)
-    *out_free = (size_t)sysconf(_SC_AVPHYS_PAGES) * tai_page_bytes();
-#else
-    *out_free = TA_UNLIMITED;
+    {
+        long pages = sysconf(_SC_AVPHYS_PAGES);
+        if (pages >= 0) {
+            *out_free = (size_t)pages * tai_page_bytes();
+        }
+    }
 #endif
     return TA_OK;
 }
@@ -4846,7 +4867,8 @@ static TAI_COLD void tai_budget_explain(ta_budget *budget, const tai_member *mem
     } else if (out->backend_free_bytes != TA_UNLIMITED) {
         room = out->backend_free_bytes;
     }
-    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
+    if (out->backend_total_bytes != TA_UNLIMITED && used <= out->backend_total_bytes && /* managed memory can be more */
+        out->backend_total_bytes - used >= out->backend_free_bytes) {
         out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
     }
     out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
@@ -5325,6 +5347,7 @@ struct ta_cuda {
     int device;
     int driver_version;
     int has_ranges, has_pools;
+    uint32_t process_id;
     tai_lock lock;
     void *context; /* retained when it is needed first */
     void *stream;  /* our own, for driver pools and foreign events */
@@ -5390,6 +5413,16 @@ static TAI_COLD const char *tai_cu_load(ta_cuda *c)
 #undef TAI_CU_FILL
     return c->cu.context_release == NULL && c->cu.context_release_old == NULL
                ? "the NVIDIA driver is too old: cuDevicePrimaryCtxRelease is missing" : NULL;
+}
+
+/* What the public functions ask first: in a child of fork nothing of the driver may be called. Allocators ask the same
+   before they come here. */
+static TAI_COLD ta_result tai_cuda_usable(const ta_cuda *c)
+{
+    if (c == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    return c->process_id != tai_process_id() ? TA_ERROR_FORKED : TA_OK;
 }
 
 /* ---- errors */
@@ -5725,7 +5758,8 @@ static TAI_COLD void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes
         spare->handle = handle;
         spare->bytes = bytes;
         TAI_LOCK_ACQUIRE(&c->lock);
-        keep = bytes <= c->desc.chunk_cache_bytes && c->chunk_bytes <= c->desc.chunk_cache_bytes - bytes;
+        keep = !c->desc.disable_chunk_cache && bytes <= c->desc.chunk_cache_bytes &&
+               c->chunk_bytes <= c->desc.chunk_cache_bytes - bytes;
         TAI_LOCK_RELEASE(&c->lock);
         if (keep) {
             tai_cu_chunk_hold(c, spare);
@@ -5738,11 +5772,12 @@ static TAI_COLD void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes
     }
 }
 
-/* Releases all kept chunks. Inside a scope. Returns the bytes. */
-static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c)
+/* Releases all kept chunks; what is refused stays (*code). Inside a scope. Returns the bytes. */
+static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c, int *code)
 {
     tai_cu_spare *spare, *next;
     size_t bytes = 0;
+    int one;
     TAI_LOCK_ACQUIRE(&c->lock);
     spare = c->chunks;
     c->chunks = NULL;
@@ -5750,7 +5785,9 @@ static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c)
     TAI_LOCK_RELEASE(&c->lock);
     for (; spare != NULL; spare = next) {
         next = spare->next;
-        if (tai_cu_result(c, c->cu.chunk_release(spare->handle)) != TA_OK) {
+        one = c->cu.chunk_release(spare->handle);
+        if (tai_cu_result(c, one) != TA_OK) {
+            *code = one;
             tai_cu_chunk_hold(c, spare);
         } else {
             bytes += spare->bytes;
@@ -5794,11 +5831,11 @@ static TAI_COLD int tai_cu_map(ta_cuda *c, tai_cu_range *range, uintptr_t addr, 
     tai_cu_page *page = tai_cu_page_of(c, range, addr);
     uint64_t handle = tai_cu_chunk_reuse(c, bytes);
     uint32_t count = (uint32_t)(bytes / c->info.granularity_bytes), i;
-    int code = TAI_CU_OK;
+    int code = TAI_CU_OK, refused = TAI_CU_OK;
     if (handle == 0) {
         tai_cu_prop_of(c, &prop);
         code = c->cu.chunk_create(&handle, bytes, &prop, 0);
-        if (code == TAI_CU_OUT_OF_MEMORY && tai_cu_chunks_release(c) != 0) {
+        if (code == TAI_CU_OUT_OF_MEMORY && tai_cu_chunks_release(c, &refused) != 0) {
             code = c->cu.chunk_create(&handle, bytes, &prop, 0);
         }
     }
@@ -6388,7 +6425,12 @@ static TAI_COLD ta_result tai_cuda_describe(ta_cuda *c)
     if (c->desc.kind == TA_CUDA_RANGES) {
         tai_cu_prop prop;
         size_t granule = 0;
+        int exports = 1;
         tai_cu_prop_of(c, &prop);
+        if (c->desc.exportable &&
+            (c->cu.device_attribute(&exports, 103 /* file descriptor */, c->device) != TAI_CU_OK || exports == 0)) {
+            return TA_ERROR_UNSUPPORTED;
+        }
         if (!c->has_ranges || c->cu.chunk_granularity(&granule, &prop, 0 /* least */) != TAI_CU_OK ||
             !tai_is_power_of_two(granule) || granule < 256) {
             return TA_ERROR_UNSUPPORTED;
@@ -6430,6 +6472,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_c
         c->desc = *desc;
     }
     c->desc.chunk_cache_bytes = c->desc.chunk_cache_bytes != 0 ? c->desc.chunk_cache_bytes : (size_t)64 << 20;
+    c->process_id = tai_process_id();
     TAI_LOCK_INIT(&c->lock);
     if (sizeof(void *) < 8) {
         text = "CUDA needs a 64-bit program";
@@ -6458,22 +6501,28 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_trim(ta_cuda *cuda)
 {
     tai_cu_scope scope;
     size_t bytes;
-    ta_result result;
-    if (cuda == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    void *pool;
+    int code = TAI_CU_OK;
+    ta_result result = tai_cuda_usable(cuda);
+    if (result != TA_OK) {
+        return result;
     }
     TAI_LOCK_ACQUIRE(&cuda->lock);
     bytes = cuda->chunk_bytes;
+    pool = cuda->pool;
     TAI_LOCK_RELEASE(&cuda->lock);
-    if (bytes == 0) {
+    if (bytes == 0 && pool == NULL) {
         return TA_OK;
     }
-    result = tai_cu_enter(cuda, &scope);
-    if (result == TA_OK) {
-        result = tai_cu_chunks_release(cuda) == bytes ? TA_OK : TA_ERROR_BACKEND;
-        tai_cu_leave(cuda, &scope);
+    if (tai_cu_enter(cuda, &scope) != TA_OK) {
+        return TA_ERROR_BACKEND;
     }
-    return result;
+    if (pool != NULL) { /* it has seen the frees: each was waited for */
+        code = cuda->cu.pool_trim(pool, 0);
+    }
+    (void)tai_cu_chunks_release(cuda, &code);
+    tai_cu_leave(cuda, &scope);
+    return tai_cu_result(cuda, code) == TA_OK ? TA_OK : TA_ERROR_BACKEND;
 }
 
 /* Gives everything back to the driver; what it does not take stays for another try. */
@@ -6482,6 +6531,7 @@ static TAI_COLD ta_result tai_cuda_close(ta_cuda *c)
     tai_cu_scope scope;
     tai_cu_spare *spare;
     tai_cu_range *range, *next;
+    int refused = TAI_CU_OK;
     ta_result result = tai_cu_enter(c, &scope);
     if (result != TA_OK) {
         return result;
@@ -6490,7 +6540,7 @@ static TAI_COLD ta_result tai_cuda_close(ta_cuda *c)
         next = range->next;
         (void)tai_cuda_release(c, (void *)range->base, range->size);
     }
-    (void)tai_cu_chunks_release(c);
+    (void)tai_cu_chunks_release(c, &refused);
     while ((spare = tai_cu_spare_pop(c, &c->events)) != NULL) {
         (void)c->cu.event_destroy((void *)(uintptr_t)spare->handle);
         TENSORALLOC_FREE(spare);
@@ -6516,6 +6566,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_destroy(ta_cuda *cuda)
     tai_cu_seen *seen;
     if (cuda == NULL) {
         return TA_OK;
+    }
+    if (tai_cuda_usable(cuda) != TA_OK) {
+        return TA_ERROR_FORKED;
     }
     for (range = cuda->ranges; range != NULL; range = range->next) {
         if (!range->unwanted) {
@@ -6554,8 +6607,9 @@ TENSORALLOC_DEF TAI_COLD ta_backend ta_cuda_backend(ta_cuda *cuda)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_get_info(ta_cuda *cuda, ta_cuda_info *out)
 {
-    if (cuda == NULL || out == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    ta_result result = out != NULL ? tai_cuda_usable(cuda) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (result != TA_OK) {
+        return result;
     }
     memset(out, 0, sizeof *out);
     out->kind = cuda->desc.kind;
@@ -6580,11 +6634,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, si
 {
     tai_cu_scope scope;
     int code;
-    ta_result result;
-    if (cuda == NULL || ptr == NULL || size_bytes == 0) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
-    }
-    result = tai_cu_enter(cuda, &scope);
+    ta_result result = ptr != NULL && size_bytes != 0 ? tai_cuda_usable(cuda) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    result = result == TA_OK ? tai_cu_enter(cuda, &scope) : result;
     if (result != TA_OK) {
         return result;
     }
@@ -6597,8 +6648,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr)
 {
     tai_cu_scope scope;
     int code;
-    if (cuda == NULL || ptr == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    ta_result result = ptr != NULL ? tai_cuda_usable(cuda) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (result != TA_OK) {
+        return result;
     }
     if (tai_cu_enter(cuda, &scope) != TA_OK) {
         return tai_cu_lost(cuda) ? TA_OK : TA_ERROR_BACKEND;
@@ -8774,7 +8826,7 @@ struct ta_pool {
     int limited;                 /* blocks per class are: room[] counts */
     int plain;                   /* large blocks need nothing special: not observed, watched, zeroed, disposed */
     int disposed;
-    uint32_t process_id;
+    uint32_t process_id;         /* whose it is; 0: single-threaded, without a driver: a child's copy is as good */
     uint32_t retired_count;      /* streams that were retired: slots look their stream up anew */
     int alert;                   /* TAI_ALERT_*: what every allocation but those of the shortest paths must do */
     int scopes;                  /* a capture scope is open: frees look whether their stream is in it */
@@ -8820,7 +8872,8 @@ enum {
     TAI_ALERT_WATCHED = 4, /* a trace records it, or tags alone: thread caches stay */
     TAI_ALERT_LARGE = 8,   /* watched, and large blocks need nothing special else */
     TAI_ALERT_COPY = 16,   /* tags of requests are copied: a trace may outlive them */
-    TAI_ALERT_ORDER = 32   /* order between streams, and nothing else that is special */
+    TAI_ALERT_ORDER = 32,  /* order between streams, and nothing else that is special */
+    TAI_ALERT_FIRST = 64   /* asks about captures when a thread comes to a stream, and not again */
 };
 #define TAI_ALERTS(pool) TENSORALLOC_LOAD_RELAXED(&(pool)->alert) /* graph pools change it beside calls */
 
@@ -9387,7 +9440,7 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 static int tai_pool_forked(const ta_pool *pool)
 {
     tai_process_init();
-    return pool->single_slot == NULL && pool->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process);
+    return pool->process_id != 0 && pool->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process);
 }
 #else
 TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
@@ -10858,6 +10911,11 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
     if (!tai_pool_is_eager(pool, request->stream, &capture, &why)) {
         return tai_pool_alloc_captured(pool, request, capture, why, result);
     }
+    if ((TAI_ALERTS(pool) & TAI_ALERT_FIRST) != 0 && tai_slot_search(pool, 1, request->stream, 0) == NULL &&
+        ((why = pool->space.backend.vtable->capture(pool->space.backend.self, request->stream, &capture)) != TA_OK ||
+         capture != 0)) {
+        return tai_pool_alloc_captured(pool, request, capture, why, result);
+    }
     if ((TAI_ALERTS(pool) & TAI_ALERT_TAG) != 0) {
         void *ptr;
         tagged = *request;
@@ -11120,6 +11178,9 @@ static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_stre
         request.size_bytes = size;
         request.stream = stream;
         return tai_pool_alloc_request(pool, &request, result);
+    }
+    if (TAI_UNLIKELY(pool->single_slot != NULL && tai_pool_forked(pool))) { /* others lose their slots */
+        return tai_fail_null(TA_ERROR_FORKED, result);
     }
     if (TAI_UNLIKELY(!tai_pool_is_eager(pool, stream, &capture, &why))) {
         return tai_pool_alloc_not_eager(pool, size, stream, capture, why, result);
@@ -12656,13 +12717,15 @@ static TAI_COLD void tai_pool_open_paths(ta_pool *pool)
     const ta_pool_desc *desc = &pool->desc;
     int capture = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
                   desc->capture_check == TA_CAPTURE_STRICT;
+    int first = pool->space.ordered && pool->space.backend.vtable->capture != NULL && !capture;
     int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks);
     int plain = !pool->observed && !desc->zeroed && !pool->space.ordered && !tai_guard_is_on(pool);
     int order = !pool->observed && !desc->zeroed && pool->space.ordered && !tai_guard_is_on(pool) && !watched;
     int w = watched || order ? 3 : 0;
     pool->alert = (capture ? TAI_ALERT_CAPTURE : 0) | (pool->observed || watched ? TAI_ALERT_TAG : 0) |
                   (watched ? TAI_ALERT_WATCHED : 0) | (watched && plain ? TAI_ALERT_LARGE : 0) |
-                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0) | (order ? TAI_ALERT_ORDER : 0);
+                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0) | (order ? TAI_ALERT_ORDER : 0) |
+                  (first ? TAI_ALERT_FIRST : 0);
     pool->plain = plain && !watched;
     pool->hot_bytes = pool->space.ordered || watched ? 0 : pool->cacheable_bytes;
     pool->watched_bytes = capture || !watched ? 0 : pool->cacheable_bytes;
@@ -12766,8 +12829,9 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
         pool->space.gate.favoured = &pool->slot0.holder;
     }
     tai_process_init();
-    pool->process_id = TENSORALLOC_LOAD_RELAXED(&tai_process);
+    pool->process_id = pool->single_slot == NULL || pool->space.ordered ? TENSORALLOC_LOAD_RELAXED(&tai_process) : 0;
 #endif
+    pool->alert &= pool->single_slot != NULL ? ~TAI_ALERT_FIRST : ~0;
     pool->member.self = kind->reclaim != NULL ? kind->reclaim_self : pool;
     pool->member.reclaim = kind->reclaim != NULL ? kind->reclaim : tai_pool_reclaim;
     pool->member.cached = kind->reclaim != NULL ? NULL : tai_pool_cached;
@@ -13042,7 +13106,7 @@ typedef struct tai_common {
     uint64_t miss_count, resize_count, failure_count, failure_limit_count, failure_not_cached_count;
     uint64_t trim_count, trimmed_bytes;
     size_t in_use, reserved, peak_in_use, peak_reserved, object_bytes, address_range_bytes;
-    uint32_t process_id;
+    uint32_t process_id; /* as in pools */
     uintptr_t turn; /* as in a space */
     int budget_owned;
     int disposed;
@@ -13110,7 +13174,8 @@ static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_bud
     common->member.self = self;
 #ifndef TENSORALLOC_NO_THREADS
     tai_process_init();
-    common->process_id = TENSORALLOC_LOAD_RELAXED(&tai_process);
+    common->process_id =
+        single_threaded && (common->info.caps & TA_CAP_ORDERED) == 0 ? 0 : TENSORALLOC_LOAD_RELAXED(&tai_process);
 #endif
     return TA_OK;
 }
@@ -13122,7 +13187,7 @@ static ta_result tai_common_usable(const tai_common *common)
     }
 #ifndef TENSORALLOC_NO_THREADS
     tai_process_init();
-    if (!common->single_threaded && common->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process)) {
+    if (common->process_id != 0 && common->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process)) {
         return TA_ERROR_FORKED;
     }
 #endif
@@ -23343,6 +23408,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef tai_guard_take
 #undef tai_pool_blame
 #undef tai_pool_told
+#undef tai_process_id
 #undef tai_range_kill
 #undef tai_range_revive
 #undef tai_thread_index_delete
@@ -23387,10 +23453,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 
   3. Processes
      After fork a child may use only allocators that it creates: older ones answer TA_ERROR_FORKED, since a
-     thread of the parent may have been inside them. Single-threaded ones go on working. At exit nothing runs.
-     Before dlclose of a library that contains the implementation: destroy the pools, end the threads, call
-     ta_process_detach. Two copies of the implementation in one program (TENSORALLOC_STATIC in two libraries)
-     can share a pool.
+     thread of the parent may have been inside them. Single-threaded ones over host memory go on working. At exit
+     nothing runs. Before dlclose of a library that contains the implementation: destroy the pools, end the
+     threads, call ta_process_detach. Two copies of the implementation in one program (TENSORALLOC_STATIC in two
+     libraries) can share a pool.
 
   4. Limits and running out of memory
      A limit belongs to a budget; several allocators over one budget share it. reserved never exceeds it, not
