@@ -60,7 +60,7 @@ def build(cc, workplace, program):
     return '' if done.returncode == 0 else done.stdout
 
 
-def judge(workplace, program, codes, environment):
+def judge(workplace, program, codes, environment=None):
     """[(what, holds, why)] of one program."""
     verdicts = []
 
