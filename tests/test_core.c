@@ -466,5 +466,392 @@ static void backends_that_call_above(void)
     CHECK_OK(ta_arena_destroy(arena));
 }
 
+/* ---- a backend with streams over the host's memory: work ends a few marks later */
+typedef struct lagging { ta_backend_vtable table; ta_backend inner; uint64_t marked, captures; } lagging;
+
+static void lagging_info(void *self, ta_backend_info *out)
+{
+    const lagging *l = (const lagging *)self;
+    l->inner.vtable->info(l->inner.self, out);
+    out->caps |= TA_CAP_ORDERED;
+}
+
+static ta_result lagging_mark(void *self, ta_stream stream, uint64_t *out)
+{
+    (void)stream;
+    *out = ++((lagging *)self)->marked;
+    return TA_OK;
+}
+
+static ta_result lagging_adopt(void *self, uint64_t event, uint64_t *out)
+{
+    (void)event;
+    *out = ++((lagging *)self)->marked;
+    return TA_OK;
+}
+
+static ta_result lagging_is_done(void *self, uint64_t ticket)
+{
+    return ticket + 5 <= ((const lagging *)self)->marked ? TA_OK : TA_ERROR_NOT_READY;
+}
+
+static ta_result lagging_wait(void *self, ta_stream stream, uint64_t ticket)
+{
+    (void)self;
+    (void)stream;
+    (void)ticket;
+    return TA_OK;
+}
+
+static ta_result lagging_sync(void *self, uint64_t ticket)
+{
+    lagging *l = (lagging *)self;
+    l->marked = l->marked < ticket + 5 ? ticket + 5 : l->marked;
+    return TA_OK;
+}
+
+static ta_result lagging_capture(void *self, ta_stream stream, uint64_t *out)
+{
+    (void)stream;
+    ((lagging *)self)->captures++;
+    *out = 0;
+    return TA_OK;
+}
+
+static ta_backend lagging_backend(lagging *l, int captures)
+{
+    ta_backend backend;
+    memset(l, 0, sizeof *l);
+    l->inner = ta_backend_host();
+    l->table = *l->inner.vtable;
+    l->table.info = lagging_info;
+    l->table.mark = lagging_mark;
+    l->table.adopt = lagging_adopt;
+    l->table.is_done = lagging_is_done;
+    l->table.wait = lagging_wait;
+    l->table.sync = lagging_sync;
+    l->table.capture = captures ? lagging_capture : NULL;
+    backend.vtable = &l->table;
+    backend.self = l;
+    return backend;
+}
+
+/* ---- pools with options as a seed chooses them, every pair many times; contents and figures hold in all */
+#define LIVE_MAX 48
+
+typedef struct live_block { unsigned char *ptr; size_t size; unsigned char mark; } live_block;
+
+static uint64_t told_events;
+
+static void count_event(void *user, const ta_event *event)
+{
+    (void)user;
+    told_events += event->kind <= TA_EVENT_MISUSE;
+}
+
+static void choose_options(uint64_t *seed, ta_pool_desc *desc, ta_trace *trace, lagging *l)
+{
+    uint32_t bits = (uint32_t)(test_random(seed) >> 32);
+    memset(desc, 0, sizeof *desc);
+    if (bits & 1) {
+        desc->backend = lagging_backend(l, (bits & 2) != 0);
+    }
+    desc->range_bytes = bits & 4 ? 4 * MIB : (size_t)256 * MIB;
+    desc->single_threaded = (bits & 8) != 0;
+    desc->disable_ranges = (bits & 0x30) == 0;
+    desc->disable_thread_caches = (bits & 0xc0) == 0;
+    desc->disable_stealing = (bits & 0x100) != 0;
+    desc->limit_bytes = (bits & 0x600) == 0 ? 24 * MIB : 0;
+    desc->cached_bytes_max = (bits & 0x1800) == 0 ? MIB : 0;
+    desc->buffers_per_bucket_max = (bits & 0x6000) == 0 ? 2 : 0;
+    desc->slack_bytes_max = (bits & 0x18000) == 0 ? 4096 : 0;
+    desc->classes_per_doubling = 1u << (bits >> 17 & 3);
+    desc->initial_bytes = (bits & 0x180000) == 0 ? 3 * MIB : (bits & 0x180000) == 0x80000 ? 1000 : 0;
+    desc->zeroed = (bits & 0x600000) == 0;
+    desc->trace = (bits & 0x1800000) == 0 ? trace : NULL;
+    desc->tag_blocks = (bits & 0x6000000) == 0;
+    desc->on_event = (bits & 0x18000000) == 0 ? count_event : NULL;
+    desc->thread_cache_bytes = (bits & 0x20000000) != 0 ? 256 * KIB : 0;
+    desc->thread_cache_block_bytes = (bits & 0xc0000000) == 0 ? 1024 : 0;
+    desc->capture_check = (bits & 0x40000000) != 0 ? TA_CAPTURE_SCOPES_ONLY : TA_CAPTURE_STRICT;
+}
+
+static int is_marked(const live_block *b)
+{
+    return b->ptr[0] == b->mark && b->ptr[b->size / 2] == b->mark && b->ptr[b->size - 1] == b->mark;
+}
+
+static void mark_block(live_block *b, unsigned char *ptr, size_t size, unsigned char mark)
+{
+    b->ptr = ptr;
+    b->size = size;
+    b->mark = mark;
+    memset(ptr, mark, size < 4096 ? size : 4096);
+    ptr[size / 2] = ptr[size - 1] = mark;
+}
+
+static size_t any_size(uint64_t *seed)
+{
+    uint32_t r = test_below(seed, 16);
+    return 1 + test_below(seed, r < 8 ? 1500 : r < 13 ? 70000 : 3000000);
+}
+
+static void take_block(ta_pool *pool, live_block *b, uint64_t *seed, int zeroed)
+{
+    size_t size = any_size(seed);
+    ta_request request;
+    ta_result result = TA_ERROR_CORRUPT;
+    void *ptr;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    request.stream = test_below(seed, 4);
+    request.tag = "core";
+    switch (test_below(seed, 10)) {
+    case 0: ptr = ta_pool_alloc_stream(pool, size, request.stream, &result); break;
+    case 1: ptr = ta_pool_alloc_aligned(pool, size, (size_t)64 << test_below(seed, 9), &result); break;
+    case 2: ptr = ta_pool_alloc_zeroed(pool, size, &result); zeroed = 1; break;
+    case 3: ptr = ta_pool_get(pool, size, &result); break;
+    case 4: ptr = ta_pool_get_or_alloc(pool, size, &result); break;
+    case 5: request.flags = TA_REQUEST_WITHIN_BUDGET; ptr = ta_pool_alloc_request(pool, &request, &result); break;
+    case 6:
+        request.alignment_bytes = 4096;
+        ptr = ta_pool_alloc_request(pool, &request, NULL);
+        result = ptr != NULL ? TA_OK : result;
+        break;
+    default:
+        ptr = ta_pool_alloc(pool, size, test_below(seed, 4) == 0 ? NULL : &result);
+        result = ptr != NULL ? TA_OK : result;
+    }
+    CHECK(ptr != NULL ? result == TA_OK : result != TA_OK);
+    if (ptr != NULL) {
+        CHECK(!zeroed || (((unsigned char *)ptr)[0] == 0 && ((unsigned char *)ptr)[size - 1] == 0));
+        mark_block(b, (unsigned char *)ptr, size, (unsigned char)test_below(seed, 255));
+    }
+}
+
+static void drop_block(ta_pool *pool, live_block *b, uint64_t *seed)
+{
+    ta_result result;
+    CHECK(is_marked(b));
+    switch (test_below(seed, 8)) {
+    case 0: result = ta_pool_free_sized(pool, b->ptr, b->size); break;
+    case 1: result = ta_pool_put(pool, b->ptr, b->size); break;
+    case 2: result = ta_allocator_free(ta_pool_allocator(pool), b->ptr, b->size, 0, test_below(seed, 4)); break;
+    case 3:
+        result = ta_pool_free_after(pool, b->ptr, 1);
+        result = result == TA_ERROR_UNSUPPORTED ? ta_pool_free(pool, b->ptr) : result;
+        break;
+    case 4:
+        CHECK_OK(ta_pool_record_use(pool, b->ptr, 1 + test_below(seed, 3)));
+        result = ta_pool_free(pool, b->ptr);
+        break;
+    default: result = ta_pool_free(pool, b->ptr);
+    }
+    CHECK_OK(result);
+    b->ptr = NULL;
+}
+
+static void change_block(ta_pool *pool, live_block *b, uint64_t *seed)
+{
+    size_t size = test_below(seed, 2) ? any_size(seed) : b->size + test_below(seed, 70000);
+    unsigned char *ptr = b->ptr;
+    ta_result result = TA_OK;
+    CHECK(is_marked(b));
+    if (test_below(seed, 2)) {
+        result = ta_pool_resize_in_place(pool, ptr, size);
+    } else {
+        ptr = (unsigned char *)ta_pool_realloc(pool, ptr, size, &result);
+        CHECK(ptr == NULL || ptr[0] == b->mark);
+        CHECK((ptr != NULL) == (result == TA_OK));
+    }
+    if (result == TA_OK) {
+        mark_block(b, ptr, size, b->mark);
+    }
+}
+
+static void use_options(uint64_t *seed, ta_trace *trace)
+{
+    static lagging l; /* pools are gone before the next */
+    live_block blocks[LIVE_MAX];
+    ta_pool_desc desc;
+    ta_pool *pool = NULL;
+    ta_stats stats;
+    size_t released = 0;
+    int i, live = 0;
+    memset(blocks, 0, sizeof blocks);
+    choose_options(seed, &desc, trace, &l);
+    CHECK_OK(ta_pool_create(&desc, &pool));
+    if (pool == NULL) {
+        return;
+    }
+    for (i = 0; i < 250; i++) {
+        live_block *b = &blocks[test_below(seed, LIVE_MAX)];
+        uint32_t what = test_below(seed, 100);
+        if (what < 2) {
+            CHECK_OK(ta_pool_trim(pool, test_below(seed, 2) ? 0 : MIB, &released));
+        } else if (what < 3) {
+            CHECK_OK(ta_pool_empty_cache(pool));
+        } else if (what < 4) {
+            CHECK_OK(ta_pool_thread_flush(pool));
+        } else if (what < 5) {
+            CHECK_OK(ta_pool_seal(pool, test_below(seed, 2) != 0));
+        } else if (what < 6) {
+            CHECK_OK(ta_pool_retire_stream(pool, 1 + test_below(seed, 3)));
+        } else if (b->ptr == NULL) {
+            take_block(pool, b, seed, desc.zeroed);
+        } else if (what < 30) {
+            change_block(pool, b, seed);
+        } else {
+            drop_block(pool, b, seed);
+        }
+    }
+    CHECK_OK(ta_pool_check(pool));
+    for (i = 0; i < LIVE_MAX; i++) {
+        live += blocks[i].ptr != NULL;
+    }
+    CHECK_OK(ta_pool_get_stats(pool, &stats));
+    CHECK_EQ(stats.live_count, live);
+    CHECK_LE(stats.reserved_bytes, desc.limit_bytes != 0 ? desc.limit_bytes : TA_UNLIMITED);
+    for (i = 0; i < LIVE_MAX; i++) {
+        if (blocks[i].ptr != NULL) {
+            drop_block(pool, &blocks[i], seed);
+        }
+    }
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_OK(ta_pool_check(pool));
+    CHECK_OK(ta_pool_get_stats(pool, &stats));
+    CHECK(stats.live_count == 0 && stats.requested_bytes == 0);
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
+static void options_in_all_pairs(void)
+{
+    ta_trace *trace = NULL;
+    uint64_t round;
+    CHECK_OK(ta_trace_create(NULL, &trace));
+    for (round = 0; round < 300; round++) {
+        uint64_t seed = test_now.seed + round;
+        test_context("seed %llu", (unsigned long long)seed);
+        use_options(&seed, trace);
+    }
+    CHECK_GT(told_events, 0);
+    CHECK_OK(ta_trace_destroy(trace));
+}
+
+/* ---- records run out */
+static void records_run_out(void)
+{
+    static lagging l;
+    void *ptr[400];
+    ta_pool_desc desc;
+    int ordered, i, count;
+    for (ordered = 0; ordered < 2; ordered++) {
+        ta_pool *pool = NULL;
+        ta_result result = TA_OK;
+        uint64_t failed;
+        ta_stats stats;
+        memset(&desc, 0, sizeof desc);
+        if (ordered) {
+            desc.backend = lagging_backend(&l, 0);
+        }
+        desc.block_count_max = 64;
+        CHECK_OK(ta_pool_create(&desc, &pool));
+        for (count = 0; count < 400 && result == TA_OK; count++) {
+            ptr[count] = ordered ? ta_pool_alloc_stream(pool, 100 * KIB, (ta_stream)(count % 3), &result)
+                                 : ta_pool_alloc(pool, 100 * KIB, &result);
+        }
+        count--;
+        CHECK_RESULT(result, TA_ERROR_RECORDS);
+        CHECK_GE(count, 60);
+        CHECK_OK(ta_pool_get_stats(pool, &stats));
+        failed = stats.failure_count;
+        CHECK(ta_pool_alloc(pool, 100 * KIB, &result) == NULL && result == TA_ERROR_RECORDS);
+        CHECK(ta_pool_alloc(pool, 100, &result) == NULL && result == TA_ERROR_RECORDS);
+        CHECK_OK(ta_pool_get_stats(pool, &stats));
+        CHECK_EQ(stats.failure_count, failed + 2);
+        /* a block that shrinks keeps what a second record would hold */
+        CHECK_OK(ta_pool_resize_in_place(pool, ptr[count - 1], 10 * KIB));
+        CHECK_GE(ta_pool_capacity_of(pool, ptr[count - 1]), 100 * KIB);
+        for (i = 0; ordered && i < 64 * 40; i++) { /* uses by streams have records of their own */
+            result = ta_pool_record_use(pool, ptr[i % (count - 1)], (ta_stream)(10 + i / (count - 1)));
+            if (result != TA_OK) {
+                break;
+            }
+        }
+        if (ordered) {
+            CHECK_RESULT(result, TA_ERROR_RECORDS);
+            result = ta_pool_free_after(pool, ptr[count - 1], 1);
+            CHECK_RESULT(result, TA_ERROR_RECORDS); /* still ours */
+            result = ta_allocator_free(ta_pool_allocator(pool), ptr[count - 1], 0, 0, 77);
+            CHECK_RESULT(result, TA_ERROR_RECORDS);
+        }
+        CHECK_OK(ta_pool_check(pool));
+        for (i = 0; i < count; i++) {
+            CHECK_OK(ta_pool_free(pool, ptr[i]));
+        }
+        CHECK_OK(ta_pool_empty_cache(pool));
+        CHECK_OK(ta_pool_check(pool));
+        CHECK_OK(ta_pool_get_stats(pool, &stats));
+        CHECK_EQ(stats.live_count, 0);
+        CHECK_OK(ta_pool_destroy(pool));
+    }
+}
+
+static void streams_run_out(void)
+{
+    static lagging l;
+    ta_pool_desc desc;
+    ta_pool *pool = NULL;
+    uint32_t count, room;
+    memset(&desc, 0, sizeof desc);
+    desc.backend = lagging_backend(&l, 0);
+    CHECK_OK(ta_pool_create(&desc, &pool));
+    count = pool->space.stream_count;
+    room = pool->space.stream_room;
+    pool->space.stream_count = pool->space.stream_room = 40000; /* twice as many are more than blocks can name */
+    CHECK_EQ(tai_stream_room(&pool->space), 0);
+    pool->space.stream_count = count;
+    pool->space.stream_room = room;
+    CHECK_OK(ta_pool_check(pool));
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
+/* ---- who is in the way: more tags than are counted apart */
+static void many_tags_block(void)
+{
+    static char memory[3 * 1024 * 1024], names[40][8];
+    ta_fixed_buffer state;
+    ta_pool_desc desc;
+    ta_pool *pool = NULL;
+    ta_request request;
+    ta_failure failure;
+    ta_result result = TA_OK;
+    void *gaps[40];
+    int i;
+    memset(&desc, 0, sizeof desc);
+    memset(&request, 0, sizeof request);
+    CHECK_OK(ta_backend_fixed(&state, memory, sizeof memory, &desc.backend));
+    CHECK_OK(ta_pool_create(&desc, &pool));
+    for (i = 0; i < 40; i++) { /* a large gap, and a little one of the tag behind it */
+        (void)snprintf(names[i], sizeof names[i], "tag%d", i);
+        gaps[i] = ta_pool_alloc(pool, 66 * KIB, NULL);
+        request.size_bytes = 2 * KIB;
+        request.tag = names[i];
+        CHECK(ta_pool_alloc_request(pool, &request, NULL) != NULL);
+    }
+    for (i = 0; i < 40; i++) {
+        CHECK_OK(ta_pool_free(pool, gaps[i]));
+    }
+    CHECK(ta_pool_alloc(pool, 2 * MIB, &result) == NULL);
+    CHECK_OK(ta_pool_get_failure(pool, &failure));
+    CHECK_EQ(failure.verdict, TA_VERDICT_FRAGMENTED);
+    CHECK_GT(failure.blocking_count, 16);
+    CHECK_NE(failure.blocking_tag_bytes, 0);
+    CHECK_OK(ta_pool_clear(pool));
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
 TEST_MAIN(TEST_CASE(arguments_of_backends), TEST_CASE(arguments_of_pools), TEST_CASE(upstreams_and_buffers),
-          TEST_CASE(tensors_of_other_devices), TEST_CASE(the_end_of_all_addresses), TEST_CASE(backends_that_call_above))
+          TEST_CASE(tensors_of_other_devices), TEST_CASE(the_end_of_all_addresses), TEST_CASE(backends_that_call_above),
+          TEST_CASE(options_in_all_pairs), TEST_CASE(records_run_out), TEST_CASE(streams_run_out),
+          TEST_CASE(many_tags_block))
