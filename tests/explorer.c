@@ -4,7 +4,7 @@
    most --bound interruptions (3). Each pair of operations starts from a new pool; afterwards its invariants, its books
    and the contents of its blocks are checked.
 
-     explorer [--bound N] [--list] [--all] [--plant NAME] [PART OF A NAME...]
+     explorer [--bound N] [--part I/N] [--list] [--all] [--plant NAME] [PART OF A NAME...]
 
    What it explores is sequentially consistent: stores are seen at once and in order. Weaker orders are not, and so
    the barrier on all threads, which orders the plain stores of a favoured thread against the load of another one, is
@@ -16,6 +16,7 @@
    relation "happens before", hashed, as CHESS does). A state is left only where it has been gone on from with at least
    as many interruptions to spare, so nothing within the bound is lost, as long as plain accesses are ordered by the
    atomics and locks, which TSan checks. --all goes on from every state; a case below compares.
+   --part I/N takes every Nth pair, from the Ith (0) on: for several processes.
    --plant makes the scheduler break a promise: locks that do not exclude (lock), compare-and-swap (cas) and exchange
    (exchange) that can be interrupted between their load and their store. That each is noticed is a case below. */
 #undef _FORTIFY_SOURCE /* it takes jumps between fibres for mistakes */
@@ -1295,7 +1296,7 @@ static int explore_pair(int a, int b, end_set *ends)
 }
 
 static char **only;
-static int only_count, list_only;
+static int only_count, list_only, part, parts = 1;
 
 static int is_asked_for(int operation)
 {
@@ -1401,12 +1402,12 @@ static void finds_what_is_planted(void)
 
 static void every_pair_of_operations(void)
 {
-    int a, b, pairs = 0;
+    int a, b, pairs = 0, number = 0;
     uint64_t runs = ex->runs, finished = ex->finished, most = 0;
     for (a = 0; a < OPERATIONS; a++) {
         for (b = a; b < OPERATIONS && test_now.failures == 0; b++) {
             int is_allowed = operations[a].run != op_destroy || a != b; /* by one of them */
-            if (is_allowed && (is_asked_for(a) || is_asked_for(b))) {
+            if (is_allowed && (is_asked_for(a) || is_asked_for(b)) && number++ % parts == part) {
                 uint64_t before = ex->runs, count;
                 CHECK(explore_pair(a, b, NULL));
                 count = ex->runs - before;
@@ -1446,6 +1447,9 @@ int main(int argc, char **argv)
     for (i = 1; i < argc && argv[i][0] == '-'; i++) {
         if (strcmp(argv[i], "--bound") == 0 && i + 1 < argc) {
             ex->bound = atoi(argv[++i]);
+        } else if (strcmp(argv[i], "--part") == 0 && i + 1 < argc && sscanf(argv[i + 1], "%d/%d", &part, &parts) == 2 &&
+                   part >= 0 && part < parts) {
+            i++;
         } else if (strcmp(argv[i], "--list") == 0) {
             list_only = 1;
         } else if (strcmp(argv[i], "--all") == 0) {
@@ -1453,7 +1457,7 @@ int main(int argc, char **argv)
         } else if (strcmp(argv[i], "--plant") == 0 && i + 1 < argc && plant_of(argv[i + 1]) >= 0) {
             ex->plant = (explorer_plant)plant_of(argv[++i]);
         } else {
-            printf("usage: [--bound N] [--list] [--all] [--plant lock|cas|exchange] [PART OF A NAME...]\n");
+            printf("usage: [--bound N] [--part I/N] [--list] [--all] [--plant lock|cas|exchange] [PART...]\n");
             return 2;
         }
     }
