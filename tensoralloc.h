@@ -16579,6 +16579,9 @@ static size_t tai_predictive_required(const void *config, void *state, const ta_
     if (in->in_range && in->growing) {
         return in->size_bytes;
     }
+    if (in->in_range && !fits && in->own != NULL && *in->own == 0) {
+        return in->size_bytes; /* of this handle nothing was given back */
+    }
     p = tai_predictor_of(state, in);
     if (in->in_range && !fits) {
         tai_predictor_commit(p, in);
