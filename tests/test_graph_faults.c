@@ -37,7 +37,8 @@ static int mode_refused;
 static int is_refusal(ta_result result)
 {
     told_of_records += result == TA_ERROR_RECORDS;
-    return (result == TA_ERROR_RECORDS && record_that_fails != 0) || result == TA_ERROR_OUT_OF_MEMORY || result == TA_ERROR_BACKEND || result == TA_ERROR_CAPTURE ||
+    return (result == TA_ERROR_RECORDS && record_that_fails != 0) || result == TA_ERROR_OUT_OF_MEMORY ||
+           result == TA_ERROR_BACKEND || result == TA_ERROR_CAPTURE ||
            result == TA_ERROR_UNSUPPORTED || result == TA_ERROR_BUSY || result == TA_ERROR_FRAGMENTED;
 }
 

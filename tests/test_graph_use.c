@@ -1703,7 +1703,8 @@ TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_
           TEST_CASE(reclaim_takes_nothing_that_is_held), TEST_CASE(small_tensors_in_graphs),
           TEST_CASE(frees_in_graph_mode_free), TEST_CASE(the_owner_decides_not_the_mode),
           TEST_CASE(other_streams_stay_eager), TEST_CASE(eager_growth_does_not_break_a_capture),
-          TEST_CASE(scopes_are_restored_on_every_path), TEST_CASE(another_graph_pool_orphans_nothing), TEST_CASE(configured_in_one_call),
+          TEST_CASE(scopes_are_restored_on_every_path), TEST_CASE(another_graph_pool_orphans_nothing),
+          TEST_CASE(configured_in_one_call),
           TEST_CASE(reset_waits_for_graphs), TEST_CASE(usage_means_the_same_in_every_mode),
           TEST_CASE(dispose_waits_for_graphs), TEST_CASE(eager_threads_during_captures),
           TEST_CASE(several_captures_at_once), TEST_CASE(bad_calls), TEST_CASE(graph_blocks_through_the_pool))
