@@ -1683,8 +1683,8 @@ TENSORALLOC_DEF ta_result ta_with_graph_pool(const ta_capture_scope *scope, ta_r
 TENSORALLOC_DEF ta_result ta_pool_set_graph_pool(ta_pool *pool, ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_graph_pool *ta_pool_get_graph_pool(ta_pool *pool);
 TENSORALLOC_DEF ta_result ta_pool_set_graph_mode(ta_pool *pool, ta_stream stream, int enabled);
-/* Both at once: graph_pool becomes the graph pool of the pool, and graph mode is on for the stream. On error neither has
-   changed. Errors: those of the two; graph_pool NULL is TA_ERROR_NO_GRAPH_POOL. */
+/* Both at once: graph_pool becomes the graph pool of the pool, and graph mode is on for the stream. On error neither
+   has changed. Errors: those of the two; graph_pool NULL is TA_ERROR_NO_GRAPH_POOL. */
 TENSORALLOC_DEF ta_result ta_pool_configure_for_graph(ta_pool *pool, ta_graph_pool *graph_pool, ta_stream stream);
 /* 1 if a scope is open on the stream, else 0. */
 TENSORALLOC_DEF int ta_pool_is_graph_mode(ta_pool *pool, ta_stream stream);
