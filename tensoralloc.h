@@ -1555,8 +1555,9 @@ TENSORALLOC_DEF ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, t
    open), _FORKED. */
 TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
 /* As an allocator: alloc is ta_graph_pool_alloc; trim and empty_cache are ta_graph_pool_trim; destroy is
-   ta_graph_pool_destroy, as is dispose but for the object, which ta_graph_pool_destroy frees after that. What its blocks are freed with may also be the pool, and is where they may outlive a call of
-   ta_graph_pool_destroy: this one is not to be used after it. */
+   ta_graph_pool_destroy, as is dispose but for the object, which destroy frees after that. What its blocks are freed
+   with may also be the pool, and is where they may outlive a call of ta_graph_pool_destroy: this one is not to be used
+   after it. */
 TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 /* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs): then, while there are
    graphs, only memory that none of them has had, so that no replay writes into it. A block that graphs use is freed
@@ -19561,8 +19562,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
   What is allocated outside of captures while graphs may replay comes from above the floors: each region's end of what
   had been handed out when the last capture succeeded. Below it is what replays write.
   Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair.
-  Growth in a capture commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a wait on each
-  stream.
+  Growth in a capture commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a
+  wait on each stream.
 
   Owners and frees: a pointer that the pool does not know is looked up in the graph pools beside it. A block of the
   pool's own that a capture uses is held: a use without a ticket (has_ticket 3, ticket = id of the graph pool), so
