@@ -3,7 +3,8 @@
 tells what no configuration reached.
 
     coverage.py run [--quick TEST...]    builds, runs, prints a table of sections; ends with "N passed, N failed, N skipped".
-                                         With --quick only these tests of the first configuration
+                                         With --quick only these tests of the first configuration; with --at-once all
+                                         configurations beside each other
     coverage.py list [SECTION...]        the branches not taken in the last run, section by section, with their source
     coverage.py update                   what the last run did not reach becomes tests/coverage.txt
 
@@ -245,7 +246,7 @@ def table(source, counted):
     return sums
 
 
-def command_run(quick):
+def command_run(quick, at_once):
     checks = Checks()
     start = time.monotonic()
     source = HEADER.read_text().splitlines()
@@ -256,9 +257,11 @@ def command_run(quick):
                 old.unlink()
             run_meson(checks, 'default', [], quick)
         else:
-            run_scripts(checks, pool)
-            for name, (defines, what) in CONFIGURATIONS.items():
-                run_meson(checks, name, defines, what)
+            with concurrent.futures.ThreadPoolExecutor(len(CONFIGURATIONS) + 1 if at_once else 1) as jobs:
+                waiting = [jobs.submit(run_scripts, checks, pool)]
+                waiting += [jobs.submit(run_meson, checks, name, *about) for name, about in CONFIGURATIONS.items()]
+                for job in waiting:
+                    job.result()
         counted = measured(gather(pool))
     (BUILD / 'measured.json').write_text(json.dumps({'source': source, 'lines': counted}))
     never = table(source, counted)[4]
@@ -316,9 +319,10 @@ def main():
     parser.add_argument('what', choices=['run', 'list', 'update'])
     parser.add_argument('names', nargs='*')
     parser.add_argument('--quick', nargs='+', metavar='TEST')
+    parser.add_argument('--at-once', action='store_true')
     options = parser.parse_args()
     if options.what == 'run':
-        command_run(options.quick)
+        command_run(options.quick, options.at_once)
     elif options.what == 'list':
         command_list([name.strip('[]').replace('TA:', '') for name in options.names])
     else:
