@@ -364,8 +364,8 @@ typedef struct ta_failure {
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
     size_t sibling_cached_bytes;   /* of that, what they could give back; single-threaded ones are not asked */
-    size_t graph_bytes;         /* reserved by graph pools beside this pool (part of sibling_reserved_bytes), and freed
-                                   blocks of this one that graphs use (part of pending_bytes) */
+    size_t graph_bytes;         /* kept for graphs and not live: by graph pools over the budget, and what was freed but
+                                   is used by graphs (here: part of pending_bytes) */
     size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
     size_t backend_total_bytes;
     size_t outside_bytes;       /* total - free - what the budget holds; 0 if not known */
@@ -4584,14 +4584,21 @@ static TAI_COLD int64_t tai_backend_code(ta_backend backend)
   Invariants: reserved_bytes never exceeds limit_bytes by a charge; a member is not removed while its reclaim runs.
   Locks: lock guards the list of members; it is not held while reclaim runs. Charging takes no lock.
   -------------------------------------------------------------------------------------------------------*/
+/* What members are asked for. */
+typedef enum tai_kind {
+    TAI_OF_THREADS, /* cached where reclaim does not reach: by threads */
+    TAI_OF_ALL,     /* cached, there or where it does */
+    TAI_OF_GRAPHS   /* not live, but kept for graphs */
+} tai_kind;
+
 typedef struct tai_member {
     struct tai_member *next;
     /* Gives back at least want_bytes if it can, without waiting for others; returns what it gave. */
     size_t (*reclaim)(void *self, size_t want_bytes);
-    /* Bytes that it caches where reclaim does not reach (thread caches), with pages != 0 also where it does. NULL:
-       none, or it cannot be asked. */
-    size_t (*cached)(void *self, int pages);
+    /* Bytes of that kind. NULL: none, or it cannot be asked. */
+    size_t (*holds)(void *self, tai_kind kind);
     void *self;
+    const void *owner; /* what has the same one is no sibling; NULL: all are */
     uint32_t serial;  /* order of joining */
     uint32_t running; /* reclaims inside */
 } tai_member;
@@ -4766,17 +4773,18 @@ static TAI_COLD void tai_budget_leave(ta_budget *budget, tai_member *member)
     }
 }
 
-/* What every member but one caches: where reclaim does not reach, or (pages) in all. With give != 0 each is made to
-   give it back instead, until want_bytes have come together. */
+/* What every member but one, and those of the same owner, holds of a kind. With give != 0 each but one is made to give
+   back instead, until want_bytes have come together. */
 static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *except, size_t want_bytes, int give,
-                                      int pages)
+                                      tai_kind kind)
 {
     size_t got = 0;
     uint32_t below = 0xffffffffu; /* the list goes from the youngest to the oldest */
     TAI_LOCK_ACQUIRE(&budget->lock);
     while (got < want_bytes) {
         tai_member *member = budget->members;
-        while (member != NULL && (member == except || member->serial >= below)) {
+        while (member != NULL && (member == except || member->serial >= below ||
+                                  (!give && member->owner != NULL && member->owner == except->owner))) {
             member = member->next;
         }
         if (member == NULL) {
@@ -4787,8 +4795,8 @@ static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *excep
         TAI_LOCK_RELEASE(&budget->lock);
         if (give) {
             got += member->reclaim(member->self, want_bytes - got);
-        } else if (member->cached != NULL) {
-            got += member->cached(member->self, pages);
+        } else if (member->holds != NULL) {
+            got += member->holds(member->self, kind);
         }
         TAI_LOCK_ACQUIRE(&budget->lock);
         member->running--;
@@ -4799,7 +4807,7 @@ static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *excep
 
 static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
 {
-    return tai_budget_ask(budget, except, want_bytes, 1, 1);
+    return tai_budget_ask(budget, except, want_bytes, 1, TAI_OF_ALL);
 }
 
 /* What the backend and siblings say of a request that needs bytes more of them. The result, what the budget held and
@@ -4824,7 +4832,8 @@ static TAI_COLD void tai_budget_explain(ta_budget *budget, const tai_member *mem
         out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
     }
     out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
-    out->sibling_cached_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, !asked);
+    out->sibling_cached_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, asked ? TAI_OF_THREADS : TAI_OF_ALL);
+    out->graph_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, TAI_OF_GRAPHS);
     out->action_bytes = need > room ? need - room : need;
 }
 
@@ -5003,7 +5012,7 @@ static TAI_COLD void tai_bury(void *object)
      live      addr size requested tag | prev next | left = recorded uses | class, stream, region
      cached    addr size               | prev next | right = next in the cache list; left = 0
      free      addr size requested=bin | prev next | left, right = tree in that bin
-     pending   addr size               | prev next | right = uses to wait for
+     pending   addr size               | prev next | right = uses to wait for; left = of these: by graphs
      busy      addr size               | prev next | (in no list; one thread works on it)
      vacant                                          left = next vacant
   -------------------------------------------------------------------------------------------------------*/
@@ -6772,6 +6781,7 @@ typedef struct tai_space {
     size_t reserved, peak_reserved;
     size_t used[TAI_HEAPS]; /* bytes of blocks out of each heap: live, in thread caches, busy */
     size_t pending_bytes;
+    size_t held_bytes;      /* of these: graphs use them */
     size_t address_range_bytes;
     size_t object_bytes;    /* malloced records: regions, bins, streams */
     uint64_t steal_count, trim_count, trimmed_bytes;
@@ -8226,7 +8236,7 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
 {
     tai_use *at = (tai_use *)(void *)space->uses.base;
     tai_block *block = &space->blocks.at[index];
-    uint32_t use, next, count = 0;
+    uint32_t use, next, count = 0, held = 0;
     ta_result result = TA_OK;
     for (use = block->left; use != 0 && result == TA_OK; use = at[use].next) {
         ta_stream id;
@@ -8272,9 +8282,11 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
             stream->pending_first = use;
         }
         stream->pending_last = use;
+        held += TAI_GRAPHS && stream->id == TAI_STREAM_GRAPHS;
     }
-    block->left = 0;
+    block->left = held;
     block->right = count;
+    space->held_bytes += held != 0 ? block->size : 0;
     TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
     space->used[block->place.heap] -= block->size;
     space->pending_bytes += block->size;
@@ -8572,7 +8584,7 @@ static TAI_COLD void tai_space_release(tai_space *space)
     }
     tai_budget_refund(space->budget, space->reserved);
     memset(space->used, 0, sizeof space->used);
-    space->reserved = space->pending_bytes = space->address_range_bytes = 0;
+    space->reserved = space->pending_bytes = space->held_bytes = space->address_range_bytes = 0;
 }
 
 /* Reserves the first range of each heap where the backend has ranges; falls back to segments. */
@@ -8734,8 +8746,6 @@ typedef struct tai_graph_hooks {
     size_t (*collect)(ta_pool *pool);
     /* 0: there still are graph pools. */
     int (*close)(ta_pool *pool);
-    /* Bytes of all graph pools. */
-    size_t (*reserved)(ta_pool *pool);
 } tai_graph_hooks;
 
 struct ta_pool {
@@ -9875,7 +9885,7 @@ static TAI_COLD int tai_check_bins(const tai_space *space, uint32_t *count)
 }
 
 typedef struct tai_check {
-    size_t used, cached, pending, requested, committed;
+    size_t used, cached, pending, held, requested, committed;
     uint32_t free_count, live_count;
 } tai_check;
 
@@ -9903,6 +9913,10 @@ static TAI_COLD int tai_check_region(const ta_pool *pool, uint32_t region_index,
             }
         } else if (block->state == TAI_PENDING) {
             sum->pending += block->size;
+            sum->held += block->left != 0 ? block->size : 0;
+            if (block->right < block->left || block->right == 0) {
+                return 0;
+            }
         } else if (block->state == TAI_LIVE || block->state == TAI_CACHED) {
             sum->used += block->size;
             if (tai_region_find(space, region, block->addr) != index ||
@@ -9963,6 +9977,7 @@ static TAI_COLD int tai_pool_sound(const ta_pool *pool)
     }
     return tai_check_bins(&pool->space, &in_bins) && in_bins == sum.free_count &&
            sum.used == tai_space_used(&pool->space) && sum.pending == pool->space.pending_bytes &&
+           sum.held == pool->space.held_bytes &&
            sum.committed == pool->space.reserved && sum.cached == tai_pool_thread_cached(pool) &&
            count.allocation_count - count.deallocation_count == sum.live_count &&
            count.allocated_bytes - count.freed_bytes == (uint64_t)sum.requested;
@@ -10175,21 +10190,6 @@ static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *
     }
 }
 
-/* Freed blocks that graphs use. Inside the gate. */
-static TAI_COLD size_t tai_space_graph_bytes(const tai_space *space)
-{
-    const tai_use *at = (const tai_use *)(const void *)space->uses.base;
-    size_t bytes = 0;
-    uint32_t s, use;
-    for (s = 1; TAI_GRAPHS && s < space->stream_count; s++) {
-        use = space->streams[s].id == TAI_STREAM_GRAPHS ? space->streams[s].pending_first : 0;
-        for (; use != 0; use = at[use].next) {
-            bytes += space->blocks.at[at[use].block].size;
-        }
-    }
-    return bytes < space->pending_bytes ? bytes : space->pending_bytes; /* several graphs may use one block */
-}
-
 /* Memory was missing: where it is. The ladder has been climbed, or was not to be. Outside the gate. */
 static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
@@ -10200,15 +10200,12 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     size_t held;
     ta_verdict verdict;
     tai_budget_explain(space->budget, &pool->member, need, asked, out);
-    if (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
-        out->graph_bytes = pool->hooks->reserved(pool);
-    }
     if (asked) {
         (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
     }
     tai_gate_enter(&space->gate, me);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
-    held = tai_space_graph_bytes(space);
+    held = space->held_bytes;
     held = held < out->pending_bytes ? held : out->pending_bytes;
     out->graph_bytes += held;
     if (out->pending_bytes - held >= out->action_bytes) {
@@ -10491,7 +10488,7 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
 }
 
 /* Asked by the budget for another allocator that has failed. */
-static TAI_COLD size_t tai_pool_cached(void *self, int pages)
+static TAI_COLD size_t tai_pool_holds(void *self, tai_kind kind)
 {
     ta_pool *pool = (ta_pool *)self;
     size_t bytes;
@@ -10499,7 +10496,8 @@ static TAI_COLD size_t tai_pool_cached(void *self, int pages)
         return 0;
     }
     tai_gate_enter(&pool->space.gate, NULL);
-    bytes = tai_pool_thread_cached(pool) + (pages ? tai_space_cached(&pool->space) : 0);
+    bytes = kind == TAI_OF_GRAPHS ? pool->space.held_bytes : tai_pool_thread_cached(pool);
+    bytes += kind == TAI_OF_ALL ? tai_space_cached(&pool->space) - pool->space.held_bytes : 0;
     tai_gate_leave(&pool->space.gate, NULL);
     return bytes;
 }
@@ -12640,11 +12638,13 @@ static TAI_COLD void tai_pool_space_desc(const ta_pool_desc *desc, tai_space_des
     out->single_threaded = desc->single_threaded;
 }
 
-/* What the memory of a graph pool has that no pool of the program's has. */
+/* What a graph pool's memory and a dynamic's own pool have that no pool of the program's has. */
 typedef struct tai_pool_kind {
     int parks;
-    size_t (*reclaim)(void *self, size_t want_bytes);
+    size_t (*reclaim)(void *self, size_t want_bytes); /* NULL: a pool's */
+    size_t (*holds)(void *self, tai_kind kind);
     void *reclaim_self;
+    const void *owner; /* NULL, or the dynamic that has made it */
 } tai_pool_kind;
 
 static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool_kind *kind, ta_pool **out)
@@ -12703,7 +12703,8 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
 #endif
     pool->member.self = kind->reclaim != NULL ? kind->reclaim_self : pool;
     pool->member.reclaim = kind->reclaim != NULL ? kind->reclaim : tai_pool_reclaim;
-    pool->member.cached = kind->reclaim != NULL ? NULL : tai_pool_cached;
+    pool->member.holds = kind->reclaim != NULL ? kind->holds : tai_pool_holds;
+    pool->member.owner = kind->owner;
     tai_budget_join(pool->space.budget, &pool->member);
     if (resolved.initial_bytes != 0) {
         result = tai_pool_reserve_initial(pool, resolved.initial_bytes);
@@ -12718,7 +12719,7 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out)
 {
-    static const tai_pool_kind usual = {0, NULL, NULL};
+    static const tai_pool_kind usual = {0, NULL, NULL, NULL, NULL};
     return tai_pool_make(desc, &usual, out);
 }
 
@@ -14300,11 +14301,11 @@ static ta_result tai_arena_v_empty_cache(void *self)
     return tai_arena_v_trim(self, 0, NULL);
 }
 
-static TAI_COLD size_t tai_arena_cached(void *self, int pages)
+static TAI_COLD size_t tai_arena_holds(void *self, tai_kind kind)
 {
     ta_arena *arena = (ta_arena *)self;
     size_t cached = 0;
-    if (pages && !arena->common.single_threaded && tai_common_usable(&arena->common) == TA_OK) {
+    if (kind == TAI_OF_ALL && !arena->common.single_threaded && tai_common_usable(&arena->common) == TA_OK) {
         tai_gate_enter(&arena->common.gate, NULL);
         cached = arena->common.reserved - arena->common.in_use;
         tai_gate_leave(&arena->common.gate, NULL);
@@ -14468,7 +14469,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_create(const ta_arena_desc *desc, ta
     arena->blocks = (tai_arena_block *)(void *)arena->table.base;
     arena->use_ranges = (arena->common.info.caps & TA_CAP_RANGES) != 0;
     arena->common.member.reclaim = tai_arena_reclaim;
-    arena->common.member.cached = tai_arena_cached;
+    arena->common.member.holds = tai_arena_holds;
     tai_budget_join(arena->common.budget, &arena->common.member);
     *out = arena;
     return TA_OK;
@@ -17958,31 +17959,100 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     return TA_OK;
 }
 
-/* With nothing claimed. */
-/* Why size bytes could not be had by a tensor that has capacity bytes, of which kept stay where they are. */
+/* What ranges keep for graphs, and could give back without them. Inside the gate. */
+static TAI_COLD size_t tai_dynamic_graph_bytes(const ta_dynamic *d)
+{
+    size_t bytes = 0;
+    uint32_t i;
+    for (i = 1; TAI_GRAPHS && d->held != 0 && i < d->handles.end; i++) {
+        const tai_handle *h = tai_handle_at(d, i);
+        if (h->span_bytes != 0 && h->holds != 0 && (h->link.state == TAI_LIVE || h->orphan)) {
+            bytes += h->committed - (h->orphan ? 0 : h->held);
+        }
+    }
+    return bytes;
+}
+
+/* What is free where, ours and our pool's together. *ranges: of the ranges alone, *graphs: what they keep for graphs. */
+static TAI_COLD void tai_dynamic_measure(ta_dynamic *d, ta_failure *out, size_t *ranges, size_t *graphs)
+{
+    ta_stats stats;
+    memset(&stats, 0, sizeof stats);
+    (void)ta_allocator_get_stats(ta_dynamic_allocator(d), &stats);
+    tai_gate_enter(&d->common.gate, NULL);
+    *graphs = tai_dynamic_graph_bytes(d);
+    *ranges = d->common.reserved + d->block_bytes - d->common.in_use - *graphs;
+    tai_gate_leave(&d->common.gate, NULL);
+    out->reserved_bytes = stats.reserved_bytes;
+    out->in_use_bytes = stats.in_use_bytes;
+    out->thread_cached_bytes = stats.thread_cached_bytes;
+    out->pending_bytes = stats.pending_bytes + *graphs;
+    out->free_bytes = stats.cached_bytes - stats.thread_cached_bytes; /* others may allocate meanwhile */
+    out->free_bytes -= out->pending_bytes < out->free_bytes ? out->pending_bytes : out->free_bytes;
+}
+
+/* Memory was missing: where it is. held: kept for graphs here, in ranges and in our pool. */
+static TAI_COLD ta_verdict tai_dynamic_judge(ta_dynamic *d, size_t need, int asked, size_t held, ta_failure *out)
+{
+    tai_budget_explain(d->common.budget, &d->common.member, need, asked, out);
+    out->graph_bytes += held;
+    return out->pending_bytes - held >= out->action_bytes      ? TA_VERDICT_WAITING
+           : !asked && out->free_bytes >= out->action_bytes    ? TA_VERDICT_OWN_CACHE
+           : out->sibling_cached_bytes >= out->action_bytes    ? TA_VERDICT_SIBLINGS
+           : out->thread_cached_bytes >= out->action_bytes     ? TA_VERDICT_THREAD_CACHES
+           : out->graph_bytes >= out->action_bytes             ? TA_VERDICT_GRAPHS
+                                                               : tai_budget_verdict(d->common.budget, need, out);
+}
+
+/* Our pool did not find what it wanted: perhaps it is in ranges, of which it knows nothing. */
+static TAI_COLD ta_verdict tai_dynamic_judge_block(size_t ranges, size_t graphs, int asked, ta_failure *out)
+{
+    size_t missing = out->verdict != TA_VERDICT_LIMIT ? out->action_bytes
+                     : out->action_bytes > out->limit_bytes ? out->action_bytes - out->limit_bytes : 0;
+    ta_verdict verdict = out->verdict;
+    out->graph_bytes += graphs;
+    out->sibling_reserved_bytes =
+        out->budget_used_bytes > out->reserved_bytes ? out->budget_used_bytes - out->reserved_bytes : 0;
+    if (verdict == TA_VERDICT_LIMIT || verdict == TA_VERDICT_FULL || verdict == TA_VERDICT_OUTSIDE) {
+        verdict = !asked && ranges >= missing        ? TA_VERDICT_OWN_CACHE
+                  : out->graph_bytes >= missing      ? TA_VERDICT_GRAPHS
+                                                     : verdict;
+        out->action_bytes = verdict != out->verdict ? missing : out->action_bytes;
+    }
+    return verdict;
+}
+
+/* Why size bytes could not be had by a tensor that has capacity bytes, of which kept stay where they are. With nothing
+   claimed. */
 static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
                                           uint32_t flags, ta_failure *out)
 {
     ta_budget *budget = d->common.budget;
     size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes), missing;
+    size_t ranges, graphs, held = 0;
+    int asked = (flags & TA_REQUEST_WITHIN_BUDGET) == 0;
     ta_verdict verdict;
-    ta_stats stats;
     memset(out, 0, sizeof *out);
     if (d->pool != NULL && ta_pool_get_failure(d->pool, out) == TA_OK && out->result == why &&
         out->requested_bytes >= size && out->count != d->pool_failure_count) {
-        d->pool_failure_count = out->count;
-        return; /* it is the pool's, which knows better */
+        d->pool_failure_count = out->count; /* it is the pool's, which knows better */
+        if (out->verdict >= TA_VERDICT_WAITING) {
+            tai_dynamic_measure(d, out, &ranges, &graphs);
+            tai_failure_conclude(out, tai_dynamic_judge_block(ranges, graphs, asked, out));
+        }
+        return;
     }
     memset(out, 0, sizeof *out);
-    memset(&stats, 0, sizeof stats);
-    (void)ta_allocator_get_stats(ta_dynamic_allocator(d), &stats);
+    tai_dynamic_measure(d, out, &ranges, &graphs);
+    if (TAI_GRAPHS && d->pool != NULL) {
+        tai_gate_enter(&d->pool->space.gate, NULL);
+        held = d->pool->space.held_bytes;
+        tai_gate_leave(&d->pool->space.gate, NULL);
+    }
     out->result = why;
     out->requested_bytes = size;
     out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&budget->limit);
     out->budget_used_bytes = TENSORALLOC_LOAD_RELAXED(&budget->reserved);
-    out->reserved_bytes = stats.reserved_bytes;
-    out->in_use_bytes = stats.in_use_bytes;
-    out->free_bytes = stats.cached_bytes;
     if (why == TA_ERROR_OUT_OF_MEMORY || why == TA_ERROR_BACKEND) {
         out->backend_code = tai_backend_code(d->common.backend);
     }
@@ -17994,13 +18064,7 @@ static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t s
         out->action_bytes = tai_add_saturated(d->desc.capacity_bytes_max, missing); /* others may have freed since */
         verdict = TA_VERDICT_CAPACITY;
     } else if (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) {
-        tai_budget_explain(budget, &d->common.member, need, (flags & TA_REQUEST_WITHIN_BUDGET) == 0, out);
-        if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0 && stats.cached_bytes >= out->action_bytes) {
-            verdict = TA_VERDICT_OWN_CACHE;
-        } else {
-            verdict = out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
-                                                                     : tai_budget_verdict(budget, need, out);
-        }
+        verdict = tai_dynamic_judge(d, need, asked, graphs + held, out);
     }
     tai_failure_conclude(out, verdict);
 }
@@ -18969,16 +19033,17 @@ static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
 }
 
 /* Warm ranges and what is committed beyond capacities; the headroom of tensors is not counted. */
-static TAI_COLD size_t tai_dynamic_cached(void *self, int pages)
+static TAI_COLD size_t tai_dynamic_holds(void *self, tai_kind kind)
 {
     ta_dynamic *d = (ta_dynamic *)self;
-    size_t cached = 0;
-    if (pages && !d->common.single_threaded && tai_common_usable(&d->common) == TA_OK) {
+    size_t bytes = 0, held;
+    if (kind != TAI_OF_THREADS && !d->common.single_threaded && tai_common_usable(&d->common) == TA_OK) {
         tai_gate_enter(&d->common.gate, NULL);
-        cached = d->common.reserved + d->block_bytes - d->common.in_use;
+        held = tai_dynamic_graph_bytes(d);
+        bytes = kind == TAI_OF_GRAPHS ? held : d->common.reserved + d->block_bytes - d->common.in_use - held;
         tai_gate_leave(&d->common.gate, NULL);
     }
-    return cached;
+    return bytes;
 }
 
 static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
@@ -19189,6 +19254,7 @@ static TAI_COLD void tai_dynamic_open_ranges(ta_dynamic *d, int wanted)
 static TAI_COLD ta_result tai_dynamic_open_upstream(ta_dynamic *d)
 {
     ta_pool_desc pool;
+    tai_pool_kind kind;
     ta_result result;
     ta_device device;
     if (d->desc.upstream.vtable != NULL) {
@@ -19206,7 +19272,9 @@ static TAI_COLD ta_result tai_dynamic_open_upstream(ta_dynamic *d)
     pool.budget = d->common.budget;
     pool.single_threaded = d->common.single_threaded;
     pool.name = d->common.name;
-    result = ta_pool_create(&pool, &d->pool);
+    memset(&kind, 0, sizeof kind);
+    kind.owner = d;
+    result = tai_pool_make(&pool, &kind, &d->pool);
     if (result == TA_OK) {
         d->upstream = ta_pool_allocator(d->pool);
     }
@@ -19265,7 +19333,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
     tai_dynamic_open_ranges(d, desc->upstream.vtable == NULL || desc->budget != NULL || desc->backend.vtable != NULL);
     d->desc.upstream = d->upstream;
     d->common.member.reclaim = tai_dynamic_reclaim;
-    d->common.member.cached = tai_dynamic_cached;
+    d->common.member.holds = tai_dynamic_holds;
+    d->common.member.owner = d;
     tai_budget_join(d->common.budget, &d->common.member);
     *out = d;
     return TA_OK;
@@ -19902,6 +19971,7 @@ static TAI_COLD void tai_hold_end_pending(tai_space *space, uint64_t id, uint32_
     if (space->streams[s].pending_last == use) {
         space->streams[s].pending_last = before;
     }
+    space->held_bytes -= --space->blocks.at[index].left == 0 ? space->blocks.at[index].size : 0;
     if (--space->blocks.at[index].right == 0) {
         TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
         space->pending_bytes -= space->blocks.at[index].size;
@@ -20428,35 +20498,9 @@ static TAI_COLD int tai_graphs_close(ta_pool *pool)
     return pool->graphs->pools == NULL;
 }
 
-/* What all graph pools together have from the backend. */
-static TAI_COLD size_t tai_graphs_reserved(ta_pool *pool)
-{
-    tai_graphs *all = pool->graphs;
-    ta_graph_pool *g = NULL;
-    size_t bytes = 0;
-    do {
-        ta_graph_pool *next;
-        ta_stats stats;
-        TAI_LOCK_ACQUIRE(&all->lock);
-        next = g == NULL ? all->pools : g->next;
-        if (g != NULL) {
-            g->visitors--;
-        }
-        if (next != NULL) {
-            next->visitors++;
-        }
-        TAI_LOCK_RELEASE(&all->lock);
-        g = next;
-        if (g != NULL && ta_pool_get_stats(g->memory, &stats) == TA_OK) {
-            bytes += stats.reserved_bytes;
-        }
-    } while (g != NULL);
-    return bytes;
-}
-
 static const tai_graph_hooks tai_graphs_hooks = {
     tai_graphs_alloc, tai_graphs_find, tai_graphs_give, tai_graphs_let_go, tai_graphs_use, tai_graphs_retire,
-    tai_graphs_collect, tai_graphs_close, tai_graphs_reserved
+    tai_graphs_collect, tai_graphs_close
 };
 
 /* ---- life */
@@ -20484,6 +20528,29 @@ static TAI_COLD size_t tai_graph_reclaim(void *self, size_t want_bytes)
     g->trimming = 0;
     TAI_LOCK_RELEASE(&all->lock);
     return released;
+}
+
+/* What would come back if its graphs went; without any, what it caches. */
+static TAI_COLD size_t tai_graph_holds(void *self, tai_kind kind)
+{
+    ta_graph_pool *g = (ta_graph_pool *)self;
+    tai_graphs *all = g->parent->graphs;
+    size_t bytes = 0;
+    int ready, busy, unwanted;
+    if (!tai_pool_is_open(g->parent) && !g->parent->space.budget_owned) { /* not ours to look into */
+        return 0;
+    }
+    TAI_LOCK_ACQUIRE(&all->lock);
+    ready = g->ready;
+    busy = ready && tai_graph_in_use(g);
+    unwanted = g->unwanted;
+    TAI_LOCK_RELEASE(&all->lock);
+    if (ready && kind == (busy ? TAI_OF_GRAPHS : TAI_OF_ALL)) {
+        tai_gate_enter(&g->memory->space.gate, NULL);
+        bytes = unwanted ? g->memory->space.reserved : tai_space_cached(&g->memory->space);
+        tai_gate_leave(&g->memory->space.gate, NULL);
+    }
+    return bytes;
 }
 
 /* What a pool needs to have graph pools beside it. */
@@ -20567,6 +20634,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_create(const ta_graph_pool_desc
     tai_graph_desc(desc, &memory);
     kind.parks = 1;
     kind.reclaim = tai_graph_reclaim;
+    kind.holds = tai_graph_holds;
+    kind.owner = NULL;
     kind.reclaim_self = g;
     result = tai_pool_make(&memory, &kind, &g->memory);
     if (result == TA_OK) {
@@ -21891,7 +21960,7 @@ static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_
                        tai_size_text(f->thread_cached_bytes, a, sizeof a), ta_action_text(f->action));
         break;
     case TA_VERDICT_GRAPHS:
-        (void)snprintf(text, text_bytes, "; graph pools hold %s: %s", tai_size_text(f->graph_bytes, a, sizeof a),
+        (void)snprintf(text, text_bytes, "; graphs hold %s: %s", tai_size_text(f->graph_bytes, a, sizeof a),
                        ta_action_text(f->action));
         break;
     case TA_VERDICT_FRAGMENTED:

@@ -722,7 +722,152 @@ static void warm_ranges_within_the_budget(void)
     CHECK_OK(ta_dynamic_destroy(d));
 }
 
-TEST_MAIN(TEST_CASE(warm_ranges_within_the_budget), TEST_CASE(nothing_failed), TEST_CASE(words_for_everything), TEST_CASE(requests_that_forbid_it), TEST_CASE(memory_that_waits_for_streams),
+/* A dynamic over a budget that it shares with nobody: its pool's cache and its ranges are its own, whoever of the two
+   needs memory. What is advised helps. */
+static ta_dynamic *alone(size_t limit, ta_handle *big, int64_t big_bytes)
+{
+    const int64_t least = 0, most = 64 * (int64_t)MIB;
+    ta_dynamic_desc desc;
+    ta_dynamic *d = NULL;
+    ta_shape_bounds bounds;
+    memset(&desc, 0, sizeof desc);
+    desc.limit_bytes = limit;
+    desc.strategy = ta_strategy_exact();
+    CHECK_OK(ta_dynamic_create(&desc, &d));
+    if (big != NULL) {
+        CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &big_bytes, &most));
+        CHECK_OK(ta_dynamic_alloc(d, &bounds, big));
+    }
+    return d;
+}
+
+static ta_result within_budget(ta_dynamic *d, int64_t now, int64_t most, ta_handle *out)
+{
+    const int64_t least = 0;
+    ta_shape_bounds bounds;
+    ta_dynamic_request request;
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &now, &most));
+    memset(&request, 0, sizeof request);
+    request.bounds = &bounds;
+    request.flags = TA_REQUEST_WITHIN_BUDGET;
+    return ta_dynamic_alloc_request(d, &request, out);
+}
+
+/* Blocks of 32 KB of the dynamic's pool, taken and freed by this thread. */
+static void fill_and_free(ta_dynamic *d, int count)
+{
+    ta_request request = request_of(32000, 0, NULL);
+    ta_allocator self = ta_dynamic_allocator(d);
+    void *ptrs[200];
+    int i;
+    for (i = 0; i < count; i++) {
+        ptrs[i] = ta_allocator_alloc(self, &request, NULL);
+        CHECK(ptrs[i] != NULL);
+    }
+    for (i = 0; i < count; i++) {
+        CHECK_OK(ta_allocator_free(self, ptrs[i], 0, 0, 0));
+    }
+}
+
+static void a_dynamic_and_its_own_pool(void)
+{
+    ta_failure failure;
+    ta_dynamic *d = alone(8 * MIB, NULL, 0);
+    ta_handle handle;
+    ta_request request = request_of(5 * MIB, TA_REQUEST_WITHIN_BUDGET, NULL);
+    void *ptr;
+    fill_and_free(d, 200); /* 6 MiB in the pool's heap and cache, and a range wants 5 */
+    if (within_budget(d, 5 * (int64_t)MIB, 64 * (int64_t)MIB, &handle) == TA_ERROR_LIMIT) {
+        CHECK_OK(ta_dynamic_get_failure(d, &failure));
+        CHECK_STRING(ta_verdict_text(failure.verdict), ta_verdict_text(TA_VERDICT_OWN_CACHE));
+        CHECK_EQ(failure.sibling_reserved_bytes, 0);
+        CHECK_EQ(failure.sibling_cached_bytes, 0);
+        CHECK_EQ(failure.reserved_bytes, failure.budget_used_bytes);
+        CHECK_OK(ta_allocator_trim(ta_dynamic_allocator(d), 0, NULL));
+        CHECK_OK(within_budget(d, 5 * (int64_t)MIB, 64 * (int64_t)MIB, &handle));
+    }
+    CHECK_OK(ta_dynamic_free(d, handle)); /* warm now; a block wants 5 */
+    ptr = ta_allocator_alloc(ta_dynamic_allocator(d), &request, NULL);
+    if (ptr == NULL) {
+        CHECK_OK(ta_dynamic_get_failure(d, &failure));
+        CHECK_STRING(ta_verdict_text(failure.verdict), ta_verdict_text(TA_VERDICT_OWN_CACHE));
+        CHECK_EQ(failure.action, TA_ACTION_TRIM);
+        CHECK_EQ(failure.sibling_reserved_bytes, 0);
+        CHECK_GE(failure.free_bytes, failure.action_bytes);
+        CHECK_OK(ta_allocator_trim(ta_dynamic_allocator(d), 0, NULL));
+        ptr = ta_allocator_alloc(ta_dynamic_allocator(d), &request, NULL);
+    }
+    CHECK(ptr != NULL);
+    CHECK_OK(ta_dynamic_destroy(d));
+    d = alone(8 * MIB, &handle, 6 * (int64_t)MIB); /* all in use: nothing of its own would help */
+    CHECK_RESULT(within_budget(d, 5 * (int64_t)MIB, 64 * (int64_t)MIB, &handle), TA_ERROR_LIMIT);
+    CHECK_OK(ta_dynamic_get_failure(d, &failure));
+    CHECK_EQ(failure.verdict, TA_VERDICT_LIMIT);
+    CHECK(ta_allocator_alloc(ta_dynamic_allocator(d), &request, NULL) == NULL);
+    CHECK_OK(ta_dynamic_get_failure(d, &failure));
+    CHECK_EQ(failure.verdict, TA_VERDICT_LIMIT);
+    CHECK_EQ(failure.sibling_reserved_bytes, 0);
+    CHECK_OK(ta_dynamic_destroy(d));
+}
+
+#ifndef TENSORALLOC_NO_THREADS
+/* A thread that leaves small blocks of a dynamic in its cache, and gives them back when it is told to. */
+typedef struct keeper {
+    hoarder h; /* pool: not used */
+    ta_dynamic *d;
+} keeper;
+
+static void *keep(void *user)
+{
+    keeper *k = (keeper *)user;
+    fill_and_free(k->d, 60);
+    reach(&k->h, 1);
+    await(&k->h, 2);
+    (void)ta_allocator_empty_cache(ta_dynamic_allocator(k->d));
+    reach(&k->h, 3);
+    await(&k->h, 4);
+    return NULL;
+}
+
+static void threads_cache_of_a_dynamic(void)
+{
+    keeper k;
+    pthread_t thread;
+    ta_handle handle;
+    ta_shape_bounds bounds;
+    ta_failure failure;
+    const int64_t least = 0, now = 3 * (int64_t)MIB, most = 64 * (int64_t)MIB;
+    memset(&k, 0, sizeof k);
+    k.d = alone(4 * MIB, NULL, 0);
+    CHECK_EQ(pthread_mutex_init(&k.h.lock, NULL), 0);
+    CHECK_EQ(pthread_cond_init(&k.h.changed, NULL), 0);
+    REQUIRE(pthread_create(&thread, NULL, keep, &k) == 0);
+    await(&k.h, 1);
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &now, &most));
+    CHECK_RESULT(ta_dynamic_alloc(k.d, &bounds, &handle), TA_ERROR_LIMIT);
+    CHECK_OK(ta_dynamic_get_failure(k.d, &failure));
+    CHECK_STRING(ta_verdict_text(failure.verdict), ta_verdict_text(TA_VERDICT_THREAD_CACHES));
+    CHECK_GE(failure.thread_cached_bytes, failure.action_bytes);
+    CHECK_EQ(failure.sibling_reserved_bytes, 0);
+    reach(&k.h, 2);
+    await(&k.h, 3);
+    CHECK_OK(ta_dynamic_alloc(k.d, &bounds, &handle));
+    reach(&k.h, 4);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_OK(ta_dynamic_destroy(k.d));
+    CHECK_EQ(pthread_cond_destroy(&k.h.changed), 0);
+    CHECK_EQ(pthread_mutex_destroy(&k.h.lock), 0);
+}
+#else
+static void threads_cache_of_a_dynamic(void)
+{
+    TEST_SKIP("no threads");
+}
+#endif
+
+TEST_MAIN(TEST_CASE(warm_ranges_within_the_budget), TEST_CASE(a_dynamic_and_its_own_pool),
+          TEST_CASE(threads_cache_of_a_dynamic), TEST_CASE(nothing_failed), TEST_CASE(words_for_everything),
+          TEST_CASE(requests_that_forbid_it), TEST_CASE(memory_that_waits_for_streams),
           TEST_CASE(pages_of_its_own), TEST_CASE(memory_that_siblings_cache), TEST_CASE(memory_that_threads_cache),
           TEST_CASE(memory_in_pieces), TEST_CASE(pieces_of_segments_under_a_limit), TEST_CASE(the_limit_that_would_do),
           TEST_CASE(memory_that_others_have), TEST_CASE(bounded_backends_that_are_full),
