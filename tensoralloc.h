@@ -1790,30 +1790,42 @@ typedef struct ta_snapshot_desc {
      backends[]    id, name, device {type "host", "cuda", "other"; index}, capabilities ["segments", "ranges",
                    "ordered", "host_access", "fresh_zero"], and ta_backend_info; free_bytes, total_bytes (memory_info)
      budgets[]     id, backend (id), and ta_budget_stats
-     allocators[]  in the order given; a pool that a dynamic has made for itself follows it
+     allocators[]  in the order given; a pool that a dynamic has made for itself follows it, and graph pools follow
+                   the pool that they stand beside, those too that the program has destroyed and graphs still need
        kind, id (ta_block_id.owner), name, disposed, budget (id), device, stats (ta_stats); user-made allocators, and
        those of another copy of this file, have kind, device and stats only
-       options     of its desc; pools: sealed; dynamic: strategy (its name)
+       options     of its desc; pools and graph pools: sealed; dynamic: strategy (its name)
        failure     pools and dynamics, after one: text (ta_failure_report), ta_failure; result, verdict, action as text
        streams[]   pools on ordered backends: id, retired
-       ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes, blocks[]
+       ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes,
+                   blocks[]; graph pools: graph_bytes, what replays may write, free or not (from ptr on; if not 0)
          blocks[]  tile the range by address: ptr, size_bytes, state, stream (if not 0)
-                     live     held by the program: requested_bytes, generation, tag (if it has one)
+                     live     the program's: requested_bytes, generation, tag (if it has one), held_by so many graph
+                              pools (if any); graph pools: scope (serial; if it was allocated in one)
                      free     in the allocator, with memory behind it
                      cached   in a thread cache, or on its way between two
-                     pending  freed, waits_for so many uses on streams
+                     pending  freed, waits_for so many uses on streams; freed in a capture: for its end
+                     held     freed, held_by so many graph pools, waits_for so many uses, these included
                      busy     between allocator and backend for a moment
                      hole     addresses only: trimmed, or not used yet
                      changed  a live block that is not whole: others have changed it between two looks
        totals      visits (looks), live_count, and the bytes of each state, of what was written
        buckets[]   pools: ta_bucket_stats of what was written
        dynamic allocators also: upstream (id)
-       handles[]   index, generation, state "live" or "warm", ptr, in_place_bytes, in_range; live ones: effective_bytes,
-                   capacity_bytes, dtype, dims[], min[], expected[], max[], site (index), use_count,
-                   allocation_time_ns, stream, tag
+       handles[]   index, generation, state "live", "warm", "held" (freed, used by graphs), ptr, in_place_bytes,
+                   in_range, held_by (if any); live ones: effective_bytes, capacity_bytes, dtype, dims[], min[],
+                   expected[], max[], site (index), use_count, allocation_time_ns, stream, tag
        sites[]     index, number, busy; predictor {learns "sizes", "growth" or null, observation_count, mean_bytes,
                    target_bytes, step_bytes, changes_per_million_uses, weights [{size_max_bytes, weight}]} if the
                    strategy is the predictive one and the site is not busy
+       graph pools also:
+       graph_pool  beside (id of the pool), destroyed (by the program), share_sequential, is_referenced, retain_count,
+                   unattached_count (captures that succeeded and were neither attached nor retained), capture_count,
+                   failed_count
+         scopes[]  open ones, newest first: serial, stream, capture (0x0: not begun when last looked), graph_mode
+         graphs[]  attached ones, newest first: graph, scope (the newest one then: its blocks are those of scopes up
+                   to this one that are not the next graph's in the list), gone
+         holds[]   allocator (id), ptr, index, generation, kind "block" or "tensor", scope (in which it was made, or 0)
      events[]      with a trace, oldest first: ptr, size_bytes, capacity_bytes, stream, time_ns, thread, name, tag, kind
                    ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step", "misuse"), hit (alloc),
                    result (failure, misuse)
@@ -17973,7 +17985,7 @@ static TAI_COLD size_t tai_dynamic_graph_bytes(const ta_dynamic *d)
     return bytes;
 }
 
-/* What is free where, ours and our pool's together. *ranges: of the ranges alone, *graphs: what they keep for graphs. */
+/* What is free, ours and our pool's together. *ranges: of the ranges alone; *graphs: what they keep for graphs. */
 static TAI_COLD void tai_dynamic_measure(ta_dynamic *d, ta_failure *out, size_t *ranges, size_t *graphs)
 {
     ta_stats stats;
@@ -19359,7 +19371,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 
 /*---------------------------------------------------------------------------------------------------------
   [TA:GRAPH-IMPL] graph pools, capture scopes, what graphs hold.
-  Uses: POOL-IMPL, DYNAMIC-IMPL, TENSOR-IMPL.
+  Uses: WRITER, POOL-IMPL, DYNAMIC-IMPL, TENSOR-IMPL.
 
   Who owns what:
       ta_pool --hooks, graphs--> tai_graphs: lock, list of graph pools, list of open scopes (newest first)
@@ -19400,8 +19412,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 typedef struct tai_tie {
     struct tai_tie *next;
     uint64_t graph, captures; /* and how many captures had succeeded: so that twice is once */
-    uint32_t gone; /* written by the backend, once */
-    uint32_t padding;
+    uint32_t gone;   /* written by the backend, once */
+    uint32_t serial; /* of the newest scope then */
 } tai_tie;
 
 /* A block of a pool, or a handle, that graphs use. */
@@ -19409,6 +19421,7 @@ typedef struct tai_hold {
     struct tai_hold *next;
     ta_pool *pool;       /* NULL: a handle */
     ta_dynamic *dynamic;
+    uintptr_t addr;      /* what is held stays there */
     uint32_t index, generation;
     uint64_t captures;   /* that had succeeded when it was asked for last: it waits for the next one */
     uint32_t serial;     /* scope in which it was made; 0: none, or asked for again since */
@@ -19441,7 +19454,8 @@ struct ta_graph_pool {
     uint64_t last_capture; /* whose blocks are in the lists of its streams */
     ta_stream last_stream;
     uintptr_t high;        /* end of what was handed out in the first range */
-    uint32_t retains, loose, open, visitors, serial;
+    uint32_t retains, loose, open, visitors;
+    uint32_t serial;       /* of its newest scope */
     int unfinished;        /* last_capture went on when its scope was left */
     int share, unwanted, trimming;
     int ready; /* in the list */
@@ -19927,6 +19941,7 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
     index = tai_pool_live(pool, ptr, &result);
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
+        hold->addr = block->addr;
         hold->index = index;
         hold->generation = block->generation;
         if (*tai_hold_link(space, block, id) == 0) {
@@ -20787,8 +20802,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
         result = ta_pool_clear(g->memory);
         tai_graph_settle(g);
         tai_graph_set_floors(g, 0);
+        TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
         g->loose = 0;
         g->unfinished = 0;
+        TAI_LOCK_RELEASE(&g->parent->graphs->lock);
     }
     return result;
 }
@@ -20852,6 +20869,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64
     TAI_LOCK_ACQUIRE(&all->lock);
     tie->graph = result == TA_OK ? graph : 0;
     tie->captures = g->capture_count;
+    tie->serial = g->serial;
     for (twin = g->ties; twin != NULL; twin = twin->next) {
         if (twin->graph == graph && twin->captures == tie->captures && TENSORALLOC_LOAD_ACQUIRE(&twin->gone) == 0) {
             break;
@@ -20928,6 +20946,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, t
     }
     memset(hold, 0, sizeof *hold);
     hold->dynamic = dynamic;
+    hold->addr = (uintptr_t)info.data;
     hold->index = handle.index;
     hold->generation = handle.generation;
     if (!info.in_range && (dynamic->pool == NULL || info.data == NULL)) {
@@ -21141,7 +21160,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
         g->last_capture = capture != 0 ? capture : settle ? 0 : g->last_capture;
         g->last_stream = stream;
         scope->holds_before = g->hold_count;
-        scope->serial = ++all->serial; /* in the order of the list */
+        g->serial = scope->serial = ++all->serial; /* in the order of the list */
         scope->next = all->scopes;     /* at once: two threads do not both find that there is none */
         all->scopes = scope;
     }
@@ -21487,6 +21506,150 @@ TENSORALLOC_DEF TAI_COLD ta_allocator ta_graph_pool_allocator(ta_graph_pool *g)
     return allocator;
 }
 
+/* ---- for snapshots */
+static TAI_COLD ta_pool *tai_graph_memory_of(ta_allocator allocator)
+{
+    return allocator.vtable == &tai_graph_vtable ? ((const ta_graph_pool *)allocator.self)->memory : NULL;
+}
+
+/* The graph pool of a pool after g (NULL: the first), which stays until the next call. NULL: there is none. */
+static TAI_COLD ta_graph_pool *tai_graphs_visit(ta_pool *pool, ta_graph_pool *g)
+{
+    tai_graphs *all = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->graphs : NULL;
+    ta_graph_pool *next = NULL;
+    if (all != NULL) {
+        TAI_LOCK_ACQUIRE(&all->lock);
+        next = g == NULL ? all->pools : g->next;
+        if (g != NULL) {
+            g->visitors--;
+        }
+        if (next != NULL) {
+            next->visitors++;
+        }
+        TAI_LOCK_RELEASE(&all->lock);
+    }
+    return next;
+}
+
+/* An element of a list of a graph pool: an open scope, a graph, a hold. */
+typedef struct tai_graph_item {
+    uint64_t id;      /* stream; graph; allocator */
+    uint64_t capture;
+    uintptr_t addr;
+    uint32_t index, generation, serial;
+    int flag;         /* by_mode; gone; a block */
+} tai_graph_item;
+enum { TAI_GRAPH_ITEMS = 32, TAI_GRAPH_SCOPES = 0, TAI_GRAPH_TIES = 1, TAI_GRAPH_LISTS = 3 };
+
+/* The first-th element and those behind it, as many as there is room for. */
+static TAI_COLD uint32_t tai_graph_copy(const ta_graph_pool *g, int list, uint32_t first, tai_graph_item *out)
+{
+    tai_graphs *all = g->parent->graphs;
+    const tai_capture *scope;
+    const tai_tie *tie;
+    const tai_hold *hold;
+    tai_graph_item item;
+    uint32_t i = 0, count = 0;
+    memset(&item, 0, sizeof item);
+    TAI_LOCK_ACQUIRE(&all->lock);
+    scope = list == TAI_GRAPH_SCOPES ? all->scopes : NULL;
+    tie = list == TAI_GRAPH_TIES ? g->ties : NULL;
+    hold = list > TAI_GRAPH_TIES ? g->holds : NULL;
+    while (count < TAI_GRAPH_ITEMS && (scope != NULL || tie != NULL || hold != NULL)) {
+        int skip = 0;
+        if (scope != NULL) {
+            item.id = scope->stream;
+            item.capture = scope->capture;
+            item.serial = scope->serial;
+            item.flag = scope->by_mode;
+            skip = scope->owner != g;
+            scope = scope->next;
+        } else if (tie != NULL) {
+            item.id = tie->graph; /* 0: it could not be attached */
+            item.serial = tie->serial;
+            item.flag = TENSORALLOC_LOAD_ACQUIRE(&tie->gone) != 0;
+            skip = tie->graph == 0;
+            tie = tie->next;
+        } else { /* its owner is not disposed before */
+            item.id = hold->pool != NULL ? hold->pool->id : hold->dynamic->common.id;
+            item.addr = hold->addr;
+            item.index = hold->index;
+            item.generation = hold->generation;
+            item.serial = hold->serial;
+            item.flag = hold->pool != NULL;
+            hold = hold->next;
+        }
+        if (!skip && i++ >= first) {
+            out[count++] = item;
+        }
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    return count;
+}
+
+static TAI_COLD void tai_graph_show_item(tai_writer *w, int list, const tai_graph_item *item)
+{
+    static const char *const ids[] = {"stream", "graph", "allocator"};
+    static const char *const flags[] = {"graph_mode", "gone"};
+    tai_json_begin(w, NULL, "{");
+    tai_json_hex(w, ids[list], item->id);
+    tai_json_u64(w, list == TAI_GRAPH_SCOPES ? "serial" : "scope", item->serial);
+    if (list == TAI_GRAPH_SCOPES) {
+        tai_json_hex(w, "capture", item->capture);
+    }
+    if (list <= TAI_GRAPH_TIES) {
+        tai_json_bool(w, flags[list], item->flag);
+    } else {
+        tai_json_text(w, "kind", item->flag ? "block" : "tensor");
+        tai_json_hex(w, "ptr", (uint64_t)item->addr);
+        tai_json_u64(w, "index", item->index);
+        tai_json_u64(w, "generation", item->generation);
+    }
+    tai_json_end(w, "}");
+}
+
+/* What a graph pool has beyond its memory. Nothing for other allocators. */
+static TAI_COLD void tai_graph_show(tai_writer *w, ta_allocator allocator)
+{
+    static const char *const lists[TAI_GRAPH_LISTS] = {"scopes", "graphs", "holds"};
+    const ta_graph_pool *g = (const ta_graph_pool *)allocator.self;
+    tai_graph_item items[TAI_GRAPH_ITEMS];
+    uint64_t captures, failures;
+    uint32_t i, first, count, retains, loose;
+    int list, in_use, unwanted;
+    if (tai_graph_memory_of(allocator) == NULL) {
+        return;
+    }
+    TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+    captures = g->capture_count;
+    failures = g->failed_count;
+    retains = g->retains;
+    loose = g->loose;
+    unwanted = g->unwanted;
+    in_use = tai_graph_in_use(g);
+    TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+    tai_json_begin(w, "graph_pool", "{");
+    tai_json_hex(w, "beside", g->parent->id);
+    tai_json_bool(w, "destroyed", unwanted);
+    tai_json_bool(w, "share_sequential", g->share);
+    tai_json_bool(w, "is_referenced", in_use);
+    tai_json_u64(w, "retain_count", retains);
+    tai_json_u64(w, "unattached_count", loose);
+    tai_json_u64(w, "capture_count", captures);
+    tai_json_u64(w, "failed_count", failures);
+    for (list = 0; list < TAI_GRAPH_LISTS; list++) {
+        tai_json_begin(w, lists[list], "[");
+        for (first = 0, count = TAI_GRAPH_ITEMS; count == TAI_GRAPH_ITEMS && w->result == TA_OK; first += count) {
+            count = tai_graph_copy(g, list, first, items);
+            for (i = 0; i < count; i++) {
+                tai_graph_show_item(w, list, &items[i]);
+            }
+        }
+        tai_json_end(w, "]");
+    }
+    tai_json_end(w, "}");
+}
+
 /* ---- tensors */
 TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_with_graph_memory(const ta_tensor *tensor, ta_graph_pool *g,
                                                                ta_stream stream, ta_tensor *out)
@@ -21771,6 +21934,24 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_ensure_graph_compatible(ta_tensor *
     (void)how;
     return TA_ERROR_UNAVAILABLE;
 }
+static TAI_COLD ta_pool *tai_graph_memory_of(ta_allocator allocator)
+{
+    (void)allocator;
+    return NULL;
+}
+
+static TAI_COLD ta_graph_pool *tai_graphs_visit(ta_pool *pool, ta_graph_pool *g)
+{
+    (void)pool;
+    (void)g;
+    return NULL;
+}
+
+static TAI_COLD void tai_graph_show(tai_writer *w, ta_allocator allocator)
+{
+    (void)w;
+    (void)allocator;
+}
 #endif /* TENSORALLOC_CUDA */
 
 /*---------------------------------------------------------------------------------------------------------
@@ -22033,7 +22214,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 
 /*---------------------------------------------------------------------------------------------------------
   [TA:SNAPSHOT] everything that is known of allocators, as JSON.
-  Uses: WRITER, TRACE-IMPL, BUDGET, POOL-IMPL, ARENA-IMPL, DIRECT, PREDICT, DYNAMIC-IMPL, ALLOCATOR-IMPL.
+  Uses: WRITER, TRACE-IMPL, BUDGET, POOL-IMPL, ARENA-IMPL, DIRECT, PREDICT, DYNAMIC-IMPL, GRAPH-IMPL, ALLOCATOR-IMPL.
 
   Blocks are copied to records (shots) inside the gate and written outside: as many at a time as there is room for, so
   with room for all of them an allocator is seen at one moment. Between two visits to the gate ranges may grow, blocks
@@ -22042,8 +22223,8 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
   Invariants: nothing is allocated; the sink is called without a lock.
   -------------------------------------------------------------------------------------------------------*/
 enum {
-    TAI_SHOT_LIVE, TAI_SHOT_FREE, TAI_SHOT_CACHED, TAI_SHOT_PENDING, TAI_SHOT_BUSY, TAI_SHOT_HOLE, TAI_SHOT_CHANGED,
-    TAI_SHOT_STATES,
+    TAI_SHOT_LIVE, TAI_SHOT_FREE, TAI_SHOT_CACHED, TAI_SHOT_PENDING, TAI_SHOT_HELD, TAI_SHOT_BUSY, TAI_SHOT_HOLE,
+    TAI_SHOT_CHANGED, TAI_SHOT_STATES,
     TAI_SHOT_RANGE = TAI_SHOT_STATES, TAI_SHOT_STREAM
 };
 #define TAI_SHOTS 64 /* on the stack */
@@ -22053,11 +22234,13 @@ typedef struct tai_shot {
     uintptr_t addr;
     size_t size;
     size_t requested;  /* live: bytes; range: committed bytes; others: size of the block this is a piece of, or 0 */
-    ta_stream stream;
+    ta_stream stream;  /* range: bytes that graphs may write */
     const char *tag;   /* live */
     uint32_t kind;
-    uint32_t detail;   /* live: generation; pending: streams to wait for; range: heap, 8 for segments; stream: retired;
-                          others: 1 for the first piece of a block */
+    uint32_t detail;   /* live: generation; pending, held: uses to wait for; range: heap, 8 for segments; stream:
+                          retired; others: 1 for the first piece of a block */
+    uint32_t scope;    /* live, of a graph pool: serial of the scope it was allocated in */
+    uint32_t holds;    /* live, held: by so many graph pools */
 } tai_shot;
 
 typedef struct tai_snap {
@@ -22086,7 +22269,7 @@ typedef struct tai_face {
     int disposed;
     int forked;
     ta_dynamic *dynamic;
-    ta_pool *pool;
+    ta_pool *pool;  /* a pool, or the memory of a graph pool */
 } tai_face;
 
 static TAI_COLD void tai_snap_add(tai_snap *s, uint32_t kind, uintptr_t from, uintptr_t to, size_t requested,
@@ -22121,6 +22304,17 @@ static TAI_COLD uint32_t tai_snap_block_over(const tai_space *space, uint32_t re
     for (hint = space->regions[region]->first; blocks[hint].addr + blocks[hint].size <= at; hint = blocks[hint].next) {
     }
     return hint;
+}
+
+/* By how many graph pools a live block is held. */
+static TAI_COLD uint32_t tai_snap_holds(const tai_space *space, const tai_block *block)
+{
+    const tai_use *at = (const tai_use *)(const void *)space->uses.base;
+    uint32_t use, count = 0;
+    for (use = TAI_GRAPHS ? block->left : 0; use != 0; use = at[use].next) {
+        count += space->streams[at[use].stream].id == TAI_STREAM_GRAPHS;
+    }
+    return count;
 }
 
 /* The next piece of a region: at most one block, or one run of pages of it. */
@@ -22162,9 +22356,14 @@ static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, c
     shot = &s->shots[s->count - 1];
     if (block != NULL) {
         shot->stream = space->streams[block->place.stream].id;
-        shot->detail = kind == TAI_SHOT_PENDING ? block->right : shot->detail;
     }
-    if (kind == TAI_SHOT_LIVE) {
+    if (kind == TAI_SHOT_PENDING) {
+        shot->detail = block->right;
+        shot->holds = block->left;
+        shot->kind = block->left != 0 ? TAI_SHOT_HELD : TAI_SHOT_PENDING;
+    } else if (kind == TAI_SHOT_LIVE) {
+        shot->holds = tai_snap_holds(space, block);
+        shot->scope = space->parks ? block->right : 0;
         shot->requested = TENSORALLOC_LOAD_RELAXED(&block->requested);
         shot->tag = TENSORALLOC_LOAD_RELAXED(&block->tag);
         shot->detail = TENSORALLOC_LOAD_RELAXED(&block->generation);
@@ -22193,6 +22392,7 @@ static TAI_COLD int tai_pool_shoot(tai_snap *s, const void *self)
             tai_snap_begin_range(s, region->base, region->size,
                                  (size_t)(region->commit_end - region->base) - region->hole_bytes,
                                  region->heap | (region->is_segment ? 8u : 0u));
+            s->shots[s->count - 1].stream = region->floor > region->base ? region->floor - region->base : 0;
         }
         while (s->base == 0 || s->at < s->end) {
             if (s->count == s->room) {
@@ -22310,15 +22510,17 @@ static TAI_COLD int tai_dynamic_shoot(tai_snap *s, const void *self)
         if (s->room - s->count < 4) {
             return 0;
         }
-        if ((h->link.state != TAI_LIVE && h->link.state != TAI_CACHED) || h->span_bytes == 0) {
+        if ((h->link.state != TAI_LIVE && h->link.state != TAI_CACHED && !h->orphan) || h->span_bytes == 0) {
             continue;
         }
         tai_snap_add(s, TAI_SHOT_RANGE, base, base + h->span_bytes, h->committed, TAI_LARGE);
-        held = base + (h->link.state == TAI_LIVE ? h->held : 0);
+        held = base + (h->orphan ? h->committed : h->link.state == TAI_LIVE ? h->held : 0);
         if (held != base) {
-            tai_snap_add(s, TAI_SHOT_LIVE, base, held, h->effective, h->link.generation);
+            tai_snap_add(s, h->orphan ? TAI_SHOT_HELD : TAI_SHOT_LIVE, base, held, h->orphan ? 0 : h->effective,
+                         h->orphan ? h->holds : h->link.generation);
             s->shots[s->count - 1].stream = h->stream;
             s->shots[s->count - 1].tag = h->tag;
+            s->shots[s->count - 1].holds = h->holds;
         }
         if (held != base + h->committed) {
             tai_snap_add(s, TAI_SHOT_FREE, held, base + h->committed, 0, 0);
@@ -22342,9 +22544,9 @@ static TAI_COLD void tai_face_common(tai_face *out, tai_common *common)
 
 static TAI_COLD void tai_face_of(ta_allocator allocator, tai_face *out)
 {
+    ta_pool *pool = allocator.vtable == &tai_pool_vtable ? (ta_pool *)allocator.self : tai_graph_memory_of(allocator);
     memset(out, 0, sizeof *out);
-    if (allocator.vtable == &tai_pool_vtable) {
-        ta_pool *pool = (ta_pool *)allocator.self;
+    if (pool != NULL) {
         out->pool = pool;
         out->name = pool->name;
         out->id = pool->id;
@@ -22559,6 +22761,9 @@ static TAI_COLD void tai_snap_put_range(tai_snap *s, const tai_shot *shot)
     tai_json_text(w, "kind", (shot->detail & 8) != 0 ? "segment" : "range");
     tai_json_text(w, "heap", heaps[shot->detail & 3]);
     tai_json_u64(w, "committed_bytes", (uint64_t)shot->requested);
+    if (shot->stream != 0) {
+        tai_json_u64(w, "graph_bytes", shot->stream);
+    }
     tai_json_begin(w, "blocks", "[");
     s->opened = 3;
 }
@@ -22576,7 +22781,7 @@ static TAI_COLD void tai_snap_count(tai_snap *s, const tai_shot *shot)
             s->buckets[bucket].live_count++;
             s->buckets[bucket].live_bytes += shot->size;
         } else {
-            s->buckets[bucket].cached_count += shot->kind == TAI_SHOT_PENDING || shot->detail != 0;
+            s->buckets[bucket].cached_count += shot->detail != 0;
             s->buckets[bucket].cached_bytes += shot->kind != TAI_SHOT_HOLE ? shot->size : 0;
         }
     }
@@ -22584,7 +22789,7 @@ static TAI_COLD void tai_snap_count(tai_snap *s, const tai_shot *shot)
 
 static TAI_COLD void tai_snap_put(tai_snap *s, const tai_shot *shot)
 {
-    static const char *const states[] = {"live", "free", "cached", "pending", "busy", "hole", "changed"};
+    static const char *const states[] = {"live", "free", "cached", "pending", "held", "busy", "hole", "changed"};
     tai_writer *w = &s->writer;
     if (shot->kind == TAI_SHOT_RANGE) {
         tai_snap_put_range(s, shot);
@@ -22622,8 +22827,14 @@ static TAI_COLD void tai_snap_put(tai_snap *s, const tai_shot *shot)
     if (shot->stream != 0) {
         tai_json_hex(w, "stream", shot->stream);
     }
-    if (shot->kind == TAI_SHOT_PENDING) {
+    if (shot->kind == TAI_SHOT_PENDING || shot->kind == TAI_SHOT_HELD) {
         tai_json_u64(w, "waits_for", (uint64_t)shot->detail);
+    }
+    if (shot->holds != 0) {
+        tai_json_u64(w, "held_by", (uint64_t)shot->holds);
+    }
+    if (shot->scope != 0) {
+        tai_json_u64(w, "scope", (uint64_t)shot->scope);
     }
     tai_json_end(w, "}");
 }
@@ -22631,7 +22842,7 @@ static TAI_COLD void tai_snap_put(tai_snap *s, const tai_shot *shot)
 static TAI_COLD void tai_snap_totals(tai_snap *s)
 {
     static const char *const names[TAI_SHOT_STATES] = {"live_bytes", "free_bytes", "cached_bytes", "pending_bytes",
-                                                       "busy_bytes", "hole_bytes", "changed_bytes"};
+                                                       "held_bytes", "busy_bytes", "hole_bytes", "changed_bytes"};
     static const tai_field fields[] = {
         TAI_FIELD(ta_bucket_stats, SIZE, size_min_bytes) TAI_FIELD(ta_bucket_stats, SIZE, size_max_bytes)
         TAI_FIELD(ta_bucket_stats, SIZE, live_count) TAI_FIELD(ta_bucket_stats, SIZE, live_bytes)
@@ -22758,30 +22969,35 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
     };
     tai_writer *w = &s->writer;
     ta_handle_info info;
-    uint32_t state = TAI_VACANT, generation = 0, site = 0;
-    int i;
+    uint32_t state = TAI_VACANT, generation = 0, site = 0, holds = 0;
+    int i, seen = 0;
     memset(&info, 0, sizeof info);
     tai_gate_enter(&d->common.gate, NULL);
     if (index < d->handles.end) {
         const tai_handle *h = tai_handle_at(d, index);
         state = h->link.state;
-        if (state == TAI_LIVE || state == TAI_CACHED) {
+        seen = state == TAI_LIVE || state == TAI_CACHED || h->orphan;
+        if (seen) {
             tai_handle_show(d, h, &info);
             generation = h->link.generation;
             site = h->site;
+            holds = h->holds;
         }
     }
     tai_gate_leave(&d->common.gate, NULL);
-    if (state != TAI_LIVE && state != TAI_CACHED) {
+    if (!seen) {
         return;
     }
     tai_json_begin(w, NULL, "{");
     tai_json_u64(w, "index", index);
     tai_json_u64(w, "generation", generation);
-    tai_json_text(w, "state", state == TAI_LIVE ? "live" : "warm");
+    tai_json_text(w, "state", state == TAI_LIVE ? "live" : state == TAI_CACHED ? "warm" : "held");
     tai_json_hex(w, "ptr", (uint64_t)(uintptr_t)info.data);
     tai_json_u64(w, "in_place_bytes", (uint64_t)info.in_place_bytes);
     tai_json_bool(w, "in_range", info.in_range);
+    if (holds != 0) {
+        tai_json_u64(w, "held_by", (uint64_t)holds);
+    }
     if (state == TAI_LIVE) {
         TAI_FIELDS(w, &info, fields);
         tai_json_text(w, "dtype", ta_dtype_name(info.bounds.dtype));
@@ -22928,7 +23144,7 @@ static TAI_COLD void tai_snap_allocator(tai_snap *s, ta_allocator allocator)
         tai_snap_pool(w, face.pool);
     }
     if (face.gate != NULL && !face.disposed && !s->desc->disable_blocks) {
-        tai_snap_blocks(s, &face, allocator.self);
+        tai_snap_blocks(s, &face, face.pool != NULL ? face.pool : allocator.self);
     }
     if (face.dynamic != NULL) {
         tai_face_of(face.dynamic->upstream, &upstream);
@@ -22937,19 +23153,33 @@ static TAI_COLD void tai_snap_allocator(tai_snap *s, ta_allocator allocator)
         }
         tai_snap_dynamic(s, face.dynamic);
     }
+    tai_graph_show(w, allocator);
     tai_json_end(w, "}");
 }
 
-/* The pool of a dynamic, unless it is in the list as well. */
-static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const ta_allocator *allocators, size_t count)
+/* An allocator, the pool that it has made for itself, and the graph pools beside either; each but the first unless it
+   is in the list as well. */
+static TAI_COLD void tai_snap_family(tai_snap *s, ta_allocator allocator, const ta_allocator *allocators, size_t count,
+                                     int is_first)
 {
+    tai_face face;
+    ta_graph_pool *g = NULL;
     size_t i;
-    for (i = 0; i < count; i++) {
-        if (allocators[i].self == d->pool) {
+    for (i = 0; i < count && !is_first; i++) {
+        if (allocators[i].self == allocator.self) {
             return;
         }
     }
-    tai_snap_allocator(s, ta_pool_allocator(d->pool));
+    tai_face_of(allocator, &face);
+    if (s->writer.result == TA_OK) {
+        tai_snap_allocator(s, allocator);
+    }
+    if (face.dynamic != NULL && face.dynamic->pool != NULL) {
+        tai_snap_family(s, ta_pool_allocator(face.dynamic->pool), allocators, count, 0);
+    }
+    while (face.pool != NULL && !face.disposed && (g = tai_graphs_visit(face.pool, g)) != NULL) {
+        tai_snap_family(s, ta_graph_pool_allocator(g), allocators, count, 0);
+    }
 }
 
 static TAI_COLD void tai_snap_event(void *user, const ta_event *event)
@@ -23020,11 +23250,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
     tai_snap_budgets(&snap.writer, allocators, count, 0);
     tai_json_begin(&snap.writer, "allocators", "[");
     for (i = 0; i < count && snap.writer.result == TA_OK; i++) {
-        tai_face_of(allocators[i], &face);
-        tai_snap_allocator(&snap, allocators[i]);
-        if (face.dynamic != NULL && face.dynamic->pool != NULL) {
-            tai_snap_own_pool(&snap, face.dynamic, allocators, count);
-        }
+        tai_snap_family(&snap, allocators[i], allocators, count, 1);
     }
     tai_json_end(&snap.writer, "]");
     if (snap.desc->trace != NULL) {
