@@ -71,6 +71,7 @@ typedef struct options {
     int latency;
     int alternate;
     int thp;
+    uint64_t limit_percent; /* of the live peak; 0: none */
     touch_mode touch;
     uint64_t steps;  /* 0: default */
     uint64_t scale;
@@ -716,6 +717,7 @@ typedef struct region_desc {
     uint64_t bytes_max; /* 0: nothing is touched, so it may be as large as it likes */
     uint64_t largest_bytes;
     int thp;
+    uint64_t limit_bytes; /* what a pool may reserve; 0: no limit */
 } region_desc;
 
 static NOINLINE void *carve(baseline *b, size_t bytes)
@@ -902,16 +904,17 @@ static void malloc_free(void *self, void *ptr, size_t size_bytes)
 
 static void *pool_open(const region_desc *desc)
 {
+    ta_pool_desc with = {0};
     ta_pool *pool;
-    (void)desc;
-    return ta_pool_create(NULL, &pool) == TA_OK ? pool : NULL;
+    with.limit_bytes = (size_t)desc->limit_bytes;
+    return ta_pool_create(&with, &pool) == TA_OK ? pool : NULL;
 }
 
 static void *pool_open_spec(const region_desc *desc)
 {
     ta_pool_desc spec = ta_pool_desc_spec();
     ta_pool *pool;
-    (void)desc;
+    spec.limit_bytes = (size_t)desc->limit_bytes;
     return ta_pool_create(&spec, &pool) == TA_OK ? pool : NULL;
 }
 
@@ -1256,7 +1259,7 @@ static void measure_latency(row *rows, const size_t *group, size_t group_count, 
 /* What a baseline carves over a whole run, found by running it once without touching. UINT64_MAX: too much. */
 static uint64_t carved_bytes(const row_kind *kind, const trace *t, const options *o)
 {
-    region_desc desc = {0, 0, 0};
+    region_desc desc = {0, 0, 0, 0};
     size_t passes = total_passes(o) + (o->latency ? LATENCY_PASSES : 0);
     event *events = map_bytes(t->event_count * sizeof(*events));
     uint64_t bytes = UINT64_MAX;
@@ -1322,11 +1325,12 @@ static void wake_memory(uint64_t bytes, const options *o)
 static void open_row(row *r, const trace *t, const options *o)
 {
     size_t passes = total_passes(o);
-    region_desc desc = {0, 0, 0};
+    region_desc desc = {0, 0, 0, 0};
     size_t done;
     desc.bytes_max = r->need_bytes;
     desc.largest_bytes = t->largest_bytes;
     desc.thp = o->thp;
+    desc.limit_bytes = t->peak_live_bytes / 100 * o->limit_percent;
     r->pass_ns = map_bytes(passes * sizeof(*r->pass_ns));
     memset(r->pass_ns, 0, passes * sizeof(*r->pass_ns));
     r->pass_faults = map_bytes(passes * sizeof(*r->pass_faults));
@@ -1685,6 +1689,7 @@ static const char help_text[] =
     "                           small traces then show what it costs to come back to a cold processor cache\n"
     "  --rows LIST              only these rows, e.g. ta_pool,malloc,p2\n"
     "  --thp                    p2, exact and null ask for huge pages\n"
+    "  --limit N                pools may reserve N percent of the live peak at most, e.g. 102\n"
     "irregular work, drawn anew in each pass but the first:\n"
     "  --jitter N               N of 1000 events change places with their neighbour\n"
     "  --vary                   sizes from 64 KiB on times one random factor in [0.5, 1)\n"
@@ -1771,6 +1776,9 @@ static int read_options(int argc, char **argv, options *o)
             ++i;
         } else if (strcmp(arg, "--jitter") == 0) {
             o->jitter = option_number(arg, next, 0, 1000);
+            ++i;
+        } else if (strcmp(arg, "--limit") == 0) {
+            o->limit_percent = option_number(arg, next, 100, 10000);
             ++i;
         } else if (strcmp(arg, "--touch") == 0) {
             o->touch = option_touch(next);
