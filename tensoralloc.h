@@ -672,6 +672,8 @@ typedef struct ta_allocator_vtable {
     ta_result (*destroy)(void *self);
     /* What is known of the live block at ptr: sizes, id. Errors as free; out->id.owner is set then too. */
     ta_result (*describe)(void *self, const void *ptr, ta_block_info *out);
+    /* Why the last allocation that failed did; all-zero if none did. Also after dispose. NULL: it keeps no reasons. */
+    ta_result (*failure)(void *self, ta_failure *out);
 } ta_allocator_vtable;
 
 /* An allocator is a table and its pointer, passed by value. */
@@ -710,6 +712,10 @@ TENSORALLOC_DEF ta_result ta_allocator_dispose(ta_allocator allocator);
 TENSORALLOC_DEF ta_result ta_allocator_destroy(ta_allocator allocator);
 /* What is known of a live block. Errors as ta_allocator_free. */
 TENSORALLOC_DEF ta_result ta_allocator_describe(ta_allocator allocator, const void *ptr, ta_block_info *out);
+/* Why the last failed allocation of any allocator here failed; all-zero if none did. Bad arguments leave it as it is,
+   for the result says all. Also after dispose. Errors: TA_ERROR_UNSUPPORTED (one of the program's that keeps no
+   reasons; *out is all-zero), _FORKED. Threads: any. */
+TENSORALLOC_DEF ta_result ta_allocator_get_failure(ta_allocator allocator, ta_failure *out);
 
 /* Allocates into *out (all-zero on failure). */
 TENSORALLOC_DEF ta_result ta_allocator_alloc_buffer(ta_allocator allocator, const ta_request *request,
@@ -923,8 +929,7 @@ TENSORALLOC_DEF ta_result ta_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user)
 /* Checks every invariant of the pool; TA_OK or TA_ERROR_CORRUPT. No other thread may be in a call. O(blocks). */
 TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
 
-/* Why the last failed allocation of this pool failed; all-zero if none did. Bad arguments leave it as it is, for the
-   result says all. Threads: any. */
+/* As ta_allocator_get_failure. */
 TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
 
 /* Tells the library that this process is a fresh child of fork. From now on allocators of the parent answer
@@ -969,7 +974,8 @@ TENSORALLOC_DEF ta_result ta_arena_destroy(ta_arena *arena);
 /* The arena as an allocator: statistics, trim, dispose, free and resize are called through it. free is bookkeeping:
    bytes in the middle count as cached, but only the end, down to the latest mark, can be used again. */
 TENSORALLOC_DEF ta_allocator ta_arena_allocator(ta_arena *arena);
-/* Allocates at the end. NULL on failure, result (optional) says why: TA_ERROR_INVALID_SIZE, _OVERFLOW, _LIMIT,
+/* Allocates at the end. NULL on failure, result (optional) says why (ta_allocator_get_failure says more):
+   TA_ERROR_INVALID_SIZE, _OVERFLOW, _LIMIT,
    _OUT_OF_MEMORY, _RECORDS. Alignment: the backend's (64 on the host), or a power of two. Ownership: until free,
    rewind, reset or destroy. With ranges pointers never move and blocks lie one behind the other. Threads: any. May
    block in the backend. */
@@ -1793,9 +1799,9 @@ typedef struct ta_snapshot_desc {
      allocators[]  in the order given; a pool that a dynamic has made for itself follows it, and graph pools follow
                    the pool that they stand beside, those too that the program has destroyed and graphs still need
        kind, id (ta_block_id.owner), name, disposed, budget (id), device, stats (ta_stats); user-made allocators, and
-       those of another copy of this file, have kind, device and stats only
+       those of another copy of this file, have kind, device, stats and failure only
        options     of its desc; pools and graph pools: sealed; dynamic: strategy (its name)
-       failure     pools and dynamics, after one: text (ta_failure_report), ta_failure; result, verdict, action as text
+       failure     after one: text (ta_failure_report), ta_failure; result, verdict, action as text
        streams[]   pools on ordered backends: id, retired
        ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes,
                    blocks[]; graph pools: graph_bytes, what replays may write, free or not (from ptr on; if not 0)
@@ -4861,6 +4867,60 @@ static TAI_COLD ta_verdict tai_budget_verdict(const ta_budget *budget, size_t ne
         return TA_VERDICT_BACKEND;
     }
     return out->outside_bytes >= out->action_bytes ? TA_VERDICT_OUTSIDE : TA_VERDICT_FULL;
+}
+
+/* The verdict of a result that says all. */
+static TAI_COLD ta_verdict tai_result_verdict(ta_result why)
+{
+    return why == TA_ERROR_NOT_CACHED ? TA_VERDICT_NOT_CACHED
+           : why == TA_ERROR_SEALED   ? TA_VERDICT_SEALED
+           : why == TA_ERROR_RECORDS  ? TA_VERDICT_RECORDS : TA_VERDICT_BACKEND;
+}
+
+/* What is known at once. */
+static TAI_COLD void tai_failure_begin(ta_failure *failure, const ta_budget *budget, const ta_request *request,
+                                       ta_result why)
+{
+    memset(failure, 0, sizeof *failure);
+    failure->result = why;
+    failure->requested_bytes = request->size_bytes;
+    failure->alignment_bytes = request->alignment_bytes;
+    failure->stream = request->stream;
+    failure->tag = request->tag;
+    failure->limit_bytes = TENSORALLOC_LOAD_RELAXED(&budget->limit);
+    failure->budget_used_bytes = TENSORALLOC_LOAD_RELAXED(&budget->reserved);
+    failure->backend_free_bytes = failure->backend_total_bytes = TA_UNLIMITED;
+    if (why == TA_ERROR_OUT_OF_MEMORY || why == TA_ERROR_BACKEND) {
+        failure->backend_code = tai_backend_code(budget->backend);
+    }
+}
+
+/* Bytes in the way by tag; tags after the 16th do not count. */
+typedef struct tai_tally {
+    const char *tags[16];
+    size_t bytes[16];
+    uint32_t count;
+    uint32_t padding;
+} tai_tally;
+
+/* A block that is in the way. */
+static TAI_COLD void tai_tally_add(tai_tally *tally, const char *tag, size_t bytes, ta_failure *out)
+{
+    uint32_t i;
+    for (i = 0; i < tally->count && tally->tags[i] != tag; i++) {
+    }
+    if (i == tally->count && i < 16) {
+        tally->tags[i] = tag;
+        tally->bytes[i] = 0;
+        tally->count++;
+    }
+    if (i < tally->count) {
+        tally->bytes[i] += bytes;
+        if (tally->bytes[i] > out->blocking_tag_bytes) {
+            out->blocking_tag_bytes = tally->bytes[i];
+            out->blocking_tag = tag;
+        }
+    }
 }
 
 /* Each verdict has its action. */
@@ -10159,13 +10219,13 @@ static TAI_COLD void tai_region_find_run(const tai_space *space, const tai_regio
 /* What is in the way, by tag. 0: no place would be large enough. Inside the gate. */
 static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *plan, ta_failure *out)
 {
-    enum { TAGS = 16 }; /* others do not count */
     const tai_space *space = &pool->space;
     const tai_block *at = space->blocks.at;
-    const char *tags[TAGS];
-    size_t bytes[TAGS], need = plan->size + (plan->alignment > space->granule ? plan->alignment : 0);
-    uint32_t r, index, tag, count = 0;
+    size_t need = plan->size + (plan->alignment > space->granule ? plan->alignment : 0);
+    uint32_t r, index;
+    tai_tally tally;
     tai_run best;
+    tally.count = 0;
     memset(&best, 0, sizeof best);
     for (r = 0; r < space->region_count; r++) {
         if (space->regions[r]->is_live && space->regions[r]->heap == (uint32_t)plan->heap) {
@@ -10181,20 +10241,7 @@ static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *
     out->blocking_count = best.count;
     for (index = best.first;; index = at[index].next) {
         if (TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_LIVE) {
-            const char *of = TENSORALLOC_LOAD_RELAXED(&at[index].tag);
-            for (tag = 0; tag < count && tags[tag] != of; tag++) {
-            }
-            if (tag == count && count < TAGS) {
-                tags[count] = of;
-                bytes[count++] = 0;
-            }
-            if (tag < count) {
-                bytes[tag] += at[index].size;
-                if (bytes[tag] > out->blocking_tag_bytes) {
-                    out->blocking_tag_bytes = bytes[tag];
-                    out->blocking_tag = of;
-                }
-            }
+            tai_tally_add(&tally, TENSORALLOC_LOAD_RELAXED(&at[index].tag), at[index].size, out);
         }
         if (index == best.last) {
             return 1;
@@ -10220,7 +10267,7 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     held = space->held_bytes;
     held = held < out->pending_bytes ? held : out->pending_bytes;
     out->graph_bytes += held;
-    if (out->pending_bytes - held >= out->action_bytes) {
+    if (out->pending_bytes - held >= out->action_bytes && !space->parks) { /* parked: that ends with a capture */
         verdict = TA_VERDICT_WAITING;
     } else if (!asked && !bounded && out->free_bytes >= out->action_bytes) {
         verdict = TA_VERDICT_OWN_CACHE;
@@ -10244,15 +10291,8 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
 /* The verdict on a failure whose figures are known. Outside the gate. */
 static TAI_COLD void tai_pool_judge(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
-    ta_verdict verdict = TA_VERDICT_BACKEND;
-    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
-    if (out->result == TA_ERROR_NOT_CACHED) {
-        verdict = TA_VERDICT_NOT_CACHED;
-    } else if (out->result == TA_ERROR_SEALED) {
-        verdict = TA_VERDICT_SEALED;
-    } else if (out->result == TA_ERROR_RECORDS) {
-        verdict = TA_VERDICT_RECORDS;
-    } else if (out->result == TA_ERROR_LIMIT || out->result == TA_ERROR_OUT_OF_MEMORY ||
+    ta_verdict verdict = tai_result_verdict(out->result);
+    if (out->result == TA_ERROR_LIMIT || out->result == TA_ERROR_OUT_OF_MEMORY ||
                out->result == TA_ERROR_FRAGMENTED) {
         verdict = tai_pool_judge_memory(pool, plan, me, out);
     }
@@ -10266,14 +10306,8 @@ static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request,
     tai_space *space = &pool->space;
     uint32_t s;
     int exhausted = why == TA_ERROR_OUT_OF_MEMORY;
-    memset(out, 0, sizeof *out);
-    out->requested_bytes = request->size_bytes;
+    tai_failure_begin(out, space->budget, request, why);
     out->alignment_bytes = plan->alignment;
-    out->stream = request->stream;
-    out->tag = request->tag;
-    out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&space->budget->limit);
-    out->budget_used_bytes = TENSORALLOC_LOAD_RELAXED(&space->budget->reserved);
-    out->backend_code = exhausted || why == TA_ERROR_BACKEND ? tai_backend_code(space->backend) : 0;
     tai_gate_enter(&space->gate, me);
     out->reserved_bytes = space->reserved;
     out->in_use_bytes = tai_space_used(space);
@@ -12944,6 +12978,11 @@ static ta_result tai_pool_v_describe(void *self, const void *ptr, ta_block_info 
     return ta_pool_describe((ta_pool *)self, ptr, out);
 }
 
+static TAI_COLD ta_result tai_pool_v_failure(void *self, ta_failure *out)
+{
+    return ta_pool_get_failure((ta_pool *)self, out);
+}
+
 static const ta_allocator_vtable tai_pool_vtable = {sizeof(ta_allocator_vtable),
                                                     "pool",
                                                     tai_pool_v_alloc,
@@ -12956,7 +12995,8 @@ static const ta_allocator_vtable tai_pool_vtable = {sizeof(ta_allocator_vtable),
                                                     tai_pool_v_device,
                                                     tai_pool_v_dispose,
                                                     tai_pool_v_destroy,
-                                                    tai_pool_v_describe};
+                                                    tai_pool_v_describe,
+                                                    tai_pool_v_failure};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_pool_allocator(ta_pool *pool)
 {
@@ -12998,6 +13038,7 @@ typedef struct tai_common {
     ta_event_fn on_event; /* NULL: none */
     void *on_event_user;
     size_t untold_grown, untold_trimmed; /* moved; the events follow when nothing is held */
+    ta_failure failure;   /* the last one */
     char name[32];
 #ifdef TENSORALLOC_CHECKED
     tai_guard guard;
@@ -13289,16 +13330,82 @@ static TAI_COLD ta_result tai_common_reset_peaks(tai_common *common)
     return TA_OK;
 }
 
-static TAI_COLD void *tai_common_fail(tai_common *common, const ta_request *request, ta_result why, ta_result *result)
+/* Keeps, counts and tells a failure whose verdict is known. Outside the gate, with nothing claimed. */
+static TAI_COLD ta_result tai_common_failed(tai_common *common, ta_failure *failure, ta_verdict verdict)
 {
+    const ta_result why = failure->result;
+    tai_failure_conclude(failure, verdict);
     tai_gate_enter(&common->gate, NULL);
-    common->failure_count++;
+    failure->count = ++common->failure_count;
     common->failure_limit_count += why == TA_ERROR_LIMIT;
     common->failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
+    common->failure = *failure;
     tai_gate_leave(&common->gate, NULL);
     TENSORALLOC_LOG(why, common->name);
-    tai_common_tell_failure(common, why, request->size_bytes, request->stream, request->tag);
-    return tai_fail_null(why, result);
+    tai_common_tell_failure(common, why, failure->requested_bytes, failure->stream, failure->tag);
+    return why;
+}
+
+/* Why a request fails that lacks need bytes of the backend, where a trim would give spare bytes back. Outside the
+   gate. */
+static TAI_COLD ta_verdict tai_common_judge(tai_common *common, const ta_request *request, size_t need, size_t spare,
+                                            ta_failure *out)
+{
+    int asked = (request->flags & TA_REQUEST_WITHIN_BUDGET) == 0;
+    out->alignment_bytes = out->alignment_bytes != 0 ? out->alignment_bytes : common->info.alignment_bytes;
+    tai_gate_enter(&common->gate, NULL);
+    out->reserved_bytes = common->reserved;
+    out->in_use_bytes = common->in_use;
+    tai_gate_leave(&common->gate, NULL);
+    if (out->result != TA_ERROR_LIMIT && out->result != TA_ERROR_OUT_OF_MEMORY) {
+        return tai_result_verdict(out->result);
+    }
+    tai_budget_explain(common->budget, &common->member, need, asked, out);
+    return spare >= out->action_bytes                       ? TA_VERDICT_OWN_CACHE
+           : out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
+           : out->graph_bytes >= out->action_bytes          ? TA_VERDICT_GRAPHS
+                                                            : tai_budget_verdict(common->budget, need, out);
+}
+
+/* ---- entries of tables, for objects that begin with their common part */
+static TAI_COLD ta_result tai_common_v_failure(void *self, ta_failure *out)
+{
+    tai_common *common = (tai_common *)self;
+    memset(out, 0, sizeof *out);
+    if ((!common->disposed || (TAI_CHECKED && common->disposed == 2)) && tai_common_usable(common) != TA_OK) {
+        return common->disposed ? TA_ERROR_DISPOSED : TA_ERROR_FORKED;
+    }
+    tai_gate_enter(&common->gate, NULL);
+    *out = common->failure;
+    tai_gate_leave(&common->gate, NULL);
+    return TA_OK;
+}
+
+static TAI_COLD ta_result tai_common_v_device(void *self, ta_device *out)
+{
+    const tai_common *common = (const tai_common *)self;
+    *out = common->info.device;
+    return tai_common_usable(common);
+}
+
+/* The end of a remap that is a resize in place. */
+static TAI_COLD void *tai_remapped(void *ptr, ta_result why, ta_result *result)
+{
+    if (result != NULL) {
+        *result = why;
+    }
+    return why == TA_OK ? ptr : NULL;
+}
+
+/* The end of destroy, after dispose has answered result. */
+static TAI_COLD void tai_common_end(tai_common *common, ta_result result)
+{
+    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
+        if (common->budget_owned) {
+            (void)ta_budget_destroy(common->budget);
+        }
+        tai_common_bury(common, common);
+    }
 }
 
 static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *table, size_t object_bytes,
@@ -13861,18 +13968,20 @@ static TAI_COLD ta_result tai_arena_add_segment(ta_arena *arena, size_t need)
     return result;
 }
 
-/* More memory for size bytes. TA_OK: look again. */
-static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t alignment)
+/* More memory for size bytes. TA_OK: look again. *missing: what the backend did not give. */
+static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t alignment, size_t *missing)
 {
     tai_common *common = &arena->common;
+    size_t granularity = common->info.granularity_bytes, need;
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
-    size_t need;
+    *missing = size;
     if (!tai_add(size, alignment, &need) || need > SIZE_MAX - TAI_HUGE_PAGE_BYTES) {
         return TA_ERROR_OVERFLOW;
     }
     if (!tai_common_turn_take(common)) {
         return result;
     }
+    *missing = tai_round_up(alignment > common->info.alignment_bytes ? need : size, granularity);
     if (arena->use_ranges) {
         int round;
         for (round = 0; round < 2; round++) {
@@ -13888,7 +13997,10 @@ static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t al
             }
             tai_gate_leave(&common->gate, NULL);
             if (fits) {
-                c--;
+                const tai_chunk *chunk = &arena->chunks[--c];
+                *missing = tai_round_up((size_t)(addr + size - chunk->base), granularity);
+                *missing -= *missing < (size_t)(chunk->commit_end - chunk->base)
+                                ? *missing : (size_t)(chunk->commit_end - chunk->base);
                 result = addr + size <= arena->chunks[c].commit_end
                              ? TA_OK
                              : tai_arena_commit(arena, c, addr + size);
@@ -13901,7 +14013,7 @@ static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t al
         }
     }
     if (result != TA_OK && result != TA_ERROR_LIMIT && (common->info.caps & TA_CAP_SEGMENTS) != 0) {
-        result = tai_arena_add_segment(arena, alignment > common->info.granularity_bytes ? need : size);
+        result = tai_arena_add_segment(arena, alignment > granularity ? need : size);
     }
     tai_common_turn_end(common);
     return result;
@@ -13957,7 +14069,7 @@ static void tai_arena_pop_vacant(ta_arena *arena)
 /* A busy record for the plan, from what is committed or after growing. NULL with *why. *fresh: its bytes were
    never used. */
 static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *request, size_t size, size_t alignment,
-                                         int *fresh, int *missed, ta_result *why)
+                                         int *fresh, int *missed, size_t *missing, ta_result *why)
 {
     tai_common *common = &arena->common;
     int asked = 0;
@@ -13977,7 +14089,7 @@ static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *requ
         if (block != NULL || *why == TA_ERROR_RECORDS || (request->flags & TA_REQUEST_CACHED_ONLY) != 0) {
             return block;
         }
-        *why = tai_arena_grow(arena, size, alignment);
+        *why = tai_arena_grow(arena, size, alignment, missing);
         if (*why == TA_ERROR_LIMIT && !asked && (request->flags & TA_REQUEST_WITHIN_BUDGET) == 0 &&
             tai_budget_may_hold(common->budget, common->in_use, size)) {
             asked = 1; /* not with the turn: siblings and their callbacks run */
@@ -13993,11 +14105,90 @@ static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *requ
     }
 }
 
+/* What could be used again at the end, and what a trim would give back. Inside the gate. */
+static TAI_COLD void tai_arena_measure(const ta_arena *arena, size_t *spare, ta_failure *out)
+{
+    int bounded = arena->common.info.range_bytes_max != 0, last = 1;
+    uint32_t c;
+    for (c = arena->chunk_count; c-- > arena->chunk;) {
+        const tai_chunk *chunk = &arena->chunks[c];
+        uintptr_t end = bounded ? chunk->base + chunk->size : chunk->commit_end;
+        size_t bytes = (size_t)(end - chunk->top);
+        out->free_bytes += bytes;
+        out->largest_free_bytes = bytes > out->largest_free_bytes ? bytes : out->largest_free_bytes;
+        last = last && chunk->is_segment && chunk->top == chunk->base && (c > arena->chunk || c == 0);
+        *spare += last || (!chunk->is_segment && c > arena->chunk) ? (size_t)(chunk->commit_end - chunk->base) : 0;
+    }
+}
+
+/* Whether freed blocks would do, were those behind them free as well: which, from the end on. Inside the gate. */
+static TAI_COLD int tai_arena_find_blocking(const ta_arena *arena, size_t size, size_t alignment, ta_failure *out)
+{
+    const tai_chunk *chunk = &arena->chunks[arena->chunk];
+    size_t room = out->result == TA_ERROR_LIMIT && out->limit_bytes > out->budget_used_bytes
+                      ? out->limit_bytes - out->budget_used_bytes : 0, dead = 0;
+    uintptr_t end;
+    tai_tally tally;
+    uint32_t i;
+    if (arena->chunk >= arena->chunk_count) {
+        return 0;
+    }
+    end = arena->common.info.range_bytes_max != 0 ? chunk->base + chunk->size : chunk->commit_end;
+    end += !chunk->is_segment && room < chunk->size - (size_t)(end - chunk->base)
+               ? tai_round_down(room, arena->common.info.granularity_bytes) : 0;
+    tally.count = 0;
+    for (i = arena->block_count; i-- > chunk->first && i >= arena->floor;) {
+        const tai_arena_block *block = &arena->blocks[i];
+        uintptr_t addr = (uintptr_t)tai_round_up((size_t)block->addr, alignment);
+        if (block->state != TAI_LIVE) {
+            dead += block->size;
+        } else {
+            out->blocking_bytes += block->size;
+            out->blocking_count++;
+            tai_tally_add(&tally, block->tag, block->size, out);
+        }
+        if (addr <= end && size <= (size_t)(end - addr)) {
+            out->blocking_ptr = (void *)block->addr;
+            out->blocking_span_bytes = (size_t)(chunk->top - block->addr);
+            return dead != 0;
+        }
+    }
+    return 0;
+}
+
+static TAI_COLD void *tai_arena_fail(ta_arena *arena, const ta_request *request, size_t missing, ta_result why,
+                                     ta_result *result)
+{
+    tai_common *common = &arena->common;
+    ta_failure failure, blocked;
+    size_t spare = 0, size = tai_round_up(tai_guard_padded(&common->guard, request->size_bytes),
+                                          common->info.alignment_bytes);
+    ta_verdict verdict;
+    tai_failure_begin(&failure, common->budget, request, why);
+    tai_gate_enter(&common->gate, NULL);
+    tai_arena_measure(arena, &spare, &failure);
+    tai_gate_leave(&common->gate, NULL);
+    verdict = tai_common_judge(common, request, missing, spare, &failure);
+    if (verdict == TA_VERDICT_LIMIT || verdict == TA_VERDICT_FULL) {
+        int found;
+        blocked = failure;
+        tai_gate_enter(&common->gate, NULL);
+        found = tai_arena_find_blocking(arena, size, failure.alignment_bytes, &blocked);
+        tai_gate_leave(&common->gate, NULL);
+        if (found) {
+            failure = blocked;
+            failure.action_bytes = failure.blocking_bytes;
+            verdict = TA_VERDICT_FRAGMENTED;
+        }
+    }
+    return tai_fail_null(tai_common_failed(common, &failure, verdict), result);
+}
+
 static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request, ta_result *result)
 {
     tai_common *common = &arena->common;
     tai_arena_block *block = NULL;
-    size_t alignment = 0, size;
+    size_t alignment = 0, missing = 0, size;
     uintptr_t addr = 0;
     int missed = 0, fresh = 0;
     ta_result why = tai_common_usable(common);
@@ -14008,12 +14199,12 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
         return tai_fail_null(why, result);
     }
     if (!tai_common_use_stream(common, request->stream)) {
-        return tai_common_fail(common, request, TA_ERROR_RECORDS, result);
+        return tai_arena_fail(arena, request, 0, TA_ERROR_RECORDS, result);
     }
     size = tai_round_up(tai_guard_padded(&common->guard, request->size_bytes), common->info.alignment_bytes);
-    block = tai_arena_obtain(arena, request, size, alignment, &fresh, &missed, &why);
+    block = tai_arena_obtain(arena, request, size, alignment, &fresh, &missed, &missing, &why);
     if (block == NULL) {
-        return tai_common_fail(common, request, why, result);
+        return tai_arena_fail(arena, request, missing, why, result);
     }
     addr = block->addr; /* a busy record stays where it is */
     if (((request->flags & TA_REQUEST_ZEROED) != 0 || arena->desc.zeroed) && !fresh) {
@@ -14033,7 +14224,7 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
     }
     tai_gate_leave(&common->gate, NULL);
     if (why != TA_OK) {
-        return tai_common_fail(common, request, why, result);
+        return tai_arena_fail(arena, request, missing, why, result);
     }
     if (TAI_UNLIKELY(common->on_event != NULL)) {
         tai_common_tell_block(common, TA_EVENT_ALLOC, addr, request->size_bytes, size, request->stream, request->tag,
@@ -14218,11 +14409,7 @@ static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, siz
 
 static void *tai_arena_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
 {
-    ta_result why = tai_arena_v_resize(self, ptr, old_bytes, new_bytes);
-    if (result != NULL) {
-        *result = why;
-    }
-    return why == TA_OK ? ptr : NULL;
+    return tai_remapped(ptr, tai_arena_v_resize(self, ptr, old_bytes, new_bytes), result);
 }
 
 /* Gives the free end of one chunk back, as far as more than keep bytes are free: pages of a range, a segment whole.
@@ -14348,12 +14535,6 @@ static ta_result tai_arena_v_stats(void *self, ta_stats *out)
     return tai_common_stats(&arena->common, &arena->table, sizeof *arena, out);
 }
 
-static ta_result tai_arena_v_device(void *self, ta_device *out)
-{
-    *out = ((ta_arena *)self)->common.info.device;
-    return tai_common_usable(&((ta_arena *)self)->common);
-}
-
 static ta_result tai_arena_v_dispose(void *self)
 {
     ta_arena *arena = (ta_arena *)self;
@@ -14429,9 +14610,9 @@ static const ta_allocator_vtable tai_arena_vtable = {sizeof(ta_allocator_vtable)
                                                      tai_arena_v_alloc,           tai_arena_v_resize,
                                                      tai_arena_v_remap,           tai_arena_v_free,
                                                      tai_arena_v_empty_cache,     tai_arena_v_trim,
-                                                     tai_arena_v_stats,           tai_arena_v_device,
+                                                     tai_arena_v_stats,           tai_common_v_device,
                                                      tai_arena_v_dispose,         tai_arena_v_destroy,
-                                                     tai_arena_v_describe};
+                                                     tai_arena_v_describe,        tai_common_v_failure};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_arena_allocator(ta_arena *arena)
 {
@@ -14508,12 +14689,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_destroy(ta_arena *arena)
         return TA_OK;
     }
     result = tai_arena_v_dispose(arena);
-    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
-        if (arena->common.budget_owned) {
-            (void)ta_budget_destroy(arena->common.budget);
-        }
-        tai_common_bury(&arena->common, arena);
-    }
+    tai_common_end(&arena->common, result);
     return result;
 }
 
@@ -14767,6 +14943,15 @@ static ta_result tai_direct_take_segment(ta_direct *direct, uint32_t index, size
     return TA_OK;
 }
 
+static TAI_COLD void *tai_direct_fail(tai_common *common, const ta_request *request, size_t missing, ta_result why,
+                                      ta_result *result)
+{
+    ta_failure failure;
+    tai_failure_begin(&failure, common->budget, request, why);
+    return tai_fail_null(
+        tai_common_failed(common, &failure, tai_common_judge(common, request, missing, 0, &failure)), result);
+}
+
 static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result *result)
 {
     ta_direct *direct = (ta_direct *)self;
@@ -14783,26 +14968,26 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
         return tai_fail_null(why, result);
     }
     if ((request->flags & TA_REQUEST_CACHED_ONLY) != 0) {
-        return tai_common_fail(common, request, TA_ERROR_NOT_CACHED, result);
+        return tai_direct_fail(common, request, 0, TA_ERROR_NOT_CACHED, result);
     }
     tai_gate_enter(&common->gate, NULL);
     index = tai_record_new(&direct->records);
     tai_gate_leave(&common->gate, NULL);
     if (index == 0) {
-        return tai_common_fail(common, request, TA_ERROR_RECORDS, result);
+        return tai_direct_fail(common, request, 0, TA_ERROR_RECORDS, result);
     }
     block = tai_direct_at(direct, index);
     bytes = request->size_bytes + (alignment > common->info.granularity_bytes ? alignment : 0);
     if (TAI_CHECKED) { /* in front, behind */
         bytes = tai_guard_padded(&common->guard, tai_round_up(tai_direct_front(direct), alignment) + bytes);
     }
-    why = tai_direct_take_segment(direct, index, tai_round_up(bytes, common->info.granularity_bytes), alignment,
-                                  request->flags);
+    bytes = tai_round_up(bytes, common->info.granularity_bytes);
+    why = tai_direct_take_segment(direct, index, bytes, alignment, request->flags);
     if (why != TA_OK) {
         tai_gate_enter(&common->gate, NULL);
         tai_record_drop(&direct->records, index);
         tai_gate_leave(&common->gate, NULL);
-        return tai_common_fail(common, request, why, result);
+        return tai_direct_fail(common, request, bytes, why, result);
     }
     ptr = (void *)block->link.addr;
     if ((request->flags & TA_REQUEST_ZEROED) != 0 && (common->info.caps & TA_CAP_FRESH_ZERO) == 0) {
@@ -14810,7 +14995,7 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     }
     if (why != TA_OK) {
         (void)tai_direct_give_segment(direct, index);
-        return tai_common_fail(common, request, why, result);
+        return tai_direct_fail(common, request, bytes, why, result);
     }
     tai_direct_paint(direct, block, request->size_bytes);
     tai_gate_enter(&common->gate, NULL);
@@ -14945,11 +15130,7 @@ static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, si
 
 static void *tai_direct_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
 {
-    ta_result why = tai_direct_v_resize(self, ptr, old_bytes, new_bytes);
-    if (result != NULL) {
-        *result = why;
-    }
-    return why == TA_OK ? ptr : NULL;
+    return tai_remapped(ptr, tai_direct_v_resize(self, ptr, old_bytes, new_bytes), result);
 }
 
 /* There is no cache; but segments that the backend would not take back are offered again. */
@@ -14999,12 +15180,6 @@ static ta_result tai_direct_v_stats(void *self, ta_stats *out)
     ta_direct *direct = (ta_direct *)self;
     return tai_common_stats(&direct->common, &direct->records.table,
                             sizeof *direct + tai_records_bytes(&direct->records), out);
-}
-
-static ta_result tai_direct_v_device(void *self, ta_device *out)
-{
-    *out = ((ta_direct *)self)->common.info.device;
-    return tai_common_usable(&((ta_direct *)self)->common);
 }
 
 static ta_result tai_direct_v_dispose(void *self)
@@ -15072,9 +15247,9 @@ static const ta_allocator_vtable tai_direct_vtable = {sizeof(ta_allocator_vtable
                                                       tai_direct_v_alloc,          tai_direct_v_resize,
                                                       tai_direct_v_remap,          tai_direct_v_free,
                                                       tai_direct_v_empty_cache,    tai_direct_v_trim,
-                                                      tai_direct_v_stats,          tai_direct_v_device,
+                                                      tai_direct_v_stats,          tai_common_v_device,
                                                       tai_direct_v_dispose,        tai_direct_v_destroy,
-                                                      tai_direct_v_describe};
+                                                      tai_direct_v_describe,       tai_common_v_failure};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_direct_allocator(ta_direct *direct)
 {
@@ -15115,10 +15290,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_direct_create(const ta_direct_desc *desc, 
         result = TA_ERROR_RECORDS;
     }
     if (result != TA_OK) {
-        if (direct->common.budget_owned) {
-            (void)ta_budget_destroy(direct->common.budget);
-        }
-        TENSORALLOC_FREE(direct);
+        tai_common_end(&direct->common, TA_OK);
         return result;
     }
     d.backend = direct->common.backend;
@@ -15155,12 +15327,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_direct_destroy(ta_direct *direct)
     }
     found = tai_direct_close(direct, 1);
     result = tai_direct_v_dispose(direct);
-    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
-        if (direct->common.budget_owned) {
-            (void)ta_budget_destroy(direct->common.budget);
-        }
-        tai_common_bury(&direct->common, direct);
-    }
+    tai_common_end(&direct->common, result);
     return result == TA_OK ? found : result;
 }
 
@@ -15255,6 +15422,15 @@ TENSORALLOC_DEF ta_result ta_allocator_describe(ta_allocator allocator, const vo
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return allocator.vtable->describe(allocator.self, ptr, out);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_get_failure(ta_allocator allocator, ta_failure *out)
+{
+    if (!tai_allocator_ok(allocator) || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    return allocator.vtable->failure != NULL ? allocator.vtable->failure(allocator.self, out) : TA_ERROR_UNSUPPORTED;
 }
 
 TENSORALLOC_DEF ta_result ta_allocator_alloc_buffer(ta_allocator allocator, const ta_request *request, ta_buffer *out)
@@ -16816,7 +16992,6 @@ struct ta_dynamic {
     uint32_t held;         /* holds of graph pools */
     size_t effective, capacity, peak_capacity, peak_wasted;
     ta_dynamic_stats sum;  /* the cumulative part */
-    ta_failure failure;    /* the last one */
     uint64_t pool_failure_count; /* of our pool, up to the last one of ours */
 };
 
@@ -18036,67 +18211,51 @@ static TAI_COLD ta_verdict tai_dynamic_judge_block(size_t ranges, size_t graphs,
 
 /* Why size bytes could not be had by a tensor that has capacity bytes, of which kept stay where they are. With nothing
    claimed. */
-static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
-                                          uint32_t flags, ta_failure *out)
+static TAI_COLD ta_verdict tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
+                                                uint32_t flags, ta_failure *out)
 {
     ta_budget *budget = d->common.budget;
     size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes), missing;
     size_t ranges, graphs, held = 0;
     int asked = (flags & TA_REQUEST_WITHIN_BUDGET) == 0;
-    ta_verdict verdict;
-    memset(out, 0, sizeof *out);
+    ta_request request;
     if (d->pool != NULL && ta_pool_get_failure(d->pool, out) == TA_OK && out->result == why &&
         out->requested_bytes >= size && out->count != d->pool_failure_count) {
         d->pool_failure_count = out->count; /* it is the pool's, which knows better */
         if (out->verdict >= TA_VERDICT_WAITING) {
             tai_dynamic_measure(d, out, &ranges, &graphs);
-            tai_failure_conclude(out, tai_dynamic_judge_block(ranges, graphs, asked, out));
+            return tai_dynamic_judge_block(ranges, graphs, asked, out);
         }
-        return;
+        return out->verdict;
     }
-    memset(out, 0, sizeof *out);
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    tai_failure_begin(out, budget, &request, why);
     tai_dynamic_measure(d, out, &ranges, &graphs);
     if (TAI_GRAPHS && d->pool != NULL) {
         tai_gate_enter(&d->pool->space.gate, NULL);
         held = d->pool->space.held_bytes;
         tai_gate_leave(&d->pool->space.gate, NULL);
     }
-    out->result = why;
-    out->requested_bytes = size;
-    out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&budget->limit);
-    out->budget_used_bytes = TENSORALLOC_LOAD_RELAXED(&budget->reserved);
-    if (why == TA_ERROR_OUT_OF_MEMORY || why == TA_ERROR_BACKEND) {
-        out->backend_code = tai_backend_code(d->common.backend);
-    }
-    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
-    verdict = why == TA_ERROR_RECORDS ? TA_VERDICT_RECORDS : TA_VERDICT_BACKEND;
     missing = why == TA_ERROR_LIMIT ? tai_dynamic_missing(d, capacity, size) : 0;
     if (why == TA_ERROR_LIMIT && (missing != 0 || (d->desc.capacity_bytes_max != TA_UNLIMITED &&
                                                    tai_budget_may_hold(budget, out->budget_used_bytes, need)))) {
         out->action_bytes = tai_add_saturated(d->desc.capacity_bytes_max, missing); /* others may have freed since */
-        verdict = TA_VERDICT_CAPACITY;
-    } else if (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) {
-        verdict = tai_dynamic_judge(d, need, asked, graphs + held, out);
+        return TA_VERDICT_CAPACITY;
     }
-    tai_failure_conclude(out, verdict);
+    return why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY
+               ? tai_dynamic_judge(d, need, asked, graphs + held, out) : tai_result_verdict(why);
 }
 
 static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
                                            uint32_t flags)
 {
     ta_failure failure;
-    tai_dynamic_diagnose(d, why, size, capacity, kept, flags, &failure);
+    ta_verdict verdict = tai_dynamic_diagnose(d, why, size, capacity, kept, flags, &failure);
     tai_gate_enter(&d->common.gate, NULL);
     d->sum.failure_count++;
-    failure.count = d->sum.failure_count;
-    d->failure = failure;
-    d->common.failure_count++;
-    d->common.failure_limit_count += why == TA_ERROR_LIMIT;
-    d->common.failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
     tai_gate_leave(&d->common.gate, NULL);
-    TENSORALLOC_LOG(why, d->common.name);
-    tai_common_tell_failure(&d->common, why, size, 0, NULL);
-    return why;
+    return tai_common_failed(&d->common, &failure, verdict);
 }
 
 /* ---- claims */
@@ -18786,16 +18945,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_stats(ta_dynamic *d, ta_dynami
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_failure(ta_dynamic *d, ta_failure *out)
 {
-    if (d == NULL || out == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
-    }
-    if (!d->common.disposed && tai_common_usable(&d->common) != TA_OK) {
-        return TA_ERROR_FORKED;
-    }
-    tai_gate_enter(&d->common.gate, NULL);
-    *out = d->failure;
-    tai_gate_leave(&d->common.gate, NULL);
-    return TA_OK;
+    return d == NULL || out == NULL ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT) : tai_common_v_failure(d, out);
 }
 
 /* ---- as an allocator */
@@ -18983,11 +19133,7 @@ static TAI_COLD ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old
 
 static TAI_COLD void *tai_dynamic_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
 {
-    ta_result why = tai_dynamic_v_resize(self, ptr, old_bytes, new_bytes);
-    if (result != NULL) {
-        *result = why;
-    }
-    return why == TA_OK ? ptr : NULL;
+    return tai_remapped(ptr, tai_dynamic_v_resize(self, ptr, old_bytes, new_bytes), result);
 }
 
 /* Cached: what warm ranges and live tensors hold beyond capacities, and what a pool of our own holds free. */
@@ -19105,12 +19251,6 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
     return result;
 }
 
-static TAI_COLD ta_result tai_dynamic_v_device(void *self, ta_device *out)
-{
-    *out = ((ta_dynamic *)self)->common.info.device;
-    return tai_common_usable(&((ta_dynamic *)self)->common);
-}
-
 static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
 {
     ta_dynamic *d = (ta_dynamic *)self;
@@ -19195,9 +19335,9 @@ static const ta_allocator_vtable tai_dynamic_vtable = {sizeof(ta_allocator_vtabl
                                                        tai_dynamic_v_alloc,         tai_dynamic_v_resize,
                                                        tai_dynamic_v_remap,         tai_dynamic_v_free,
                                                        tai_dynamic_v_empty_cache,   tai_dynamic_v_trim,
-                                                       tai_dynamic_v_stats,         tai_dynamic_v_device,
+                                                       tai_dynamic_v_stats,         tai_common_v_device,
                                                        tai_dynamic_v_dispose,       tai_dynamic_v_destroy,
-                                                       tai_dynamic_v_describe};
+                                                       tai_dynamic_v_describe,      tai_common_v_failure};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_dynamic_allocator(ta_dynamic *d)
 {
@@ -19300,10 +19440,7 @@ static TAI_COLD void tai_dynamic_close(ta_dynamic *d)
         (void)ta_budget_destroy(d->spans.budget);
     }
     (void)ta_pool_destroy(d->pool);
-    if (d->common.budget_owned) {
-        (void)ta_budget_destroy(d->common.budget);
-    }
-    tai_common_bury(&d->common, d);
+    tai_common_end(&d->common, TA_OK);
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc, ta_dynamic **out)
@@ -21429,11 +21566,7 @@ static TAI_COLD ta_result tai_graph_v_resize(void *self, void *ptr, size_t old_b
 
 static TAI_COLD void *tai_graph_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
 {
-    ta_result why = tai_graph_v_resize(self, ptr, old_bytes, new_bytes);
-    if (result != NULL) {
-        *result = why;
-    }
-    return why == TA_OK ? ptr : NULL;
+    return tai_remapped(ptr, tai_graph_v_resize(self, ptr, old_bytes, new_bytes), result);
 }
 
 static TAI_COLD ta_result tai_graph_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
@@ -21490,13 +21623,18 @@ static TAI_COLD ta_result tai_graph_v_describe(void *self, const void *ptr, ta_b
     return result == TA_OK ? ta_pool_describe(((ta_graph_pool *)self)->memory, ptr, out) : result;
 }
 
+static TAI_COLD ta_result tai_graph_v_failure(void *self, ta_failure *out)
+{
+    return ta_pool_get_failure(((ta_graph_pool *)self)->memory, out);
+}
+
 static const ta_allocator_vtable tai_graph_vtable = {sizeof(ta_allocator_vtable), "graph pool",
                                                      tai_graph_v_alloc,           tai_graph_v_resize,
                                                      tai_graph_v_remap,           tai_graph_v_free,
                                                      tai_graph_v_empty_cache,     tai_graph_v_trim,
                                                      tai_graph_v_stats,           tai_graph_v_device,
                                                      tai_graph_v_destroy,         tai_graph_v_destroy,
-                                                     tai_graph_v_describe};
+                                                     tai_graph_v_describe,        tai_graph_v_failure};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_graph_pool_allocator(ta_graph_pool *g)
 {
@@ -22918,9 +23056,6 @@ static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
         TAI_FIELD(ta_failure, PTR, blocking_ptr) TAI_FIELD(ta_failure, TEXT, blocking_tag)
     };
     char text[512];
-    if (failure->count == 0) {
-        return;
-    }
     (void)ta_failure_report(failure, text, sizeof text);
     tai_json_begin(w, "failure", "{");
     tai_json_text(w, "result", ta_result_text(failure->result));
@@ -22940,13 +23075,10 @@ static TAI_COLD void tai_snap_pool(tai_writer *w, ta_pool *pool)
         TAI_FIELD(ta_pool_desc, SIZE, block_count_max) TAI_FIELD(ta_pool_desc, BOOL, single_threaded)
         TAI_FIELD(ta_pool_desc, BOOL, zeroed)
     };
-    ta_failure failure;
     tai_json_begin(w, "options", "{");
     TAI_FIELDS(w, &pool->desc, options);
     tai_json_bool(w, "sealed", TENSORALLOC_LOAD_RELAXED(&pool->sealed));
     tai_json_end(w, "}");
-    (void)ta_pool_get_failure(pool, &failure);
-    tai_snap_failure(w, &failure);
 }
 
 static TAI_COLD void tai_snap_dims(tai_writer *w, const char *key, const int64_t *dims, int rank)
@@ -23085,14 +23217,11 @@ static TAI_COLD void tai_snap_dynamic(tai_snap *s, ta_dynamic *d)
         TAI_FIELD(ta_dynamic_desc, BOOL, single_threaded)
     };
     tai_writer *w = &s->writer;
-    ta_failure failure;
     uint32_t i, end;
     tai_json_begin(w, "options", "{");
     TAI_FIELDS(w, &d->desc, options);
     tai_json_text(w, "strategy", d->desc.strategy.vtable->name);
     tai_json_end(w, "}");
-    (void)ta_dynamic_get_failure(d, &failure);
-    tai_snap_failure(w, &failure);
     if (d->common.disposed) {
         return;
     }
@@ -23119,6 +23248,7 @@ static TAI_COLD void tai_snap_allocator(tai_snap *s, ta_allocator allocator)
     tai_writer *w = &s->writer;
     ta_device device;
     ta_stats stats;
+    ta_failure failure;
     tai_face face, upstream;
     tai_face_of(allocator, &face);
     memset(&device, 0, sizeof device);
@@ -23139,6 +23269,9 @@ static TAI_COLD void tai_snap_allocator(tai_snap *s, ta_allocator allocator)
     }
     if (allocator.vtable->stats(allocator.self, &stats) == TA_OK) {
         tai_snap_stats(w, &stats);
+    }
+    if (ta_allocator_get_failure(allocator, &failure) == TA_OK && failure.count != 0) {
+        tai_snap_failure(w, &failure);
     }
     if (face.pool != NULL) {
         tai_snap_pool(w, face.pool);
@@ -23449,7 +23582,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
        TA_ERROR_OUT_OF_MEMORY  the backend refused: ta_failure.backend_code has its own code, if it tells one
        TA_ERROR_FRAGMENTED     enough bytes are free in a bounded backend, but not in one piece
        TA_ERROR_RECORDS        no memory or room for bookkeeping: raise block_count_max
-     What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_pool_get_failure
+     What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_allocator_get_failure
      keeps the last failure, ta_failure_report makes a sentence of it. On failure nothing has changed, in any
      function. ta_failure.verdict is finer than the result: it tells memory that is there, and only in the wrong place,
      from memory that has to be found (TA_VERDICT_LIST, in the order in which they are looked for), action and

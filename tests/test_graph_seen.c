@@ -140,6 +140,60 @@ static void streams_beside_graphs(void)
     graphs_close();
 }
 
+/* In a capture: what was freed on a forked stream comes back with its end, whatever is synchronized; more memory helps
+   at once. Told by the pool that was called and by the graph pool. */
+static void failures_in_captures(void)
+{
+    ta_failure failure, same;
+    ta_budget_desc budget_desc;
+    ta_budget *budget = NULL;
+    ta_pool_desc desc;
+    ta_pool *first;
+    CUevent event = NULL;
+    CUdeviceptr parked, more;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    CHECK_OK(ta_graph_pool_destroy(graphs));
+    first = pool;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    budget_desc.backend = ta_cuda_backend(cuda);
+    budget_desc.limit_bytes = 16 * MIB;
+    CHECK_OK(ta_budget_create(&budget_desc, &budget));
+    memset(&desc, 0, sizeof desc);
+    desc.budget = budget;
+    CHECK_OK(ta_pool_create(&desc, &pool));
+    graphs = graphs_new(0);
+    enter(graphs, s);
+    OK(cu.cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
+    OK(cu.cuEventRecord(event, s));
+    OK(cu.cuStreamWaitEvent(t, event, 0));
+    parked = take(10 * MIB, s);
+    CHECK_OK(ta_pool_record_use(pool, pointer(parked), STREAM(t)));
+    give(parked);
+    CHECK_RESULT(refused(10 * MIB, s), TA_ERROR_LIMIT);
+    failure = failure_of(pool);
+    check_verdict(&failure, TA_VERDICT_LIMIT);
+    CHECK_EQ(failure.pending_bytes, 10 * MIB);
+    CHECK_OK(ta_allocator_get_failure(ta_graph_pool_allocator(graphs), &same));
+    CHECK_EQ(same.verdict, failure.verdict);
+    CHECK_EQ(same.action_bytes, failure.action_bytes);
+    CHECK_OK(ta_budget_set_limit(budget, failure.action_bytes));
+    more = take(10 * MIB, s);
+    give(more);
+    OK(cu.cuEventRecord(event, t));
+    OK(cu.cuStreamWaitEvent(s, event, 0));
+    OK(cu.cuEventDestroy_v2(event));
+    graph = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(ta_graph_pool_destroy(graphs));
+    graphs = NULL;
+    CHECK_OK(ta_pool_destroy(pool));
+    CHECK_OK(ta_budget_destroy(budget));
+    pool = first;
+    graphs_close();
+}
+
 /* Everybody over the budget is told that a graph pool keeps it, and can have it when the graph has gone; blocks that
    the program still has are nobody's to give. */
 static void memory_of_graph_pools(void)
@@ -816,7 +870,7 @@ static int write_documents(const char *directory)
 int main(int argc, char **argv)
 {
     static const test_case cases[] = {
-        TEST_CASE(blocks_that_graphs_hold), TEST_CASE(streams_beside_graphs), TEST_CASE(memory_of_graph_pools),
+        TEST_CASE(blocks_that_graphs_hold), TEST_CASE(streams_beside_graphs), TEST_CASE(failures_in_captures), TEST_CASE(memory_of_graph_pools),
         TEST_CASE(tensors_that_graphs_hold), TEST_CASE(graph_pools_are_told), TEST_CASE(long_lists),
         TEST_CASE(failing_sinks), TEST_CASE(snapshots_beside_captures)
     };
