@@ -70,8 +70,9 @@
      TENSORALLOC_CHECKED           impl   finds misuse, at a price: red zones, fills, freed blocks held back, leaks; see
                                           the manual. 2: memory that the host cannot reach is filled and read back, too
      TENSORALLOC_TRAP(result)      impl   with it: called after each report of misuse, e.g. abort(); default nothing
-     TENSORALLOC_VALGRIND          impl   tells Valgrind which host memory of pools is free (needs valgrind/memcheck.h).
-                                          AddressSanitizer is told without it: free and cached blocks are poisoned
+     TENSORALLOC_VALGRIND          impl   tells Valgrind which host memory is free (needs valgrind/memcheck.h).
+                                          AddressSanitizer is told without it: what pools, arenas and ta_dynamic
+                                          keep free is poisoned
      TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
      TENSORALLOC_LOG(result, name) impl   called without a lock when an allocation fails, with the ta_result and the
                                           name of the allocator; in checked builds for each misuse, too, with a
@@ -2047,8 +2048,8 @@ extern long syscall(long number, ...);
     #define TAI_INLINE static inline
 #endif
 
-/* What AddressSanitizer and Valgrind are told of host memory: hidden while it is free or cached. Checked builds fill
-   and look at such memory themselves. */
+/* What AddressSanitizer and Valgrind are told of host memory: hidden while it is free, cached or warm. Checked builds
+   fill and look at such memory themselves. */
 #if defined(__SANITIZE_ADDRESS__)
     #define TAI_ADDRESS_SANITIZER 1
 #elif defined(__has_feature)
@@ -14033,6 +14034,7 @@ static void tai_arena_pop(ta_arena *arena)
                      ? chunk->base
                      : arena->blocks[arena->block_count - 1].addr + arena->blocks[arena->block_count - 1].size;
     tai_arena_fill_popped(arena, block);
+    TAI_HIDE(&arena->common, block->addr, block->size);
     if (block->state == TAI_LIVE) {
         tai_common_count_free(&arena->common, block->requested, block->size);
         block->state = TAI_VACANT;
@@ -14207,7 +14209,12 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
         return tai_arena_fail(arena, request, missing, why, result);
     }
     addr = block->addr; /* a busy record stays where it is */
-    if (((request->flags & TA_REQUEST_ZEROED) != 0 || arena->desc.zeroed) && !fresh) {
+    if ((request->flags & TA_REQUEST_ZEROED) == 0 && !arena->desc.zeroed) {
+        TAI_SHOW(common, addr, size);
+    } else if (fresh) {
+        TAI_SHOW_ZEROED(common, addr, size);
+    } else {
+        TAI_SHOW(common, addr, size);
         why = tai_backend_zero(common->backend, (void *)addr, request->size_bytes, request->stream);
     }
     tai_common_paint(common, addr, request->size_bytes, size);
@@ -14298,6 +14305,7 @@ static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t ali
         tai_common_count_free(&arena->common, block->requested, block->size);
         block->state = TAI_VACANT;
         block->generation++;
+        TAI_HIDE(&arena->common, block->addr, block->size);
         tai_arena_fill(arena, &arena->chunks[tai_arena_chunk_of(arena, block->addr)], block->addr,
                        block->addr + block->size);
         tai_arena_pop_vacant(arena);
@@ -14344,6 +14352,11 @@ static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size
         arena->common.in_use += size - block->size;
         if (arena->common.in_use > arena->common.peak_in_use) {
             arena->common.peak_in_use = arena->common.in_use;
+        }
+        if (size < block->size) {
+            TAI_HIDE(&arena->common, block->addr + size, block->size - size);
+        } else {
+            TAI_SHOW(&arena->common, block->addr + block->size, size - block->size);
         }
         block->size = size;
         tai_arena_unfill(arena, chunk, chunk->top, block->addr + size);
@@ -14440,6 +14453,9 @@ static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t kee
     tai_gate_leave(&common->gate, NULL);
     if (end == chunk.commit_end) {
         return 1;
+    }
+    if (chunk.is_segment) {
+        TAI_SHOW(common, chunk.base, chunk.size);
     }
     ok = TA_OK == (chunk.is_segment
                        ? common->backend.vtable->free(common->backend.self, (void *)chunk.base, chunk.size)
@@ -14552,6 +14568,7 @@ static ta_result tai_arena_v_dispose(void *self)
     (void)tai_common_sync_all(common);
     for (c = 0; c < arena->chunk_count; c++) {
         const tai_chunk *chunk = &arena->chunks[c];
+        TAI_SHOW(common, chunk->base, (size_t)(chunk->touched_end - chunk->base));
         if (chunk->is_segment) {
             (void)common->backend.vtable->free(common->backend.self, (void *)chunk->base, chunk->size);
         } else {
@@ -17051,7 +17068,10 @@ static TAI_COLD ta_result tai_dynamic_look(ta_dynamic *d, int leaks)
 }
 #else
     #define tai_range_kill(d, h) ((void)0)
-    #define tai_range_revive(d, h) ((void)0)
+    #define tai_range_revive(d, h) \
+        do { \
+            if ((h)->link.state != TAI_LIVE) { TAI_SHOW(&(d)->common, (h)->link.addr, (h)->committed); } \
+        } while (0)
     #define tai_dynamic_look(d, leaks) TA_OK
 #endif
 
@@ -17719,6 +17739,7 @@ static TAI_COLD uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t leas
 /* A range that is not used after all, or whose tensor was freed. */
 static TAI_COLD void tai_range_give(ta_dynamic *d, uint32_t index)
 {
+    TAI_HIDE(&d->common, tai_handle_at(d, index)->link.addr, tai_handle_at(d, index)->committed);
     tai_gate_enter(&d->common.gate, NULL);
     tai_warm_add(d, index);
     tai_gate_leave(&d->common.gate, NULL);
@@ -19275,6 +19296,8 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
             if (h->span_bytes == 0 && h->link.addr != 0 && d->pool == NULL) {
                 (void)tai_block_give(d, h);
             }
+        } else if (h->link.state == TAI_CACHED) {
+            tai_range_revive(d, h);
         }
     }
     tai_budget_leave(d->common.budget, &d->common.member);
