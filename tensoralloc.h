@@ -776,7 +776,8 @@ typedef enum ta_huge_pages { TA_HUGE_PAGES_DEFAULT = 0, TA_HUGE_PAGES_ON = 1, TA
 typedef enum ta_capture_check {
     TA_CAPTURE_STRICT = 0,     /* asks the driver at every allocation: a graph pool serves a capturing stream, or it is
                                   TA_ERROR_CAPTURE */
-    TA_CAPTURE_SCOPES_ONLY = 1 /* never asks while no graph pool is open: a capture outside of one corrupts memory */
+    TA_CAPTURE_SCOPES_ONLY = 1 /* asks when a thread comes to a stream first, and then not while no scope is open: a
+                                  capture outside of one corrupts memory */
 } ta_capture_check;
 
 /* Options of a pool. All-zero is the default pool: host memory, thread-safe, unlimited. */
@@ -831,7 +832,8 @@ TENSORALLOC_DEF ta_result ta_pool_destroy(ta_pool *pool);
 /* Gives everything back, live blocks too (ordered backends: after their work). Afterwards get_stats, get_desc,
    get_failure, reset_peaks, ta_report, dispose and destroy still work, capacity_of and owns answer 0, and every
    other call answers TA_ERROR_DISPOSED. No other thread may be in a call. Disposing twice is TA_OK. TA_ERROR_BUSY, and
-   nothing has changed: graph pools stand beside it, used or not, or graphs use its blocks. */
+   nothing has changed: graph pools stand beside it, used or not, or graphs use its blocks. It is not done later by
+   itself, since the driver says that a graph is gone where nothing may be freed; after the last one call it again. */
 TENSORALLOC_DEF ta_result ta_pool_dispose(ta_pool *pool);
 /* The pool as an allocator. */
 TENSORALLOC_DEF ta_allocator ta_pool_allocator(ta_pool *pool);
@@ -900,8 +902,9 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
 TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream);
 
 /* Frees; the block is used again only when an event of the program's own (a CUevent cast to uint64_t, recorded after
-   the last use) has happened. The event may be destroyed afterwards. Errors as ta_pool_free, and _UNSUPPORTED (a
-   backend without order or events), _RECORDS, _BACKEND. */
+   the last use) has happened. The event may be destroyed afterwards. It must not be recorded in a capture, but for
+   blocks that this capture allocated: they wait for its end. Errors as ta_pool_free, and _UNSUPPORTED (a backend
+   without order or events), _RECORDS, _BACKEND. */
 TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event);
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
@@ -934,9 +937,9 @@ TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
 TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
 
 /* Tells the library that this process is a fresh child of fork. From now on allocators of the parent answer
-   TA_ERROR_FORKED, but single-threaded ones go on working, and so do new ones. Done for you where pthread_atfork
-   exists. Call it yourself in the child after a bare clone that copies memory, never after vfork. Threads: the
-   child's only one. Never blocks. */
+   TA_ERROR_FORKED, but single-threaded ones over host memory go on working, and so do new ones. Done for you where
+   pthread_atfork exists. Call it yourself in the child after a bare clone that copies memory, never after vfork.
+   Threads: the child's only one. Never blocks. */
 TENSORALLOC_DEF void ta_after_fork_child(void);
 /* Removes this copy's thread key and the texts of tags: call it before dlclose of the library that holds it, when no
    pool is left and no thread is in a region (ta_tag_begin). */
@@ -1426,9 +1429,11 @@ TENSORALLOC_DEF size_t ta_dynamic_report(ta_dynamic *dynamic, char *text, size_t
   [TA:CUDA] NVIDIA GPUs and pinned host memory through the driver, which is loaded at run time: no toolkit, no -lcuda.
   Compile the implementation with TENSORALLOC_CUDA. A stream is a CUstream cast to ta_stream; 0 and 1 are the legacy
   default stream, 2 the per-thread one. That is another stream on each thread, under one name: the first thread that
-  allocates on it with a ta_cuda is the only one that may; others get TA_ERROR_UNSUPPORTED (with
-  TA_CAPTURE_SCOPES_ONLY, which does not ask, they must not try). What it freed there others can free, trim and destroy:
-  the host waits for the device then. Give each thread a stream of its own instead.
+  allocates on it with a ta_cuda is the only one that may; others get TA_ERROR_UNSUPPORTED (a pool with single_threaded
+  and TA_CAPTURE_SCOPES_ONLY does not ask). What it freed there others can free, trim and destroy: the host waits for
+  the device then. Give each thread a stream of its own instead.
+  A driver does not live on in a child of fork: there whatever is over a ta_cuda, and all that follows, answers
+  TA_ERROR_FORKED, and the driver is not called.
   =======================================================================================================*/
 
 typedef struct ta_cuda ta_cuda;
@@ -1451,9 +1456,11 @@ typedef struct ta_cuda_desc {
     ta_cuda_resolve_fn resolve; /* NULL: libcuda.so.1 or nvcuda.dll is loaded (TENSORALLOC_CUDA_LINK: is linked) */
     void *resolve_user;
     size_t chunk_cache_bytes;   /* ranges: physical memory kept after it is unmapped, for the next commit; outside
-                                   reserved; 0: 64 MiB; 1: none */
+                                   reserved; 0: 64 MiB */
     int exportable;             /* ranges: the program can export memory as a file descriptor, by the driver's
-                                   cuMemRetainAllocationHandle and cuMemExportToShareableHandle */
+                                   cuMemRetainAllocationHandle and cuMemExportToShareableHandle: a chunk of at most
+                                   32 MiB each */
+    int disable_chunk_cache;    /* what is unmapped is released at once */
 } ta_cuda_desc;
 
 typedef struct ta_cuda_info {
@@ -1462,7 +1469,7 @@ typedef struct ta_cuda_info {
     char device_name[64];
     size_t device_bytes;
     size_t granularity_bytes;
-    size_t chunk_cached_bytes;  /* physical memory kept unmapped */
+    size_t chunk_cached_bytes;  /* physical memory kept unmapped; not what the driver's own pool (async) keeps */
     int has_ranges, has_pools, has_stream_ids; /* of driver and device */
     int is_lost;                /* a sticky error or the end of the driver: nothing works any more, frees succeed */
     int64_t last_code;          /* CUresult of the last failure; 0: none */
@@ -1470,30 +1477,38 @@ typedef struct ta_cuda_info {
 
 /* Opens a device, with nothing allocated and no context made before memory is needed. desc may be NULL. On error
    *out is NULL. Errors: TA_ERROR_UNAVAILABLE (no driver, a driver too old, no such device, compiled without
-   TENSORALLOC_CUDA: *why, optional, says it; a static string), _UNSUPPORTED (the kind), _RECORDS. Threads: any. */
+   TENSORALLOC_CUDA: *why, optional, says it; a static string), _UNSUPPORTED (the kind, exportable), _RECORDS,
+   _INVALID_ARGUMENT. Threads: any. Blocks: the driver is loaded and initialised, at first perhaps for seconds. */
 TENSORALLOC_DEF ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_cuda **out, const char **why);
 /* Closes it; NULL is TA_OK. No allocator may be over it. Never call it at process exit: just leave. Errors, it is
    still there then: TA_ERROR_BUSY (an allocator holds addresses), _BACKEND (the driver refused to take something).
-   No other thread may be in a call with it. Blocks as long as the driver takes to free what is kept. */
+   No other thread may be in a call with it. Blocks as long as the driver takes to free what is kept; freeing may wait
+   for the device, so not while a stream of it is captured. Cost: a driver call for each event and each chunk kept. */
 TENSORALLOC_DEF ta_result ta_cuda_destroy(ta_cuda *cuda);
-/* The backend: for ta_pool_desc, ta_arena_desc, ta_dynamic_desc, ta_budget_desc. */
+/* The backend: for ta_pool_desc, ta_arena_desc, ta_dynamic_desc, ta_budget_desc; any number of them, as long as cuda
+   lives. NULL: a backend over which nothing can be created. Threads: any. Pure. */
 TENSORALLOC_DEF ta_backend ta_cuda_backend(ta_cuda *cuda);
-/* What is known of it. Threads: any. */
+/* What is known of it. Errors: TA_ERROR_INVALID_ARGUMENT, _UNAVAILABLE (compiled without TENSORALLOC_CUDA). Threads:
+   any, during captures too. Never blocks. Cost: two questions to the driver. */
 TENSORALLOC_DEF ta_result ta_cuda_get_info(ta_cuda *cuda, ta_cuda_info *out);
-/* Releases physical memory that is kept unmapped. TA_ERROR_BACKEND: the driver did not take all of it; the rest stays.
-   Threads: any, during captures too. Cost: a driver call for each chunk; none where nothing is kept. */
+/* Releases physical memory that is kept unmapped (async: what the driver's own pool keeps). Pools do so themselves
+   before memory is said to have run out. TA_ERROR_BACKEND: the driver did not take all of it; the rest stays. Threads:
+   any, during captures too. Blocks as long as the driver takes, for no work. Cost: a driver call for each chunk; none
+   where nothing is kept. */
 TENSORALLOC_DEF ta_result ta_cuda_trim(ta_cuda *cuda);
 /* Page-locks memory of the caller, [ptr, ptr + size_bytes), so that devices reach it; unregister with the same ptr
-   before it is freed, when no work uses it. Errors: TA_ERROR_BACKEND, _BUSY (registered already), _FOREIGN (is not).
-   Threads: any, for different memory. Blocks: the driver pins each page, and may wait for the device. */
+   before it is freed, when no work uses it. Any kind of ta_cuda will do, and it does not count it. Errors, nothing has
+   changed then: TA_ERROR_BACKEND, _OUT_OF_MEMORY, _BUSY (registered already), _FOREIGN (is not), _INVALID_ARGUMENT.
+   Threads: any, for different memory, during captures too. Blocks: the driver pins each page, and may wait for the
+   device. Cost: grows with the pages; keep what is used again registered. */
 TENSORALLOC_DEF ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, size_t size_bytes);
 TENSORALLOC_DEF ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr);
 
 /* With TENSORALLOC_TORCH, which implies TENSORALLOC_CUDA: the two functions that torch.cuda.memory's
    CUDAPluggableAllocator asks for, over one pool for each device that lives as long as the process. alloc answers NULL
-   on failure, and always without the define; size 0 is NULL. Make the library with
+   on failure, and always without the define; size 0 is NULL, and so is a stream in a capture. Make the library with
      cc -shared -fPIC -O2 -DTENSORALLOC_IMPLEMENTATION -DTENSORALLOC_TORCH -x c tensoralloc.h -o libta.so -pthread
-   Threads: any. */
+   Threads: any. Blocking, cost: as ta_pool_alloc_stream and ta_allocator_free; the first call for a device opens it. */
 TENSORALLOC_DEF void *ta_torch_alloc(ptrdiff_t size_bytes, int device_index, void *stream);
 TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_index, void *stream);
 
@@ -1555,8 +1570,9 @@ TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
 
 /* Takes memory until size_bytes are reserved in all, from the beginning of its range, so that a capture need not grow:
-   give it the reserve_bytes of a report. Exact with ranges up to range_bytes: what does not fit into the first range
-   is taken in one piece beside it, also where the first one holds some; segments may fall otherwise the second time.
+   give it the reserve_bytes of a report. Exact with ranges: what does not fit into the first one, of range_bytes, is
+   taken in one piece beside it, and what the first one has that was never used goes back for that (not while a scope is
+   open: then there may be more in all). Segments may fall otherwise the second time.
    Errors: TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
 TENSORALLOC_DEF ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_t size_bytes);
 /* Frees all blocks and lets go of what is held, for a new capture: call it when nothing will be replayed that used
@@ -1564,9 +1580,8 @@ TENSORALLOC_DEF ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_
    is open or graphs refer to it. No other thread may be in a call with this graph pool. */
 TENSORALLOC_DEF ta_result ta_graph_pool_reset(ta_graph_pool *graph_pool);
 /* Gives whole free pages back, after the work on its streams. TA_ERROR_BUSY while graphs may use them: since a capture
-   succeeded neither its graphs are gone nor was there a reset; or a scope is open. What another thread frees meanwhile
-   may not be waited for, also where the budget takes idle memory back by itself: a known fault. Until it is mended,
-   finish the work on blocks of a graph pool that no graph uses before you free them beside other threads. */
+   succeeded neither its graphs are gone nor was there a reset; or a scope is open. Other threads may free blocks
+   meanwhile: these stay until their work is done. */
 TENSORALLOC_DEF ta_result ta_graph_pool_trim(ta_graph_pool *graph_pool);
 
 /* Ties the memory, and what is held, to a graph (a CUgraph cast to uint64_t) and all that is made of it: until the last
@@ -1641,9 +1656,13 @@ typedef struct ta_capture_report {
    state of the capture, and whether eager work on blocks of the graph pool that were freed outside of captures is done;
    makes no other driver call. */
 TENSORALLOC_DEF ta_result ta_capture_enter(ta_graph_pool *graph_pool, ta_stream stream);
-/* Closes the newest scope of the graph pool on the stream, after the end of the capture. failed: the capture has come
-   to nothing, and all blocks that it allocated are freed; say so too where nothing was captured: a scope that went well
-   leaves a graph, and the graph pool is in use until that was attached, or reset. report may be NULL. Errors:
+/* Closes the newest scope of the graph pool on the stream, after the end of the capture. One that went well leaves a
+   graph, and the graph pool is in use until that was attached, or reset; but where no capture was seen and nothing is
+   held, nothing has happened. Blocks that are live then are from now on as those allocated outside of captures; with
+   share_sequential the next capture has them as soon as they are freed: eager work on them, too, comes before the next
+   replay. failed: the capture has come to nothing, and all blocks allocated in this scope are freed; those of a scope
+   around it are not. Said before the end of the capture, that may still become a graph: the graph pool is then in use
+   as after success. report may be NULL. Errors:
    TA_ERROR_NO_GRAPH_POOL (no such scope). No other driver call than to ask for the state of the capture, while any
    capture of the pool is open. */
 TENSORALLOC_DEF ta_result ta_capture_leave(ta_graph_pool *graph_pool, ta_stream stream, int failed,
@@ -1662,7 +1681,8 @@ TENSORALLOC_DEF ta_result ta_with_graph_pool(const ta_capture_scope *scope, ta_r
 
 /* The interface of the specification, as wrappers: the graph pool of a pool (NULL: none), and graph mode for a stream:
    on opens a scope of that graph pool, off closes the scope that on has opened, as one that went well: a capture that
-   can fail is better left by ta_capture_leave, or followed by ta_graph_pool_reset. The property may change while a mode
+   can fail is better left by ta_capture_leave, or followed by ta_graph_pool_reset. On and off without a capture between
+   them do nothing. The property may change while a mode
    is on or blocks are live: each goes back where it came from. Errors: TA_ERROR_NO_GRAPH_POOL (on without a graph pool,
    off without on), those of ta_capture_enter, _INVALID_ARGUMENT (a graph pool of another pool). */
 TENSORALLOC_DEF ta_result ta_pool_set_graph_pool(ta_pool *pool, ta_graph_pool *graph_pool);
@@ -1694,8 +1714,7 @@ TENSORALLOC_DEF ta_result ta_tensor_with_graph_memory(const ta_tensor *tensor, t
 typedef enum ta_graph_compatible {
     TA_GRAPH_PIN = 0,         /* the block stays where it is, held by the graph pool: inputs, weights */
     TA_GRAPH_COPY = 1,        /* moves into the graph pool now, before the capture begins */
-    TA_GRAPH_COPY_RECORDED = 2 /* the same in a capture: each replay copies the old place again, which is held. stream
-                                  must be the tensor's own: with another one it fails, and the copy stays recorded */
+    TA_GRAPH_COPY_RECORDED = 2 /* the same in a capture: each replay copies the old place again, which is held */
 } ta_graph_compatible;
 /* Makes graphs able to use the tensor: its address stays good as long as they live. Pin: the tensor stays the
    program's, and may be destroyed at any time: its memory waits for the graphs. Copy: all bytes of its block, so that
@@ -1808,7 +1827,7 @@ typedef struct ta_snapshot_desc {
                    blocks[]; graph pools: graph_bytes, what replays may write, free or not (from ptr on; if not 0)
          blocks[]  tile the range by address: ptr, size_bytes, state, stream (if not 0)
                      live     the program's: requested_bytes, generation, tag (if it has one), held_by so many graph
-                              pools (if any); graph pools: scope (serial; if it was allocated in one)
+                              pools (if any); graph pools: scope (serial of the open one it was allocated in)
                      free     in the allocator, with memory behind it
                      cached   in a thread cache, or on its way between two
                      pending  freed, waits_for so many uses on streams; freed in a capture: for its end
@@ -1830,8 +1849,7 @@ typedef struct ta_snapshot_desc {
                    unattached_count (captures that succeeded and were neither attached nor retained), capture_count,
                    failed_count
          scopes[]  open ones, newest first: serial, stream, capture (0x0: not begun when last looked), graph_mode
-         graphs[]  attached ones, newest first: graph, scope (the newest one then: its blocks are those of scopes up
-                   to this one that are not the next graph's in the list), gone
+         graphs[]  attached ones, newest first: graph, gone
          holds[]   allocator (id), ptr, index, generation, kind "block" or "tensor", scope (in which it was made, or 0)
      events[]      with a trace, oldest first: ptr, size_bytes, capacity_bytes, stream, time_ns, thread, name, tag, kind
                    ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step", "misuse"), hit (alloc),
@@ -2217,8 +2235,8 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
 {
 #if defined(TAI_OS_POSIX) && defined(RLIMIT_AS)
     struct rlimit limit;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        limit.rlim_cur < (rlim_t)TA_UNLIMITED) {
+    if (getrlimit(RLIMIT_AS, &limit) == 0 &&
+        limit.rlim_cur < (RLIM_INFINITY < (rlim_t)TA_UNLIMITED ? RLIM_INFINITY : (rlim_t)TA_UNLIMITED)) {
         return (size_t)limit.rlim_cur;
     }
             #endif
@@ -2503,6 +2521,8 @@ static TAI_COLD void tai_barrier_all_threads(void)
         #define TENSORALLOC_THREAD_LOCAL __thread
     #endif
 #endif
+#else
+    #define tai_process_id() 0u /* fork is not noticed */
 #endif /* TENSORALLOC_NO_THREADS */
 
 /*---------------------------------------------------------------------------------------------------------
@@ -2525,6 +2545,20 @@ static TAI_COLD void tai_barrier_all_threads(void)
     #define TAI_INVARIANT(x) TENSORALLOC_ASSERT(x)
 #else
     #define TAI_INVARIANT(x) ((void)0)
+#endif
+/* What cannot be true, as far as is known; if it is, the function does the safe thing all the same. Asserts with the
+   invariants; tests/coverage.py, which counts these, compiles them away. Each says why beside it. */
+#ifndef TAI_NEVER
+    #if TENSORALLOC_DEBUG >= 2
+TAI_INLINE int tai_never(int holds)
+{
+    TAI_INVARIANT(!holds);
+    return holds;
+}
+        #define TAI_NEVER(x) tai_never((x) ? 1 : 0)
+    #else
+        #define TAI_NEVER(x) (x)
+    #endif
 #endif
 /* A bad argument: an assert in debug builds, and the error in all. */
 #define TAI_BAD(why) (TAI_ASSERT(!"bad argument"), (ta_result)(why))
@@ -2669,9 +2703,15 @@ static TAI_NOINLINE void tai_lock_wait(tai_lock *lock)
         }
     }
 }
+
+TAI_INLINE void tai_lock_acquire(tai_lock *lock)
+{
+    if (TAI_UNLIKELY(TENSORALLOC_EXCHANGE32(&lock->held, 1u) != 0)) {
+        tai_lock_wait(lock);
+    }
+}
     #define TAI_LOCK_INIT(l) ((l)->held = 0, (l)->padding = 0)
-    #define TAI_LOCK_ACQUIRE(l) \
-        do { if (TAI_UNLIKELY(TENSORALLOC_EXCHANGE32(&(l)->held, 1u) != 0)) { tai_lock_wait(l); } } while (0)
+    #define TAI_LOCK_ACQUIRE(l) tai_lock_acquire(l)
     #define TAI_LOCK_RELEASE(l) TENSORALLOC_STORE_RELEASE(&(l)->held, 0u)
 #endif
 
@@ -4399,16 +4439,22 @@ static TAI_COLD ta_result tai_host_memory_info(void *self, size_t *out_free, siz
 {
     (void)self;
     *out_total = tai_physical_bytes();
+    *out_free = TA_UNLIMITED;
 #if defined(TAI_OS_WINDOWS)
     {
         MEMORYSTATUSEX status;
         status.dwLength = sizeof status;
-        *out_free = GlobalMemoryStatusEx(&status) ? (size_t)status.ullAvailPhys : TA_UNLIMITED;
+        if (GlobalMemoryStatusEx(&status)) {
+            *out_free = (size_t)status.ullAvailPhys;
+        }
     }
 #elif defined(_SC_AVPHYS_PAGES)
-    *out_free = (size_t)sysconf(_SC_AVPHYS_PAGES) * tai_page_bytes();
-#else
-    *out_free = TA_UNLIMITED;
+    {
+        long pages = sysconf(_SC_AVPHYS_PAGES);
+        if (pages >= 0) {
+            *out_free = (size_t)pages * tai_page_bytes();
+        }
+    }
 #endif
     return TA_OK;
 }
@@ -4847,7 +4893,8 @@ static TAI_COLD void tai_budget_explain(ta_budget *budget, const tai_member *mem
     } else if (out->backend_free_bytes != TA_UNLIMITED) {
         room = out->backend_free_bytes;
     }
-    if (out->backend_total_bytes != TA_UNLIMITED && out->backend_total_bytes - used >= out->backend_free_bytes) {
+    if (out->backend_total_bytes != TA_UNLIMITED && used <= out->backend_total_bytes && /* managed memory can be more */
+        out->backend_total_bytes - used >= out->backend_free_bytes) {
         out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
     }
     out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
@@ -5381,6 +5428,7 @@ struct ta_cuda {
     int device;
     int driver_version;
     int has_ranges, has_pools;
+    uint32_t process_id;
     tai_lock lock;
     void *context; /* retained when it is needed first */
     void *stream;  /* our own, for driver pools and foreign events */
@@ -5446,6 +5494,16 @@ static TAI_COLD const char *tai_cu_load(ta_cuda *c)
 #undef TAI_CU_FILL
     return c->cu.context_release == NULL && c->cu.context_release_old == NULL
                ? "the NVIDIA driver is too old: cuDevicePrimaryCtxRelease is missing" : NULL;
+}
+
+/* What the public functions ask first: in a child of fork nothing of the driver may be called. Allocators ask the same
+   before they come here. */
+static TAI_COLD ta_result tai_cuda_usable(const ta_cuda *c)
+{
+    if (c == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    return c->process_id != tai_process_id() ? TA_ERROR_FORKED : TA_OK;
 }
 
 /* ---- errors */
@@ -5781,7 +5839,8 @@ static TAI_COLD void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes
         spare->handle = handle;
         spare->bytes = bytes;
         TAI_LOCK_ACQUIRE(&c->lock);
-        keep = bytes <= c->desc.chunk_cache_bytes && c->chunk_bytes <= c->desc.chunk_cache_bytes - bytes;
+        keep = !c->desc.disable_chunk_cache && bytes <= c->desc.chunk_cache_bytes &&
+               c->chunk_bytes <= c->desc.chunk_cache_bytes - bytes;
         TAI_LOCK_RELEASE(&c->lock);
         if (keep) {
             tai_cu_chunk_hold(c, spare);
@@ -5794,11 +5853,12 @@ static TAI_COLD void tai_cu_chunk_keep(ta_cuda *c, uint64_t handle, size_t bytes
     }
 }
 
-/* Releases all kept chunks. Inside a scope. Returns the bytes. */
-static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c)
+/* Releases all kept chunks; what is refused stays (*code). Inside a scope. Returns the bytes. */
+static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c, int *code)
 {
     tai_cu_spare *spare, *next;
     size_t bytes = 0;
+    int one;
     TAI_LOCK_ACQUIRE(&c->lock);
     spare = c->chunks;
     c->chunks = NULL;
@@ -5806,7 +5866,9 @@ static TAI_COLD size_t tai_cu_chunks_release(ta_cuda *c)
     TAI_LOCK_RELEASE(&c->lock);
     for (; spare != NULL; spare = next) {
         next = spare->next;
-        if (tai_cu_result(c, c->cu.chunk_release(spare->handle)) != TA_OK) {
+        one = c->cu.chunk_release(spare->handle);
+        if (tai_cu_result(c, one) != TA_OK) {
+            *code = one;
             tai_cu_chunk_hold(c, spare);
         } else {
             bytes += spare->bytes;
@@ -5850,11 +5912,11 @@ static TAI_COLD int tai_cu_map(ta_cuda *c, tai_cu_range *range, uintptr_t addr, 
     tai_cu_page *page = tai_cu_page_of(c, range, addr);
     uint64_t handle = tai_cu_chunk_reuse(c, bytes);
     uint32_t count = (uint32_t)(bytes / c->info.granularity_bytes), i;
-    int code = TAI_CU_OK;
+    int code = TAI_CU_OK, refused = TAI_CU_OK;
     if (handle == 0) {
         tai_cu_prop_of(c, &prop);
         code = c->cu.chunk_create(&handle, bytes, &prop, 0);
-        if (code == TAI_CU_OUT_OF_MEMORY && tai_cu_chunks_release(c) != 0) {
+        if (code == TAI_CU_OUT_OF_MEMORY && tai_cu_chunks_release(c, &refused) != 0) {
             code = c->cu.chunk_create(&handle, bytes, &prop, 0);
         }
     }
@@ -5897,9 +5959,14 @@ static TAI_COLD ta_result tai_cuda_commit(void *self, void *ptr, size_t size)
         return result;
     }
     while (at < to && code == TAI_CU_OK) {
+        const size_t there = tai_cu_page_of(c, range, at)->count * c->info.granularity_bytes;
         size_t bytes = (size_t)(to - at) < TAI_CU_CHUNK_MAX ? (size_t)(to - at) : TAI_CU_CHUNK_MAX;
         bytes = bytes < c->info.granularity_bytes ? c->info.granularity_bytes : bytes;
-        code = tai_cu_map(c, range, at, bytes);
+        if (there != 0) { /* the driver refused to take it back when a commit had failed */
+            bytes = there;
+        } else {
+            code = tai_cu_map(c, range, at, bytes);
+        }
         at += code == TAI_CU_OK ? bytes : 0;
     }
     if (code == TAI_CU_OK) {
@@ -6444,7 +6511,12 @@ static TAI_COLD ta_result tai_cuda_describe(ta_cuda *c)
     if (c->desc.kind == TA_CUDA_RANGES) {
         tai_cu_prop prop;
         size_t granule = 0;
+        int exports = 1;
         tai_cu_prop_of(c, &prop);
+        if (c->desc.exportable &&
+            (c->cu.device_attribute(&exports, 103 /* file descriptor */, c->device) != TAI_CU_OK || exports == 0)) {
+            return TA_ERROR_UNSUPPORTED;
+        }
         if (!c->has_ranges || c->cu.chunk_granularity(&granule, &prop, 0 /* least */) != TAI_CU_OK ||
             !tai_is_power_of_two(granule) || granule < 256) {
             return TA_ERROR_UNSUPPORTED;
@@ -6486,6 +6558,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_create(const ta_cuda_desc *desc, ta_c
         c->desc = *desc;
     }
     c->desc.chunk_cache_bytes = c->desc.chunk_cache_bytes != 0 ? c->desc.chunk_cache_bytes : (size_t)64 << 20;
+    c->process_id = tai_process_id();
     TAI_LOCK_INIT(&c->lock);
     if (sizeof(void *) < 8) {
         text = "CUDA needs a 64-bit program";
@@ -6514,22 +6587,28 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_trim(ta_cuda *cuda)
 {
     tai_cu_scope scope;
     size_t bytes;
-    ta_result result;
-    if (cuda == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    void *pool;
+    int code = TAI_CU_OK;
+    ta_result result = tai_cuda_usable(cuda);
+    if (result != TA_OK) {
+        return result;
     }
     TAI_LOCK_ACQUIRE(&cuda->lock);
     bytes = cuda->chunk_bytes;
+    pool = cuda->pool;
     TAI_LOCK_RELEASE(&cuda->lock);
-    if (bytes == 0) {
+    if (bytes == 0 && pool == NULL) {
         return TA_OK;
     }
-    result = tai_cu_enter(cuda, &scope);
-    if (result == TA_OK) {
-        result = tai_cu_chunks_release(cuda) == bytes ? TA_OK : TA_ERROR_BACKEND;
-        tai_cu_leave(cuda, &scope);
+    if (tai_cu_enter(cuda, &scope) != TA_OK) {
+        return TA_ERROR_BACKEND;
     }
-    return result;
+    if (pool != NULL) { /* it has seen the frees: each was waited for */
+        code = cuda->cu.pool_trim(pool, 0);
+    }
+    (void)tai_cu_chunks_release(cuda, &code);
+    tai_cu_leave(cuda, &scope);
+    return tai_cu_result(cuda, code) == TA_OK ? TA_OK : TA_ERROR_BACKEND;
 }
 
 /* Gives everything back to the driver; what it does not take stays for another try. */
@@ -6538,6 +6617,7 @@ static TAI_COLD ta_result tai_cuda_close(ta_cuda *c)
     tai_cu_scope scope;
     tai_cu_spare *spare;
     tai_cu_range *range, *next;
+    int refused = TAI_CU_OK;
     ta_result result = tai_cu_enter(c, &scope);
     if (result != TA_OK) {
         return result;
@@ -6546,7 +6626,7 @@ static TAI_COLD ta_result tai_cuda_close(ta_cuda *c)
         next = range->next;
         (void)tai_cuda_release(c, (void *)range->base, range->size);
     }
-    (void)tai_cu_chunks_release(c);
+    (void)tai_cu_chunks_release(c, &refused);
     while ((spare = tai_cu_spare_pop(c, &c->events)) != NULL) {
         (void)c->cu.event_destroy((void *)(uintptr_t)spare->handle);
         TENSORALLOC_FREE(spare);
@@ -6572,6 +6652,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_destroy(ta_cuda *cuda)
     tai_cu_seen *seen;
     if (cuda == NULL) {
         return TA_OK;
+    }
+    if (tai_cuda_usable(cuda) != TA_OK) {
+        return TA_ERROR_FORKED;
     }
     for (range = cuda->ranges; range != NULL; range = range->next) {
         if (!range->unwanted) {
@@ -6610,8 +6693,9 @@ TENSORALLOC_DEF TAI_COLD ta_backend ta_cuda_backend(ta_cuda *cuda)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_get_info(ta_cuda *cuda, ta_cuda_info *out)
 {
-    if (cuda == NULL || out == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    ta_result result = out != NULL ? tai_cuda_usable(cuda) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (result != TA_OK) {
+        return result;
     }
     memset(out, 0, sizeof *out);
     out->kind = cuda->desc.kind;
@@ -6636,11 +6720,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_register(ta_cuda *cuda, void *ptr, si
 {
     tai_cu_scope scope;
     int code;
-    ta_result result;
-    if (cuda == NULL || ptr == NULL || size_bytes == 0) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
-    }
-    result = tai_cu_enter(cuda, &scope);
+    ta_result result = ptr != NULL && size_bytes != 0 ? tai_cuda_usable(cuda) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    result = result == TA_OK ? tai_cu_enter(cuda, &scope) : result;
     if (result != TA_OK) {
         return result;
     }
@@ -6653,8 +6734,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_unregister(ta_cuda *cuda, void *ptr)
 {
     tai_cu_scope scope;
     int code;
-    if (cuda == NULL || ptr == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    ta_result result = ptr != NULL ? tai_cuda_usable(cuda) : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    if (result != TA_OK) {
+        return result;
     }
     if (tai_cu_enter(cuda, &scope) != TA_OK) {
         return tai_cu_lost(cuda) ? TA_OK : TA_ERROR_BACKEND;
@@ -6755,6 +6837,7 @@ enum { TAI_TINY = 0, TAI_MIDDLE = 1, TAI_LARGE = 2, TAI_HEAPS = 3 };
 #define TAI_ALIGNMENT_MAX ((size_t)1 << 30)
 #define TAI_STREAM_EVENTS (~(ta_stream)0) /* the list of blocks that wait for events of the program's */
 #define TAI_STREAM_GRAPHS (~(ta_stream)1) /* the list of blocks that graphs hold */
+#define TAI_RIGHT_SHARED 0xffffffffu /* block->right: of a capture that is over, in memory that graphs share */
 
 /* Free blocks of one stream in one heap: 16 bins per doubling, each a treap ordered by (size, address). A bit per bin
    that is not empty, and a bit per word of those that is not 0. */
@@ -6844,6 +6927,8 @@ typedef struct tai_space {
     int stealing;
     int parks;              /* uses by captured streams wait to be told: there is nothing to mark (graph pools) */
     int polling;            /* a thread is asking for tickets */
+    uint32_t capturing;     /* scopes that are open (graph pools): only memory that none was given is eager's */
+    uint64_t unproven;      /* blocks freed unmarked although eager work may use them, since all work was waited for */
     ta_backend backend;
     ta_backend_info info;
     ta_budget *budget;
@@ -8315,14 +8400,14 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
         ta_stream id;
         tai_gate_enter(&space->gate, me);
         id = space->streams[at[use].stream].id;
-        at[use].has_ticket = at[use].has_ticket == 3 || (space->parks && id >= TAI_STREAM_GRAPHS) ? 3u
+        at[use].has_ticket = at[use].has_ticket == 3 || (at[use].has_ticket != 1 && id >= TAI_STREAM_GRAPHS) ? 3u
                              : space->streams[at[use].stream].retired ? 2u
                              : at[use].has_ticket == 4 ? 0u : at[use].has_ticket;
         tai_gate_leave(&space->gate, me);
         if (!at[use].has_ticket) {
             result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
             if (TAI_GRAPHS && result == TA_ERROR_CAPTURE && (patient || space->parks)) {
-                at[use].has_ticket = space->parks ? 3 : 4;
+                at[use].has_ticket = block->right != 0 ? 3 : 4; /* what no capture owns was used before it, too */
                 result = TA_OK;
             }
         }
@@ -8828,7 +8913,7 @@ struct ta_pool {
     int limited;                 /* blocks per class are: room[] counts */
     int plain;                   /* large blocks need nothing special: not observed, watched, zeroed, disposed */
     int disposed;
-    uint32_t process_id;
+    uint32_t process_id;         /* whose it is; 0: single-threaded, without a driver: a child's copy is as good */
     uint32_t retired_count;      /* streams that were retired: slots look their stream up anew */
     int alert;                   /* TAI_ALERT_*: what every allocation but those of the shortest paths must do */
     int scopes;                  /* a capture scope is open: frees look whether their stream is in it */
@@ -8874,7 +8959,8 @@ enum {
     TAI_ALERT_WATCHED = 4, /* a trace records it, or tags alone: thread caches stay */
     TAI_ALERT_LARGE = 8,   /* watched, and large blocks need nothing special else */
     TAI_ALERT_COPY = 16,   /* tags of requests are copied: a trace may outlive them */
-    TAI_ALERT_ORDER = 32   /* order between streams, and nothing else that is special */
+    TAI_ALERT_ORDER = 32,  /* order between streams, and nothing else that is special */
+    TAI_ALERT_FIRST = 64   /* asks about captures when a thread comes to a stream, and not again */
 };
 #define TAI_ALERTS(pool) TENSORALLOC_LOAD_RELAXED(&(pool)->alert) /* graph pools change it beside calls */
 
@@ -9441,7 +9527,7 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 static int tai_pool_forked(const ta_pool *pool)
 {
     tai_process_init();
-    return pool->single_slot == NULL && pool->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process);
+    return pool->process_id != 0 && pool->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process);
 }
 #else
 TENSORALLOC_DEF TAI_COLD void ta_after_fork_child(void)
@@ -10874,6 +10960,11 @@ static TAI_NOINLINE void *tai_pool_alloc_request(ta_pool *pool, const ta_request
     if (!tai_pool_is_eager(pool, request->stream, &capture, &why)) {
         return tai_pool_alloc_captured(pool, request, capture, why, result);
     }
+    if ((TAI_ALERTS(pool) & TAI_ALERT_FIRST) != 0 && tai_slot_search(pool, 1, request->stream, 0) == NULL &&
+        ((why = pool->space.backend.vtable->capture(pool->space.backend.self, request->stream, &capture)) != TA_OK ||
+         capture != 0)) {
+        return tai_pool_alloc_captured(pool, request, capture, why, result);
+    }
     if ((TAI_ALERTS(pool) & TAI_ALERT_TAG) != 0) {
         void *ptr;
         tagged = *request;
@@ -11137,6 +11228,9 @@ static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_stre
         request.stream = stream;
         return tai_pool_alloc_request(pool, &request, result);
     }
+    if (TAI_UNLIKELY(pool->single_slot != NULL && tai_pool_forked(pool))) { /* others lose their slots */
+        return tai_fail_null(TA_ERROR_FORKED, result);
+    }
     if (TAI_UNLIKELY(!tai_pool_is_eager(pool, stream, &capture, &why))) {
         return tai_pool_alloc_not_eager(pool, size, stream, capture, why, result);
     }
@@ -11342,8 +11436,11 @@ TAI_INLINE ta_result tai_space_record_last(tai_space *space, uint32_t index, con
                                            const uint64_t *ticket)
 {
     ta_result result = stream != NULL && space->ordered ? tai_space_record_use(space, index, *stream) : TA_OK;
-    if (TAI_GRAPHS && result == TA_OK && space->parks && space->blocks.at[index].right == 0) {
-        result = tai_space_record_home(space, index);
+    if (TAI_GRAPHS && result == TA_OK && space->parks) {
+        if (space->blocks.at[index].right == 0) {
+            result = tai_space_record_home(space, index);
+        }
+        space->unproven += space->blocks.at[index].right == TAI_RIGHT_SHARED;
     }
     return ticket != NULL ? tai_space_record_ticket(space, index, *ticket) : result;
 }
@@ -11396,7 +11493,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     ta_stream home = 0;
     int later = 0;
     ta_result result = tai_pool_usable(pool);
-    if (result != TA_OK || ptr == NULL || tai_pool_give_beside(pool, ptr, size, stream)) {
+    if (result != TA_OK || ptr == NULL || (ticket == NULL && tai_pool_give_beside(pool, ptr, size, stream))) {
         return result;
     }
     result = tai_pool_freed(pool, ptr, &stream);
@@ -11434,7 +11531,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     }
     beside = tai_pool_beside(pool, ptr, result);
     if (beside != NULL) { /* it goes back to where it came from, whatever stream or mode is on */
-        result = tai_pool_free_ordered(beside, ptr, size, stream, NULL);
+        result = tai_pool_free_ordered(beside, ptr, size, stream, ticket);
         pool->hooks->let_go(pool, beside);
         return result;
     }
@@ -11814,6 +11911,30 @@ static TAI_COLD int tai_pool_has(ta_pool *pool, const void *ptr)
     return why != TA_ERROR_FOREIGN;
 }
 
+/* A live block in memory of graphs that no open capture has: eager work uses it. Inside the gate. */
+TAI_INLINE int tai_block_outside(const tai_space *space, const tai_block *block)
+{
+    return TAI_GRAPHS && space->parks && (block->right == 0 || block->right == TAI_RIGHT_SHARED);
+}
+
+/* Whether it is a block of a graph pool that a capture has which goes on: it waits for the end of that in any case. */
+static TAI_COLD int tai_pool_is_captured(ta_pool *pool, const void *ptr)
+{
+    ta_pool *beside = tai_pool_has(pool, ptr) ? NULL : pool->hooks->find(pool, ptr);
+    ta_result why;
+    uint32_t index;
+    int captured;
+    if (beside == NULL) {
+        return 0;
+    }
+    tai_gate_enter(&beside->space.gate, NULL);
+    index = tai_pool_live(beside, ptr, &why);
+    captured = index != 0 && !tai_block_outside(&beside->space, &beside->space.blocks.at[index]);
+    tai_gate_leave(&beside->space.gate, NULL);
+    pool->hooks->let_go(pool, beside);
+    return captured;
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event)
 {
     const ta_backend_vtable *backend;
@@ -11826,8 +11947,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_free_after(ta_pool *pool, void *ptr, 
     if (!pool->space.ordered || backend->adopt == NULL) {
         return TA_ERROR_UNSUPPORTED;
     }
-    if (TAI_GRAPHS && pool->hooks != NULL && !tai_pool_has(pool, ptr)) {
-        ta_stream nobody = TAI_STREAM_EVENTS; /* memory of a graph pool waits for the end of the capture in any case */
+    if (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL && tai_pool_is_captured(pool, ptr)) {
+        ta_stream nobody = TAI_STREAM_EVENTS; /* to ask for an event of the capture would break that */
         return tai_pool_free_slow(pool, ptr, 0, &nobody);
     }
     result = backend->adopt(pool->space.backend.self, event, &ticket);
@@ -11895,7 +12016,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_record_use(ta_pool *pool, void *ptr, 
             result = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->hooks->use(pool, ptr, stream, 0)
                                                                     : TA_ERROR_CAPTURE;
         }
-        return result;
+        return tai_pool_blame(pool, result, ptr, 0, NULL);
     }
     tai_gate_enter(&pool->space.gate, NULL);
     index = tai_pool_live(pool, ptr, &result);
@@ -11920,6 +12041,7 @@ static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
     tai_block *block = &space->blocks.at[index];
     uint32_t rest;
     if (block->place.class_index != 0 || block->left != 0 || block->size <= size ||
+        tai_block_outside(space, block) || /* eager work may use the end, and nobody would wait for it */
         block->size - size <= space->slack || !tai_blocks_ensure(&space->blocks, 1)) {
         return;
     }
@@ -11939,7 +12061,9 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
     tai_region *region = space->regions[block->place.region];
     size_t more = size - block->size;
     uint32_t next = block->next;
-    if (block->addr + block->size < region->floor && block->right == 0) { /* what follows may be in a graph */
+    if (tai_block_outside(space, block) &&
+        (space->capturing != 0 ? next != 0 || region->top < region->touched_end
+                               : block->addr + block->size < region->floor)) { /* what follows may be in a graph */
         return 0;
     }
     if (next == 0) { /* the tail */
@@ -12061,6 +12185,14 @@ static TAI_COLD ta_result tai_pool_zero_more(ta_pool *pool, void *ptr, size_t wa
     ta_block_info info;
     size_t ignored;
     ta_result result = ta_pool_describe(pool, ptr, &info);
+    if (TAI_GRAPHS && result == TA_OK && pool->space.backend.vtable->capture != NULL) {
+        const tai_block *block = &pool->space.blocks.at[info.id.index];
+        uint64_t capture = 0;
+        result = pool->space.backend.vtable->capture(pool->space.backend.self, info.stream, &capture);
+        if (capture != 0 && (!pool->space.parks || tai_block_outside(&pool->space, block))) {
+            result = TA_ERROR_CAPTURE; /* each replay would write zeros into it */
+        }
+    }
     if (result == TA_OK) {
         result = tai_backend_zero(pool->space.backend, (char *)ptr + was, is - was, info.stream);
     }
@@ -12634,13 +12766,15 @@ static TAI_COLD void tai_pool_open_paths(ta_pool *pool)
     const ta_pool_desc *desc = &pool->desc;
     int capture = pool->space.ordered && pool->space.backend.vtable->capture != NULL &&
                   desc->capture_check == TA_CAPTURE_STRICT;
+    int first = pool->space.ordered && pool->space.backend.vtable->capture != NULL && !capture;
     int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks);
     int plain = !pool->observed && !desc->zeroed && !pool->space.ordered && !tai_guard_is_on(pool);
     int order = !pool->observed && !desc->zeroed && pool->space.ordered && !tai_guard_is_on(pool) && !watched;
     int w = watched || order ? 3 : 0;
     pool->alert = (capture ? TAI_ALERT_CAPTURE : 0) | (pool->observed || watched ? TAI_ALERT_TAG : 0) |
                   (watched ? TAI_ALERT_WATCHED : 0) | (watched && plain ? TAI_ALERT_LARGE : 0) |
-                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0) | (order ? TAI_ALERT_ORDER : 0);
+                  (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0) | (order ? TAI_ALERT_ORDER : 0) |
+                  (first ? TAI_ALERT_FIRST : 0);
     pool->plain = plain && !watched;
     pool->hot_bytes = pool->space.ordered || watched ? 0 : pool->cacheable_bytes;
     pool->watched_bytes = capture || !watched ? 0 : pool->cacheable_bytes;
@@ -12746,8 +12880,9 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
         pool->space.gate.favoured = &pool->slot0.holder;
     }
     tai_process_init();
-    pool->process_id = TENSORALLOC_LOAD_RELAXED(&tai_process);
+    pool->process_id = pool->single_slot == NULL || pool->space.ordered ? TENSORALLOC_LOAD_RELAXED(&tai_process) : 0;
 #endif
+    pool->alert &= pool->single_slot != NULL ? ~TAI_ALERT_FIRST : ~0;
     pool->member.self = kind->reclaim != NULL ? kind->reclaim_self : pool;
     pool->member.reclaim = kind->reclaim != NULL ? kind->reclaim : tai_pool_reclaim;
     pool->member.holds = kind->reclaim != NULL ? kind->holds : tai_pool_holds;
@@ -13029,7 +13164,7 @@ typedef struct tai_common {
     uint64_t miss_count, resize_count, failure_count, failure_limit_count, failure_not_cached_count;
     uint64_t trim_count, trimmed_bytes;
     size_t in_use, reserved, peak_in_use, peak_reserved, object_bytes, address_range_bytes;
-    uint32_t process_id;
+    uint32_t process_id; /* as in pools */
     uintptr_t turn; /* as in a space */
     int budget_owned;
     int disposed;
@@ -13098,7 +13233,8 @@ static TAI_COLD ta_result tai_common_init(tai_common *common, void *self, ta_bud
     common->member.self = self;
 #ifndef TENSORALLOC_NO_THREADS
     tai_process_init();
-    common->process_id = TENSORALLOC_LOAD_RELAXED(&tai_process);
+    common->process_id =
+        single_threaded && (common->info.caps & TA_CAP_ORDERED) == 0 ? 0 : TENSORALLOC_LOAD_RELAXED(&tai_process);
 #endif
     return TA_OK;
 }
@@ -13110,7 +13246,7 @@ static ta_result tai_common_usable(const tai_common *common)
     }
 #ifndef TENSORALLOC_NO_THREADS
     tai_process_init();
-    if (!common->single_threaded && common->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process)) {
+    if (common->process_id != 0 && common->process_id != TENSORALLOC_LOAD_RELAXED(&tai_process)) {
         return TA_ERROR_FORKED;
     }
 #endif
@@ -19544,8 +19680,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
       freed on its stream: on that stream's list, at once reusable there (the capture is a FIFO too)
       freed, used by forked streams: parked, in no list
       allocated or used outside of captures, and freed: as in a pool, pending until that work is done
+      left after success: live blocks of the serial are as those allocated outside (right = 0). Where graphs share the
+        memory (TAI_RIGHT_SHARED) they are not marked when freed, for the order is the program's, but counted: unproven
       left after failure: live blocks of the serial are freed, parked
       end of the capture (leave, or the next enter): lists and parked blocks become ready for all: settled
+      memory goes back: all streams are waited for, until nothing unproven was freed meanwhile
   What is allocated outside of captures while graphs may replay comes from above the floors: each region's end of what
   had been handed out when the last capture succeeded. Below it is what replays write.
   Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair.
@@ -19565,15 +19704,15 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
   Locks: tai_graphs.lock guards lists and counts of all graph pools beside one pool; it is not held while a pool, a
   backend or a dynamic is called. The gate of a pool guards its blocks, as ever.
   Invariants: a scope's graph pool exists; a hold is in exactly one list; memory with ties, retains, loose captures or
-  open scopes is never decommitted.
+  open scopes is never decommitted; free memory that eager work may still use is pending, or unproven and for captures.
   -------------------------------------------------------------------------------------------------------*/
 #ifdef TENSORALLOC_CUDA
 /* A graph that is attached. */
 typedef struct tai_tie {
     struct tai_tie *next;
     uint64_t graph, captures; /* and how many captures had succeeded: so that twice is once */
-    uint32_t gone;   /* written by the backend, once */
-    uint32_t serial; /* of the newest scope then */
+    uint32_t gone; /* written by the backend, once */
+    uint32_t padding;
 } tai_tie;
 
 /* A block of a pool, or a handle, that graphs use. */
@@ -19596,7 +19735,7 @@ typedef struct tai_capture {
     uint32_t serial;
     int by_mode;      /* opened by ta_pool_set_graph_mode */
     int tied;         /* its graph was attached or retained before it was left */
-    int padding;
+    int left;         /* is being left: serves nobody any more */
     size_t peak_before, reserved_before;
     uintptr_t high_before;
     uint64_t failures_before, growth_before, holds_before;
@@ -19615,9 +19754,9 @@ struct ta_graph_pool {
     ta_stream last_stream;
     uintptr_t high;        /* end of what was handed out in the first range */
     uint32_t retains, loose, open, visitors;
-    uint32_t serial;       /* of its newest scope */
     int unfinished;        /* last_capture went on when its scope was left */
-    int share, unwanted, trimming;
+    uintptr_t trimmer;     /* the thread that takes memory back: no scope is opened; 0: nobody */
+    int share, unwanted;
     int ready; /* in the list */
 };
 
@@ -19642,9 +19781,9 @@ typedef struct tai_graphs {
 } tai_graphs;
 
 /* ---- memory of a graph pool */
-/* What was freed in captures is ready for all streams: they are over. What waits for eager work goes on to wait. Inside
-   the gate, and nobody polls. */
-static TAI_COLD void tai_graph_settle_lists(tai_space *space)
+/* Blocks that wait for the end of captures go to the lists of their streams: they are over. Inside the gate, and nobody
+   polls. */
+static TAI_COLD void tai_graph_unpark(tai_space *space)
 {
     tai_use *at = (tai_use *)(void *)space->uses.base;
     uint32_t s;
@@ -19669,23 +19808,40 @@ static TAI_COLD void tai_graph_settle_lists(tai_space *space)
         }
         stream->pending_last = stream->id != TAI_STREAM_GRAPHS ? last : stream->pending_last;
     }
-    for (s = 1; s < space->stream_count; s++) {
-        (void)tai_stream_refill(space, tai_stream_drain(space, s), 1);
-    }
 }
 
-static TAI_COLD void tai_graph_settle(ta_graph_pool *g)
+static TAI_COLD void tai_graph_enter_unpolled(tai_space *space)
 {
-    tai_space *space = &g->memory->space;
-    (void)tai_space_poll(space, 0, NULL);
     tai_gate_enter(&space->gate, NULL);
     while (space->polling) {
         tai_gate_leave(&space->gate, NULL);
         TAI_WAIT_A_MOMENT();
         tai_gate_enter(&space->gate, NULL);
     }
-    tai_graph_settle_lists(space);
+}
+
+/* What was freed in captures is ready for all streams. What waits for eager work goes on to wait. unproven: all that
+   was freed unmarked until that count has been waited for; NULL: the program orders it before the next replay.
+   0: more was freed since, and nothing has changed. */
+static TAI_COLD int tai_graph_settle(ta_graph_pool *g, const uint64_t *unproven)
+{
+    tai_space *space = &g->memory->space;
+    uint32_t s;
+    int ok;
+    tai_graph_enter_unpolled(space);
+    tai_graph_unpark(space);
     tai_gate_leave(&space->gate, NULL);
+    (void)tai_space_poll(space, 0, NULL);
+    tai_gate_enter(&space->gate, NULL);
+    ok = unproven == NULL || space->unproven == *unproven;
+    if (ok && unproven != NULL) {
+        space->unproven = 0;
+    }
+    for (s = 1; ok && s < space->stream_count; s++) {
+        (void)tai_stream_refill(space, tai_stream_drain(space, s), 1);
+    }
+    tai_gate_leave(&space->gate, NULL);
+    return ok;
 }
 
 /* Waits for the work on every stream of a space. With polling taken: the ticket of a retired stream is dropped once. */
@@ -19733,23 +19889,23 @@ static TAI_COLD ta_result tai_graph_drain_streams(tai_space *space)
     }
 }
 
-/* Waits for the work on every stream that the memory was used on. Fails where one of them is being captured. */
+/* Waits for the work on every stream that the memory was used on, until none of it was freed unmarked meanwhile, and
+   settles. Fails where one of the streams is being captured. */
 static TAI_COLD ta_result tai_graph_drain(ta_graph_pool *g)
 {
     tai_space *space = &g->memory->space;
+    uint64_t unproven;
     ta_result result;
-    tai_gate_enter(&space->gate, NULL);
-    while (space->polling) {
+    do {
+        tai_graph_enter_unpolled(space);
+        space->polling = 1;
+        unproven = space->unproven;
         tai_gate_leave(&space->gate, NULL);
-        TAI_WAIT_A_MOMENT();
+        result = tai_graph_drain_streams(space);
         tai_gate_enter(&space->gate, NULL);
-    }
-    space->polling = 1;
-    tai_gate_leave(&space->gate, NULL);
-    result = tai_graph_drain_streams(space);
-    tai_gate_enter(&space->gate, NULL);
-    space->polling = 0;
-    tai_gate_leave(&space->gate, NULL);
+        space->polling = 0;
+        tai_gate_leave(&space->gate, NULL);
+    } while (result == TA_OK && !tai_graph_settle(g, &unproven));
     return result;
 }
 
@@ -19792,7 +19948,27 @@ static TAI_COLD ta_result tai_graph_fill(tai_space *space, tai_region *region, u
     return result;
 }
 
-/* Commits the first range up to its first bytes bytes. Outside the gate. */
+/* Commits bytes more, in one piece, of a range that is not the first. With the turn, outside the gate. */
+static TAI_COLD ta_result tai_graph_commit_beside(tai_space *space, size_t bytes)
+{
+    uint32_t r, index;
+    for (;;) {
+        ta_result result;
+        for (r = 0; r < space->region_count; r++) { /* changes only with the turn */
+            tai_region *region = space->regions[r];
+            if (region != space->primary[TAI_LARGE] && region->is_live && !region->is_segment &&
+                bytes <= region->size - (size_t)(region->commit_end - region->base)) {
+                return tai_region_commit(space, region, region->commit_end + bytes, NULL);
+            }
+        }
+        result = tai_space_reserve(space, TAI_LARGE, tai_space_chain_bytes(space, TAI_LARGE), bytes, NULL, &index);
+        if (result != TA_OK) {
+            return result;
+        }
+    }
+}
+
+/* Commits the first range up to its first bytes bytes; more than it has: bytes more beside it. Outside the gate. */
 static TAI_COLD ta_result tai_graph_commit(tai_space *space, size_t bytes)
 {
     tai_region *region = space->primary[TAI_LARGE];
@@ -19811,7 +19987,7 @@ static TAI_COLD ta_result tai_graph_commit(tai_space *space, size_t bytes)
         result = end > region->commit_end ? tai_region_commit(space, region, end, NULL) : TA_OK;
     } else {
         size_t ignored;
-        result = region != NULL ? tai_space_grow_range(space, TAI_LARGE, bytes, space->granule, 0, NULL, &ignored)
+        result = region != NULL ? tai_graph_commit_beside(space, bytes)
                                 : tai_space_grow_segment(space, TAI_LARGE, bytes, space->granule, NULL, &ignored);
     }
     tai_turn_end(space, NULL);
@@ -20066,7 +20242,7 @@ static TAI_COLD void tai_dynamic_unhold(ta_dynamic *d, uint32_t index, uint32_t 
     tai_handle *h = tai_handle_at(d, index);
     int give = 0;
     tai_gate_enter(&d->common.gate, NULL);
-    if ((h->link.state == TAI_LIVE && h->link.generation == generation) || h->orphan) {
+    if (h->link.generation == generation + (h->orphan ? 1u : 0u) && (h->orphan || h->link.state == TAI_LIVE)) {
         h->holds--;
         give = h->orphan && h->holds == 0;
         h->orphan = h->orphan && !give;
@@ -20328,14 +20504,16 @@ static int tai_graph_in_use(const ta_graph_pool *g)
     return tai_graph_referenced(g) || g->loose != 0 || TENSORALLOC_LOAD_RELAXED(&g->memory->held) != 0;
 }
 
-/* Gives an unwanted graph pool that is out of every list back. 0: not now. */
+/* Gives an unwanted graph pool that is out of every list back. 0: not now. What a checked build finds at the end is
+   told, and the memory is gone. */
 static TAI_COLD int tai_graph_destroy(ta_graph_pool *g)
 {
+    ta_result result;
     if (tai_graph_drain(g) != TA_OK) {
         return 0;
     }
-    tai_graph_settle(g);
-    if (ta_pool_destroy(g->memory) != TA_OK) {
+    result = ta_pool_destroy(g->memory);
+    if (result == TA_ERROR_BUSY || result == TA_ERROR_FORKED) {
         return 0;
     }
     TENSORALLOC_FREE(g);
@@ -20417,7 +20595,8 @@ static TAI_COLD size_t tai_graphs_collect(ta_pool *pool)
 static tai_capture *tai_scope_of(const tai_graphs *all, uint64_t capture, uint32_t below, int *asks)
 {
     tai_capture *scope = all->scopes;
-    while (scope != NULL && (scope->serial >= below || (scope->capture != capture && scope->capture != 0))) {
+    while (scope != NULL && (scope->left || scope->serial >= below ||
+                             (scope->capture != capture && scope->capture != 0))) {
         scope = scope->next;
     }
     *asks = scope != NULL && scope->capture == 0;
@@ -20572,7 +20751,8 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
         given = TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && (size == 0 || size == block->requested) &&
-                block->left == 0 && block->right != 0 && (g->memory->alert & TAI_ALERT_TAG) == 0 &&
+                block->left == 0 && block->right != 0 && block->right != TAI_RIGHT_SHARED &&
+                (g->memory->alert & TAI_ALERT_TAG) == 0 &&
                 (stream == NULL || *stream == space->streams[block->place.stream].id);
         if (given) {
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
@@ -20679,29 +20859,47 @@ static const tai_graph_hooks tai_graphs_hooks = {
 };
 
 /* ---- life */
+/* 1: no scope is opened until the end, and nothing can be replayed. wait: for another thread that trims. */
+static TAI_COLD int tai_graph_trim_begin(ta_graph_pool *g, int wait)
+{
+    tai_graphs *all = g->parent->graphs;
+    tai_tie *gone;
+    int idle;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    while (g->trimmer != 0 && g->trimmer != tai_thread_id() && wait) {
+        TAI_LOCK_RELEASE(&all->lock);
+        TAI_WAIT_A_MOMENT();
+        TAI_LOCK_ACQUIRE(&all->lock);
+    }
+    gone = tai_graph_untie(g);
+    idle = g->ready && !tai_graph_in_use(g) && g->trimmer == 0 && (wait || g->visitors == 0);
+    g->trimmer = idle ? tai_thread_id() : g->trimmer;
+    TAI_LOCK_RELEASE(&all->lock);
+    tai_ties_free(gone);
+    return idle;
+}
+
+static TAI_COLD void tai_graph_trim_end(ta_graph_pool *g)
+{
+    TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+    g->trimmer = 0;
+    TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+}
+
 /* Asked by the budget for another allocator. */
 static TAI_COLD size_t tai_graph_reclaim(void *self, size_t want_bytes)
 {
     ta_graph_pool *g = (ta_graph_pool *)self;
-    tai_graphs *all = g->parent->graphs;
     size_t released = 0;
-    int idle;
     (void)want_bytes;
-    TAI_LOCK_ACQUIRE(&all->lock);
-    idle = g->ready && !tai_graph_in_use(g) && g->visitors == 0 && !g->trimming;
-    g->trimming |= idle;
-    TAI_LOCK_RELEASE(&all->lock);
-    if (!idle) {
+    if (!tai_graph_trim_begin(g, 0)) {
         return 0;
     }
     if (tai_graph_drain(g) == TA_OK) {
-        tai_graph_settle(g);
         tai_graph_set_floors(g, 0);
         released = tai_pool_trim(g->memory, TAI_ALL_HEAPS, 0, 0, NULL);
     }
-    TAI_LOCK_ACQUIRE(&all->lock);
-    g->trimming = 0;
-    TAI_LOCK_RELEASE(&all->lock);
+    tai_graph_trim_end(g);
     return released;
 }
 
@@ -20877,7 +21075,8 @@ static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
     TAI_LOCK_ACQUIRE(&all->lock);
     gone = tai_graph_untie(g);
     apart = g->open != 0 || g->unfinished ? TAI_APART_OPEN
-            : tai_graph_referenced(g) || g->loose != 0 ? TAI_APART_GRAPHS : TAI_APART_NOT;
+            : tai_graph_referenced(g) || g->loose != 0 || g->memory->space.unproven != 0 ? TAI_APART_GRAPHS
+                                                                                       : TAI_APART_NOT;
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
     return apart;
@@ -20886,6 +21085,8 @@ static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *request, ta_result *result)
 {
     tai_graph_for whom = {0, TAI_APART_NOT};
+    tai_apart apart;
+    void *ptr = NULL;
     uint64_t capture = 0;
     ta_result why = tai_graph_usable(g);
     if (why == TA_OK && request == NULL) {
@@ -20904,14 +21105,66 @@ TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *re
     } else if (why == TA_OK) {
         whom.apart = tai_graph_apart(g);
     }
-    return why == TA_OK ? tai_graph_take(g, request, &whom, result) : tai_fail_null(why, result);
+    while (why == TA_OK && (ptr = tai_graph_take(g, request, &whom, &why)) != NULL && capture == 0 &&
+           (apart = tai_graph_apart(g)) > whom.apart) { /* a capture may have had it meanwhile */
+        (void)tai_pool_free_slow(g->memory, ptr, 0, NULL);
+        whom.apart = apart;
+    }
+    if (result != NULL) {
+        *result = why;
+    }
+    return ptr;
+}
+
+/* What the first range has beyond all that was ever handed out goes back; nothing else can use it, and nobody waits. */
+static TAI_COLD void tai_graph_cut_tail(ta_graph_pool *g)
+{
+    tai_space *space = &g->memory->space;
+    tai_region *region = space->primary[TAI_LARGE];
+    tai_graphs *all = g->parent->graphs;
+    size_t released = 0;
+    uintptr_t end = 0, old_end = 0;
+    int quiet;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    quiet = all->open == 0;
+    TAI_LOCK_RELEASE(&all->lock);
+    if (!quiet || region == NULL || !tai_turn_take(space, NULL)) {
+        return;
+    }
+    tai_gate_enter(&space->gate, NULL);
+    old_end = region->commit_end;
+    end = region->touched_end > region->top ? region->touched_end : region->top;
+    end = region->base + tai_round_up((size_t)(end - region->base), space->granularity);
+    end = end < old_end ? end : old_end;
+    region->commit_end = end; /* out of everybody's reach */
+    tai_gate_leave(&space->gate, NULL);
+    if (end != old_end && tai_region_decommit(space, region, end, old_end, NULL, &released) != 1) {
+        region->commit_end = old_end; /* with holes, as far as it went */
+    } else if (end != old_end) {
+        tai_gate_enter(&space->gate, NULL);
+        tai_holes_set(space, region, end, old_end, 0);
+        tai_gate_leave(&space->gate, NULL);
+    }
+    tai_turn_end(space, NULL);
+}
+
+/* Bytes reserved elsewhere than in the first range, and (first) those there. */
+static TAI_COLD size_t tai_graph_others(tai_space *space, size_t *first)
+{
+    const tai_region *region;
+    size_t others;
+    tai_gate_enter(&space->gate, NULL);
+    region = space->primary[TAI_LARGE];
+    *first = region == NULL ? 0 : (size_t)(region->commit_end - region->base) - region->hole_bytes;
+    others = space->reserved - *first;
+    tai_gate_leave(&space->gate, NULL);
+    return others;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reserve(ta_graph_pool *g, size_t size_bytes)
 {
     tai_space *space;
-    tai_region *first;
-    size_t others = 0, bytes;
+    size_t others, first, bytes;
     ta_result result = tai_graph_usable(g);
     if (result != TA_OK) {
         return result;
@@ -20921,18 +21174,18 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reserve(ta_graph_pool *g, size_
         return TA_ERROR_OVERFLOW;
     }
     bytes = tai_round_up(size_bytes, space->granularity);
-    tai_gate_enter(&space->gate, NULL);
-    first = space->primary[TAI_LARGE];
-    others = space->reserved;
-    if (first != NULL) {
-        others -= (size_t)(first->commit_end - first->base) - first->hole_bytes;
-    }
-    tai_gate_leave(&space->gate, NULL);
-    if (bytes <= others) {
+    others = tai_graph_others(space, &first);
+    if (bytes <= others || (others != 0 && bytes <= others + first)) {
         return TA_OK;
     }
+    bytes -= others;
+    if (space->primary[TAI_LARGE] != NULL && bytes > space->primary[TAI_LARGE]->size) { /* one piece beside it */
+        tai_graph_cut_tail(g);
+        (void)tai_graph_others(space, &first);
+        bytes -= first;
+    }
     do {
-        result = tai_graph_commit(space, bytes - others);
+        result = tai_graph_commit(space, bytes);
     } while (result != TA_OK && tai_graph_make_room(g, result, bytes));
     return result;
 }
@@ -20960,8 +21213,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
     if (result == TA_OK) {
         tai_graph_let_go(g, TAI_HOLDS_ALL, 0);
         result = ta_pool_clear(g->memory);
-        tai_graph_settle(g);
-        tai_graph_set_floors(g, 0);
+        (void)tai_graph_settle(g, NULL);
+        if (g->memory->space.unproven == 0) { /* else only captures get it, until it was waited for */
+            tai_graph_set_floors(g, 0);
+        }
         TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
         g->loose = 0;
         g->unfinished = 0;
@@ -20977,15 +21232,15 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_trim(ta_graph_pool *g)
         return result;
     }
     (void)tai_graphs_collect(g->parent);
-    if (tai_graph_busy(g, 1)) {
+    if (!tai_graph_trim_begin(g, 1)) {
         return TA_ERROR_BUSY;
     }
     result = tai_graph_drain(g);
     if (result == TA_OK) {
-        tai_graph_settle(g);
         tai_graph_set_floors(g, 0);
         result = ta_pool_trim(g->memory, 0, NULL);
     }
+    tai_graph_trim_end(g);
     return result;
 }
 
@@ -21029,7 +21284,6 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64
     TAI_LOCK_ACQUIRE(&all->lock);
     tie->graph = result == TA_OK ? graph : 0;
     tie->captures = g->capture_count;
-    tie->serial = g->serial;
     for (twin = g->ties; twin != NULL; twin = twin->next) {
         if (twin->graph == graph && twin->captures == tie->captures && TENSORALLOC_LOAD_ACQUIRE(&twin->gone) == 0) {
             break;
@@ -21082,7 +21336,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold(ta_graph_pool *g, ta_pool 
     if (result == TA_OK && ptr == NULL) {
         result = TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    return result == TA_OK ? tai_graph_hold(g, pool, ptr, 0) : result;
+    return result == TA_OK ? tai_pool_blame(pool, tai_graph_hold(g, pool, ptr, 0), ptr, 0, NULL) : result;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle)
@@ -21096,6 +21350,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, t
     }
     if (result == TA_OK) {
         result = ta_dynamic_get_handle(dynamic, handle, &info);
+        result = tai_common_blame(&dynamic->common, result, NULL, 0, NULL);
     }
     if (result != TA_OK) {
         return result;
@@ -21218,6 +21473,7 @@ static TAI_COLD void tai_scope_begin(tai_capture *scope)
     memory->peak_in_use = tai_space_used(&memory->space);
     scope->high_before = scope->owner->high;
     scope->owner->high = first != NULL ? first->top : 0;
+    memory->space.capturing++;
     tai_gate_leave(&memory->space.gate, NULL);
 }
 
@@ -21262,7 +21518,7 @@ static TAI_COLD ta_result tai_scope_allowed(const tai_graphs *all, const ta_grap
         return TA_ERROR_DISPOSED;
     }
     for (scope = all->scopes; scope != NULL; scope = scope->next) {
-        if (scope->owner == g && scope->stream != stream) {
+        if (scope->owner == g && (scope->stream != stream || scope->left)) {
             return TA_ERROR_BUSY;
         }
     }
@@ -21306,13 +21562,13 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     scope->capture = capture;
     scope->by_mode = by_mode;
     TAI_LOCK_ACQUIRE(&all->lock);
-    while (g->trimming) {
+    while (g->trimmer != 0 && g->trimmer != tai_thread_id()) {
         TAI_LOCK_RELEASE(&all->lock);
         TAI_WAIT_A_MOMENT();
         TAI_LOCK_ACQUIRE(&all->lock);
     }
     gone = tai_graph_untie(g);
-    result = tai_scope_allowed(all, g, stream);
+    result = g->trimmer != 0 ? TA_ERROR_BUSY : tai_scope_allowed(all, g, stream);
     if (result == TA_OK) {
         settle = g->open == 0 && (capture == 0 || capture != g->last_capture);
         first = all->open++ == 0;
@@ -21320,7 +21576,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
         g->last_capture = capture != 0 ? capture : settle ? 0 : g->last_capture;
         g->last_stream = stream;
         scope->holds_before = g->hold_count;
-        g->serial = scope->serial = ++all->serial; /* in the order of the list */
+        scope->serial = ++all->serial; /* in the order of the list */
         scope->next = all->scopes;     /* at once: two threads do not both find that there is none */
         all->scopes = scope;
     }
@@ -21331,7 +21587,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
         return result;
     }
     if (settle) {
-        tai_graph_settle(g);
+        (void)tai_graph_settle(g, NULL);
     }
     tai_scope_begin(scope);
     if (first) {
@@ -21345,29 +21601,41 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_capture_enter(ta_graph_pool *g, ta_stream 
     return tai_scope_enter(g, stream, 0);
 }
 
-/* The newest scope on the stream, of a graph pool (NULL: of any, opened by graph mode), out of the list; or NULL. */
+/* The newest scope on the stream, of a graph pool (NULL: of any, opened by graph mode), for the caller to leave; or
+   NULL. It stays in the list until all is done, so that the graph pool gets no other scope before. */
 static TAI_COLD tai_capture *tai_scope_take(tai_graphs *all, const ta_graph_pool *g, ta_stream stream)
 {
-    tai_capture **link, *scope;
+    tai_capture *scope;
     TAI_LOCK_ACQUIRE(&all->lock);
-    for (link = &all->scopes; *link != NULL; link = &(*link)->next) {
-        if ((*link)->stream == stream && (g == NULL ? (*link)->by_mode : (*link)->owner == g)) {
+    for (scope = all->scopes; scope != NULL; scope = scope->next) {
+        if (scope->stream == stream && !scope->left && (g == NULL ? scope->by_mode : scope->owner == g)) {
+            scope->left = 1;
             break;
         }
-    }
-    scope = *link;
-    if (scope != NULL) {
-        *link = scope->next;
     }
     TAI_LOCK_RELEASE(&all->lock);
     return scope;
 }
 
-/* All live blocks of a scope are freed: parked, since its capture may still go on. */
-static TAI_COLD void tai_scope_take_back(const tai_capture *scope)
+/* The scope around one of the same graph pool's, where that goes on in the same capture; or NULL. With the lock. */
+static TAI_COLD tai_capture *tai_scope_around(const tai_graphs *all, const tai_capture *scope)
+{
+    tai_capture *around = all->scopes;
+    while (around != NULL && (around->left || around->owner != scope->owner ||
+                              (around->capture != scope->capture && around->capture != 0 && scope->capture != 0))) {
+        around = around->next;
+    }
+    return around;
+}
+
+/* All live blocks of a scope that failed are freed: parked, since its capture may still go on (still: it does, and what
+   it holds may be in a graph yet). */
+static TAI_COLD void tai_scope_take_back(const tai_capture *scope, int still)
 {
     ta_pool *memory = scope->owner->memory;
+    tai_graphs *all = scope->owner->parent->graphs;
     ta_stream nobody = TAI_STREAM_EVENTS;
+    tai_hold *hold;
     uint32_t index, end;
     tai_gate_enter(&memory->space.gate, NULL);
     end = memory->space.blocks.end;
@@ -21378,24 +21646,68 @@ static TAI_COLD void tai_scope_take_back(const tai_capture *scope)
             (void)tai_pool_free_slow(memory, (void *)block->addr, 0, &nobody);
         }
     }
+    TAI_LOCK_ACQUIRE(&all->lock);
+    for (hold = scope->owner->holds; still && hold != NULL; hold = hold->next) {
+        hold->serial = hold->serial == scope->serial ? 0 : hold->serial;
+    }
+    TAI_LOCK_RELEASE(&all->lock);
     tai_graph_let_go(scope->owner, TAI_HOLDS_OF_SCOPE, scope->serial);
 }
 
-/* A capture has succeeded and waits to be attached, unless it was already, or goes on in a scope around this one. With
-   the lock, the scope out of the list. */
+/* What a scope leaves live is the outputs of its graph, and used by eager work from now on; or belongs to the scope
+   around it. */
+static TAI_COLD void tai_scope_hand_over(const tai_capture *scope, uint32_t serial)
+{
+    tai_space *space = &scope->owner->memory->space;
+    uint32_t index;
+    tai_gate_enter(&space->gate, NULL);
+    for (index = 1; index < space->blocks.end; index++) {
+        tai_block *block = &space->blocks.at[index];
+        if (TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->right == scope->serial) {
+            block->right = serial;
+        }
+    }
+    tai_gate_leave(&space->gate, NULL);
+}
+
+/* A capture has succeeded, or may yet (still), and waits to be attached, unless it was already, or goes on in a scope
+   around this one, or has nothing of the graph pool's. With the lock. */
 static TAI_COLD void tai_scope_succeeded(const tai_graphs *all, const tai_capture *scope)
 {
-    tai_capture *around = all->scopes;
-    while (around != NULL && (around->owner != scope->owner || (around->capture != scope->capture &&
-                                                                around->capture != 0 && scope->capture != 0))) {
-        around = around->next;
-    }
+    tai_capture *around = tai_scope_around(all, scope);
     if (around != NULL) {
         around->tied |= scope->tied;
-    } else {
+    } else if (scope->capture != 0 || scope->owner->holds != NULL) {
         scope->owner->loose += !scope->tied;
     }
-    scope->owner->capture_count++;
+}
+
+/* Takes it out of the list. *last: of all graph pools'. */
+static TAI_COLD void tai_scope_end(tai_capture *scope, int failed, int still, int *last)
+{
+    ta_graph_pool *g = scope->owner;
+    tai_graphs *all = g->parent->graphs;
+    tai_capture **link = &all->scopes;
+    tai_gate_enter(&g->memory->space.gate, NULL);
+    g->memory->space.capturing--;
+    tai_gate_leave(&g->memory->space.gate, NULL);
+    TAI_LOCK_ACQUIRE(&all->lock);
+    while (*link != scope) {
+        link = &(*link)->next;
+    }
+    *link = scope->next;
+    g->open--;
+    *last = --all->open == 0;
+    if (!failed || still) {
+        tai_scope_succeeded(all, scope);
+    }
+    g->capture_count += !failed;
+    g->failed_count += failed != 0;
+    g->unfinished = still;
+    if (g->open == 0 && !still) {
+        g->last_capture = 0;
+    }
+    TAI_LOCK_RELEASE(&all->lock);
 }
 
 static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, int failed, ta_capture_report *report)
@@ -21403,34 +21715,34 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
     tai_graphs *all = parent->graphs;
     ta_graph_pool *g = scope->owner;
     const ta_backend *backend = &parent->space.backend;
+    const tai_capture *other;
     ta_capture_report ignored;
     uint64_t capture = 0;
-    int still, last, empty;
+    uint32_t serial;
+    int still, last;
     report = report != NULL ? report : &ignored;
     memset(report, 0, sizeof *report);
     tai_scope_report(scope, report);
     still = scope->capture != 0 && backend->vtable->capture(backend->self, scope->stream, &capture) == TA_OK &&
             capture == scope->capture;
-    if (failed) {
-        tai_scope_take_back(scope);
-    } else {
-        tai_graph_set_floors(g, 1);
-    }
     TAI_LOCK_ACQUIRE(&all->lock);
-    empty = --g->open == 0;
-    last = --all->open == 0;
-    if (!failed) {
-        tai_scope_succeeded(all, scope);
-    }
-    g->failed_count += failed != 0;
-    g->unfinished = still;
-    if (empty && !still) {
-        g->last_capture = 0;
+    other = tai_scope_around(all, scope);
+    serial = other != NULL && still ? other->serial : g->share ? TAI_RIGHT_SHARED : 0;
+    for (other = all->scopes; other != NULL && (other->left || other->owner != g); other = other->next) {
     }
     TAI_LOCK_RELEASE(&all->lock);
-    if (empty && !still) {
-        tai_graph_settle(g);
+    if (failed) {
+        tai_scope_take_back(scope, still);
+    } else {
+        tai_scope_hand_over(scope, serial);
     }
+    if (!failed || still) {
+        tai_graph_set_floors(g, 1);
+    }
+    if (other == NULL && !still) {
+        (void)tai_graph_settle(g, NULL);
+    }
+    tai_scope_end(scope, failed, still, &last);
     TENSORALLOC_FREE(scope);
     if (last) {
         tai_graphs_divert(parent);
@@ -21727,7 +22039,6 @@ static TAI_COLD uint32_t tai_graph_copy(const ta_graph_pool *g, int list, uint32
             scope = scope->next;
         } else if (tie != NULL) {
             item.id = tie->graph; /* 0: it could not be attached */
-            item.serial = tie->serial;
             item.flag = TENSORALLOC_LOAD_ACQUIRE(&tie->gone) != 0;
             skip = tie->graph == 0;
             tie = tie->next;
@@ -21754,7 +22065,9 @@ static TAI_COLD void tai_graph_show_item(tai_writer *w, int list, const tai_grap
     static const char *const flags[] = {"graph_mode", "gone"};
     tai_json_begin(w, NULL, "{");
     tai_json_hex(w, ids[list], item->id);
-    tai_json_u64(w, list == TAI_GRAPH_SCOPES ? "serial" : "scope", item->serial);
+    if (list != TAI_GRAPH_TIES) {
+        tai_json_u64(w, list == TAI_GRAPH_SCOPES ? "serial" : "scope", item->serial);
+    }
     if (list == TAI_GRAPH_SCOPES) {
         tai_json_hex(w, "capture", item->capture);
     }
@@ -21864,6 +22177,7 @@ static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, t
     const ta_backend *backend = &g->memory->space.backend;
     ta_tensor made;
     ta_device device;
+    ta_block_info info;
     uint64_t capture = 0;
     ta_result result = backend->vtable->capture(backend->self, stream, &capture);
     if (result == TA_OK && capture != 0 && !recorded) {
@@ -21875,16 +22189,19 @@ static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, t
     if (result == TA_OK && device.type != TA_DEVICE_HOST && device.index != g->memory->space.info.device.index) {
         result = TA_ERROR_UNSUPPORTED;
     }
-    if (result == TA_OK && capture != 0) {
-        result = tai_tensor_pin(tensor, g);
-    }
     if (result == TA_OK) {
         result = ta_tensor_with_graph_memory(tensor, g, stream, &made);
     }
     if (result != TA_OK) {
         return result;
     }
-    result = tai_backend_copy(*backend, made.buffer.data, tensor->buffer.data, tensor->buffer.size_bytes, stream);
+    result = capture != 0 ? tai_tensor_pin(tensor, g) : TA_OK;
+    if (result == TA_OK) {
+        result = tai_backend_copy(*backend, made.buffer.data, tensor->buffer.data, tensor->buffer.size_bytes, stream);
+    }
+    if (capture != 0 && ta_allocator_describe(tensor->allocator, tensor->buffer.data, &info) == TA_OK) {
+        stream = info.stream; /* the hold keeps it for the copy; its owner may know nothing of the capture */
+    }
     if (result == TA_OK) {
         result = ta_allocator_free_buffer(tensor->allocator, &tensor->buffer, stream);
     }
@@ -22400,7 +22717,7 @@ typedef struct tai_shot {
     uint32_t kind;
     uint32_t detail;   /* live: generation; pending, held: uses to wait for; range: heap, 8 for segments; stream:
                           retired; others: 1 for the first piece of a block */
-    uint32_t scope;    /* live, of a graph pool: serial of the scope it was allocated in */
+    uint32_t scope;    /* live, of a graph pool: serial of the open scope it was allocated in */
     uint32_t holds;    /* live, held: by so many graph pools */
 } tai_shot;
 
@@ -22524,7 +22841,7 @@ static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, c
         shot->kind = block->left != 0 ? TAI_SHOT_HELD : TAI_SHOT_PENDING;
     } else if (kind == TAI_SHOT_LIVE) {
         shot->holds = tai_snap_holds(space, block);
-        shot->scope = space->parks ? block->right : 0;
+        shot->scope = space->parks && block->right != TAI_RIGHT_SHARED ? block->right : 0;
         shot->requested = TENSORALLOC_LOAD_RELAXED(&block->requested);
         shot->tag = TENSORALLOC_LOAD_RELAXED(&block->tag);
         shot->detail = TENSORALLOC_LOAD_RELAXED(&block->generation);
@@ -23465,6 +23782,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_LOCK_RELEASE
 #undef TAI_MAP_ANONYMOUS
 #undef TAI_MAP_NORESERVE
+#undef TAI_NEVER
 #undef TAI_NOINLINE
 #undef TAI_NO_SLOTS
 #undef TAI_NO_SLOTS_8
@@ -23495,6 +23813,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_STREAM_EVENTS
+#undef TAI_RIGHT_SHARED
 #undef TAI_STREAM_GRAPHS
 #undef TAI_GRAPHS
 #undef TAI_SUBS
@@ -23547,6 +23866,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef tai_guard_take
 #undef tai_pool_blame
 #undef tai_pool_told
+#undef tai_process_id
 #undef tai_range_kill
 #undef tai_range_revive
 #undef tai_thread_index_delete
@@ -23591,10 +23911,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 
   3. Processes
      After fork a child may use only allocators that it creates: older ones answer TA_ERROR_FORKED, since a
-     thread of the parent may have been inside them. Single-threaded ones go on working. At exit nothing runs.
-     Before dlclose of a library that contains the implementation: destroy the pools, end the threads, call
-     ta_process_detach. Two copies of the implementation in one program (TENSORALLOC_STATIC in two libraries)
-     can share a pool.
+     thread of the parent may have been inside them. Single-threaded ones over host memory go on working. At exit
+     nothing runs. Before dlclose of a library that contains the implementation: destroy the pools, end the
+     threads, call ta_process_detach. Two copies of the implementation in one program (TENSORALLOC_STATIC in two
+     libraries) can share a pool.
 
   4. Limits and running out of memory
      A limit belongs to a budget; several allocators over one budget share it. reserved never exceeds it, not

@@ -22,6 +22,7 @@ CONDITIONALS_PER_1000_LINES = 12
 CORE = ('BUDGET', 'SNAPSHOT')  # from, to: no conditionals but these
 OUTSIDE_CORE = ('CUDA-IMPL', 'GRAPH-IMPL', 'TORCH')  # compiled whole or not at all
 CORE_CONDITIONALS = {'TAI_THREAD_INDEX', 'TENSORALLOC_NO_THREADS', 'TENSORALLOC_CHECKED', 'TAI_CHECKED', 'TENSORALLOC_DEBUG'}
+NEVER_MAX = 40  # conditions that cannot hold
 FOREIGN_MACROS = {'WIN32_LEAN_AND_MEAN', 'CLOCK_MONOTONIC'}  # of the system, set where it hides them
 
 TEXT_BYTES_MAX = 136 * 1024  # of everything for the host; one translation unit keeps what it does not call
@@ -178,6 +179,14 @@ def private_macros(checks, header):
     report(checks, 'private macros are undefined again', sorted(defined - undefined))
 
 
+def never(checks, header):
+    places = [(i, line) for i, line in enumerate(header.bare) if re.search(r'\bTAI_NEVER\(', line)
+              and not re.match(r'\s*#', line)]
+    report(checks, 'what is marked TAI_NEVER says why, on its line or on the one before',
+           [at(i, line) for i, line in places if '/*' not in header.lines[i] and '*/' not in header.lines[i - 1]])
+    checks.check(len(places) <= NEVER_MAX, 'at most %d places are marked TAI_NEVER' % NEVER_MAX, str(len(places)))
+
+
 def repository(checks, header):
     listed = run(['git', '-C', ROOT, 'ls-files', '-co', '--exclude-standard']) if shutil.which('git') else None
     if listed and listed.returncode == 0 and (ROOT / '.git').exists():
@@ -259,7 +268,7 @@ def main():
         budgets(checks, split(given.cc))
     else:
         header = Header()
-        for rule in (order, functions, names, options, layout, private_macros, repository, versions):
+        for rule in (order, functions, names, options, layout, private_macros, never, repository, versions):
             rule(checks, header)
     checks.close()
 

@@ -354,12 +354,15 @@ static void *use_the_default_of_the_thread(void *argument)
     return (void *)wrong;
 }
 
-static void per_thread_default_stream(void)
+static void default_of_a_thread(ta_capture_check check_captures)
 {
     CUdeviceptr ours, theirs, last, again;
+    ta_pool_desc desc;
     pthread_t id;
     void *wrong = NULL;
-    if (!world_open("sched=lazy", TA_CUDA_RANGES, NULL)) {
+    memset(&desc, 0, sizeof desc);
+    desc.capture_check = check_captures;
+    if (!world_open("sched=lazy", TA_CUDA_RANGES, &desc)) {
         return;
     }
     ours = take(3 * MIB, (CUstream)2);
@@ -374,8 +377,50 @@ static void per_thread_default_stream(void)
     again = take(3 * MIB, (CUstream)2);
     OK(fill(again, 2, WORDS, (CUstream)2));
     give(again);
+    fake.tafake_calls_clear();
+    again = take(3 * MIB, (CUstream)2);
+    CHECK_EQ(fake.tafake_calls("cuStreamGetCaptureInfo"), check_captures == TA_CAPTURE_STRICT);
+    give(again);
     give(last);
     world_close();
+}
+
+/* Also where captures are not asked for: the question is put when a thread comes to the stream. */
+static void per_thread_default_stream(void)
+{
+    default_of_a_thread(TA_CAPTURE_STRICT);
+    default_of_a_thread(TA_CAPTURE_SCOPES_ONLY);
+}
+
+/* Not asking begins after the first allocation of a thread on a stream: a capture that is there then is seen. */
+static void a_captured_stream_at_first_sight(void)
+{
+    ta_pool_desc desc;
+    CUgraph graph = NULL;
+    ta_result result = TA_OK;
+    int traced;
+    for (traced = 0; traced < 2; traced++) {
+        memset(&desc, 0, sizeof desc);
+        desc.capture_check = TA_CAPTURE_SCOPES_ONLY;
+        desc.tag_blocks = traced;
+        if (!two_streams("sched=lazy", TA_CUDA_RANGES, &desc)) {
+            return;
+        }
+        OK(cu.cuStreamBeginCapture_v2(s, CU_STREAM_CAPTURE_MODE_RELAXED));
+        CHECK(ta_pool_alloc_stream(pool, 1000, STREAM(s), &result) == NULL);
+        CHECK_RESULT(result, TA_ERROR_CAPTURE);
+        CHECK(ta_pool_alloc_stream(pool, 3 * MIB, STREAM(s), &result) == NULL);
+        CHECK_RESULT(result, TA_ERROR_CAPTURE);
+        give(take(1000, t));
+        OK(cu.cuStreamEndCapture(s, &graph));
+        OK(cu.cuGraphDestroy(graph));
+        give(take(1000, s));
+        fake.tafake_calls_clear();
+        give(take(1000, s));
+        give(take(1000, t));
+        CHECK_EQ(fake.tafake_calls("*"), 0);
+        two_streams_end();
+    }
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -869,6 +914,7 @@ TEST_MAIN(TEST_CASE(announced_uses_are_waited_for), TEST_CASE(stealing), TEST_CA
           TEST_CASE(free_after_an_event_in_a_capture), TEST_CASE(free_after_that_fails_changes_nothing),
           TEST_CASE(freed_on_another_stream_than_home), TEST_CASE(retired_streams), TEST_CASE(many_retired_streams),
           TEST_CASE(streams_that_vanish), TEST_CASE(default_streams), TEST_CASE(per_thread_default_stream),
+          TEST_CASE(a_captured_stream_at_first_sight),
           TEST_CASE(random_programs_random), TEST_CASE(random_programs_lazy), TEST_CASE(random_programs_eager),
           TEST_CASE(random_programs_threads), TEST_CASE(random_programs_without_memory),
           TEST_CASE(threads_with_streams_of_their_own),

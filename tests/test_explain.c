@@ -490,6 +490,7 @@ typedef struct shared_device {
     ta_backend_vtable table;
     size_t total_bytes, others_bytes, ours_bytes;
     int is_silent; /* memory_info fails */
+    int migrates;  /* half of what it gave is elsewhere, and it speaks of the rest */
     int is_stubborn;
 } shared_device;
 
@@ -521,6 +522,10 @@ static ta_result device_memory(void *self, size_t *out_free, size_t *out_total)
     const shared_device *d = (const shared_device *)self;
     *out_total = d->total_bytes;
     *out_free = d->total_bytes - d->others_bytes - d->ours_bytes;
+    if (d->migrates) {
+        *out_total = d->ours_bytes / 2;
+        *out_free = 0;
+    }
     return d->is_silent ? TA_ERROR_BACKEND : TA_OK;
 }
 
@@ -559,6 +564,10 @@ static void memory_that_others_have(void)
     ours = must(pool, 50 * MIB, NULL);
     failure = fails(pool, &request, TA_ERROR_OUT_OF_MEMORY, TA_VERDICT_FULL, "no more than this budget holds");
     CHECK_EQ(failure.action_bytes, 6 * MIB);
+    device.migrates = 1;
+    failure = fails(pool, &request, TA_ERROR_OUT_OF_MEMORY, TA_VERDICT_FULL, "no more than this budget holds");
+    CHECK_EQ(failure.outside_bytes, 0);
+    device.migrates = 0;
     CHECK_OK(ta_pool_free(pool, ours));
     succeeds(pool, &request);
     CHECK_OK(ta_pool_clear(pool));

@@ -113,6 +113,7 @@ void memory_unreserve(uint64_t address, size_t bytes);
 int memory_map(uint64_t address, int device, uint32_t count, const uint32_t *pages);
 void memory_unmap(uint64_t address, uint32_t count);
 void memory_fill(uint64_t address, size_t bytes, uint64_t seed); /* garbage */
+void memory_spoil(uint64_t address, size_t bytes); /* 0xDD: it has been freed */
 struct region *region_add(enum region_kind kind, uint64_t address, size_t bytes, int device);
 void region_remove(struct region *region);
 struct region *region_find(uint64_t address); /* the one that holds it */
@@ -349,6 +350,7 @@ enum {
 struct symbol_state {
     uint64_t calls, unrelaxed;
     uint64_t fail_in; /* calls until the one that fails; 0: none */
+    uint64_t again;   /* calls from that one to another one that fails; 0: none */
     int code, for_ever, hidden;
 };
 struct config {

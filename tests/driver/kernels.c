@@ -205,7 +205,7 @@ static void run_pool_free(const struct work *work)
 {
     if (memory_in_window(work->to, work->bytes) && memory_page(work->to)->device != 0 &&
         memory_page(work->to + work->bytes - 1)->device != 0) {
-        memset(memory_mirror(work->to), 0xDD, work->bytes);
+        memory_spoil(work->to, work->bytes);
     }
 }
 

@@ -406,6 +406,16 @@ void memory_fill(uint64_t address, size_t bytes, uint64_t seed)
     }
 }
 
+void memory_spoil(uint64_t address, size_t bytes)
+{
+    const uint64_t page = driver.config.granularity, fill = driver.config.fill;
+    uint64_t at, length;
+    for (at = 0; at < bytes; at += length) {
+        length = bytes - at < page ? bytes - at : page;
+        memset(memory_mirror(address + at), 0xDD, (size_t)(length < fill ? length : fill));
+    }
+}
+
 /* ---- regions */
 /* The place of the first region that ends after the address. */
 static uint32_t region_place(uint64_t address)
@@ -664,7 +674,7 @@ static void memory_delete(struct region *region)
     const int device = region->device, small = region->suballocated;
     region_remove(region);
     if (small) {
-        memset(memory_mirror(address), 0xDD, bytes);
+        memory_spoil(address, bytes);
         delete_small(device, address, bytes);
     } else {
         memory_delete_pages(device, address, (uint32_t)(round_up(bytes, page) / page));

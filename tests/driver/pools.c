@@ -334,7 +334,7 @@ CUresult pool_free_region(struct region *region, struct stream *stream)
     struct work work;
     if (stream == NULL) {
         order_host(ACCESS_FREE, "cuMemFree", region->address, region->bytes);
-        memset(memory_mirror(region->address), 0xDD, region->bytes);
+        memory_spoil(region->address, region->bytes);
         clock_copy(&block->clock, &driver.host);
         block->agent = 0;
     } else {
