@@ -41,9 +41,9 @@ NEVER_MAX = 40
 # name: [defines, what meson runs: suites, or tests]
 CONFIGURATIONS = {
     'default': ([], ['--suite', 'unit', '--suite', 'contract', '--suite', 'cuda', '--suite', 'explorer']),
-    'checked': (['-DTENSORALLOC_CHECKED'], ['contract', 'checked', 'dynamic_faults', 'oom']),
+    'checked': (['-DTENSORALLOC_CHECKED'], ['core', 'check', 'hidden']),
     'malloc': (['-DTENSORALLOC_MALLOC_BACKEND'], ['contract', 'pool', 'oom', 'arena', 'dynamic', 'dynamic_faults']),
-    'no threads': (['-DTENSORALLOC_NO_THREADS'], ['contract', 'pool', 'trace', 'snapshot', 'graph_use']),
+    'no threads': (['-DTENSORALLOC_NO_THREADS'], ['contract', 'pool', 'trace', 'snapshot', 'core', 'check']),
 }
 
 # They take long, and reach nothing that the others do not; or they measure nothing of this build.
