@@ -1121,7 +1121,8 @@ typedef struct ta_symbol {
 } ta_symbol;
 
 /* Sets the numbers; all bounds that use the symbol mean the new ones from now on, those of live handles too: a handle
-   is held to them at its next call. 0 <= min <= expected <= max, max >= 1 or TA_DIM_UNBOUNDED; else TA_ERROR_BOUNDS.
+   is held to them at its next call. 0 <= min <= expected <= max, max >= 1 or TA_DIM_UNBOUNDED; errors as
+   ta_shape_bounds_init: TA_ERROR_INVALID_ARGUMENT (NULL, a negative number), TA_ERROR_BOUNDS; nothing has changed then.
    The name is left as it is: begin with a zeroed struct.
    Threads: no other thread may be in a call that uses the symbol. Pure otherwise. */
 TENSORALLOC_DEF ta_result ta_symbol_set(ta_symbol *symbol, int64_t min, int64_t expected, int64_t max);
@@ -15928,10 +15929,10 @@ static int64_t tai_bounds_min(const ta_shape_bounds *bounds, int i)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_symbol_set(ta_symbol *symbol, int64_t min, int64_t expected, int64_t max)
 {
-    if (symbol == NULL) {
+    if (symbol == NULL || min < 0 || expected < 0 || (max < 0 && max != TA_DIM_UNBOUNDED)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    if (min < 0 || min > expected || max == 0 || (expected > max && max != TA_DIM_UNBOUNDED)) {
+    if (min > expected || max == 0 || (expected > max && max != TA_DIM_UNBOUNDED)) {
         return TA_ERROR_BOUNDS;
     }
     symbol->min = min;

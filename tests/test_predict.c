@@ -183,10 +183,13 @@ static void symbols(void)
     CHECK_OK(ta_symbol_set(&tokens, 3, 3, TA_DIM_UNBOUNDED));
     CHECK_OK(ta_shape_bounds_get_sizes(&b, &s));
     CHECK_EQ(s.max_bytes, TA_UNLIMITED);
-    CHECK_RESULT(ta_symbol_set(&tokens, -1, 1, 2), TA_ERROR_BOUNDS);
+    CHECK_RESULT(ta_symbol_set(&tokens, -1, 1, 2), TA_ERROR_INVALID_ARGUMENT); /* as of bounds */
+    CHECK_RESULT(ta_symbol_set(&tokens, -2, -1, 2), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_symbol_set(&tokens, 0, -1, 2), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_symbol_set(&tokens, 0, 0, INT64_MIN), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_symbol_set(&tokens, 2, 1, 2), TA_ERROR_BOUNDS);
     CHECK_RESULT(ta_symbol_set(&tokens, 1, 3, 2), TA_ERROR_BOUNDS);
-    CHECK_RESULT(ta_symbol_set(&tokens, 0, 0, -2), TA_ERROR_BOUNDS);
+    CHECK_RESULT(ta_symbol_set(&tokens, 0, 0, -2), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_symbol_set(NULL, 0, 0, 1), TA_ERROR_INVALID_ARGUMENT);
     CHECK_EQ(tokens.min, 3); /* as it was */
     CHECK_EQ(tokens.max, (uint64_t)TA_DIM_UNBOUNDED);
