@@ -16621,7 +16621,7 @@ static TAI_COLD uint32_t tai_predictor_plan_group(const tai_predictor *p, const 
         uint64_t from = tai_position_size(p->base + (i << p->shift)) >> scale, to = tai_bin_size(p, i) >> scale;
         uint64_t before = level[count], width, s = alive[count], w = weights[i];
         if (w != 0) {
-            from = i == 0 || from < before ? before : from;
+            from = i == 0 ? before : from;
             width = to - from; /* those of the bin end evenly between from and to */
             area[count + 1] = area[count] + s * (to - before) - w * width / 2;
             moment[count + 1] = moment[count] + s * (to * to - before * before) / 2 -
@@ -17512,7 +17512,7 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
         step = TAI_HUGE_PAGE_BYTES;
     }
     end = tai_round_up(want, step);
-    end = end > h->span_bytes || end < want ? h->span_bytes : end;
+    end = end > h->span_bytes ? h->span_bytes : end;
     if (want <= h->committed) {
         return TA_OK;
     }
