@@ -1684,6 +1684,9 @@ TENSORALLOC_DEF ta_result ta_with_graph_pool(const ta_capture_scope *scope, ta_r
 TENSORALLOC_DEF ta_result ta_pool_set_graph_pool(ta_pool *pool, ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_graph_pool *ta_pool_get_graph_pool(ta_pool *pool);
 TENSORALLOC_DEF ta_result ta_pool_set_graph_mode(ta_pool *pool, ta_stream stream, int enabled);
+/* Both at once: graph_pool becomes the graph pool of the pool, and graph mode is on for the stream. On error neither
+   has changed. Errors: those of the two; graph_pool NULL is TA_ERROR_NO_GRAPH_POOL. */
+TENSORALLOC_DEF ta_result ta_pool_configure_for_graph(ta_pool *pool, ta_graph_pool *graph_pool, ta_stream stream);
 /* 1 if a scope is open on the stream, else 0. */
 TENSORALLOC_DEF int ta_pool_is_graph_mode(ta_pool *pool, ta_stream stream);
 
@@ -1720,6 +1723,9 @@ typedef enum ta_graph_compatible {
    tensor of a pool or of ta_dynamic; copy: another device). */
 TENSORALLOC_DEF ta_result ta_tensor_ensure_graph_compatible(ta_tensor *tensor, ta_graph_pool *graph_pool,
                                                             ta_stream stream, ta_graph_compatible how);
+/* 1 if that was done and is in force: the tensor lies in the graph pool, or is held by it, or is empty; else 0. Asks
+   no driver. Cost: a look at everything that the graph pool holds. */
+TENSORALLOC_DEF int ta_tensor_is_graph_compatible(const ta_tensor *tensor, ta_graph_pool *graph_pool);
 
 /*=========================================================================================================
   [TA:STATS] counters, buckets, reports, snapshots. Counters are exact when no call is in progress.
@@ -21688,6 +21694,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_set_graph_mode(ta_pool *pool, ta_stre
     return scope == NULL ? TA_ERROR_NO_GRAPH_POOL : tai_scope_leave(pool, scope, 0, NULL);
 }
 
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_configure_for_graph(ta_pool *pool, ta_graph_pool *g, ta_stream stream)
+{
+    ta_result result = tai_pool_usable(pool);
+    if (result == TA_OK) {
+        result = g == NULL ? TA_ERROR_NO_GRAPH_POOL
+                 : g->parent != pool ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT) : tai_scope_enter(g, stream, 1);
+    }
+    return result == TA_OK ? ta_pool_set_graph_pool(pool, g) : result;
+}
+
 TENSORALLOC_DEF TAI_COLD int ta_pool_is_graph_mode(ta_pool *pool, ta_stream stream)
 {
     const tai_capture *scope = NULL;
@@ -21947,6 +21963,31 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_ensure_graph_compatible(ta_tensor *
     return how == TA_GRAPH_PIN ? tai_tensor_pin(tensor, g)
                                : tai_tensor_move(tensor, g, stream, how == TA_GRAPH_COPY_RECORDED);
 }
+
+TENSORALLOC_DEF TAI_COLD int ta_tensor_is_graph_compatible(const ta_tensor *tensor, ta_graph_pool *g)
+{
+    const tai_hold *hold;
+    ta_block_info info;
+    if (tensor == NULL || tai_graph_usable(g) != TA_OK) {
+        return 0;
+    }
+    if (tensor->buffer.data == NULL) {
+        return 1;
+    }
+    if (ta_allocator_check_buffer(tensor->allocator, &tensor->buffer) != TA_OK ||
+        ta_allocator_describe(tensor->allocator, tensor->buffer.data, &info) != TA_OK) {
+        return 0;
+    }
+    TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+    for (hold = g->holds; hold != NULL; hold = hold->next) {
+        if (info.id.owner == (hold->pool != NULL ? hold->pool->id : hold->dynamic->common.id) &&
+            info.id.index == hold->index && info.id.generation == hold->generation) {
+            break;
+        }
+    }
+    TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+    return hold != NULL || info.id.owner == g->memory->id;
+}
 #else
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, ta_graph_pool **out)
 {
@@ -22088,6 +22129,15 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_set_graph_mode(ta_pool *pool, ta_stre
     return TA_ERROR_UNAVAILABLE;
 }
 
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_configure_for_graph(ta_pool *pool, ta_graph_pool *graph_pool,
+                                                               ta_stream stream)
+{
+    (void)pool;
+    (void)graph_pool;
+    (void)stream;
+    return TA_ERROR_UNAVAILABLE;
+}
+
 TENSORALLOC_DEF TAI_COLD int ta_pool_is_graph_mode(ta_pool *pool, ta_stream stream)
 {
     (void)pool;
@@ -22128,6 +22178,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_ensure_graph_compatible(ta_tensor *
     (void)stream;
     (void)how;
     return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD int ta_tensor_is_graph_compatible(const ta_tensor *tensor, ta_graph_pool *graph_pool)
+{
+    (void)tensor;
+    (void)graph_pool;
+    return 0;
 }
 #endif /* TENSORALLOC_CUDA */
 
@@ -23720,12 +23777,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
                           ta_pool_is_graph_mode, ta_pool_set_graph_mode, ta_graph_pool_reset, ta_pool_get_memory_usage,
                           ta_pool_dispose
      ConfigureForGraph, EnableGraphMode, DisableGraphMode, WithGraphMode
-                          ta_pool_set_graph_pool and ta_pool_set_graph_mode; ta_with_graph_pool
+                          ta_pool_configure_for_graph, ta_pool_set_graph_mode; ta_with_graph_pool
      MemoryUsageStats: TotalAllocated, PoolSize, BlockCount, IsGraphMode, ToString
                           ta_memory_usage: in_use_bytes, reserved_bytes, block_count of base and graph, is_graph_mode;
                           ta_memory_usage_report
      WithGraphMemory, EnsureGraphCompatible
-                          ta_tensor_with_graph_memory, ta_tensor_ensure_graph_compatible
+                          ta_tensor_with_graph_memory, ta_tensor_ensure_graph_compatible,
+                          ta_tensor_is_graph_compatible
 
   13. CUDA graphs
      A graph repeats addresses. What a capture allocates comes from a graph pool beside the pool, for as long as a scope
