@@ -30,6 +30,7 @@ import threading
 import time
 import zlib
 
+import misuse
 from common import HEADER, ROOT, Checks, Workplace, run, split
 from lint import Header
 
@@ -63,6 +64,7 @@ PROGRAMS = {
     'explain': [],
     'trace': [],
     'dlpack': [],
+    'corpus': [],  # made of tests/misuse
     'contract': ['fails_once_at'],
     'cuda_contract': ['backend_fails', 'absurd_alignments'],
     'cuda': [],
@@ -309,6 +311,54 @@ static void __attribute__((constructor(101))) tam_open(void)
     tam_seen = mmap(NULL, TAM_COUNT, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 '''
+# The programs of tests/misuse as cases of one program, each in a child; built with the checks of TENSORALLOC_CHECKED.
+CORPUS = r'''
+#include <sys/wait.h>
+#include <unistd.h>
+static int corpus_want, corpus_also, corpus_answers, corpus_wrong, corpus_reports;
+static void corpus_told(int result)
+{
+    corpus_reports += result == corpus_want;
+    corpus_wrong += result != corpus_want && result != corpus_also;
+}
+static void corpus_answer(int result) { corpus_answers++; corpus_wrong += result != corpus_want; }
+#define TENSORALLOC_CHECKED 2
+#define TENSORALLOC_CUDA
+#define TENSORALLOC_LOG(result, text) corpus_told((int)(result))
+#define TENSORALLOC_IMPLEMENTATION
+#include "tensoralloc.h"
+#include "test.h"
+#include "misuse/device.h"
+const int misuse_checked = 1;
+#undef BUG
+#define BUG(call) corpus_answer((int)(call))
+static void corpus_run(int (*program)(void), int want, int also)
+{
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        corpus_want = want;
+        corpus_also = also;
+        status = program();
+        _exit(status == 0 && corpus_answers == 1 && corpus_reports > 0 && !corpus_wrong ? 0 : 1);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+'''
+
+
+def corpus():
+    """Its source."""
+    programs = [misuse.Program(path) for path in sorted(misuse.FOLDER.glob('*.c')) if path.stem != 'impl']
+    parts = [CORPUS]
+    for one in programs:
+        parts.append('#define main main_%s\n#include "misuse/%s.c"\n#undef main\n'
+                     'static void case_%s(void) { corpus_run(main_%s, %s, %s); }'
+                     % (one.name, one.name, one.name, one.name, one.expected, one.also or one.expected))
+    parts.append('TEST_MAIN(%s)\n' % ', '.join('TEST_CASE(case_%s)' % one.name for one in programs))
+    return '\n'.join(parts)
+
+
 PRELUDE = '''#define TEST_CASE_ENDS(name) tam_case(name)
 #define TEST_CHECK_FAILED() tam_failed()
 void tam_case(const char *name);
@@ -354,10 +404,12 @@ class Programs:
                                     '-Wl,-soname,libcuda.so.1', '-Wl,-Bsymbolic', '-o', folder / 'libcuda.so.1', '-pthread',
                                     *[path for path in sorted(driver.glob('*.c'))
                                       if not path.name.startswith(('test_', 'abi_'))]]))
+        (folder / 'corpus.c').write_text(corpus())
         for name in names:
+            file = folder / 'corpus.c' if name == 'corpus' else ROOT / 'tests' / ('test_%s.c' % name)
             commands.append((name, [*self.cc, *COMPILE, *self.leaks, '-include', folder / 'prelude.h', '-I', folder,
                                     '-I', ROOT / 'tests', '-I', ROOT, '-DTRACES="%s"' % (ROOT / 'bench/traces'),
-                                    '-c', ROOT / 'tests' / ('test_%s.c' % name), '-o', folder / (name + '.o')]))
+                                    '-c', file, '-o', folder / (name + '.o')]))
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             for (what, _), done in zip(commands, pool.map(lambda one: run(one[1]), commands)):
                 if done.returncode != 0:
