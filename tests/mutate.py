@@ -83,7 +83,7 @@ STATEMENT = re.compile(r'[ ]+(\(void\))?(?!return\b|break\b|continue\b|goto\b|ca
 NOT_MUTATED = re.compile(r'\bTAI_(ASSERT|INVARIANT|FULL_CHECK|NEVER)\b|^\s*#')
 LABEL = re.compile(r'\s*(case\b[^:]*|default):')
 ARRAY = re.compile(r'\s*(static |const )*\w+ \*?\w+\[\w+\]')  # declared: how much room there is
-NOT_DELETED = re.compile(r'\bTAI_(LOCK_ACQUIRE|WAIT_A_MOMENT|HIDE|SHOW)\b|TENSORALLOC_COMPILER_BARRIER')
+NOT_DELETED = re.compile(r'\btai_gate_enter\b|\bTAI_(LOCK_ACQUIRE|WAIT_A_MOMENT|HIDE|SHOW)\b|TENSORALLOC_COMPILER_BARRIER')
 
 
 class Mutant:

@@ -189,6 +189,7 @@ static void life_of_a_pool(const char *what, uint32_t caps, ta_pool_desc desc, i
     char text[1024];
     desc.backend = tb_clock_init(&clock, caps, 0);
     desc.range_bytes = 32 * MIB;
+    desc.block_count_max = 4096;
     desc.limit_bytes = 24 * MIB;
     desc.single_threaded = 1;
     CHECK_OK(ta_pool_create(&desc, &pool));
@@ -208,18 +209,31 @@ static void life_of_a_pool(const char *what, uint32_t caps, ta_pool_desc desc, i
 static void life_of_tensors(const char *what, uint32_t caps)
 {
     static tb_clock clock;
+    ta_budget_desc limit;
+    ta_budget *budget;
+    ta_pool_desc blocks;
+    ta_pool *pool;
     ta_dynamic_desc desc;
     ta_dynamic *dynamic;
     ta_handle handles[12];
     int64_t sizes[12];
     uint64_t seed = 23;
     int op;
+    memset(&limit, 0, sizeof limit);
+    memset(&blocks, 0, sizeof blocks);
     memset(&desc, 0, sizeof desc);
     memset(handles, 0, sizeof handles);
-    desc.backend = tb_clock_init(&clock, caps, 0);
-    desc.range_bytes = 64 * MIB;
-    desc.limit_bytes = 48 * MIB;
-    desc.single_threaded = 1;
+    limit.backend = tb_clock_init(&clock, caps, 0);
+    limit.limit_bytes = 48 * MIB;
+    CHECK_OK(ta_budget_create(&limit, &budget));
+    blocks.budget = desc.budget = budget;
+    blocks.range_bytes = 32 * MIB;
+    blocks.block_count_max = 4096;
+    blocks.single_threaded = desc.single_threaded = 1;
+    CHECK_OK(ta_pool_create(&blocks, &pool));
+    desc.upstream = ta_pool_allocator(pool);
+    desc.range_bytes = desc.unbounded_bytes = 64 * MIB; /* the default depends on the machine */
+    desc.handle_count_max = 1024;
     CHECK_OK(ta_dynamic_create(&desc, &dynamic));
     forget_names();
     for (op = 1; op <= 1500; op++) {
@@ -269,6 +283,8 @@ static void life_of_tensors(const char *what, uint32_t caps)
     }
     snapshot_lines(what, ta_dynamic_allocator(dynamic));
     CHECK_OK(ta_dynamic_destroy(dynamic));
+    CHECK_OK(ta_pool_destroy(pool));
+    CHECK_OK(ta_budget_destroy(budget));
     tb_clock_end(&clock);
 }
 
