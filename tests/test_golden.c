@@ -178,7 +178,8 @@ static void report_lines(ta_allocator a)
 {
     static char text[8192];
     CHECK_LT(ta_report(a, text, sizeof text), sizeof text);
-    line("%s", text);
+    REQUIRE(strstr(text, ", records") != NULL); /* how large records are changes with every field */
+    line("%.*s\n", (int)(strstr(text, ", records") - text), text);
 }
 
 static void life_of_a_pool(const char *what, uint32_t caps, ta_pool_desc desc, int streams)
