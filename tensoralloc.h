@@ -1554,9 +1554,10 @@ TENSORALLOC_DEF ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, t
    live go with it. Waits for the work on its streams. Errors, nothing has changed then: TA_ERROR_BUSY (a scope is
    open), _FORKED. */
 TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
-/* As an allocator: alloc is ta_graph_pool_alloc; trim and empty_cache are ta_graph_pool_trim; dispose and destroy are
-   ta_graph_pool_destroy. What its blocks are freed with may also be the pool, and is where they may outlive a call of
-   ta_graph_pool_destroy: this one is not to be used after it. */
+/* As an allocator: alloc is ta_graph_pool_alloc; trim and empty_cache are ta_graph_pool_trim; destroy is
+   ta_graph_pool_destroy, as is dispose but for the object, which destroy frees after that. What its blocks are freed
+   with may also be the pool, and is where they may outlive a call of ta_graph_pool_destroy: this one is not to be used
+   after it. */
 TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 /* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs): then, while there are
    graphs, only memory that none of them has had, so that no replay writes into it. A block that graphs use is freed
@@ -19561,8 +19562,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
   What is allocated outside of captures while graphs may replay comes from above the floors: each region's end of what
   had been handed out when the last capture succeeded. Below it is what replays write.
   Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair.
-  Growth commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a wait on each
-  stream.
+  Growth in a capture commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a
+  wait on each stream.
 
   Owners and frees: a pointer that the pool does not know is looked up in the graph pools beside it. A block of the
   pool's own that a capture uses is held: a use without a ticket (has_ticket 3, ticket = id of the graph pool), so
@@ -19629,6 +19630,7 @@ struct ta_graph_pool {
     int unfinished;        /* last_capture went on when its scope was left */
     uintptr_t trimmer;     /* the thread that takes memory back: no scope is opened; 0: nobody */
     int share, unwanted;
+    int disposed;          /* through its allocator: the object stays until it is destroyed */
     int ready; /* in the list */
 };
 
@@ -19866,7 +19868,7 @@ static TAI_COLD ta_result tai_graph_commit(tai_space *space, size_t bytes)
     return result;
 }
 
-/* Siblings may give back, where that harms no capture. */
+/* Siblings may give back, and what is idle of our own, where that harms no capture. */
 static TAI_COLD int tai_graph_make_room(ta_graph_pool *g, ta_result why, size_t want)
 {
     tai_graphs *all = g->parent->graphs;
@@ -19875,7 +19877,8 @@ static TAI_COLD int tai_graph_make_room(ta_graph_pool *g, ta_result why, size_t 
     quiet = all->open == 0;
     TAI_LOCK_RELEASE(&all->lock);
     return quiet && (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) &&
-           tai_budget_reclaim(g->memory->space.budget, &g->memory->member, want) != 0;
+           (tai_budget_reclaim(g->memory->space.budget, &g->memory->member, want) != 0 ||
+            g->memory->member.reclaim(g, want) != 0);
 }
 
 /* Memory for the plan from the backend, or back behind a busy block. TA_OK: look again, or the block is whole. */
@@ -20379,7 +20382,11 @@ static int tai_graph_in_use(const ta_graph_pool *g)
 static TAI_COLD int tai_graph_destroy(ta_graph_pool *g)
 {
     ta_result result;
-    if (tai_graph_drain(g) != TA_OK) {
+    if (!g->memory->disposed && tai_graph_drain(g) != TA_OK) {
+        return 0;
+    }
+    if (g->disposed) { /* back into the list, until it is destroyed */
+        (void)ta_pool_dispose(g->memory);
         return 0;
     }
     result = ta_pool_destroy(g->memory);
@@ -20413,7 +20420,8 @@ static TAI_COLD ta_graph_pool *tai_graphs_next(tai_graphs *all, int *destroy)
         }
         for (link = &all->pools; gone == NULL && *link != NULL; link = &(*link)->next) {
             g = *link;
-            *destroy = g->unwanted && g->holds == NULL && !tai_graph_in_use(g) && g->visitors == 0 && all->open == 0;
+            *destroy = g->unwanted && !(g->disposed && g->memory->disposed) && g->holds == NULL &&
+                       !tai_graph_in_use(g) && g->visitors == 0 && all->open == 0;
             if (*destroy) {
                 *link = g->next;
                 break;
@@ -20562,7 +20570,7 @@ static ta_pool *tai_graphs_find(ta_pool *pool, const void *ptr)
     TAI_LOCK_ACQUIRE(&all->lock);
     for (g = all->pools; g != NULL; g = g->next) {
         const tai_region *first = g->memory->space.primary[TAI_LARGE]; /* constant */
-        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size) {
+        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size && !g->memory->disposed) {
             g->visitors++;
             break;
         }
@@ -20606,7 +20614,7 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
     TAI_LOCK_ACQUIRE(&all->lock);
     for (g = all->pools; g != NULL; g = g->next) {
         first = g->memory->space.primary[TAI_LARGE]; /* constant */
-        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size) {
+        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size && !g->memory->disposed) {
             g->visitors++;
             break;
         }
@@ -20903,24 +20911,22 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_create(const ta_graph_pool_desc
     return TA_OK;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_destroy(ta_graph_pool *g)
+static TAI_COLD ta_result tai_graph_give_up(ta_graph_pool *g, int disposed)
 {
     tai_graphs *all;
     ta_pool *parent;
     ta_result result = TA_OK;
-    if (g == NULL) {
-        return TA_OK;
-    }
     parent = g->parent;
     all = parent->graphs;
     if (tai_pool_forked(parent)) { /* nor is the lock asked: a thread that is not here may have it */
         return TA_ERROR_FORKED;
     }
     TAI_LOCK_ACQUIRE(&all->lock);
-    if (g->open != 0 || g->unwanted) {
+    if (g->open != 0 || (g->unwanted && !g->disposed)) {
         result = TA_ERROR_BUSY;
     } else {
         g->unwanted = 1;
+        g->disposed = disposed;
         g->loose = 0;
         all->chosen = all->chosen == g ? NULL : all->chosen;
     }
@@ -20929,6 +20935,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_destroy(ta_graph_pool *g)
         (void)tai_graphs_collect(parent);
     }
     return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_destroy(ta_graph_pool *g)
+{
+    return g != NULL ? tai_graph_give_up(g, 0) : TA_OK;
 }
 
 static ta_result tai_graph_usable(const ta_graph_pool *g)
@@ -21829,6 +21840,11 @@ static TAI_COLD ta_result tai_graph_v_device(void *self, ta_device *out)
     return tai_graph_usable((ta_graph_pool *)self);
 }
 
+static TAI_COLD ta_result tai_graph_v_dispose(void *self)
+{
+    return tai_graph_give_up((ta_graph_pool *)self, 1);
+}
+
 static TAI_COLD ta_result tai_graph_v_destroy(void *self)
 {
     return ta_graph_pool_destroy((ta_graph_pool *)self);
@@ -21845,7 +21861,7 @@ static const ta_allocator_vtable tai_graph_vtable = {sizeof(ta_allocator_vtable)
                                                      tai_graph_v_remap,           tai_graph_v_free,
                                                      tai_graph_v_empty_cache,     tai_graph_v_trim,
                                                      tai_graph_v_stats,           tai_graph_v_device,
-                                                     tai_graph_v_destroy,         tai_graph_v_destroy,
+                                                     tai_graph_v_dispose,         tai_graph_v_destroy,
                                                      tai_graph_v_describe};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_graph_pool_allocator(ta_graph_pool *g)
