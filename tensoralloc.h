@@ -2922,17 +2922,6 @@ static TAI_NOINLINE void tai_gate_leave(tai_gate *gate, tai_holder *me)
 {
     tai_gate_leave_hot(gate, me);
 }
-
-/* The holder goes away; called inside the gate by its thread, or with nobody else in a call. */
-static TAI_COLD void tai_gate_forget(tai_gate *gate, tai_holder *me)
-{
-    if (gate->last == me) {
-        gate->last = NULL;
-    }
-    if (TENSORALLOC_LOAD_RELAXED(&gate->favoured) == me) {
-        TENSORALLOC_STORE_RELAXED(&gate->favoured, (tai_holder *)NULL);
-    }
-}
 #endif
 
 /*---------------------------------------------------------------------------------------------------------
@@ -5103,7 +5092,7 @@ static TAI_COLD int tai_table_init(tai_table *table, size_t want_bytes, size_t l
 {
     size_t page = tai_page_bytes(), want = tai_round_up(want_bytes, page), least = tai_round_up(least_bytes, page);
     memset(table, 0, sizeof *table);
-    while (table->base == NULL && want >= least && want != 0) {
+    while (table->base == NULL && want >= least) { /* least > 0 */
         table->base = want == least || tai_vm_has_room(want) ? (char *)tai_vm_reserve(want) : NULL;
         table->reserved = want;
         want = want == least ? 0 : want / 2 < least ? least : tai_round_up(want / 2, page);
@@ -7375,13 +7364,12 @@ TAI_INLINE uint32_t tai_heap_take_front(tai_space *space, tai_bins *bins, uint32
 /* An aligned piece of size bytes out of the free block that fits best; returns it busy. Two records. */
 static TAI_NOINLINE uint32_t tai_heap_take_bin(tai_space *space, tai_bins *bins, size_t size, size_t alignment)
 {
-    size_t need;
     uint32_t index;
     if (TAI_LIKELY(alignment == space->granule)) {
         index = tai_bins_find(space, bins, size);
         return index == 0 ? 0 : tai_heap_take_front(space, bins, index, size);
     }
-    index = tai_add(size, alignment - space->granule, &need) ? tai_bins_find(space, bins, need) : 0;
+    index = tai_bins_find(space, bins, size + (alignment - space->granule)); /* plans end at PTRDIFF_MAX */
     if (index != 0) {
         tai_bins_remove(space, bins, index);
         TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
@@ -7770,8 +7758,11 @@ static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t w
     } else {
         least = want = space->info.range_bytes_max;
     }
+    if (TAI_NEVER(need == 0)) { /* rounded beyond the end: plans end at PTRDIFF_MAX, granularities are small */
+        return TA_ERROR_OVERFLOW;
+    }
     least = least < need ? need : least;
-    for (size = want < least ? least : want; size >= least && need != 0; size = tai_round_down(size / 2, align)) {
+    for (size = want < least ? least : want; size >= least; size = tai_round_down(size / 2, align)) {
         align = tai_range_alignment(space, size);
         if (size == least || space->info.device.type != TA_DEVICE_HOST || tai_vm_has_room(size)) {
             result = space->backend.vtable->reserve(space->backend.self, size, align, space->heaps[heap].flags, &ptr);
@@ -7903,15 +7894,10 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
         if (region != NULL) {
             break;
         }
-        {
-            size_t need;
-            if (!tai_add(size, alignment, &need) || !tai_add(need, TAI_HUGE_PAGE_BYTES, &need)) {
-                return TA_ERROR_OVERFLOW;
-            }
-            result = tai_space_reserve(space, heap, tai_space_chain_bytes(space, heap), need, me, &index);
-            if (result != TA_OK) {
-                return result;
-            }
+        result = tai_space_reserve(space, heap, tai_space_chain_bytes(space, heap),
+                                   size + alignment + TAI_HUGE_PAGE_BYTES, me, &index); /* plans end at PTRDIFF_MAX */
+        if (result != TA_OK) {
+            return result;
         }
     }
     *out_bytes = 0;
@@ -7941,10 +7927,10 @@ static TAI_COLD ta_result tai_space_grow_segment(tai_space *space, int heap, siz
     uint32_t index = 0;
     ta_result result = TA_ERROR_LIMIT;
     int attempt, ok;
-    if (alignment > space->granule && !tai_add(size, alignment, &need)) { /* what take looks for */
-        return TA_ERROR_OVERFLOW;
+    if (alignment > space->granule) {
+        need += alignment; /* what take looks for */
     }
-    if (need > SIZE_MAX - space->granularity) {
+    if (TAI_NEVER(need > SIZE_MAX - space->granularity)) { /* plans end at PTRDIFF_MAX; granularities are small */
         return TA_ERROR_OVERFLOW;
     }
     need = tai_round_up(need, space->granularity);
@@ -8495,13 +8481,10 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
                                 tai_holder *me)
 {
     uint32_t s, donor = 0, best = 0, index;
-    size_t need = size;
+    size_t need = size + (alignment - space->granule); /* plans end at PTRDIFF_MAX */
     ta_stream from, to;
     uint64_t ticket = 0;
     ta_result result;
-    if (alignment > space->granule && !tai_add(size, alignment - space->granule, &need)) {
-        return 0;
-    }
     tai_gate_enter(&space->gate, me);
     if (!tai_blocks_ensure(&space->blocks, 2)) {
         tai_gate_leave(&space->gate, me);
@@ -9091,16 +9074,14 @@ static TAI_COLD void tai_slot_fold(ta_pool *pool, tai_slot *slot)
     pool->count.freed_bytes += slot->count.freed_bytes;
 }
 
-static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
+static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, const tai_slot *slot)
 {
     tai_slot **link = &pool->slots;
-    while (*link != NULL && *link != slot) {
+    while (*link != slot) {
         link = &(*link)->pool_next;
     }
-    if (*link != NULL) {
-        *link = slot->pool_next;
-        pool->space.object_bytes -= sizeof *slot;
-    }
+    *link = slot->pool_next;
+    pool->space.object_bytes -= sizeof *slot;
 }
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
@@ -9194,9 +9175,8 @@ static TAI_COLD void tai_thread_exit(tai_slot *list)
                 (void)tai_space_trim(&pool->space, TAI_ALL_HEAPS, pool->desc.cached_bytes_max, NULL);
                 tai_turn_end(&pool->space, NULL);
             }
-            tai_gate_enter(&pool->space.gate, NULL);
+            tai_gate_enter(&pool->space.gate, NULL); /* as nobody: no holder is favoured or remembered any more */
             tai_slot_fold(pool, slot);
-            tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
             tai_gate_leave(&pool->space.gate, NULL);
         } else { /* the pool is letting go of it at this moment, or has done so */
@@ -9439,7 +9419,6 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
         if (TENSORALLOC_CAS32(&slot->state, &expected, (uint32_t)TAI_SLOT_LEAVING)) {
             (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
             tai_slot_fold(pool, slot);
-            tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
             TENSORALLOC_STORE_RELAXED(&slot->pool, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELAXED(&slot->quick, (ta_pool *)NULL);
@@ -9930,24 +9909,30 @@ static TAI_COLD ta_result tai_guard_close(ta_pool *pool, int leaks)
 
 /* ---- checks */
 /* Depth-first over one bin; counts blocks and finds order or place wrong. Depth is that of a treap: small. */
+/* Priorities fall on every way down, so broken links end it, too. */
 static TAI_COLD int tai_check_tree(const tai_space *space, uint32_t tree, uint32_t bin, uint32_t stream, int heap,
-                                   uint32_t *count, int depth)
+                                   uint32_t *count)
 {
     const tai_block *at = space->blocks.at, *block = &at[tree];
+    uint32_t end = space->blocks.end;
     if (tree == 0) {
         return 1;
     }
-    if (depth > 1000 || tree >= space->blocks.end || block->state != TAI_FREE || block->place.stream != stream ||
-        tai_bin_of(block->size) != bin || block->requested != bin || block->place.heap != (uint32_t)heap ||
-        (block->left != 0 &&
-         (!tai_block_before(&at[block->left], block) || tai_priority(block->left) > tai_priority(tree))) ||
-        (block->right != 0 &&
-         (!tai_block_before(block, &at[block->right]) || tai_priority(block->right) > tai_priority(tree)))) {
+    if (tree >= end || block->state != TAI_FREE || block->place.stream != stream || block->requested != bin ||
+        tai_bin_of(block->size) != bin || block->place.heap != (uint32_t)heap) {
+        return 0;
+    }
+    if (block->left != 0 && (block->left >= end || !tai_block_before(&at[block->left], block) ||
+                             tai_priority(block->left) > tai_priority(tree))) {
+        return 0;
+    }
+    if (block->right != 0 && (block->right >= end || !tai_block_before(block, &at[block->right]) ||
+                              tai_priority(block->right) > tai_priority(tree))) {
         return 0;
     }
     ++*count;
-    return tai_check_tree(space, block->left, bin, stream, heap, count, depth + 1) &&
-           tai_check_tree(space, block->right, bin, stream, heap, count, depth + 1);
+    return tai_check_tree(space, block->left, bin, stream, heap, count) &&
+           tai_check_tree(space, block->right, bin, stream, heap, count);
 }
 
 static TAI_COLD int tai_check_bins(const tai_space *space, uint32_t *count)
@@ -9961,7 +9946,7 @@ static TAI_COLD int tai_check_bins(const tai_space *space, uint32_t *count)
                 int filled = bins->roots[bin] != 0;
                 if ((int)(bins->words[bin >> 6] >> (bin & 63) & 1) != filled ||
                     (int)(bins->summary >> (bin >> 6) & 1) != (bins->words[bin >> 6] != 0) ||
-                    !tai_check_tree(space, bins->roots[bin], bin, s, heap, count, 0)) {
+                    !tai_check_tree(space, bins->roots[bin], bin, s, heap, count)) {
                     return 0;
                 }
             }
@@ -13999,10 +13984,7 @@ static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t al
 {
     tai_common *common = &arena->common;
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
-    size_t need;
-    if (!tai_add(size, alignment, &need) || need > SIZE_MAX - TAI_HUGE_PAGE_BYTES) {
-        return TA_ERROR_OVERFLOW;
-    }
+    size_t need = size + alignment; /* plans end at PTRDIFF_MAX */
     if (!tai_common_turn_take(common)) {
         return result;
     }
@@ -15477,9 +15459,9 @@ static TAI_COLD void tai_upstream_info(void *self, ta_backend_info *out)
     const ta_upstream *state = (const ta_upstream *)self;
     memset(out, 0, sizeof *out);
     (void)ta_allocator_get_device(state->allocator, &out->device);
-    out->caps = TA_CAP_SEGMENTS | (out->device.type == TA_DEVICE_HOST ? (uint32_t)TA_CAP_HOST_ACCESS : 0u);
+    out->caps = TA_CAP_SEGMENTS | TA_CAP_HOST_ACCESS; /* upstreams of other devices are refused */
     out->granularity_bytes = state->granularity_bytes;
-    out->alignment_bytes = out->device.type == TA_DEVICE_HOST ? 64 : 256;
+    out->alignment_bytes = 64;
 }
 
 static TAI_COLD ta_result tai_upstream_alloc(void *self, size_t size, void **out)
