@@ -2266,7 +2266,7 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
     #define TAI_RANGE_BITS 36
 #endif
 /* Addresses that are left to the rest of the process, and to pools that come later: 4 GiB, of 32 bits a quarter. */
-#define TAI_ROOM_BITS (sizeof(size_t) == 4 ? 30 : TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
+#define TAI_ROOM_BITS (sizeof(size_t) == 4 && TAI_RANGE_BITS > 30 ? 30 : TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
 /* So many are there for everybody. */
 #define TAI_ROOM_SMALL_BYTES (sizeof(size_t) == 4 ? (size_t)1 << 19 : (size_t)1 << 20)
 #ifndef TAI_ROOM_TIMES
