@@ -1128,7 +1128,8 @@ typedef struct ta_symbol {
 } ta_symbol;
 
 /* Sets the numbers; all bounds that use the symbol mean the new ones from now on, those of live handles too: a handle
-   is held to them at its next call. 0 <= min <= expected <= max, max >= 1 or TA_DIM_UNBOUNDED; else TA_ERROR_BOUNDS.
+   is held to them at its next call. 0 <= min <= expected <= max, max >= 1 or TA_DIM_UNBOUNDED; errors as
+   ta_shape_bounds_init: TA_ERROR_INVALID_ARGUMENT (NULL, a negative number), TA_ERROR_BOUNDS; nothing has changed then.
    The name is left as it is: begin with a zeroed struct.
    Threads: no other thread may be in a call that uses the symbol. Pure otherwise. */
 TENSORALLOC_DEF ta_result ta_symbol_set(ta_symbol *symbol, int64_t min, int64_t expected, int64_t max);
@@ -2265,7 +2266,7 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
     #define TAI_RANGE_BITS 36
 #endif
 /* Addresses that are left to the rest of the process, and to pools that come later: 4 GiB, of 32 bits a quarter. */
-#define TAI_ROOM_BITS (sizeof(size_t) == 4 ? 30 : TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
+#define TAI_ROOM_BITS (sizeof(size_t) == 4 && TAI_RANGE_BITS > 30 ? 30 : TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
 /* So many are there for everybody. */
 #define TAI_ROOM_SMALL_BYTES (sizeof(size_t) == 4 ? (size_t)1 << 19 : (size_t)1 << 20)
 #ifndef TAI_ROOM_TIMES
@@ -6926,7 +6927,7 @@ typedef struct tai_space {
     int parks;              /* uses by captured streams wait to be told: there is nothing to mark (graph pools) */
     int polling;            /* a thread is asking for tickets */
     uint32_t capturing;     /* scopes that are open (graph pools): only memory that none was given is eager's */
-    uint64_t unproven;      /* blocks freed unmarked although eager work may use them, since all work was waited for */
+    uint32_t unproven;      /* blocks freed unmarked although eager work may use them, since all work was waited for */
     ta_backend backend;
     ta_backend_info info;
     ta_budget *budget;
@@ -11434,7 +11435,9 @@ TAI_INLINE ta_result tai_space_record_last(tai_space *space, uint32_t index, con
         if (space->blocks.at[index].right == 0) {
             result = tai_space_record_home(space, index);
         }
-        space->unproven += space->blocks.at[index].right == TAI_RIGHT_SHARED;
+        if (space->blocks.at[index].right == TAI_RIGHT_SHARED) { /* read outside the gate */
+            TENSORALLOC_STORE_RELAXED(&space->unproven, space->unproven + 1);
+        }
     }
     return ticket != NULL ? tai_space_record_ticket(space, index, *ticket) : result;
 }
@@ -16122,10 +16125,10 @@ static int64_t tai_bounds_min(const ta_shape_bounds *bounds, int i)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_symbol_set(ta_symbol *symbol, int64_t min, int64_t expected, int64_t max)
 {
-    if (symbol == NULL) {
+    if (symbol == NULL || min < 0 || expected < 0 || (max < 0 && max != TA_DIM_UNBOUNDED)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    if (min < 0 || min > expected || max == 0 || (expected > max && max != TA_DIM_UNBOUNDED)) {
+    if (min > expected || max == 0 || (expected > max && max != TA_DIM_UNBOUNDED)) {
         return TA_ERROR_BOUNDS;
     }
     symbol->min = min;
@@ -16814,7 +16817,7 @@ static TAI_COLD uint32_t tai_predictor_plan_group(const tai_predictor *p, const 
         uint64_t from = tai_position_size(p->base + (i << p->shift)) >> scale, to = tai_bin_size(p, i) >> scale;
         uint64_t before = level[count], width, s = alive[count], w = weights[i];
         if (w != 0) {
-            from = i == 0 || from < before ? before : from;
+            from = i == 0 ? before : from;
             width = to - from; /* those of the bin end evenly between from and to */
             area[count + 1] = area[count] + s * (to - before) - w * width / 2;
             moment[count + 1] = moment[count] + s * (to * to - before * before) / 2 -
@@ -17707,7 +17710,7 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
         step = TAI_HUGE_PAGE_BYTES;
     }
     end = tai_round_up(want, step);
-    end = end > h->span_bytes || end < want ? h->span_bytes : end;
+    end = end > h->span_bytes ? h->span_bytes : end;
     if (want <= h->committed) {
         return TA_OK;
     }
@@ -19920,7 +19923,7 @@ static TAI_COLD void tai_graph_enter_unpolled(tai_space *space)
 /* What was freed in captures is ready for all streams. What waits for eager work goes on to wait. unproven: all that
    was freed unmarked until that count has been waited for; NULL: the program orders it before the next replay.
    0: more was freed since, and nothing has changed. */
-static TAI_COLD int tai_graph_settle(ta_graph_pool *g, const uint64_t *unproven)
+static TAI_COLD int tai_graph_settle(ta_graph_pool *g, const uint32_t *unproven)
 {
     tai_space *space = &g->memory->space;
     uint32_t s;
@@ -19932,7 +19935,7 @@ static TAI_COLD int tai_graph_settle(ta_graph_pool *g, const uint64_t *unproven)
     tai_gate_enter(&space->gate, NULL);
     ok = unproven == NULL || space->unproven == *unproven;
     if (ok && unproven != NULL) {
-        space->unproven = 0;
+        TENSORALLOC_STORE_RELAXED(&space->unproven, 0u);
     }
     for (s = 1; ok && s < space->stream_count; s++) {
         (void)tai_stream_refill(space, tai_stream_drain(space, s), 1);
@@ -19991,7 +19994,7 @@ static TAI_COLD ta_result tai_graph_drain_streams(tai_space *space)
 static TAI_COLD ta_result tai_graph_drain(ta_graph_pool *g)
 {
     tai_space *space = &g->memory->space;
-    uint64_t unproven;
+    uint32_t unproven;
     ta_result result;
     do {
         tai_graph_enter_unpolled(space);
@@ -21181,8 +21184,8 @@ static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
     TAI_LOCK_ACQUIRE(&all->lock);
     gone = tai_graph_untie(g);
     apart = g->open != 0 || g->unfinished ? TAI_APART_OPEN
-            : tai_graph_referenced(g) || g->loose != 0 || g->memory->space.unproven != 0 ? TAI_APART_GRAPHS
-                                                                                       : TAI_APART_NOT;
+            : tai_graph_referenced(g) || g->loose != 0 ||
+              TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) != 0 ? TAI_APART_GRAPHS : TAI_APART_NOT;
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
     return apart;
@@ -21320,7 +21323,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
         tai_graph_let_go(g, TAI_HOLDS_ALL, 0);
         result = ta_pool_clear(g->memory);
         (void)tai_graph_settle(g, NULL);
-        if (g->memory->space.unproven == 0) { /* else only captures get it, until it was waited for */
+        if (TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) == 0) { /* else only captures get it for now */
             tai_graph_set_floors(g, 0);
         }
         TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
