@@ -825,7 +825,8 @@ TENSORALLOC_DEF ta_result ta_pool_destroy(ta_pool *pool);
 /* Gives everything back, live blocks too (ordered backends: after their work). Afterwards get_stats, get_desc,
    get_failure, reset_peaks, ta_report, dispose and destroy still work, capacity_of and owns answer 0, and every
    other call answers TA_ERROR_DISPOSED. No other thread may be in a call. Disposing twice is TA_OK. TA_ERROR_BUSY, and
-   nothing has changed: graph pools stand beside it, used or not, or graphs use its blocks. */
+   nothing has changed: graph pools stand beside it, used or not, or graphs use its blocks. It is not done later by
+   itself, since the driver says that a graph is gone where nothing may be freed; after the last one call it again. */
 TENSORALLOC_DEF ta_result ta_pool_dispose(ta_pool *pool);
 /* The pool as an allocator. */
 TENSORALLOC_DEF ta_allocator ta_pool_allocator(ta_pool *pool);
@@ -894,8 +895,9 @@ TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_bl
 TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream);
 
 /* Frees; the block is used again only when an event of the program's own (a CUevent cast to uint64_t, recorded after
-   the last use) has happened. The event may be destroyed afterwards. Errors as ta_pool_free, and _UNSUPPORTED (a
-   backend without order or events), _RECORDS, _BACKEND. */
+   the last use) has happened. The event may be destroyed afterwards. It must not be recorded in a capture, but for
+   blocks that this capture allocated: they wait for its end. Errors as ta_pool_free, and _UNSUPPORTED (a backend
+   without order or events), _RECORDS, _BACKEND. */
 TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event);
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
@@ -1561,8 +1563,9 @@ TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
 
 /* Takes memory until size_bytes are reserved in all, from the beginning of its range, so that a capture need not grow:
-   give it the reserve_bytes of a report. Exact with ranges up to range_bytes: what does not fit into the first range
-   is taken in one piece beside it, also where the first one holds some; segments may fall otherwise the second time.
+   give it the reserve_bytes of a report. Exact with ranges: what does not fit into the first one, of range_bytes, is
+   taken in one piece beside it, and what the first one has that was never used goes back for that (not while a scope is
+   open: then there may be more in all). Segments may fall otherwise the second time.
    Errors: TA_ERROR_LIMIT, _OUT_OF_MEMORY; what was there stays. May block. */
 TENSORALLOC_DEF ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_t size_bytes);
 /* Frees all blocks and lets go of what is held, for a new capture: call it when nothing will be replayed that used
@@ -1570,9 +1573,8 @@ TENSORALLOC_DEF ta_result ta_graph_pool_reserve(ta_graph_pool *graph_pool, size_
    is open or graphs refer to it. No other thread may be in a call with this graph pool. */
 TENSORALLOC_DEF ta_result ta_graph_pool_reset(ta_graph_pool *graph_pool);
 /* Gives whole free pages back, after the work on its streams. TA_ERROR_BUSY while graphs may use them: since a capture
-   succeeded neither its graphs are gone nor was there a reset; or a scope is open. What another thread frees meanwhile
-   may not be waited for, also where the budget takes idle memory back by itself: a known fault. Until it is mended,
-   finish the work on blocks of a graph pool that no graph uses before you free them beside other threads. */
+   succeeded neither its graphs are gone nor was there a reset; or a scope is open. Other threads may free blocks
+   meanwhile: these stay until their work is done. */
 TENSORALLOC_DEF ta_result ta_graph_pool_trim(ta_graph_pool *graph_pool);
 
 /* Ties the memory, and what is held, to a graph (a CUgraph cast to uint64_t) and all that is made of it: until the last
@@ -1647,9 +1649,13 @@ typedef struct ta_capture_report {
    state of the capture, and whether eager work on blocks of the graph pool that were freed outside of captures is done;
    makes no other driver call. */
 TENSORALLOC_DEF ta_result ta_capture_enter(ta_graph_pool *graph_pool, ta_stream stream);
-/* Closes the newest scope of the graph pool on the stream, after the end of the capture. failed: the capture has come
-   to nothing, and all blocks that it allocated are freed; say so too where nothing was captured: a scope that went well
-   leaves a graph, and the graph pool is in use until that was attached, or reset. report may be NULL. Errors:
+/* Closes the newest scope of the graph pool on the stream, after the end of the capture. One that went well leaves a
+   graph, and the graph pool is in use until that was attached, or reset; but where no capture was seen and nothing is
+   held, nothing has happened. Blocks that are live then are from now on as those allocated outside of captures; with
+   share_sequential the next capture has them as soon as they are freed: eager work on them, too, comes before the next
+   replay. failed: the capture has come to nothing, and all blocks allocated in this scope are freed; those of a scope
+   around it are not. Said before the end of the capture, that may still become a graph: the graph pool is then in use
+   as after success. report may be NULL. Errors:
    TA_ERROR_NO_GRAPH_POOL (no such scope). No other driver call than to ask for the state of the capture, while any
    capture of the pool is open. */
 TENSORALLOC_DEF ta_result ta_capture_leave(ta_graph_pool *graph_pool, ta_stream stream, int failed,
@@ -1668,7 +1674,8 @@ TENSORALLOC_DEF ta_result ta_with_graph_pool(const ta_capture_scope *scope, ta_r
 
 /* The interface of the specification, as wrappers: the graph pool of a pool (NULL: none), and graph mode for a stream:
    on opens a scope of that graph pool, off closes the scope that on has opened, as one that went well: a capture that
-   can fail is better left by ta_capture_leave, or followed by ta_graph_pool_reset. The property may change while a mode
+   can fail is better left by ta_capture_leave, or followed by ta_graph_pool_reset. On and off without a capture between
+   them do nothing. The property may change while a mode
    is on or blocks are live: each goes back where it came from. Errors: TA_ERROR_NO_GRAPH_POOL (on without a graph pool,
    off without on), those of ta_capture_enter, _INVALID_ARGUMENT (a graph pool of another pool). */
 TENSORALLOC_DEF ta_result ta_pool_set_graph_pool(ta_pool *pool, ta_graph_pool *graph_pool);
@@ -1700,8 +1707,7 @@ TENSORALLOC_DEF ta_result ta_tensor_with_graph_memory(const ta_tensor *tensor, t
 typedef enum ta_graph_compatible {
     TA_GRAPH_PIN = 0,         /* the block stays where it is, held by the graph pool: inputs, weights */
     TA_GRAPH_COPY = 1,        /* moves into the graph pool now, before the capture begins */
-    TA_GRAPH_COPY_RECORDED = 2 /* the same in a capture: each replay copies the old place again, which is held. stream
-                                  must be the tensor's own: with another one it fails, and the copy stays recorded */
+    TA_GRAPH_COPY_RECORDED = 2 /* the same in a capture: each replay copies the old place again, which is held */
 } ta_graph_compatible;
 /* Makes graphs able to use the tensor: its address stays good as long as they live. Pin: the tensor stays the
    program's, and may be destroyed at any time: its memory waits for the graphs. Copy: all bytes of its block, so that
@@ -2211,8 +2217,8 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
 {
 #if defined(TAI_OS_POSIX) && defined(RLIMIT_AS)
     struct rlimit limit;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        limit.rlim_cur < (rlim_t)TA_UNLIMITED) {
+    if (getrlimit(RLIMIT_AS, &limit) == 0 &&
+        limit.rlim_cur < (RLIM_INFINITY < (rlim_t)TA_UNLIMITED ? RLIM_INFINITY : (rlim_t)TA_UNLIMITED)) {
         return (size_t)limit.rlim_cur;
     }
             #endif
@@ -4415,16 +4421,22 @@ static TAI_COLD ta_result tai_host_memory_info(void *self, size_t *out_free, siz
 {
     (void)self;
     *out_total = tai_physical_bytes();
+    *out_free = TA_UNLIMITED;
 #if defined(TAI_OS_WINDOWS)
     {
         MEMORYSTATUSEX status;
         status.dwLength = sizeof status;
-        *out_free = GlobalMemoryStatusEx(&status) ? (size_t)status.ullAvailPhys : TA_UNLIMITED;
+        if (GlobalMemoryStatusEx(&status)) {
+            *out_free = (size_t)status.ullAvailPhys;
+        }
     }
 #elif defined(_SC_AVPHYS_PAGES)
-    *out_free = (size_t)sysconf(_SC_AVPHYS_PAGES) * tai_page_bytes();
-#else
-    *out_free = TA_UNLIMITED;
+    {
+        long pages = sysconf(_SC_AVPHYS_PAGES);
+        if (pages >= 0) {
+            *out_free = (size_t)pages * tai_page_bytes();
+        }
+    }
 #endif
     return TA_OK;
 }
@@ -6739,6 +6751,7 @@ enum { TAI_TINY = 0, TAI_MIDDLE = 1, TAI_LARGE = 2, TAI_HEAPS = 3 };
 #define TAI_ALIGNMENT_MAX ((size_t)1 << 30)
 #define TAI_STREAM_EVENTS (~(ta_stream)0) /* the list of blocks that wait for events of the program's */
 #define TAI_STREAM_GRAPHS (~(ta_stream)1) /* the list of blocks that graphs hold */
+#define TAI_RIGHT_SHARED 0xffffffffu /* block->right: of a capture that is over, in memory that graphs share */
 
 /* Free blocks of one stream in one heap: 16 bins per doubling, each a treap ordered by (size, address). A bit per bin
    that is not empty, and a bit per word of those that is not 0. */
@@ -6828,6 +6841,8 @@ typedef struct tai_space {
     int stealing;
     int parks;              /* uses by captured streams wait to be told: there is nothing to mark (graph pools) */
     int polling;            /* a thread is asking for tickets */
+    uint32_t capturing;     /* scopes that are open (graph pools): only memory that none was given is eager's */
+    uint64_t unproven;      /* blocks freed unmarked although eager work may use them, since all work was waited for */
     ta_backend backend;
     ta_backend_info info;
     ta_budget *budget;
@@ -8298,14 +8313,14 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
         ta_stream id;
         tai_gate_enter(&space->gate, me);
         id = space->streams[at[use].stream].id;
-        at[use].has_ticket = at[use].has_ticket == 3 || (space->parks && id >= TAI_STREAM_GRAPHS) ? 3u
+        at[use].has_ticket = at[use].has_ticket == 3 || (at[use].has_ticket != 1 && id >= TAI_STREAM_GRAPHS) ? 3u
                              : space->streams[at[use].stream].retired ? 2u
                              : at[use].has_ticket == 4 ? 0u : at[use].has_ticket;
         tai_gate_leave(&space->gate, me);
         if (!at[use].has_ticket) {
             result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
             if (TAI_GRAPHS && result == TA_ERROR_CAPTURE && (patient || space->parks)) {
-                at[use].has_ticket = space->parks ? 3 : 4;
+                at[use].has_ticket = block->right != 0 ? 3 : 4; /* what no capture owns was used before it, too */
                 result = TA_OK;
             }
         }
@@ -11372,8 +11387,11 @@ TAI_INLINE ta_result tai_space_record_last(tai_space *space, uint32_t index, con
                                            const uint64_t *ticket)
 {
     ta_result result = stream != NULL && space->ordered ? tai_space_record_use(space, index, *stream) : TA_OK;
-    if (TAI_GRAPHS && result == TA_OK && space->parks && space->blocks.at[index].right == 0) {
-        result = tai_space_record_home(space, index);
+    if (TAI_GRAPHS && result == TA_OK && space->parks) {
+        if (space->blocks.at[index].right == 0) {
+            result = tai_space_record_home(space, index);
+        }
+        space->unproven += space->blocks.at[index].right == TAI_RIGHT_SHARED;
     }
     return ticket != NULL ? tai_space_record_ticket(space, index, *ticket) : result;
 }
@@ -11426,7 +11444,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     ta_stream home = 0;
     int later = 0;
     ta_result result = tai_pool_usable(pool);
-    if (result != TA_OK || ptr == NULL || tai_pool_give_beside(pool, ptr, size, stream)) {
+    if (result != TA_OK || ptr == NULL || (ticket == NULL && tai_pool_give_beside(pool, ptr, size, stream))) {
         return result;
     }
     result = tai_pool_freed(pool, ptr, &stream);
@@ -11464,7 +11482,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     }
     beside = tai_pool_beside(pool, ptr, result);
     if (beside != NULL) { /* it goes back to where it came from, whatever stream or mode is on */
-        result = tai_pool_free_ordered(beside, ptr, size, stream, NULL);
+        result = tai_pool_free_ordered(beside, ptr, size, stream, ticket);
         pool->hooks->let_go(pool, beside);
         return result;
     }
@@ -11844,6 +11862,30 @@ static TAI_COLD int tai_pool_has(ta_pool *pool, const void *ptr)
     return why != TA_ERROR_FOREIGN;
 }
 
+/* A live block in memory of graphs that no open capture has: eager work uses it. Inside the gate. */
+TAI_INLINE int tai_block_outside(const tai_space *space, const tai_block *block)
+{
+    return TAI_GRAPHS && space->parks && (block->right == 0 || block->right == TAI_RIGHT_SHARED);
+}
+
+/* Whether it is a block of a graph pool that a capture has which goes on: it waits for the end of that in any case. */
+static TAI_COLD int tai_pool_is_captured(ta_pool *pool, const void *ptr)
+{
+    ta_pool *beside = tai_pool_has(pool, ptr) ? NULL : pool->hooks->find(pool, ptr);
+    ta_result why;
+    uint32_t index;
+    int captured;
+    if (beside == NULL) {
+        return 0;
+    }
+    tai_gate_enter(&beside->space.gate, NULL);
+    index = tai_pool_live(beside, ptr, &why);
+    captured = index != 0 && !tai_block_outside(&beside->space, &beside->space.blocks.at[index]);
+    tai_gate_leave(&beside->space.gate, NULL);
+    pool->hooks->let_go(pool, beside);
+    return captured;
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event)
 {
     const ta_backend_vtable *backend;
@@ -11856,8 +11898,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_free_after(ta_pool *pool, void *ptr, 
     if (!pool->space.ordered || backend->adopt == NULL) {
         return TA_ERROR_UNSUPPORTED;
     }
-    if (TAI_GRAPHS && pool->hooks != NULL && !tai_pool_has(pool, ptr)) {
-        ta_stream nobody = TAI_STREAM_EVENTS; /* memory of a graph pool waits for the end of the capture in any case */
+    if (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL && tai_pool_is_captured(pool, ptr)) {
+        ta_stream nobody = TAI_STREAM_EVENTS; /* to ask for an event of the capture would break that */
         return tai_pool_free_slow(pool, ptr, 0, &nobody);
     }
     result = backend->adopt(pool->space.backend.self, event, &ticket);
@@ -11950,6 +11992,7 @@ static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
     tai_block *block = &space->blocks.at[index];
     uint32_t rest;
     if (block->place.class_index != 0 || block->left != 0 || block->size <= size ||
+        tai_block_outside(space, block) || /* eager work may use the end, and nobody would wait for it */
         block->size - size <= space->slack || !tai_blocks_ensure(&space->blocks, 1)) {
         return;
     }
@@ -11969,7 +12012,9 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
     tai_region *region = space->regions[block->place.region];
     size_t more = size - block->size;
     uint32_t next = block->next;
-    if (block->addr + block->size < region->floor && block->right == 0) { /* what follows may be in a graph */
+    if (tai_block_outside(space, block) &&
+        (space->capturing != 0 ? next != 0 || region->top < region->touched_end
+                               : block->addr + block->size < region->floor)) { /* what follows may be in a graph */
         return 0;
     }
     if (next == 0) { /* the tail */
@@ -12091,6 +12136,14 @@ static TAI_COLD ta_result tai_pool_zero_more(ta_pool *pool, void *ptr, size_t wa
     ta_block_info info;
     size_t ignored;
     ta_result result = ta_pool_describe(pool, ptr, &info);
+    if (TAI_GRAPHS && result == TA_OK && pool->space.backend.vtable->capture != NULL) {
+        const tai_block *block = &pool->space.blocks.at[info.id.index];
+        uint64_t capture = 0;
+        result = pool->space.backend.vtable->capture(pool->space.backend.self, info.stream, &capture);
+        if (capture != 0 && (!pool->space.parks || tai_block_outside(&pool->space, block))) {
+            result = TA_ERROR_CAPTURE; /* each replay would write zeros into it */
+        }
+    }
     if (result == TA_OK) {
         result = tai_backend_zero(pool->space.backend, (char *)ptr + was, is - was, info.stream);
     }
@@ -19382,8 +19435,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
       freed on its stream: on that stream's list, at once reusable there (the capture is a FIFO too)
       freed, used by forked streams: parked, in no list
       allocated or used outside of captures, and freed: as in a pool, pending until that work is done
+      left after success: live blocks of the serial are as those allocated outside (right = 0). Where graphs share the
+        memory (TAI_RIGHT_SHARED) they are not marked when freed, for the order is the program's, but counted: unproven
       left after failure: live blocks of the serial are freed, parked
       end of the capture (leave, or the next enter): lists and parked blocks become ready for all: settled
+      memory goes back: all streams are waited for, until nothing unproven was freed meanwhile
   What is allocated outside of captures while graphs may replay comes from above the floors: each region's end of what
   had been handed out when the last capture succeeded. Below it is what replays write.
   Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair.
@@ -19403,7 +19459,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
   Locks: tai_graphs.lock guards lists and counts of all graph pools beside one pool; it is not held while a pool, a
   backend or a dynamic is called. The gate of a pool guards its blocks, as ever.
   Invariants: a scope's graph pool exists; a hold is in exactly one list; memory with ties, retains, loose captures or
-  open scopes is never decommitted.
+  open scopes is never decommitted; free memory that eager work may still use is pending, or unproven and for captures.
   -------------------------------------------------------------------------------------------------------*/
 #ifdef TENSORALLOC_CUDA
 /* A graph that is attached. */
@@ -19433,7 +19489,7 @@ typedef struct tai_capture {
     uint32_t serial;
     int by_mode;      /* opened by ta_pool_set_graph_mode */
     int tied;         /* its graph was attached or retained before it was left */
-    int padding;
+    int left;         /* is being left: serves nobody any more */
     size_t peak_before, reserved_before;
     uintptr_t high_before;
     uint64_t failures_before, growth_before, holds_before;
@@ -19453,7 +19509,8 @@ struct ta_graph_pool {
     uintptr_t high;        /* end of what was handed out in the first range */
     uint32_t retains, loose, open, visitors, serial;
     int unfinished;        /* last_capture went on when its scope was left */
-    int share, unwanted, trimming;
+    uintptr_t trimmer;     /* the thread that takes memory back: no scope is opened; 0: nobody */
+    int share, unwanted;
     int ready; /* in the list */
 };
 
@@ -19478,9 +19535,9 @@ typedef struct tai_graphs {
 } tai_graphs;
 
 /* ---- memory of a graph pool */
-/* What was freed in captures is ready for all streams: they are over. What waits for eager work goes on to wait. Inside
-   the gate, and nobody polls. */
-static TAI_COLD void tai_graph_settle_lists(tai_space *space)
+/* Blocks that wait for the end of captures go to the lists of their streams: they are over. Inside the gate, and nobody
+   polls. */
+static TAI_COLD void tai_graph_unpark(tai_space *space)
 {
     tai_use *at = (tai_use *)(void *)space->uses.base;
     uint32_t s;
@@ -19505,23 +19562,40 @@ static TAI_COLD void tai_graph_settle_lists(tai_space *space)
         }
         stream->pending_last = stream->id != TAI_STREAM_GRAPHS ? last : stream->pending_last;
     }
-    for (s = 1; s < space->stream_count; s++) {
-        (void)tai_stream_refill(space, tai_stream_drain(space, s), 1);
-    }
 }
 
-static TAI_COLD void tai_graph_settle(ta_graph_pool *g)
+static TAI_COLD void tai_graph_enter_unpolled(tai_space *space)
 {
-    tai_space *space = &g->memory->space;
-    (void)tai_space_poll(space, 0, NULL);
     tai_gate_enter(&space->gate, NULL);
     while (space->polling) {
         tai_gate_leave(&space->gate, NULL);
         TAI_WAIT_A_MOMENT();
         tai_gate_enter(&space->gate, NULL);
     }
-    tai_graph_settle_lists(space);
+}
+
+/* What was freed in captures is ready for all streams. What waits for eager work goes on to wait. unproven: all that
+   was freed unmarked until that count has been waited for; NULL: the program orders it before the next replay.
+   0: more was freed since, and nothing has changed. */
+static TAI_COLD int tai_graph_settle(ta_graph_pool *g, const uint64_t *unproven)
+{
+    tai_space *space = &g->memory->space;
+    uint32_t s;
+    int ok;
+    tai_graph_enter_unpolled(space);
+    tai_graph_unpark(space);
     tai_gate_leave(&space->gate, NULL);
+    (void)tai_space_poll(space, 0, NULL);
+    tai_gate_enter(&space->gate, NULL);
+    ok = unproven == NULL || space->unproven == *unproven;
+    if (ok && unproven != NULL) {
+        space->unproven = 0;
+    }
+    for (s = 1; ok && s < space->stream_count; s++) {
+        (void)tai_stream_refill(space, tai_stream_drain(space, s), 1);
+    }
+    tai_gate_leave(&space->gate, NULL);
+    return ok;
 }
 
 /* Waits for the work on every stream of a space. With polling taken: the ticket of a retired stream is dropped once. */
@@ -19569,23 +19643,23 @@ static TAI_COLD ta_result tai_graph_drain_streams(tai_space *space)
     }
 }
 
-/* Waits for the work on every stream that the memory was used on. Fails where one of them is being captured. */
+/* Waits for the work on every stream that the memory was used on, until none of it was freed unmarked meanwhile, and
+   settles. Fails where one of the streams is being captured. */
 static TAI_COLD ta_result tai_graph_drain(ta_graph_pool *g)
 {
     tai_space *space = &g->memory->space;
+    uint64_t unproven;
     ta_result result;
-    tai_gate_enter(&space->gate, NULL);
-    while (space->polling) {
+    do {
+        tai_graph_enter_unpolled(space);
+        space->polling = 1;
+        unproven = space->unproven;
         tai_gate_leave(&space->gate, NULL);
-        TAI_WAIT_A_MOMENT();
+        result = tai_graph_drain_streams(space);
         tai_gate_enter(&space->gate, NULL);
-    }
-    space->polling = 1;
-    tai_gate_leave(&space->gate, NULL);
-    result = tai_graph_drain_streams(space);
-    tai_gate_enter(&space->gate, NULL);
-    space->polling = 0;
-    tai_gate_leave(&space->gate, NULL);
+        space->polling = 0;
+        tai_gate_leave(&space->gate, NULL);
+    } while (result == TA_OK && !tai_graph_settle(g, &unproven));
     return result;
 }
 
@@ -19628,7 +19702,27 @@ static TAI_COLD ta_result tai_graph_fill(tai_space *space, tai_region *region, u
     return result;
 }
 
-/* Commits the first range up to its first bytes bytes. Outside the gate. */
+/* Commits bytes more, in one piece, of a range that is not the first. With the turn, outside the gate. */
+static TAI_COLD ta_result tai_graph_commit_beside(tai_space *space, size_t bytes)
+{
+    uint32_t r, index;
+    for (;;) {
+        ta_result result;
+        for (r = 0; r < space->region_count; r++) { /* changes only with the turn */
+            tai_region *region = space->regions[r];
+            if (region != space->primary[TAI_LARGE] && region->is_live && !region->is_segment &&
+                bytes <= region->size - (size_t)(region->commit_end - region->base)) {
+                return tai_region_commit(space, region, region->commit_end + bytes, NULL);
+            }
+        }
+        result = tai_space_reserve(space, TAI_LARGE, tai_space_chain_bytes(space, TAI_LARGE), bytes, NULL, &index);
+        if (result != TA_OK) {
+            return result;
+        }
+    }
+}
+
+/* Commits the first range up to its first bytes bytes; more than it has: bytes more beside it. Outside the gate. */
 static TAI_COLD ta_result tai_graph_commit(tai_space *space, size_t bytes)
 {
     tai_region *region = space->primary[TAI_LARGE];
@@ -19647,7 +19741,7 @@ static TAI_COLD ta_result tai_graph_commit(tai_space *space, size_t bytes)
         result = end > region->commit_end ? tai_region_commit(space, region, end, NULL) : TA_OK;
     } else {
         size_t ignored;
-        result = region != NULL ? tai_space_grow_range(space, TAI_LARGE, bytes, space->granule, 0, NULL, &ignored)
+        result = region != NULL ? tai_graph_commit_beside(space, bytes)
                                 : tai_space_grow_segment(space, TAI_LARGE, bytes, space->granule, NULL, &ignored);
     }
     tai_turn_end(space, NULL);
@@ -19902,7 +19996,7 @@ static TAI_COLD void tai_dynamic_unhold(ta_dynamic *d, uint32_t index, uint32_t 
     tai_handle *h = tai_handle_at(d, index);
     int give = 0;
     tai_gate_enter(&d->common.gate, NULL);
-    if ((h->link.state == TAI_LIVE && h->link.generation == generation) || h->orphan) {
+    if (h->link.generation == generation + (h->orphan ? 1u : 0u) && (h->orphan || h->link.state == TAI_LIVE)) {
         h->holds--;
         give = h->orphan && h->holds == 0;
         h->orphan = h->orphan && !give;
@@ -20168,7 +20262,6 @@ static TAI_COLD int tai_graph_destroy(ta_graph_pool *g)
     if (tai_graph_drain(g) != TA_OK) {
         return 0;
     }
-    tai_graph_settle(g);
     if (ta_pool_destroy(g->memory) != TA_OK) {
         return 0;
     }
@@ -20251,7 +20344,8 @@ static TAI_COLD size_t tai_graphs_collect(ta_pool *pool)
 static tai_capture *tai_scope_of(const tai_graphs *all, uint64_t capture, uint32_t below, int *asks)
 {
     tai_capture *scope = all->scopes;
-    while (scope != NULL && (scope->serial >= below || (scope->capture != capture && scope->capture != 0))) {
+    while (scope != NULL && (scope->left || scope->serial >= below ||
+                             (scope->capture != capture && scope->capture != 0))) {
         scope = scope->next;
     }
     *asks = scope != NULL && scope->capture == 0;
@@ -20406,7 +20500,8 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
         given = TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && (size == 0 || size == block->requested) &&
-                block->left == 0 && block->right != 0 && (g->memory->alert & TAI_ALERT_TAG) == 0 &&
+                block->left == 0 && block->right != 0 && block->right != TAI_RIGHT_SHARED &&
+                (g->memory->alert & TAI_ALERT_TAG) == 0 &&
                 (stream == NULL || *stream == space->streams[block->place.stream].id);
         if (given) {
             TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
@@ -20539,29 +20634,47 @@ static const tai_graph_hooks tai_graphs_hooks = {
 };
 
 /* ---- life */
+/* 1: no scope is opened until the end, and nothing can be replayed. wait: for another thread that trims. */
+static TAI_COLD int tai_graph_trim_begin(ta_graph_pool *g, int wait)
+{
+    tai_graphs *all = g->parent->graphs;
+    tai_tie *gone;
+    int idle;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    while (g->trimmer != 0 && g->trimmer != tai_thread_id() && wait) {
+        TAI_LOCK_RELEASE(&all->lock);
+        TAI_WAIT_A_MOMENT();
+        TAI_LOCK_ACQUIRE(&all->lock);
+    }
+    gone = tai_graph_untie(g);
+    idle = g->ready && !tai_graph_in_use(g) && g->trimmer == 0 && (wait || g->visitors == 0);
+    g->trimmer = idle ? tai_thread_id() : g->trimmer;
+    TAI_LOCK_RELEASE(&all->lock);
+    tai_ties_free(gone);
+    return idle;
+}
+
+static TAI_COLD void tai_graph_trim_end(ta_graph_pool *g)
+{
+    TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+    g->trimmer = 0;
+    TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+}
+
 /* Asked by the budget for another allocator. */
 static TAI_COLD size_t tai_graph_reclaim(void *self, size_t want_bytes)
 {
     ta_graph_pool *g = (ta_graph_pool *)self;
-    tai_graphs *all = g->parent->graphs;
     size_t released = 0;
-    int idle;
     (void)want_bytes;
-    TAI_LOCK_ACQUIRE(&all->lock);
-    idle = g->ready && !tai_graph_in_use(g) && g->visitors == 0 && !g->trimming;
-    g->trimming |= idle;
-    TAI_LOCK_RELEASE(&all->lock);
-    if (!idle) {
+    if (!tai_graph_trim_begin(g, 0)) {
         return 0;
     }
     if (tai_graph_drain(g) == TA_OK) {
-        tai_graph_settle(g);
         tai_graph_set_floors(g, 0);
         released = tai_pool_trim(g->memory, TAI_ALL_HEAPS, 0, 0, NULL);
     }
-    TAI_LOCK_ACQUIRE(&all->lock);
-    g->trimming = 0;
-    TAI_LOCK_RELEASE(&all->lock);
+    tai_graph_trim_end(g);
     return released;
 }
 
@@ -20712,7 +20825,8 @@ static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
     TAI_LOCK_ACQUIRE(&all->lock);
     gone = tai_graph_untie(g);
     apart = g->open != 0 || g->unfinished ? TAI_APART_OPEN
-            : tai_graph_referenced(g) || g->loose != 0 ? TAI_APART_GRAPHS : TAI_APART_NOT;
+            : tai_graph_referenced(g) || g->loose != 0 || g->memory->space.unproven != 0 ? TAI_APART_GRAPHS
+                                                                                       : TAI_APART_NOT;
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
     return apart;
@@ -20721,6 +20835,8 @@ static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *request, ta_result *result)
 {
     tai_graph_for whom = {0, TAI_APART_NOT};
+    tai_apart apart;
+    void *ptr = NULL;
     uint64_t capture = 0;
     ta_result why = tai_graph_usable(g);
     if (why == TA_OK && request == NULL) {
@@ -20739,14 +20855,66 @@ TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *re
     } else if (why == TA_OK) {
         whom.apart = tai_graph_apart(g);
     }
-    return why == TA_OK ? tai_graph_take(g, request, &whom, result) : tai_fail_null(why, result);
+    while (why == TA_OK && (ptr = tai_graph_take(g, request, &whom, &why)) != NULL && capture == 0 &&
+           (apart = tai_graph_apart(g)) > whom.apart) { /* a capture may have had it meanwhile */
+        (void)tai_pool_free_slow(g->memory, ptr, 0, NULL);
+        whom.apart = apart;
+    }
+    if (result != NULL) {
+        *result = why;
+    }
+    return ptr;
+}
+
+/* What the first range has beyond all that was ever handed out goes back; nothing else can use it, and nobody waits. */
+static TAI_COLD void tai_graph_cut_tail(ta_graph_pool *g)
+{
+    tai_space *space = &g->memory->space;
+    tai_region *region = space->primary[TAI_LARGE];
+    tai_graphs *all = g->parent->graphs;
+    size_t released = 0;
+    uintptr_t end = 0, old_end = 0;
+    int quiet;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    quiet = all->open == 0;
+    TAI_LOCK_RELEASE(&all->lock);
+    if (!quiet || region == NULL || !tai_turn_take(space, NULL)) {
+        return;
+    }
+    tai_gate_enter(&space->gate, NULL);
+    old_end = region->commit_end;
+    end = region->touched_end > region->top ? region->touched_end : region->top;
+    end = region->base + tai_round_up((size_t)(end - region->base), space->granularity);
+    end = end < old_end ? end : old_end;
+    region->commit_end = end; /* out of everybody's reach */
+    tai_gate_leave(&space->gate, NULL);
+    if (end != old_end && tai_region_decommit(space, region, end, old_end, NULL, &released) != 1) {
+        region->commit_end = old_end; /* with holes, as far as it went */
+    } else if (end != old_end) {
+        tai_gate_enter(&space->gate, NULL);
+        tai_holes_set(space, region, end, old_end, 0);
+        tai_gate_leave(&space->gate, NULL);
+    }
+    tai_turn_end(space, NULL);
+}
+
+/* Bytes reserved elsewhere than in the first range, and (first) those there. */
+static TAI_COLD size_t tai_graph_others(tai_space *space, size_t *first)
+{
+    const tai_region *region;
+    size_t others;
+    tai_gate_enter(&space->gate, NULL);
+    region = space->primary[TAI_LARGE];
+    *first = region == NULL ? 0 : (size_t)(region->commit_end - region->base) - region->hole_bytes;
+    others = space->reserved - *first;
+    tai_gate_leave(&space->gate, NULL);
+    return others;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reserve(ta_graph_pool *g, size_t size_bytes)
 {
     tai_space *space;
-    tai_region *first;
-    size_t others = 0, bytes;
+    size_t others, first, bytes;
     ta_result result = tai_graph_usable(g);
     if (result != TA_OK) {
         return result;
@@ -20756,18 +20924,18 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reserve(ta_graph_pool *g, size_
         return TA_ERROR_OVERFLOW;
     }
     bytes = tai_round_up(size_bytes, space->granularity);
-    tai_gate_enter(&space->gate, NULL);
-    first = space->primary[TAI_LARGE];
-    others = space->reserved;
-    if (first != NULL) {
-        others -= (size_t)(first->commit_end - first->base) - first->hole_bytes;
-    }
-    tai_gate_leave(&space->gate, NULL);
-    if (bytes <= others) {
+    others = tai_graph_others(space, &first);
+    if (bytes <= others || (others != 0 && bytes <= others + first)) {
         return TA_OK;
     }
+    bytes -= others;
+    if (space->primary[TAI_LARGE] != NULL && bytes > space->primary[TAI_LARGE]->size) { /* one piece beside it */
+        tai_graph_cut_tail(g);
+        (void)tai_graph_others(space, &first);
+        bytes -= first;
+    }
     do {
-        result = tai_graph_commit(space, bytes - others);
+        result = tai_graph_commit(space, bytes);
     } while (result != TA_OK && tai_graph_make_room(g, result, bytes));
     return result;
 }
@@ -20795,8 +20963,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
     if (result == TA_OK) {
         tai_graph_let_go(g, TAI_HOLDS_ALL, 0);
         result = ta_pool_clear(g->memory);
-        tai_graph_settle(g);
-        tai_graph_set_floors(g, 0);
+        (void)tai_graph_settle(g, NULL);
+        if (g->memory->space.unproven == 0) { /* else only captures get it, until it was waited for */
+            tai_graph_set_floors(g, 0);
+        }
         g->loose = 0;
         g->unfinished = 0;
     }
@@ -20810,15 +20980,15 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_trim(ta_graph_pool *g)
         return result;
     }
     (void)tai_graphs_collect(g->parent);
-    if (tai_graph_busy(g, 1)) {
+    if (!tai_graph_trim_begin(g, 1)) {
         return TA_ERROR_BUSY;
     }
     result = tai_graph_drain(g);
     if (result == TA_OK) {
-        tai_graph_settle(g);
         tai_graph_set_floors(g, 0);
         result = ta_pool_trim(g->memory, 0, NULL);
     }
+    tai_graph_trim_end(g);
     return result;
 }
 
@@ -21049,6 +21219,7 @@ static TAI_COLD void tai_scope_begin(tai_capture *scope)
     memory->peak_in_use = tai_space_used(&memory->space);
     scope->high_before = scope->owner->high;
     scope->owner->high = first != NULL ? first->top : 0;
+    memory->space.capturing++;
     tai_gate_leave(&memory->space.gate, NULL);
 }
 
@@ -21093,7 +21264,7 @@ static TAI_COLD ta_result tai_scope_allowed(const tai_graphs *all, const ta_grap
         return TA_ERROR_DISPOSED;
     }
     for (scope = all->scopes; scope != NULL; scope = scope->next) {
-        if (scope->owner == g && scope->stream != stream) {
+        if (scope->owner == g && (scope->stream != stream || scope->left)) {
             return TA_ERROR_BUSY;
         }
     }
@@ -21137,13 +21308,13 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     scope->capture = capture;
     scope->by_mode = by_mode;
     TAI_LOCK_ACQUIRE(&all->lock);
-    while (g->trimming) {
+    while (g->trimmer != 0 && g->trimmer != tai_thread_id()) {
         TAI_LOCK_RELEASE(&all->lock);
         TAI_WAIT_A_MOMENT();
         TAI_LOCK_ACQUIRE(&all->lock);
     }
     gone = tai_graph_untie(g);
-    result = tai_scope_allowed(all, g, stream);
+    result = g->trimmer != 0 ? TA_ERROR_BUSY : tai_scope_allowed(all, g, stream);
     if (result == TA_OK) {
         settle = g->open == 0 && (capture == 0 || capture != g->last_capture);
         first = all->open++ == 0;
@@ -21162,7 +21333,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
         return result;
     }
     if (settle) {
-        tai_graph_settle(g);
+        (void)tai_graph_settle(g, NULL);
     }
     tai_scope_begin(scope);
     if (first) {
@@ -21176,29 +21347,41 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_capture_enter(ta_graph_pool *g, ta_stream 
     return tai_scope_enter(g, stream, 0);
 }
 
-/* The newest scope on the stream, of a graph pool (NULL: of any, opened by graph mode), out of the list; or NULL. */
+/* The newest scope on the stream, of a graph pool (NULL: of any, opened by graph mode), for the caller to leave; or
+   NULL. It stays in the list until all is done, so that the graph pool gets no other scope before. */
 static TAI_COLD tai_capture *tai_scope_take(tai_graphs *all, const ta_graph_pool *g, ta_stream stream)
 {
-    tai_capture **link, *scope;
+    tai_capture *scope;
     TAI_LOCK_ACQUIRE(&all->lock);
-    for (link = &all->scopes; *link != NULL; link = &(*link)->next) {
-        if ((*link)->stream == stream && (g == NULL ? (*link)->by_mode : (*link)->owner == g)) {
+    for (scope = all->scopes; scope != NULL; scope = scope->next) {
+        if (scope->stream == stream && !scope->left && (g == NULL ? scope->by_mode : scope->owner == g)) {
+            scope->left = 1;
             break;
         }
-    }
-    scope = *link;
-    if (scope != NULL) {
-        *link = scope->next;
     }
     TAI_LOCK_RELEASE(&all->lock);
     return scope;
 }
 
-/* All live blocks of a scope are freed: parked, since its capture may still go on. */
-static TAI_COLD void tai_scope_take_back(const tai_capture *scope)
+/* The scope around one of the same graph pool's, where that goes on in the same capture; or NULL. With the lock. */
+static TAI_COLD tai_capture *tai_scope_around(const tai_graphs *all, const tai_capture *scope)
+{
+    tai_capture *around = all->scopes;
+    while (around != NULL && (around->left || around->owner != scope->owner ||
+                              (around->capture != scope->capture && around->capture != 0 && scope->capture != 0))) {
+        around = around->next;
+    }
+    return around;
+}
+
+/* All live blocks of a scope that failed are freed: parked, since its capture may still go on (still: it does, and what
+   it holds may be in a graph yet). */
+static TAI_COLD void tai_scope_take_back(const tai_capture *scope, int still)
 {
     ta_pool *memory = scope->owner->memory;
+    tai_graphs *all = scope->owner->parent->graphs;
     ta_stream nobody = TAI_STREAM_EVENTS;
+    tai_hold *hold;
     uint32_t index, end;
     tai_gate_enter(&memory->space.gate, NULL);
     end = memory->space.blocks.end;
@@ -21209,24 +21392,68 @@ static TAI_COLD void tai_scope_take_back(const tai_capture *scope)
             (void)tai_pool_free_slow(memory, (void *)block->addr, 0, &nobody);
         }
     }
+    TAI_LOCK_ACQUIRE(&all->lock);
+    for (hold = scope->owner->holds; still && hold != NULL; hold = hold->next) {
+        hold->serial = hold->serial == scope->serial ? 0 : hold->serial;
+    }
+    TAI_LOCK_RELEASE(&all->lock);
     tai_graph_let_go(scope->owner, TAI_HOLDS_OF_SCOPE, scope->serial);
 }
 
-/* A capture has succeeded and waits to be attached, unless it was already, or goes on in a scope around this one. With
-   the lock, the scope out of the list. */
+/* What a scope leaves live is the outputs of its graph, and used by eager work from now on; or belongs to the scope
+   around it. */
+static TAI_COLD void tai_scope_hand_over(const tai_capture *scope, uint32_t serial)
+{
+    tai_space *space = &scope->owner->memory->space;
+    uint32_t index;
+    tai_gate_enter(&space->gate, NULL);
+    for (index = 1; index < space->blocks.end; index++) {
+        tai_block *block = &space->blocks.at[index];
+        if (TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->right == scope->serial) {
+            block->right = serial;
+        }
+    }
+    tai_gate_leave(&space->gate, NULL);
+}
+
+/* A capture has succeeded, or may yet (still), and waits to be attached, unless it was already, or goes on in a scope
+   around this one, or has nothing of the graph pool's. With the lock. */
 static TAI_COLD void tai_scope_succeeded(const tai_graphs *all, const tai_capture *scope)
 {
-    tai_capture *around = all->scopes;
-    while (around != NULL && (around->owner != scope->owner || (around->capture != scope->capture &&
-                                                                around->capture != 0 && scope->capture != 0))) {
-        around = around->next;
-    }
+    tai_capture *around = tai_scope_around(all, scope);
     if (around != NULL) {
         around->tied |= scope->tied;
-    } else {
+    } else if (scope->capture != 0 || scope->owner->holds != NULL) {
         scope->owner->loose += !scope->tied;
     }
-    scope->owner->capture_count++;
+}
+
+/* Takes it out of the list. *last: of all graph pools'. */
+static TAI_COLD void tai_scope_end(tai_capture *scope, int failed, int still, int *last)
+{
+    ta_graph_pool *g = scope->owner;
+    tai_graphs *all = g->parent->graphs;
+    tai_capture **link = &all->scopes;
+    tai_gate_enter(&g->memory->space.gate, NULL);
+    g->memory->space.capturing--;
+    tai_gate_leave(&g->memory->space.gate, NULL);
+    TAI_LOCK_ACQUIRE(&all->lock);
+    while (*link != scope) {
+        link = &(*link)->next;
+    }
+    *link = scope->next;
+    g->open--;
+    *last = --all->open == 0;
+    if (!failed || still) {
+        tai_scope_succeeded(all, scope);
+    }
+    g->capture_count += !failed;
+    g->failed_count += failed != 0;
+    g->unfinished = still;
+    if (g->open == 0 && !still) {
+        g->last_capture = 0;
+    }
+    TAI_LOCK_RELEASE(&all->lock);
 }
 
 static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, int failed, ta_capture_report *report)
@@ -21234,34 +21461,34 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
     tai_graphs *all = parent->graphs;
     ta_graph_pool *g = scope->owner;
     const ta_backend *backend = &parent->space.backend;
+    const tai_capture *other;
     ta_capture_report ignored;
     uint64_t capture = 0;
-    int still, last, empty;
+    uint32_t serial;
+    int still, last;
     report = report != NULL ? report : &ignored;
     memset(report, 0, sizeof *report);
     tai_scope_report(scope, report);
     still = scope->capture != 0 && backend->vtable->capture(backend->self, scope->stream, &capture) == TA_OK &&
             capture == scope->capture;
-    if (failed) {
-        tai_scope_take_back(scope);
-    } else {
-        tai_graph_set_floors(g, 1);
-    }
     TAI_LOCK_ACQUIRE(&all->lock);
-    empty = --g->open == 0;
-    last = --all->open == 0;
-    if (!failed) {
-        tai_scope_succeeded(all, scope);
-    }
-    g->failed_count += failed != 0;
-    g->unfinished = still;
-    if (empty && !still) {
-        g->last_capture = 0;
+    other = tai_scope_around(all, scope);
+    serial = other != NULL && still ? other->serial : g->share ? TAI_RIGHT_SHARED : 0;
+    for (other = all->scopes; other != NULL && (other->left || other->owner != g); other = other->next) {
     }
     TAI_LOCK_RELEASE(&all->lock);
-    if (empty && !still) {
-        tai_graph_settle(g);
+    if (failed) {
+        tai_scope_take_back(scope, still);
+    } else {
+        tai_scope_hand_over(scope, serial);
     }
+    if (!failed || still) {
+        tai_graph_set_floors(g, 1);
+    }
+    if (other == NULL && !still) {
+        (void)tai_graph_settle(g, NULL);
+    }
+    tai_scope_end(scope, failed, still, &last);
     TENSORALLOC_FREE(scope);
     if (last) {
         tai_graphs_divert(parent);
@@ -21550,6 +21777,7 @@ static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, t
     const ta_backend *backend = &g->memory->space.backend;
     ta_tensor made;
     ta_device device;
+    ta_block_info info;
     uint64_t capture = 0;
     ta_result result = backend->vtable->capture(backend->self, stream, &capture);
     if (result == TA_OK && capture != 0 && !recorded) {
@@ -21561,16 +21789,19 @@ static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, t
     if (result == TA_OK && device.type != TA_DEVICE_HOST && device.index != g->memory->space.info.device.index) {
         result = TA_ERROR_UNSUPPORTED;
     }
-    if (result == TA_OK && capture != 0) {
-        result = tai_tensor_pin(tensor, g);
-    }
     if (result == TA_OK) {
         result = ta_tensor_with_graph_memory(tensor, g, stream, &made);
     }
     if (result != TA_OK) {
         return result;
     }
-    result = tai_backend_copy(*backend, made.buffer.data, tensor->buffer.data, tensor->buffer.size_bytes, stream);
+    result = capture != 0 ? tai_tensor_pin(tensor, g) : TA_OK;
+    if (result == TA_OK) {
+        result = tai_backend_copy(*backend, made.buffer.data, tensor->buffer.data, tensor->buffer.size_bytes, stream);
+    }
+    if (capture != 0 && ta_allocator_describe(tensor->allocator, tensor->buffer.data, &info) == TA_OK) {
+        stream = info.stream; /* the hold keeps it for the copy; its owner may know nothing of the capture */
+    }
     if (result == TA_OK) {
         result = ta_allocator_free_buffer(tensor->allocator, &tensor->buffer, stream);
     }
@@ -23124,6 +23355,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_STREAK_FIRST
 #undef TAI_STREAK_MAX
 #undef TAI_STREAM_EVENTS
+#undef TAI_RIGHT_SHARED
 #undef TAI_STREAM_GRAPHS
 #undef TAI_GRAPHS
 #undef TAI_SUBS

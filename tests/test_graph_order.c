@@ -1,0 +1,707 @@
+/* test_graph_order.c - graph pools where order is easily lost: what another thread does between two driver calls of
+   ours, played by a driver call that does it; and eager work on what captures left. Whatever is given to somebody else,
+   or back to the driver, too early is reported by the software driver. */
+#include "graph.h"
+
+/* ---- a driver call that does something of the program's first, once */
+static void (*meanwhile)(void);
+static int (*real_sync)(void *event);
+static int (*real_info)(void *stream, int *status, uint64_t *id);
+static int done_meanwhile, calls_before;
+
+static void do_meanwhile(void)
+{
+    void (*it)(void) = meanwhile;
+    if (it != NULL && calls_before-- == 0) {
+        meanwhile = NULL;
+        done_meanwhile = 1;
+        it();
+    }
+}
+
+static int sync_after_that(void *event)
+{
+    const int code = real_sync(event);
+    do_meanwhile();
+    return code;
+}
+
+static int info_after_that(void *stream, int *status, uint64_t *id)
+{
+    do_meanwhile();
+    return real_info(stream, status, id);
+}
+
+static void hook(void (*it)(void), int after)
+{
+    done_meanwhile = 0;
+    calls_before = after;
+    real_sync = cuda->cu.event_sync;
+    real_info = cuda->cu.capture_info;
+    meanwhile = it;
+}
+
+static void unhook(void)
+{
+    CHECK_EQ(done_meanwhile, 1); /* else nothing is tested */
+    cuda->cu.event_sync = real_sync;
+    cuda->cu.capture_info = real_info;
+}
+
+/* ---- what captures leave */
+static CUdeviceptr left;
+
+/* A graph that was replayed and is gone; its output is live. */
+static void capture_output(CUstream stream, size_t bytes)
+{
+    CUgraphExec exec;
+    enter(graphs, stream);
+    left = take(bytes, stream);
+    OK(fill(left, 1, 64, stream));
+    exec = finish(graphs, stream, NULL);
+    OK(cu.cuGraphLaunch(exec, stream));
+    OK(cu.cuStreamSynchronize(stream));
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+}
+
+static CUdeviceptr take_input(size_t bytes, CUstream stream)
+{
+    ta_request request;
+    ta_result result;
+    void *ptr;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = bytes;
+    request.stream = STREAM(stream);
+    ptr = ta_graph_pool_alloc(graphs, &request, &result);
+    CHECK_OK(result);
+    return ADDRESS(ptr);
+}
+
+static void work_and_give(void)
+{
+    OK(spin_ns(1000000, s));
+    OK(fill(left, 2, 64, s));
+    give(left);
+}
+
+/* Another thread frees an output, which eager work still uses, after the streams were waited for and before memory goes
+   back. */
+static void frees_while_memory_goes_back(void)
+{
+    int share, by_budget, after;
+    for (share = 0; share < 2; share++) {
+        for (by_budget = 0; by_budget < 4; by_budget++) {
+            after = by_budget / 2; /* the first of two streams was waited for, or both */
+            if (!graphs_open("sched=lazy", share)) { return; }
+            test_context("shared %d, by the budget %d, after %d", share, by_budget % 2, after);
+            capture_output(s, 2 * MIB);
+            hook(work_and_give, after);
+            cuda->cu.event_sync = sync_after_that;
+            if (by_budget % 2) {
+                CHECK_GE(tai_graph_reclaim(graphs, 1), 0);
+            } else {
+                CHECK_OK(ta_graph_pool_trim(graphs));
+            }
+            unhook();
+            OK(cu.cuCtxSynchronize());
+            CHECK_EQ(fake.tafake_race_count(), 0);
+            CHECK_OK(ta_graph_pool_trim(graphs)); /* now it can go */
+            CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 0);
+            CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+            graphs_close();
+        }
+    }
+}
+
+/* What a capture allocated is eager memory afterwards: freed with work in flight, it waits for that. */
+static void outputs_are_waited_for(void)
+{
+    int share, how;
+    for (share = 0; share < 2; share++) {
+        for (how = 0; how < 3; how++) {
+            CUdeviceptr next;
+            CUgraphExec exec = NULL;
+            if (!graphs_open("sched=lazy", share)) { return; }
+            test_context("shared %d, how %d", share, how);
+            capture_output(s, 2 * MIB);
+            work_and_give();
+            if (how == 1) {
+                CHECK_OK(ta_graph_pool_reset(graphs));
+            }
+            enter(graphs, t); /* the end of captures makes what is ready so for all streams */
+            if (how == 2 && !share) { /* the next graph, at once on another stream */
+                next = take(2 * MIB, t);
+                OK(fill(next, 3, 64, t));
+                exec = finish(graphs, t, NULL);
+                OK(cu.cuGraphLaunch(exec, t));
+            } else {
+                OK(cu.cuGraphDestroy(end(t)));
+                CHECK_OK(ta_capture_leave(graphs, STREAM(t), 1, NULL));
+                next = take_input(2 * MIB, t);
+                OK(fill(next, 3, 64, t));
+            }
+            CHECK(next != left);
+            OK(cu.cuCtxSynchronize());
+            CHECK_EQ(fake.tafake_race_count(), 0);
+            if (exec != NULL) {
+                OK(cu.cuGraphExecDestroy(exec));
+                fake.tafake_settle();
+            }
+            give(next);
+            CHECK_OK(ta_graph_pool_trim(graphs));
+            CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 0); /* in the end all of it comes back */
+            CHECK_OK(ta_pool_check(graphs->memory));
+            graphs_close();
+        }
+    }
+}
+
+/* With shared memory the order is the program's: the next capture has an output's memory at once. */
+static void shared_outputs_serve_the_next_capture(void)
+{
+    CUdeviceptr first;
+    if (!graphs_open("sched=lazy", 1)) { return; }
+    capture_output(s, 2 * MIB);
+    first = left;
+    work_and_give();
+    capture_output(s, 2 * MIB);
+    CHECK_EQ(left, first);
+    give(left);
+    CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 2 * MIB);
+    graphs_close();
+}
+
+/* ---- blocks of the program's in the graph pool, beside an open capture */
+static void eager_blocks_keep_off_open_captures(void)
+{
+    int how;
+    for (how = 0; how < 2; how++) {
+        CUdeviceptr x, y, z, w;
+        CUgraphExec exec;
+        if (!graphs_open("sched=lazy", 1)) { return; }
+        test_context("how %d", how);
+        x = take_input(MIB, s);
+        y = take_input(MIB, s);
+        z = take_input(MIB, s); /* the end is not free */
+        CHECK_EQ(y, x + MIB);
+        give(y);
+        OK(cu.cuStreamSynchronize(s));
+        enter(graphs, s);
+        w = take(MIB, s);
+        CHECK_EQ(w, y);
+        OK(fill(w, 7, 64, s));
+        give(w); /* free, and in the graph */
+        if (how == 0) {
+            CHECK_RESULT(ta_pool_resize_in_place(pool, pointer(x), 2 * MIB), TA_ERROR_WOULD_MOVE);
+        }
+        exec = finish(graphs, s, NULL);
+        CHECK_RESULT(ta_pool_resize_in_place(pool, pointer(x), 2 * MIB), TA_ERROR_WOULD_MOVE);
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuStreamSynchronize(s));
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        CHECK_OK(ta_graph_pool_trim(graphs));
+        CHECK_OK(ta_pool_resize_in_place(pool, pointer(x), MIB + MIB / 2)); /* nobody writes there any more */
+        give(x);
+        give(z);
+        graphs_close();
+    }
+}
+
+/* The output of a graph grows in place: not into what replays write. */
+static void outputs_keep_off_replays(void)
+{
+    CUdeviceptr x, y, z;
+    CUgraphExec exec;
+    if (!graphs_open("sched=lazy", 1)) { return; }
+    enter(graphs, s);
+    x = take(MIB, s);
+    y = take(MIB, s);
+    z = take(MIB, s);
+    OK(fill(y, 7, 64, s));
+    give(y);
+    exec = finish(graphs, s, NULL);
+    CHECK_RESULT(ta_pool_resize_in_place(pool, pointer(x), 2 * MIB), TA_ERROR_WOULD_MOVE);
+    CHECK_OK(ta_pool_resize_in_place(pool, pointer(z), 2 * MIB)); /* nobody had that */
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    give(x);
+    give(z);
+    graphs_close();
+}
+
+/* What is cut off a block that eager work uses is not given to another stream. */
+static void what_is_cut_off_is_waited_for(void)
+{
+    CUdeviceptr x, y;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    x = take_input(4 * MIB, s);
+    OK(spin_ns(1000000, s));
+    OK(fill(x + 2 * MIB, 1, 64, s));
+    CHECK_OK(ta_pool_resize_in_place(pool, pointer(x), MIB));
+    enter(graphs, t);
+    OK(cu.cuGraphDestroy(end(t)));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(t), 1, NULL));
+    y = take_input(2 * MIB, t);
+    OK(fill(y, 2, 64, t));
+    OK(cu.cuCtxSynchronize());
+    CHECK_EQ(fake.tafake_race_count(), 0);
+    give(x);
+    give(y);
+    graphs_close();
+}
+
+/* A block that grows reads as zero where it has grown; a replay must not write those zeros again. */
+static void zeros_are_in_no_graph(void)
+{
+    int of_graphs;
+    for (of_graphs = 0; of_graphs < 2; of_graphs++) {
+        ta_pool_desc desc;
+        CUdeviceptr x;
+        CUgraphExec exec;
+        memset(&desc, 0, sizeof desc);
+        desc.zeroed = 1;
+        if (!world_open("sched=lazy", TA_CUDA_RANGES, &desc)) { return; }
+        test_context("of the graph pool %d", of_graphs);
+        s = stream_new();
+        t = stream_new();
+        graphs = graphs_new(0);
+        x = of_graphs ? take_input(MIB, s) : take(2 * MIB, s);
+        if (!of_graphs) {
+            CHECK_OK(ta_pool_resize_in_place(pool, pointer(x), MIB));
+        }
+        enter(graphs, s);
+        CHECK_RESULT(ta_pool_resize_in_place(pool, pointer(x), 2 * MIB), TA_ERROR_CAPTURE);
+        CHECK_OK(ta_pool_resize_in_place(pool, pointer(x), MIB - 4096)); /* what it had is not touched */
+        exec = finish(graphs, s, NULL);
+        CHECK_OK(ta_pool_resize_in_place(pool, pointer(x), 2 * MIB));
+        OK(fill(x + MIB, 5, 64, s));
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuStreamSynchronize(s));
+        CHECK_EQ(read32(x + MIB), 5);
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        give(x);
+        graphs_close();
+    }
+}
+
+/* ---- frees after an event */
+static void frees_after_events(void)
+{
+    int captured, share;
+    for (share = 0; share < 2; share++) {
+        for (captured = 0; captured < 2; captured++) { /* the block: an output, or an input */
+            CUdeviceptr x, y;
+            CUevent event;
+            if (!graphs_open("sched=lazy", share)) { return; }
+            test_context("shared %d, captured %d", share, captured);
+            event = event_new();
+            if (captured) {
+                capture_output(s, 2 * MIB);
+                x = left;
+            } else {
+                x = take_input(2 * MIB, s);
+            }
+            OK(spin_ns(1000000, t));
+            OK(fill(x, 1, 64, t)); /* on a stream that nobody named */
+            OK(cu.cuEventRecord(event, t));
+            CHECK_OK(ta_pool_free_after(pool, pointer(x), (uint64_t)(uintptr_t)event));
+            enter(graphs, s);
+            OK(cu.cuGraphDestroy(end(s)));
+            CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+            y = take_input(2 * MIB, s);
+            CHECK(y != x);
+            OK(fill(y, 2, 64, s));
+            OK(cu.cuCtxSynchronize());
+            CHECK_EQ(fake.tafake_race_count(), 0);
+            give(y);
+            OK(cu.cuEventDestroy_v2(event));
+            OK(cu.cuCtxSynchronize());
+            CHECK_OK(ta_graph_pool_trim(graphs));
+            CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 0);
+            graphs_close();
+        }
+    }
+}
+
+/* In a capture: after an event of the capture, and after one of eager work. */
+static void frees_after_events_in_captures(void)
+{
+    int eager;
+    for (eager = 0; eager < 2; eager++) {
+        CUdeviceptr x, y;
+        CUevent event;
+        CUgraphExec exec;
+        CUstream u;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("eager %d", eager);
+        event = event_new();
+        u = stream_new();
+        enter(graphs, s);
+        x = take(MIB, s);
+        OK(fill(x, 1, 64, s));
+        if (eager) {
+            OK(spin_ns(1000000, u));
+        }
+        OK(cu.cuEventRecord(event, eager ? u : s));
+        CHECK_OK(ta_pool_free_after(pool, pointer(x), (uint64_t)(uintptr_t)event));
+        y = take(MIB, s);
+        CHECK(y != x); /* parked */
+        OK(fill(y, 2, 64, s));
+        exec = finish(graphs, s, NULL);
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuCtxSynchronize());
+        CHECK_EQ(fake.tafake_race_count(), 0);
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        give(y);
+        OK(cu.cuEventDestroy_v2(event));
+        OK(cu.cuStreamDestroy_v2(u));
+        CHECK_OK(ta_graph_pool_trim(graphs));
+        CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 0);
+        graphs_close();
+    }
+}
+
+/* ---- scopes and other threads */
+static ta_result entered;
+
+static void enter_on_t(void)
+{
+    entered = ta_capture_enter(graphs, STREAM(t));
+}
+
+/* A scope that is being left still has its graph pool: another thread gets no scope in it that is not settled, or shares
+   memory that is not shared. */
+static void no_scope_while_one_is_left(void)
+{
+    int share;
+    for (share = 0; share < 2; share++) {
+        CUgraph graph;
+        if (!graphs_open("sched=lazy", share)) { return; }
+        test_context("shared %d", share);
+        enter(graphs, s);
+        give(take(MIB, s));
+        graph = end(s);
+        hook(enter_on_t, 0);
+        cuda->cu.capture_info = info_after_that;
+        entered = TA_OK;
+        CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+        unhook();
+        CHECK_RESULT(entered, TA_ERROR_BUSY);
+        CHECK_RESULT(ta_capture_enter(graphs, STREAM(t)), share ? TA_OK : TA_ERROR_BUSY);
+        if (share) {
+            CHECK_OK(ta_capture_leave(graphs, STREAM(t), 1, NULL));
+        }
+        CHECK_RESULT(ta_capture_leave(graphs, STREAM(s), 0, NULL), TA_ERROR_NO_GRAPH_POOL);
+        OK(cu.cuGraphDestroy(graph));
+        graphs_close();
+    }
+}
+
+static CUgraphExec whole;
+static CUdeviceptr written;
+
+static void capture_on_t(void)
+{
+    enter(graphs, t);
+    written = take(2 * MIB, t);
+    OK(fill(written, 9, 64, t));
+    give(written);
+    whole = finish(graphs, t, NULL);
+}
+
+static int (*real_create)(uint64_t *handle, size_t bytes, const tai_cu_prop *props, unsigned long long flags);
+
+static int create_after_that(uint64_t *handle, size_t bytes, const tai_cu_prop *props, unsigned long long flags)
+{
+    do_meanwhile();
+    return real_create(handle, bytes, props, flags);
+}
+
+/* Eager memory is asked for before a capture and found after it: not what the graph writes. */
+static void a_capture_meanwhile_is_seen(void)
+{
+    CUdeviceptr x;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    CHECK_OK(ta_graph_pool_reserve(graphs, 2 * MIB)); /* enough for the capture */
+    hook(capture_on_t, 0);
+    real_create = cuda->cu.chunk_create;
+    cuda->cu.chunk_create = create_after_that;
+    x = take_input(3 * MIB, s);
+    cuda->cu.chunk_create = real_create;
+    unhook();
+    CHECK(x + 3 * MIB <= written || x >= written + 2 * MIB);
+    OK(fill(x, 4, 64, s));
+    OK(cu.cuStreamSynchronize(s));
+    OK(cu.cuGraphLaunch(whole, s));
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(x), 4);
+    OK(cu.cuGraphExecDestroy(whole));
+    fake.tafake_settle();
+    give(x);
+    graphs_close();
+}
+
+/* ---- scopes without a capture, and those that fail inside of others */
+/* Where nothing was captured there is no graph to wait for. */
+static void scopes_without_a_capture(void)
+{
+    int mode;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    CHECK_OK(ta_pool_set_graph_pool(pool, graphs));
+    for (mode = 0; mode < 4; mode++) {
+        ta_capture_report report;
+        test_context("mode %d", mode % 2);
+        if (mode % 2) {
+            CHECK_OK(ta_pool_set_graph_mode(pool, STREAM(s), 1));
+            CHECK_OK(ta_pool_set_graph_mode(pool, STREAM(s), 0));
+        } else {
+            CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+            CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, &report));
+            CHECK_EQ(report.capture, 0);
+        }
+        CHECK_EQ(stats_of(graphs).is_referenced, 0);
+        CHECK_OK(ta_graph_pool_trim(graphs));
+    }
+    graphs_close();
+}
+
+/* What is held and captured is kept until the graph is attached, also if that capture asks for no memory. */
+static void captures_that_only_hold(void)
+{
+    CUdeviceptr x, y;
+    CUgraph graph;
+    CUgraphExec exec;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    x = take(MIB, s);
+    OK(fill(x, 3, 64, s));
+    CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(x)));
+    enter(graphs, s);
+    OK(add(x, 1, 64, s));
+    graph = end(s);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    give(x);
+    CHECK_EQ(stats_of(graphs).held_count, 1); /* and looks for what can go */
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graph));
+    exec = instantiate(graph);
+    OK(cu.cuGraphDestroy(graph));
+    y = take(MIB, s);
+    CHECK(y != x);
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    CHECK_EQ(stats_of(graphs).held_count, 0);
+    give(y);
+    graphs_close();
+}
+
+/* The inner scope fails, the capture does not: the outer one goes on, and what the inner one had stays the graph's. */
+static void inner_scopes_that_fail(void)
+{
+    int same;
+    for (same = 0; same < 2; same++) {
+        ta_graph_pool *inner;
+        CUdeviceptr a, b, c, d, e;
+        CUgraph graph;
+        CUgraphExec exec;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("same %d", same);
+        inner = same ? graphs : graphs_new(0);
+        d = take(MIB, t);
+        enter(graphs, s);
+        a = take(MIB, s);
+        OK(fill(a, 1, 64, s));
+        CHECK_OK(ta_capture_enter(inner, STREAM(s)));
+        b = take(MIB, s);
+        OK(fill(b, 2, 64, s));
+        CHECK_OK(ta_pool_record_use(pool, pointer(d), STREAM(s)));
+        OK(fill(d, 4, 64, s));
+        CHECK_OK(ta_capture_leave(inner, STREAM(s), 1, NULL));
+        CHECK_EQ(stats_of(inner).memory.block_count, same ? 1 : 0);
+        CHECK_EQ(stats_of(inner).failed_count, 1);
+        c = take(MIB, s); /* from the outer one again, and not what the nodes before write */
+        CHECK(c != b && c != a);
+        OK(copy(c, a, 64, s));
+        graph = end(s);
+        CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+        CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graph));
+        give(d);
+        e = take(MIB, t);
+        CHECK_EQ(e != d, 1); /* still held */
+        if (!same) { /* the graph may use it, as long as nobody says that it is gone */
+            CHECK_RESULT(ta_graph_pool_trim(inner), TA_ERROR_BUSY);
+            CHECK_RESULT(ta_capture_enter(inner, STREAM(t)), TA_ERROR_BUSY);
+            CHECK_OK(ta_graph_pool_attach(inner, (uint64_t)(uintptr_t)graph));
+        }
+        exec = instantiate(graph);
+        OK(cu.cuGraphDestroy(graph));
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuStreamSynchronize(s));
+        CHECK_EQ(read32(c), 1);
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        CHECK_OK(ta_graph_pool_trim(inner));
+        give(a);
+        give(c);
+        give(e);
+        CHECK_EQ(stats_of(inner).memory.block_count + stats_of(graphs).memory.block_count, 0);
+        if (!same) {
+            CHECK_OK(ta_graph_pool_destroy(inner));
+        }
+        graphs_close();
+    }
+}
+
+/* ---- tensors */
+/* Copies that are recorded, of tensors whose stream is another one, in the capture or out of it. */
+static void recorded_copies_across_streams(void)
+{
+    const int64_t dims[1] = {WORDS};
+    int how;
+    for (how = 0; how < 3; how++) { /* of the pool on a stream that is not captured; on a forked one; of bounds */
+        ta_dynamic_desc desc;
+        ta_dynamic *dynamic = NULL;
+        ta_tensor x;
+        CUdeviceptr out;
+        CUgraphExec exec;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("how %d", how);
+        memset(&desc, 0, sizeof desc);
+        desc.backend = ta_cuda_backend(cuda);
+        desc.range_bytes = 64 * MIB;
+        if (how == 2) {
+            CHECK_OK(ta_dynamic_create(&desc, &dynamic));
+        }
+        CHECK_OK(ta_tensor_create(how == 2 ? ta_dynamic_allocator(dynamic) : ta_pool_allocator(pool), TA_F32, dims, 1, 0,
+                                  STREAM(t), &x));
+        OK(fill(ADDRESS(x.buffer.data), 8, WORDS, t));
+        OK(cu.cuStreamSynchronize(t));
+        out = take(BYTES, s);
+        enter(graphs, s);
+        if (how == 1) {
+            order(s, t);
+        }
+        CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_COPY_RECORDED));
+        OK(copy(out, ADDRESS(x.buffer.data), WORDS, s));
+        if (how == 1) {
+            order(t, s);
+        }
+        exec = finish(graphs, s, NULL);
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuStreamSynchronize(s));
+        CHECK_EQ(read32(out), 8);
+        CHECK_OK(ta_tensor_destroy(&x, STREAM(s)));
+        OK(cu.cuGraphLaunch(exec, s)); /* the old place is read again */
+        OK(cu.cuStreamSynchronize(s));
+        CHECK_EQ(read32(out), 8);
+        OK(cu.cuGraphExecDestroy(exec));
+        OK(cu.cuStreamSynchronize(s));
+        fake.tafake_settle();
+        give(out);
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        CHECK_OK(ta_dynamic_destroy(dynamic));
+        graphs_close();
+    }
+}
+
+/* Two tensors that graphs hold, one after the other in the same record: the end of the first hold is not the second's. */
+static void holds_of_one_record(void)
+{
+    ta_dynamic_desc desc;
+    ta_dynamic *dynamic;
+    ta_graph_pool *second;
+    ta_shape_bounds bounds;
+    ta_dynamic_request request;
+    const int64_t least = 1, expected = 64, most = 128, great = 1 << 22, middle = 1 << 20;
+    ta_handle small, large;
+    CUdeviceptr old, next;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    second = graphs_new(0);
+    memset(&desc, 0, sizeof desc);
+    memset(&request, 0, sizeof request);
+    desc.backend = ta_cuda_backend(cuda);
+    desc.range_bytes = 64 * MIB;
+    CHECK_OK(ta_dynamic_create(&desc, &dynamic));
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_F32, 1, &least, &expected, &most));
+    request.bounds = &bounds;
+    request.stream = STREAM(s);
+    CHECK_OK(ta_dynamic_alloc_request(dynamic, &request, &small));
+    CHECK_OK(ta_graph_pool_hold_handle(graphs, dynamic, small));
+    CHECK_OK(ta_dynamic_free(dynamic, small));
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_F32, 1, &least, &middle, &great));
+    CHECK_OK(ta_dynamic_alloc_request(dynamic, &request, &large));
+    CHECK_EQ(large.index, small.index);
+    old = ADDRESS(ta_dynamic_get_data(dynamic, large));
+    CHECK_OK(ta_graph_pool_hold_handle(second, dynamic, large));
+    CHECK_OK(ta_graph_pool_retain(second));
+    CHECK_OK(ta_dynamic_free(dynamic, large));
+    CHECK_OK(ta_graph_pool_reset(graphs)); /* ends the first hold */
+    CHECK_OK(ta_dynamic_alloc_request(dynamic, &request, &large));
+    next = ADDRESS(ta_dynamic_get_data(dynamic, large));
+    CHECK(next != old); /* graphs have that */
+    CHECK_OK(ta_dynamic_free(dynamic, large));
+    CHECK_OK(ta_graph_pool_release(second));
+    CHECK_OK(ta_graph_pool_reset(second));
+    CHECK_OK(ta_dynamic_destroy(dynamic));
+    CHECK_OK(ta_graph_pool_destroy(second));
+    graphs_close();
+}
+
+/* ---- reservations above the first range */
+static void reservations_of_several_ranges(void)
+{
+    int first;
+    for (first = 0; first < 4; first++) { /* nothing there; memory kept; a block; a scope is open */
+        ta_graph_pool_desc desc;
+        ta_capture_report report;
+        CUdeviceptr held = 0, block;
+        CUgraph graph;
+        if (!world_open("sched=lazy", TA_CUDA_RANGES, NULL)) { return; }
+        test_context("first %d", first);
+        s = stream_new();
+        t = stream_new();
+        memset(&desc, 0, sizeof desc);
+        desc.pool = pool;
+        desc.range_bytes = 16 * MIB;
+        desc.initial_bytes = first != 0 ? 8 * MIB : 0;
+        CHECK_OK(ta_graph_pool_create(&desc, &graphs));
+        if (first == 2) {
+            held = take_input(3 * MIB, s);
+        }
+        CHECK_OK(ta_graph_pool_reserve(graphs, 48 * MIB));
+        CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 48 * MIB);
+        CHECK_OK(ta_graph_pool_reserve(graphs, 48 * MIB)); /* it is there */
+        CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 48 * MIB);
+        if (first == 3) {
+            enter(graphs, s);
+            CHECK_OK(ta_graph_pool_reserve(graphs, 80 * MIB)); /* whatever it takes: nothing is given back now */
+            CHECK_GE(stats_of(graphs).memory.reserved_bytes, 80 * MIB);
+            OK(cu.cuGraphDestroy(end(s)));
+            CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+        }
+        enter(graphs, s);
+        block = take(40 * MIB, s); /* in one piece */
+        graph = end(s);
+        CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, &report));
+        CHECK_EQ(report.growth_count, 0);
+        OK(cu.cuGraphDestroy(graph));
+        give(block);
+        if (held != 0) {
+            give(held);
+        }
+        graphs_close();
+    }
+}
+
+TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
+          TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
+          TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
+          TEST_CASE(zeros_are_in_no_graph), TEST_CASE(frees_after_events), TEST_CASE(frees_after_events_in_captures),
+          TEST_CASE(no_scope_while_one_is_left), TEST_CASE(a_capture_meanwhile_is_seen),
+          TEST_CASE(scopes_without_a_capture), TEST_CASE(captures_that_only_hold), TEST_CASE(inner_scopes_that_fail),
+          TEST_CASE(recorded_copies_across_streams), TEST_CASE(holds_of_one_record),
+          TEST_CASE(reservations_of_several_ranges))
