@@ -5878,9 +5878,14 @@ static TAI_COLD ta_result tai_cuda_commit(void *self, void *ptr, size_t size)
         return result;
     }
     while (at < to && code == TAI_CU_OK) {
+        const size_t there = tai_cu_page_of(c, range, at)->count * c->info.granularity_bytes;
         size_t bytes = (size_t)(to - at) < TAI_CU_CHUNK_MAX ? (size_t)(to - at) : TAI_CU_CHUNK_MAX;
         bytes = bytes < c->info.granularity_bytes ? c->info.granularity_bytes : bytes;
-        code = tai_cu_map(c, range, at, bytes);
+        if (there != 0) { /* the driver refused to take it back when a commit had failed */
+            bytes = there;
+        } else {
+            code = tai_cu_map(c, range, at, bytes);
+        }
         at += code == TAI_CU_OK ? bytes : 0;
     }
     if (code == TAI_CU_OK) {
@@ -11967,7 +11972,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_record_use(ta_pool *pool, void *ptr, 
             result = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->hooks->use(pool, ptr, stream, 0)
                                                                     : TA_ERROR_CAPTURE;
         }
-        return result;
+        return tai_pool_blame(pool, result, ptr, 0, NULL);
     }
     tai_gate_enter(&pool->space.gate, NULL);
     index = tai_pool_live(pool, ptr, &result);
@@ -20256,13 +20261,16 @@ static int tai_graph_in_use(const ta_graph_pool *g)
     return tai_graph_referenced(g) || g->loose != 0 || TENSORALLOC_LOAD_RELAXED(&g->memory->held) != 0;
 }
 
-/* Gives an unwanted graph pool that is out of every list back. 0: not now. */
+/* Gives an unwanted graph pool that is out of every list back. 0: not now. What a checked build finds at the end is
+   told, and the memory is gone. */
 static TAI_COLD int tai_graph_destroy(ta_graph_pool *g)
 {
+    ta_result result;
     if (tai_graph_drain(g) != TA_OK) {
         return 0;
     }
-    if (ta_pool_destroy(g->memory) != TA_OK) {
+    result = ta_pool_destroy(g->memory);
+    if (result == TA_ERROR_BUSY || result == TA_ERROR_FORKED) {
         return 0;
     }
     TENSORALLOC_FREE(g);
@@ -21084,7 +21092,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold(ta_graph_pool *g, ta_pool 
     if (result == TA_OK && ptr == NULL) {
         result = TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    return result == TA_OK ? tai_graph_hold(g, pool, ptr, 0) : result;
+    return result == TA_OK ? tai_pool_blame(pool, tai_graph_hold(g, pool, ptr, 0), ptr, 0, NULL) : result;
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle)
@@ -21098,6 +21106,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, t
     }
     if (result == TA_OK) {
         result = ta_dynamic_get_handle(dynamic, handle, &info);
+        result = tai_common_blame(&dynamic->common, result, NULL, 0, NULL);
     }
     if (result != TA_OK) {
         return result;

@@ -3,8 +3,8 @@
      static void adds_up(void) { CHECK_EQ(1 + 1, 2); }
      TEST_MAIN(TEST_CASE(adds_up), TEST_CASE(...))
 
-   prog [--list] [--seed N] [PART...] runs the cases whose names contain one of the PARTs, or all. The last line is
-   "N passed, N failed". Status: 0 all passed, 1 some failed, 2 nothing matched or bad usage, 77 all were skipped.
+   prog [--list] [--seed N] [PART...] runs the cases whose names contain one of the PARTs, or all; =NAME is that case
+   alone. The last line is "N passed, N failed". Status: 0 all passed, 1 some failed, 2 nothing matched or bad usage, 77 all were skipped.
    A case that checks nothing fails. Checks are for one thread: others hand their findings to it.
    Needs no fork, no signals and no threads, so it runs under emulation. */
 #ifndef TEST_H
@@ -25,6 +25,10 @@
 #define TEST_STATUS_SKIP 77
 #define TEST_SEED_DEFAULT 20250611u
 #define TEST_FAILURES_SHOWN 20 /* per case; all are counted */
+#ifndef TEST_CASE_ENDS /* for tests of the tests (tests/mutate.py): called after each case, and after each failed check */
+    #define TEST_CASE_ENDS(name) ((void)0)
+    #define TEST_CHECK_FAILED() ((void)0)
+#endif
 
 typedef struct test_case { const char *name; void (*run)(void); int threads; } test_case;
 
@@ -56,6 +60,7 @@ static int test_check(int ok, const char *file, int line, const char *text, cons
         fprintf(test_now.out, "\n%s:%d: %s%s%s%s%s%s", file, line, text, values[0] != 0 ? ": " : "", values,
                 test_now.context[0] != 0 ? " [" : "", test_now.context, test_now.context[0] != 0 ? "]" : "");
         fflush(test_now.out);
+        TEST_CHECK_FAILED();
     }
     return ok;
 }
@@ -140,6 +145,7 @@ static void test_run(const test_case *one, int only_list)
     }
 #endif
     one->run();
+    TEST_CASE_ENDS(one->name);
     if (test_now.failures == 0 && test_now.skip != NULL) {
         fprintf(test_now.out, "skipped: %s\n", test_now.skip);
     } else if (test_now.failures != 0 || test_now.checks == 0) {
@@ -181,7 +187,8 @@ TEST_STATIC int test_main(int argc, char **argv, const test_case *cases, size_t 
     for (c = 0; c < case_count; c++) {
         int part, chosen = i >= argc;
         for (part = i; part < argc; part++) {
-            chosen |= strstr(cases[c].name, argv[part]) != NULL;
+            chosen |= argv[part][0] == '=' ? strcmp(cases[c].name, argv[part] + 1) == 0
+                                           : strstr(cases[c].name, argv[part]) != NULL;
         }
         if (chosen) {
             matched++;

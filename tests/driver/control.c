@@ -224,6 +224,7 @@ static int parse_fail(const char *text)
     }
     states[symbol].fail_in = n;
     states[symbol].code = code;
+    states[symbol].again = 0;
     states[symbol].for_ever = more == '+';
     return 1;
 }
@@ -458,7 +459,8 @@ static int fails_now(struct symbol_state *state)
         return 0;
     }
     if (!state->for_ever) {
-        state->fail_in = 0;
+        state->fail_in = state->again;
+        state->again = 0;
     }
     return 1;
 }
@@ -519,12 +521,13 @@ CUresult driver_leave(CUresult result)
 }
 
 /* ---- the side channel */
-static int set_fail(const char *symbol, uint64_t n, int code, int for_ever)
+static int set_fail(const char *symbol, uint64_t n, uint64_t again, int code, int for_ever)
 {
     int found = symbol_find(symbol, strlen(symbol));
     pthread_mutex_lock(&driver.lock);
     if (found >= 0) {
         states[found].fail_in = n;
+        states[found].again = again;
         states[found].code = code;
         states[found].for_ever = for_ever;
     }
@@ -534,12 +537,17 @@ static int set_fail(const char *symbol, uint64_t n, int code, int for_ever)
 
 int tafake_fail(const char *symbol, uint64_t n, int code)
 {
-    return set_fail(symbol, n, code, 0);
+    return set_fail(symbol, n, 0, code, 0);
+}
+
+int tafake_fail_twice(const char *symbol, uint64_t n, uint64_t m, int code)
+{
+    return set_fail(symbol, n, m, code, 0);
 }
 
 int tafake_fail_from(const char *symbol, uint64_t n, int code)
 {
-    return set_fail(symbol, n, code, 1);
+    return set_fail(symbol, n, 0, code, 1);
 }
 
 static uint64_t count_calls(const char *symbol, int unrelaxed)

@@ -350,6 +350,7 @@ enum {
 struct symbol_state {
     uint64_t calls, unrelaxed;
     uint64_t fail_in; /* calls until the one that fails; 0: none */
+    uint64_t again;   /* calls from that one to another one that fails; 0: none */
     int code, for_ever, hidden;
 };
 struct config {

@@ -36,7 +36,9 @@ typedef struct tafake_live {
     /* The n-th call from now (1 = the next) of `symbol` ("*" = of any) answers `code` and does nothing else; n = 0: \
        none. 0, or -1 for a symbol that the driver does not have. */ \
     X(int, tafake_fail, (const char *symbol, uint64_t n, int code)) \
-    /* As before, and every later call too, until tafake_fail(symbol, 0, 0). */ \
+    /* The n-th call from now, and the m-th after that one. */ \
+    X(int, tafake_fail_twice, (const char *symbol, uint64_t n, uint64_t m, int code)) \
+    /* As the first, and every later call too, until tafake_fail(symbol, 0, 0). */ \
     X(int, tafake_fail_from, (const char *symbol, uint64_t n, int code)) \
     /* Calls of `symbol` ("*" = of all) since the last tafake_calls_clear or reset; failed ones count. */ \
     X(uint64_t, tafake_calls, (const char *symbol)) \

@@ -228,7 +228,12 @@ static void the_nth_call_fails(void)
     CHECK_EQ(cu.cuMemAlloc_v2(&a, 16), CUDA_SUCCESS);
     CHECK_EQ(cu.cuCtxSynchronize(), CUDA_ERROR_UNKNOWN); /* of any symbol; looking up names would count too */
     OK(cu.cuCtxSynchronize());
-    CHECK_EQ(fake.tafake_calls("cuMemAlloc_v2"), 9);
+    CHECK_EQ(fake.tafake_fail_twice("cuMemAlloc_v2", 1, 2, CUDA_ERROR_OUT_OF_MEMORY), 0);
+    CHECK_CU(cu.cuMemAlloc_v2(&a, 16), CUDA_ERROR_OUT_OF_MEMORY);
+    OK(cu.cuMemAlloc_v2(&a, 16));
+    CHECK_CU(cu.cuMemAlloc_v2(&a, 16), CUDA_ERROR_OUT_OF_MEMORY);
+    OK(cu.cuMemAlloc_v2(&a, 16));
+    CHECK_EQ(fake.tafake_calls("cuMemAlloc_v2"), 13);
     device_close();
 }
 

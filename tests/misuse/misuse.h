@@ -3,6 +3,7 @@
      checked: RESULT   the answer of the call marked with BUG, which the log must have told too
      release: RESULT   the same; "undefined": documented so, and not run
      says: TEXT        what the report must contain (optional)
+     also: RESULT      what else checked builds tell (optional)
    BUG prints the answer. SOUND prints "sound" if the rest still works. The programs see declarations only: one object
    serves every build. */
 #ifndef MISUSE_H

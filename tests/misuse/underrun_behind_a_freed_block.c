@@ -1,6 +1,7 @@
 /* underrun_behind_a_freed_block.c - writes in front of a block whose neighbour was freed.
    checked: TA_ERROR_UNDERRUN
-   release: TA_OK */
+   release: TA_OK
+   also: TA_ERROR_USE_AFTER_FREE */
 #include "misuse.h"
 
 int main(void)

@@ -1,6 +1,7 @@
 /* underrun_by_eight.c - writes eight bytes in front of a large block.
    checked: TA_ERROR_UNDERRUN
-   release: TA_OK */
+   release: TA_OK
+   also: TA_ERROR_OVERRUN */
 #include "misuse.h"
 
 int main(void)

@@ -1,6 +1,7 @@
 /* underrun_by_one.c - writes one byte in front of a block.
    checked: TA_ERROR_UNDERRUN
-   release: TA_OK */
+   release: TA_OK
+   also: TA_ERROR_OVERRUN */
 #include "misuse.h"
 
 int main(void)

@@ -1,0 +1,15 @@
+/* cuda_double_free.c - frees a block of device memory twice.
+   checked: TA_ERROR_STALE
+   release: TA_ERROR_STALE */
+#include "device.h"
+
+int main(void)
+{
+    ta_cuda *cuda = new_cuda();
+    ta_pool *pool = new_device_pool(cuda);
+    void *block = new_device_block(pool, 100000);
+    NEED(ta_pool_free(pool, block) == TA_OK);
+    BUG(ta_pool_free(pool, block));
+    SOUND_DEVICE(pool);
+    return 0;
+}

@@ -1,0 +1,17 @@
+/* graph_hold_foreign.c - holds a block for graphs that is of another pool.
+   checked: TA_ERROR_FOREIGN
+   release: TA_ERROR_FOREIGN */
+#include "device.h"
+
+int main(void)
+{
+    ta_cuda *cuda = new_cuda();
+    ta_pool *pool = new_device_pool(cuda);
+    ta_graph_pool *graphs = new_graph_pool(pool);
+    ta_pool *other = new_device_pool(cuda);
+    void *block = new_device_block(other, 100000);
+    BUG(ta_graph_pool_hold(graphs, pool, block));
+    NEED(ta_pool_free(other, block) == TA_OK);
+    SOUND_DEVICE(pool);
+    return 0;
+}

@@ -1,0 +1,16 @@
+/* graph_hold_freed.c - holds a block for graphs that was freed.
+   checked: TA_ERROR_STALE
+   release: TA_ERROR_STALE */
+#include "device.h"
+
+int main(void)
+{
+    ta_cuda *cuda = new_cuda();
+    ta_pool *pool = new_device_pool(cuda);
+    ta_graph_pool *graphs = new_graph_pool(pool);
+    void *block = new_device_block(pool, 100000);
+    NEED(ta_pool_free(pool, block) == TA_OK);
+    BUG(ta_graph_pool_hold(graphs, pool, block));
+    SOUND_DEVICE(pool);
+    return 0;
+}
