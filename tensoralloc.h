@@ -5307,8 +5307,9 @@ typedef struct tai_cu_driver {
 
 enum {
     TAI_CU_OK = 0, TAI_CU_OUT_OF_MEMORY = 2, TAI_CU_DEINITIALIZED = 4, TAI_CU_INVALID_CONTEXT = 201,
-    TAI_CU_INVALID_HANDLE = 400, TAI_CU_NOT_READY = 600, TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_CONTEXT_DESTROYED = 709,
-    TAI_CU_HOST_REGISTERED = 712, TAI_CU_HOST_NOT_REGISTERED = 713, TAI_CU_NOT_SUPPORTED = 801,
+    TAI_CU_INVALID_HANDLE = 400, TAI_CU_NOT_READY = 600, TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_LAUNCH_TIMEOUT = 702,
+    TAI_CU_CONTEXT_DESTROYED = 709, TAI_CU_ASSERT = 710, TAI_CU_HOST_REGISTERED = 712, TAI_CU_HOST_NOT_REGISTERED = 713,
+    TAI_CU_HARDWARE_STACK = 714, TAI_CU_LAUNCH_FAILED = 719, TAI_CU_NOT_SUPPORTED = 801,
     TAI_CU_CAPTURE_FIRST = 900, TAI_CU_CAPTURE_LAST = 908
 };
 
@@ -5435,8 +5436,9 @@ static ta_result tai_cu_result(ta_cuda *c, int code)
         return TA_ERROR_NOT_READY;
     }
     TENSORALLOC_STORE_RELAXED(&c->last_code, (int32_t)code);
-    if (code == TAI_CU_DEINITIALIZED || (code >= TAI_CU_ILLEGAL_ADDRESS && code < 720 && code != 704 && code != 705 &&
-                                         code != 708 && code != 712 && code != 713)) {
+    if (code == TAI_CU_DEINITIALIZED || code == TAI_CU_ILLEGAL_ADDRESS || code == TAI_CU_LAUNCH_TIMEOUT ||
+        code == TAI_CU_CONTEXT_DESTROYED || code == TAI_CU_ASSERT ||
+        (code >= TAI_CU_HARDWARE_STACK && code <= TAI_CU_LAUNCH_FAILED)) {
         TENSORALLOC_STORE_RELEASE(&c->lost, 1u); /* the context, or the driver, is gone for good */
     }
     return code == TAI_CU_OUT_OF_MEMORY ? TA_ERROR_OUT_OF_MEMORY
