@@ -891,17 +891,21 @@ TENSORALLOC_DEF int ta_pool_owns(ta_pool *pool, const void *ptr);
 /* Sizes, state, stream, tag and id of the live block at ptr. */
 TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out);
 /* Work on stream uses the block: after free it is reused only when that work is finished. Home stream: nothing to do.
-   Without TA_CAP_ORDERED it only checks ptr. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS. */
+   Without TA_CAP_ORDERED it only checks ptr. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _CAPTURE (the
+   stream is captured, and no graph pool serves it). Threads: any. Never waits. Cost: one question about captures, a short
+   lock; the free of such a block records an event on each stream announced, and is TA_ERROR_BACKEND, with the block
+   still live, where the driver refuses. */
 TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream);
 
 /* Frees; the block is used again only when an event of the program's own (a CUevent cast to uint64_t, recorded after
    the last use) has happened. The event may be destroyed afterwards. It must not be recorded in a capture, but for
    blocks that this capture allocated: they wait for its end. Errors as ta_pool_free, and _UNSUPPORTED (a backend
-   without order or events), _RECORDS, _BACKEND. */
+   without order or events), _RECORDS, _BACKEND, _CAPTURE. Threads: any. Does not wait. Cost: a few driver calls. */
 TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event);
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
-   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND. */
+   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured). Threads: any.
+   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew. */
 TENSORALLOC_DEF ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream);
 
 /* The calling thread's cache goes back to the heap. */
