@@ -892,9 +892,9 @@ TENSORALLOC_DEF int ta_pool_owns(ta_pool *pool, const void *ptr);
 TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out);
 /* Work on stream uses the block: after free it is reused only when that work is finished. Home stream: nothing to do.
    Without TA_CAP_ORDERED it only checks ptr. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _CAPTURE (the
-   stream is captured, and no graph pool serves it). Threads: any. Never waits. Cost: one question about captures, a short
-   lock; the free of such a block records an event on each stream announced, and is TA_ERROR_BACKEND, with the block
-   still live, where the driver refuses. */
+   stream is captured, and no graph pool serves it). Threads: any. Never waits. Cost: one question about captures, a
+   short lock; the free of such a block records an event on each stream announced, and is TA_ERROR_BACKEND, with the
+   block still live, where the driver refuses. */
 TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream);
 
 /* Frees; the block is used again only when an event of the program's own (a CUevent cast to uint64_t, recorded after
@@ -1199,11 +1199,13 @@ typedef struct ta_strategy {
 /* Settings of the predictive strategy; zero: the defaults; at most 4096 each. They say how many bytes held idle for one
    use a change of capacity is worth. */
 typedef struct ta_predictive_config {
-    uint32_t block_price;   /* of a block, in means of the sizes seen; 0: about 4, more (to 7.5) while more than
-                               one use in ten changes the capacity */
+    uint32_t block_price;   /* of a block, in means of the sizes seen; 0: regulated, about 4 at first, such that 108
+                               uses in 1000 change the capacity, or fewer (1 to 230) */
     uint32_t growing_price; /* of a growing block, in means of its sizes; 0: 16. What such blocks grow by is learned by
                                their size at the start, in four groups */
-    uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: about 7 */
+    uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: regulated,
+                               about 7 at first, such that 0.106 of the bytes used are committed again, or fewer
+                               (3 to 3500) */
 } ta_predictive_config;
 
 /* Settings of the specification's strategy; zero: its defaults. */
@@ -1685,6 +1687,9 @@ TENSORALLOC_DEF ta_result ta_with_graph_pool(const ta_capture_scope *scope, ta_r
 TENSORALLOC_DEF ta_result ta_pool_set_graph_pool(ta_pool *pool, ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_graph_pool *ta_pool_get_graph_pool(ta_pool *pool);
 TENSORALLOC_DEF ta_result ta_pool_set_graph_mode(ta_pool *pool, ta_stream stream, int enabled);
+/* Both at once: graph_pool becomes the graph pool of the pool, and graph mode is on for the stream. On error neither
+   has changed. Errors: those of the two; graph_pool NULL is TA_ERROR_NO_GRAPH_POOL. */
+TENSORALLOC_DEF ta_result ta_pool_configure_for_graph(ta_pool *pool, ta_graph_pool *graph_pool, ta_stream stream);
 /* 1 if a scope is open on the stream, else 0. */
 TENSORALLOC_DEF int ta_pool_is_graph_mode(ta_pool *pool, ta_stream stream);
 
@@ -1721,6 +1726,9 @@ typedef enum ta_graph_compatible {
    tensor of a pool or of ta_dynamic; copy: another device). */
 TENSORALLOC_DEF ta_result ta_tensor_ensure_graph_compatible(ta_tensor *tensor, ta_graph_pool *graph_pool,
                                                             ta_stream stream, ta_graph_compatible how);
+/* 1 if that was done and is in force: the tensor lies in the graph pool, or is held by it, or is empty; else 0. Asks
+   no driver. Cost: a look at everything that the graph pool holds. */
+TENSORALLOC_DEF int ta_tensor_is_graph_compatible(const ta_tensor *tensor, ta_graph_pool *graph_pool);
 
 /*=========================================================================================================
   [TA:STATS] counters, buckets, reports, snapshots. Counters are exact when no call is in progress.
@@ -1835,8 +1843,8 @@ typedef struct ta_snapshot_desc {
                    capacity_bytes, dtype, dims[], min[], expected[], max[], site (index), use_count,
                    allocation_time_ns, stream, tag
        sites[]     index, number, busy; predictor {learns "sizes", "growth" or null, observation_count, mean_bytes,
-                   target_bytes, step_bytes, changes_per_million_uses, weights [{size_max_bytes, weight}]} if the
-                   strategy is the predictive one and the site is not busy
+                   target_bytes, step_bytes, block_price_sixteenths, range_uses_sixteenths (as they are now),
+                   weights [{size_max_bytes, weight}]} if the strategy is the predictive one and the site is not busy
      events[]      with a trace, oldest first: ptr, size_bytes, capacity_bytes, stream, time_ns, thread, name, tag, kind
                    ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step", "misuse"), hit (alloc),
                    result (failure, misuse)
@@ -16076,7 +16084,7 @@ static size_t tai_strategy_clamp(const ta_strategy_input *in, uint64_t bytes)
    shift 5: 32 bins to a doubling; shift 8: 4 to a doubling, 8 doublings in all. Bins get wider when sizes spread and
    narrower when they come together. What lies below 8 doublings under the largest is counted in bin 0.
 
-   Valid for sizes: weights, tops; of blocks target, mean, change_rate, creep_count.
+   Valid for sizes: weights, tops, mean and what is in of.sizes.
 
    Growth (of growing blocks: what they had when freed less what they had when made) often depends on the size at the
    start. Four groups of blocks, parted where a quarter, half and three quarters of the starts lie below, count how
@@ -16088,7 +16096,7 @@ static size_t tai_strategy_clamp(const ta_strategy_input *in, uint64_t bytes)
 
    What a group is expected to do: its own counts say how the zones are shared out, all together what a zone looks like
    inside; a group that has seen little does as all do.
-   Valid for growth: weights, tops, edges, zones, stops, mean, step. */
+   Valid for growth: weights, tops, mean and what is in of.growth. */
 enum {
     TAI_PREDICT_BINS = 32,
     TAI_PREDICT_WEIGHT = 16,
@@ -16109,33 +16117,51 @@ enum {
     TAI_PREDICT_UNKNOWN = 255,         /* the plan is for other bins */
     TAI_PREDICT_MEAN_USES = 512,
     TAI_PREDICT_RECENT = 64,
-    TAI_RATE_ONE_BITS = 24,
-    TAI_RATE_USES_BITS = 10,           /* the rate is that of the last 1024 uses or so */
-    TAI_RATE_LOW = 1761607,            /* 105 and 140 changes in 1000 uses; between them the price of one rises */
-    TAI_RATE_HIGH = 2348810,
-    TAI_PRICE_LOW = 60,                /* in sixteenths of the mean size */
-    TAI_PRICE_HIGH = 120,
-    TAI_RANGE_USES = 109               /* in sixteenths */
+    TAI_CHANGE_ONE = 1024,             /* of blocks: what a change of capacity costs */
+    TAI_CHANGE_ALLOWED = 111,          /* what each use pays: 108 changes in 1000 uses are paid for */
+    TAI_CHANGE_DOUBLES = 45,           /* a debt of so many changes doubles the price; above 31 a third as many do */
+    TAI_CHANGE_STEEP = 31500,
+    TAI_CHANGE_DEBT_MAX = 112500,      /* of the debt, and of what is paid ahead */
+    TAI_CHANGE_PRICE = 6016,           /* the price without debt: position of 60 sixteenths of the mean size */
+    TAI_COMMIT_ALLOWED = 109,          /* of ranges: what each 1024 bytes used pay, in bytes committed again */
+    TAI_COMMIT_STEPS = 64,             /* positions for a debt of one mean size: sixteen of them double the uses */
+    TAI_COMMIT_AHEAD_MAX = 19,         /* mean sizes paid ahead: down to 3 uses */
+    TAI_COMMIT_DEBT_MAX = 144,         /* mean sizes of debt: nothing goes back that has not been forgotten */
+    TAI_COMMIT_CARRIED_MAX = 32,       /* of a debt when sizes have fallen for good: in the largest that still occur */
+    TAI_RANGE_USES = 6864,             /* uses without debt: position of 109 sixteenths */
+    TAI_RANGE_MEAN_USES = 128
 };
 
-typedef struct tai_predictor {
+typedef struct tai_predictor_sizes {
     uint64_t target_bytes;  /* the cheapest capacity of a block */
-    uint64_t mean_bytes;    /* of sizes; growing: at the end */
+    int64_t commit_debt_bytes; /* of ranges: committed again, beyond what is allowed; below 0: that much less */
+    int32_t change_debt;    /* changes of blocks beyond what is allowed, likewise */
+    uint32_t given_top;     /* position of the largest capacity that was given back; where handles have no word */
+    uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
+} tai_predictor_sizes;
+
+typedef struct tai_predictor_growth {
     uint64_t step_bytes;    /* growth per use */
-    uint32_t weight_total;
-    uint32_t change_rate;   /* changes of capacity per 2^24 uses */
     uint32_t stops[TAI_PREDICT_GROUPS]; /* the plan: bit i: grow to the top of bin i before growing farther */
+    uint16_t edges[TAI_PREDICT_GROUPS - 1]; /* positions of the largest starts of the groups but the last */
+    uint8_t zones[TAI_PREDICT_GROUPS][TAI_PREDICT_ZONES];
+} tai_predictor_growth;
+
+typedef struct tai_predictor {
+    union {
+        tai_predictor_sizes sizes;
+        tai_predictor_growth growth;
+    } of;
+    uint64_t mean_bytes;    /* of sizes; growing: at the end */
+    uint32_t weight_total;
     uint16_t count;         /* observations, at most TAI_PREDICT_MEAN_USES */
     uint16_t base;          /* position of bin 0, a multiple of 2^shift */
     uint16_t recent_top;    /* the largest of the last recent_count observations */
-    uint16_t edges[TAI_PREDICT_GROUPS - 1]; /* positions of the largest starts of the groups but the last */
     uint8_t recent_count;
     uint8_t shift;
     uint8_t unplanned;      /* observations that target_bytes or stops do not know yet; or TAI_PREDICT_UNKNOWN */
-    uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
-    uint8_t growing;        /* what the state is used for; another use begins anew */
+    uint8_t growing;        /* which of the two it is; another use begins anew */
     uint8_t tops[TAI_PREDICT_BINS];
-    uint8_t zones[TAI_PREDICT_GROUPS][TAI_PREDICT_ZONES];
     uint16_t weights[TAI_PREDICT_BINS];
 } tai_predictor;
 
@@ -16179,15 +16205,16 @@ static TAI_COLD void tai_predictor_fit_zones(tai_predictor *p, const uint16_t *w
         total[i / TAI_PREDICT_ZONE_BINS] += weights[i];
     }
     for (group = 0; group < TAI_PREDICT_GROUPS; group++) {
+        uint8_t *zones = p->of.growth.zones[group];
         memset(moved, 0, sizeof moved);
         for (i = 0; i < TAI_PREDICT_BINS; i++) {
             uint32_t zone = i / TAI_PREDICT_ZONE_BINS;
             if (weights[i] != 0) {
-                moved[to[i] / TAI_PREDICT_ZONE_BINS] += 16u * p->zones[group][zone] * weights[i] / total[zone];
+                moved[to[i] / TAI_PREDICT_ZONE_BINS] += 16u * zones[zone] * weights[i] / total[zone];
             }
         }
         for (i = 0; i < TAI_PREDICT_ZONES; i++) {
-            p->zones[group][i] = (uint8_t)((moved[i] + 8) / 16);
+            zones[i] = (uint8_t)((moved[i] + 8) / 16);
         }
     }
 }
@@ -16271,6 +16298,21 @@ static uint32_t tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t 
     return i;
 }
 
+/* A size as debts count it: products with what they are held to fit. */
+static uint64_t tai_predictor_bounded(uint64_t size)
+{
+    return size >> 54 != 0 ? (uint64_t)1 << 54 : size;
+}
+
+/* Sizes have fallen for good: what is owed in large ones is not paid off in small ones. */
+static TAI_COLD void tai_predictor_forgive(tai_predictor *p)
+{
+    int64_t most = TAI_COMMIT_CARRIED_MAX * (int64_t)tai_predictor_bounded(tai_position_size(p->recent_top));
+    if (p->of.sizes.commit_debt_bytes > most) {
+        p->of.sizes.commit_debt_bytes = most;
+    }
+}
+
 /* Sizes may have fallen for good: when a quarter of the weight is above all of the last 64, that is forgotten, and the
    rest counts less. */
 static TAI_COLD void tai_predictor_review(tai_predictor *p)
@@ -16289,6 +16331,7 @@ static TAI_COLD void tai_predictor_review(tai_predictor *p)
         }
         tai_predictor_fit(p, p->recent_top, TAI_PREDICT_SHIFT_MIN);
         (void)tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
+        tai_predictor_forgive(p);
     }
     p->recent_count = 0;
     p->recent_top = 0;
@@ -16312,7 +16355,7 @@ static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
 static uint32_t tai_predictor_group(const tai_predictor *p, uint32_t position)
 {
     uint32_t group = 0;
-    while (group < TAI_PREDICT_GROUPS - 1 && position > p->edges[group]) {
+    while (group < TAI_PREDICT_GROUPS - 1 && position > p->of.growth.edges[group]) {
         group++;
     }
     return group;
@@ -16325,10 +16368,10 @@ static void tai_predictor_move_edges(tai_predictor *p, uint32_t position)
     uint32_t step = (uint32_t)TAI_PREDICT_EDGE_STEP * (p->count < 128 ? (uint32_t)TAI_PREDICT_EDGE_HASTE : 1u);
     uint32_t least = 0, i;
     for (i = 0; i < TAI_PREDICT_GROUPS - 1; i++) {
-        uint32_t edge = p->edges[i], down = step * (TAI_PREDICT_GROUPS - 1 - i);
+        uint32_t edge = p->of.growth.edges[i], down = step * (TAI_PREDICT_GROUPS - 1 - i);
         edge = position > edge ? edge + step * (i + 1) : position == edge ? edge : edge > down ? edge - down : 0;
         edge = p->count == 1 ? position : edge < least ? least : edge;
-        p->edges[i] = (uint16_t)edge;
+        p->of.growth.edges[i] = (uint16_t)edge;
         least = edge;
     }
 }
@@ -16337,7 +16380,7 @@ static void tai_predictor_move_edges(tai_predictor *p, uint32_t position)
 static TAI_COLD void tai_predictor_add_growth(tai_predictor *p, uint64_t start, uint64_t growth)
 {
     uint32_t position = tai_size_position(start), group = tai_predictor_group(p, position), total = 0, i;
-    uint8_t *zones = p->zones[group];
+    uint8_t *zones = p->of.growth.zones[group];
     tai_predictor_move_edges(p, position);
     i = tai_predictor_put(p, tai_size_position(growth), TAI_PREDICT_WEIGHT) / TAI_PREDICT_ZONE_BINS;
     zones[i] = (uint8_t)(zones[i] + 1);
@@ -16364,7 +16407,7 @@ static TAI_COLD void tai_predictor_begin(tai_predictor *p, const ta_strategy_inp
 {
     memset(p, 0, sizeof *p);
     p->growing = (uint8_t)(in->growing != 0);
-    p->change_rate = (TAI_RATE_LOW + TAI_RATE_HIGH) / 2;
+    p->mean_bytes = in->growing ? 0 : tai_predictor_bounded(in->expected_bytes);
     if (!in->growing && in->expected_bytes != 0) {
         tai_predictor_add(p, in->expected_bytes, TAI_PREDICT_WEIGHT_EXPECTED);
         if (in->max_bytes / 64 < in->expected_bytes) { /* else it is a mere precaution */
@@ -16393,16 +16436,32 @@ static uint32_t tai_setting(uint32_t value)
     return value > 4096 ? 4096 : value;
 }
 
+/* Prices are regulated: what is beyond the allowed rate is a debt, and the price follows the debt, so that over many
+   uses the rate is the allowed one whatever the sizes are, or below it where even a low price has few changes. What
+   the past has left is bounded on both sides. */
+static void tai_predictor_pay(tai_predictor *p, int32_t changes)
+{
+    int32_t debt = p->of.sizes.change_debt + changes;
+    debt = debt < -TAI_CHANGE_DEBT_MAX ? -TAI_CHANGE_DEBT_MAX : debt;
+    p->of.sizes.change_debt = debt > TAI_CHANGE_DEBT_MAX ? TAI_CHANGE_DEBT_MAX : debt;
+}
+
+static void tai_predictor_pay_range(tai_predictor *p, int64_t bytes)
+{
+    int64_t mean = (int64_t)p->mean_bytes, debt = p->of.sizes.commit_debt_bytes + bytes;
+    debt = debt < -TAI_COMMIT_AHEAD_MAX * mean ? -TAI_COMMIT_AHEAD_MAX * mean : debt;
+    p->of.sizes.commit_debt_bytes = debt > TAI_COMMIT_DEBT_MAX * mean ? TAI_COMMIT_DEBT_MAX * mean : debt;
+}
+
 /* What a change of a block's capacity is worth, in sixteenths of the mean size held idle for one use. */
 static uint32_t tai_predictor_price(const tai_predictor *p, const ta_predictive_config *c)
 {
-    uint32_t rate = p->change_rate;
+    int32_t debt = p->of.sizes.change_debt;
     if (c != NULL && c->block_price != 0) {
         return 16 * tai_setting(c->block_price);
     }
-    rate = rate < (uint32_t)TAI_RATE_LOW ? (uint32_t)TAI_RATE_LOW : rate;
-    rate = rate > (uint32_t)TAI_RATE_HIGH ? (uint32_t)TAI_RATE_HIGH : rate;
-    return TAI_PRICE_LOW + (TAI_PRICE_HIGH - TAI_PRICE_LOW) * (rate - TAI_RATE_LOW) / (TAI_RATE_HIGH - TAI_RATE_LOW);
+    debt += debt > TAI_CHANGE_STEEP ? 2 * (debt - TAI_CHANGE_STEEP) : 0;
+    return (uint32_t)tai_position_size((uint32_t)(TAI_CHANGE_PRICE + debt / TAI_CHANGE_DOUBLES));
 }
 
 /* Shift that leaves at most 29 bits of size, so that products with weights and prices fit. */
@@ -16436,13 +16495,14 @@ static TAI_COLD void tai_predictor_plan_block(tai_predictor *p, uint64_t price)
         cost = size * weight - below + price * (p->weight_total - weight);
         if (p->weights[i] != 0 && cost < best) {
             best = cost;
-            p->target_bytes = sizes[i];
+            p->of.sizes.target_bytes = sizes[i];
         }
     }
     p->unplanned = 0;
 }
 
-/* Block: whether to shrink to target: what is then held idle, against what is held idle now. */
+/* Block: whether to shrink to target: what is then held idle, against what is held idle now. A shrink that is regretted
+   costs the way back too, and the next size may be regretted again: three changes (calibrated on streams). */
 static int tai_predictor_block_shrinks(const tai_predictor *p, uint64_t capacity, uint64_t target, uint64_t price)
 {
     uint64_t saved = 0;
@@ -16459,18 +16519,55 @@ static int tai_predictor_block_shrinks(const tai_predictor *p, uint64_t capacity
     within += within_target;
     saved += within_target * ((capacity - target) >> scale);
     price = price * (p->mean_bytes >> scale) / 16;
-    return saved + price * (p->weight_total - within) > 2 * price * (p->weight_total - within_target);
+    return saved + price * (p->weight_total - within) > 3 * price * (p->weight_total - within_target);
+}
+
+/* Range: what fewer than one in so many uses need goes back. In sixteenths. */
+static uint32_t tai_predictor_uses(const tai_predictor *p, const ta_predictive_config *c)
+{
+    int64_t steps;
+    if (c != NULL && c->range_uses != 0) {
+        return 16 * tai_setting(c->range_uses);
+    }
+    steps = p->of.sizes.commit_debt_bytes / (int64_t)(p->mean_bytes / TAI_COMMIT_STEPS + 1);
+    steps = steps < -TAI_COMMIT_STEPS * TAI_COMMIT_AHEAD_MAX ? -TAI_COMMIT_STEPS * TAI_COMMIT_AHEAD_MAX : steps;
+    steps = steps > TAI_COMMIT_STEPS * TAI_COMMIT_DEBT_MAX ? TAI_COMMIT_STEPS * TAI_COMMIT_DEBT_MAX : steps;
+    return (uint32_t)tai_position_size((uint32_t)(TAI_RANGE_USES + (int32_t)steps));
 }
 
 /* Range: the size that one use in so many exceeds. */
 static uint64_t tai_predictor_quantile(const tai_predictor *p, const ta_predictive_config *c)
 {
-    uint32_t uses = c == NULL || c->range_uses == 0 ? (uint32_t)TAI_RANGE_USES : 16 * tai_setting(c->range_uses);
-    uint32_t i = TAI_PREDICT_BINS, above = 0, least = p->weight_total * 16 / uses;
+    uint32_t i = TAI_PREDICT_BINS, above = 0, least = p->weight_total * 16 / tai_predictor_uses(p, c);
     while (i > 0 && above <= least) {
         above += p->weights[--i];
     }
     return tai_bin_size(p, i);
+}
+
+/* Range: position of the largest capacity of which the handle gave something back. */
+static uint32_t *tai_predictor_given_top(tai_predictor *p, const ta_strategy_input *in)
+{
+    return in->own != NULL ? in->own : &p->of.sizes.given_top;
+}
+
+/* Range: it grows. What it had before, up to its largest capacity, is committed again. */
+static void tai_predictor_commit(tai_predictor *p, const ta_strategy_input *in)
+{
+    uint64_t top = *tai_predictor_given_top(p, in);
+    top = top == 0 ? 0 : tai_position_size((uint32_t)top);
+    top = top < in->size_bytes ? top : in->size_bytes;
+    if (top > in->capacity_bytes) {
+        tai_predictor_pay_range(p, (int64_t)tai_predictor_bounded(top - in->capacity_bytes));
+    }
+}
+
+/* Range: what is to be kept; the rest goes back. */
+static size_t tai_predictor_give(tai_predictor *p, const ta_predictive_config *c, const ta_strategy_input *in)
+{
+    uint32_t *top = tai_predictor_given_top(p, in), position = tai_size_position(in->capacity_bytes);
+    *top = *top > position ? *top : position;
+    return tai_strategy_clamp(in, tai_predictor_quantile(p, c));
 }
 
 /* a * b * c / 2^shift, at most 2^47; c < 2^17. */
@@ -16499,7 +16596,7 @@ static TAI_COLD void tai_predictor_expect(const tai_predictor *p, uint32_t group
 {
     uint32_t i, k;
     for (i = 0; i < TAI_PREDICT_BINS; i += TAI_PREDICT_ZONE_BINS) {
-        uint32_t total = 0, own = 512u * p->zones[group][i / TAI_PREDICT_ZONE_BINS];
+        uint32_t total = 0, own = 512u * p->of.growth.zones[group][i / TAI_PREDICT_ZONE_BINS];
         for (k = i; k < i + TAI_PREDICT_ZONE_BINS; k++) {
             total += p->weights[k];
         }
@@ -16576,10 +16673,10 @@ static TAI_COLD void tai_predictor_plan_growing(tai_predictor *p, uint32_t price
     scale = tai_high_bit(tai_bin_size(p, high));
     scale = scale > 19 ? scale - 19 : 0;
     price = price < 24 ? 33 * price : 24 * price + 216; /* in parts of 32 */
-    change = tai_scaled_product(p->mean_bytes, p->step_bytes, price, 2 * scale) / 32;
+    change = tai_scaled_product(p->mean_bytes, p->of.growth.step_bytes, price, 2 * scale) / 32;
     for (group = 0; group < TAI_PREDICT_GROUPS; group++) {
         tai_predictor_expect(p, group, weights);
-        p->stops[group] = tai_predictor_plan_group(p, weights, scale, change);
+        p->of.growth.stops[group] = tai_predictor_plan_group(p, weights, scale, change);
     }
     p->unplanned = 0;
 }
@@ -16592,7 +16689,7 @@ static uint64_t tai_predictor_grow(const tai_predictor *p, const ta_strategy_inp
     if (p->weight_total == 0) { /* nothing is known */
         target = (start > in->expected_bytes ? start : in->expected_bytes) / 16;
     } else {
-        uint32_t stops = p->stops[tai_predictor_group(p, tai_size_position(start))], i;
+        uint32_t stops = p->of.growth.stops[tai_predictor_group(p, tai_size_position(start))], i;
         uint64_t before = 0;
         i = 0;
         while (i < TAI_PREDICT_BINS && (target < growth || target == 0 || target - growth < growth - before)) {
@@ -16615,9 +16712,12 @@ static uint64_t tai_predictor_change(tai_predictor *p, const ta_strategy_input *
 {
     size_t size = in->size_bytes, capacity = in->capacity_bytes;
     int creeps = size > capacity && size - capacity <= capacity / 16;
-    p->change_rate += 1u << (TAI_RATE_ONE_BITS - TAI_RATE_USES_BITS);
-    p->creep_count = (uint8_t)(creeps ? p->creep_count + (p->creep_count < 8) : p->creep_count / 2);
-    return creeps && p->creep_count >= 3 && p->target_bytes < size ? (uint64_t)size + size / 8 : p->target_bytes;
+    uint32_t count = p->of.sizes.creep_count;
+    tai_predictor_pay(p, TAI_CHANGE_ONE);
+    count = creeps ? count + (count < 8) : count / 2;
+    p->of.sizes.creep_count = (uint8_t)count;
+    return creeps && count >= 3 && p->of.sizes.target_bytes < size ? (uint64_t)size + size / 8
+                                                                   : p->of.sizes.target_bytes;
 }
 
 static size_t tai_predictive_required(const void *config, void *state, const ta_strategy_input *in)
@@ -16625,10 +16725,17 @@ static size_t tai_predictive_required(const void *config, void *state, const ta_
     const ta_predictive_config *c = (const ta_predictive_config *)config;
     tai_predictor *p;
     int fits = in->size_bytes <= in->capacity_bytes;
-    if (in->in_range && (in->growing || !fits)) {
+    if (in->in_range && in->growing) {
         return in->size_bytes;
     }
+    if (in->in_range && !fits && in->own != NULL && *in->own == 0) {
+        return in->size_bytes; /* of this handle nothing was given back */
+    }
     p = tai_predictor_of(state, in);
+    if (in->in_range && !fits) {
+        tai_predictor_commit(p, in);
+        return in->size_bytes;
+    }
     if (in->growing) {
         if (p->weight_total != 0 && (p->unplanned == TAI_PREDICT_UNKNOWN || tai_predictor_is_due(p))) {
             tai_predictor_plan_growing(p, c == NULL || c->growing_price == 0 ? 16 : tai_setting(c->growing_price));
@@ -16639,12 +16746,12 @@ static size_t tai_predictive_required(const void *config, void *state, const ta_
         return in->size_bytes;
     }
     if (in->in_range) {
-        return tai_strategy_clamp(in, tai_predictor_quantile(p, c));
+        return tai_predictor_give(p, c, in);
     }
     if (!fits && p->unplanned != 0) {
         tai_predictor_plan_block(p, tai_predictor_price(p, c));
     }
-    return tai_strategy_clamp(in, in->capacity_bytes != 0 ? tai_predictor_change(p, in) : p->target_bytes);
+    return tai_strategy_clamp(in, in->capacity_bytes != 0 ? tai_predictor_change(p, in) : p->of.sizes.target_bytes);
 }
 
 static int tai_predictive_should_resize(const void *config, void *state, const ta_strategy_input *in)
@@ -16668,8 +16775,8 @@ static int tai_predictive_should_resize(const void *config, void *state, const t
     if (tai_predictor_is_due(p)) {
         tai_predictor_plan_block(p, price);
     }
-    target = tai_strategy_clamp(in, p->target_bytes);
-    if (p->target_bytes < in->size_bytes && in->capacity_bytes - in->size_bytes <= in->size_bytes / 7) {
+    target = tai_strategy_clamp(in, p->of.sizes.target_bytes);
+    if (p->of.sizes.target_bytes < in->size_bytes && in->capacity_bytes - in->size_bytes <= in->size_bytes / 7) {
         return 0; /* the headroom of a size that creeps up */
     }
     return target < in->capacity_bytes && tai_predictor_block_shrinks(p, in->capacity_bytes, target, price);
@@ -16686,14 +16793,20 @@ static void tai_predictive_observe(const void *config, void *state, const ta_str
     p = tai_predictor_of(state, in);
     p->count = (uint16_t)(p->count + (p->count < TAI_PREDICT_MEAN_USES));
     if (!in->growing) {
-        p->change_rate -= p->change_rate >> TAI_RATE_USES_BITS;
+        if (in->in_range) {
+            uint64_t size = tai_predictor_bounded(in->size_bytes);
+            p->mean_bytes = p->mean_bytes == 0 ? size : tai_mean_toward(p->mean_bytes, size, TAI_RANGE_MEAN_USES);
+            tai_predictor_pay_range(p, -(int64_t)(size * TAI_COMMIT_ALLOWED / 1024));
+        } else {
+            tai_predictor_pay(p, -TAI_CHANGE_ALLOWED);
+        }
         tai_predictor_add(p, in->size_bytes, TAI_PREDICT_WEIGHT);
         return;
     }
     tai_predictor_add_growth(p, in->start_bytes, growth);
     p->mean_bytes = tai_mean_toward(p->mean_bytes, in->size_bytes, p->count);
     if (in->use_count > 1) {
-        p->step_bytes = tai_mean_toward(p->step_bytes, growth / (in->use_count - 1), p->count);
+        p->of.growth.step_bytes = tai_mean_toward(p->of.growth.step_bytes, growth / (in->use_count - 1), p->count);
     }
 }
 
@@ -21586,6 +21699,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_set_graph_mode(ta_pool *pool, ta_stre
     return scope == NULL ? TA_ERROR_NO_GRAPH_POOL : tai_scope_leave(pool, scope, 0, NULL);
 }
 
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_configure_for_graph(ta_pool *pool, ta_graph_pool *g, ta_stream stream)
+{
+    ta_result result = tai_pool_usable(pool);
+    if (result == TA_OK) {
+        result = g == NULL ? TA_ERROR_NO_GRAPH_POOL
+                 : g->parent != pool ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT) : tai_scope_enter(g, stream, 1);
+    }
+    return result == TA_OK ? ta_pool_set_graph_pool(pool, g) : result;
+}
+
 TENSORALLOC_DEF TAI_COLD int ta_pool_is_graph_mode(ta_pool *pool, ta_stream stream)
 {
     const tai_capture *scope = NULL;
@@ -21845,6 +21968,31 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_ensure_graph_compatible(ta_tensor *
     return how == TA_GRAPH_PIN ? tai_tensor_pin(tensor, g)
                                : tai_tensor_move(tensor, g, stream, how == TA_GRAPH_COPY_RECORDED);
 }
+
+TENSORALLOC_DEF TAI_COLD int ta_tensor_is_graph_compatible(const ta_tensor *tensor, ta_graph_pool *g)
+{
+    const tai_hold *hold;
+    ta_block_info info;
+    if (tensor == NULL || tai_graph_usable(g) != TA_OK) {
+        return 0;
+    }
+    if (tensor->buffer.data == NULL) {
+        return 1;
+    }
+    if (ta_allocator_check_buffer(tensor->allocator, &tensor->buffer) != TA_OK ||
+        ta_allocator_describe(tensor->allocator, tensor->buffer.data, &info) != TA_OK) {
+        return 0;
+    }
+    TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+    for (hold = g->holds; hold != NULL; hold = hold->next) {
+        if (info.id.owner == (hold->pool != NULL ? hold->pool->id : hold->dynamic->common.id) &&
+            info.id.index == hold->index && info.id.generation == hold->generation) {
+            break;
+        }
+    }
+    TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+    return hold != NULL || info.id.owner == g->memory->id;
+}
 #else
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, ta_graph_pool **out)
 {
@@ -21986,6 +22134,15 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_set_graph_mode(ta_pool *pool, ta_stre
     return TA_ERROR_UNAVAILABLE;
 }
 
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_configure_for_graph(ta_pool *pool, ta_graph_pool *graph_pool,
+                                                               ta_stream stream)
+{
+    (void)pool;
+    (void)graph_pool;
+    (void)stream;
+    return TA_ERROR_UNAVAILABLE;
+}
+
 TENSORALLOC_DEF TAI_COLD int ta_pool_is_graph_mode(ta_pool *pool, ta_stream stream)
 {
     (void)pool;
@@ -22026,6 +22183,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_ensure_graph_compatible(ta_tensor *
     (void)stream;
     (void)how;
     return TA_ERROR_UNAVAILABLE;
+}
+
+TENSORALLOC_DEF TAI_COLD int ta_tensor_is_graph_compatible(const ta_tensor *tensor, ta_graph_pool *graph_pool)
+{
+    (void)tensor;
+    (void)graph_pool;
+    return 0;
 }
 #endif /* TENSORALLOC_CUDA */
 
@@ -23055,18 +23219,18 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
     tai_json_end(w, "}");
 }
 
-static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p)
+static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p, const ta_predictive_config *c)
 {
-    static const tai_field fields[] = {
-        TAI_FIELD(tai_predictor, U64, mean_bytes) TAI_FIELD(tai_predictor, U64, target_bytes)
-        TAI_FIELD(tai_predictor, U64, step_bytes)
-    };
     uint32_t i;
+    int growing = p->growing;
     tai_json_begin(w, "predictor", "{");
     tai_json_text(w, "learns", p->weight_total == 0 ? NULL : p->growing ? "growth" : "sizes");
     tai_json_u64(w, "observation_count", p->count);
-    TAI_FIELDS(w, p, fields);
-    tai_json_u64(w, "changes_per_million_uses", (uint64_t)p->change_rate * 1000000u >> TAI_RATE_ONE_BITS);
+    tai_json_u64(w, "mean_bytes", p->mean_bytes);
+    tai_json_u64(w, "target_bytes", growing ? 0 : p->of.sizes.target_bytes);
+    tai_json_u64(w, "step_bytes", growing ? p->of.growth.step_bytes : 0);
+    tai_json_u64(w, "block_price_sixteenths", growing ? 0 : tai_predictor_price(p, c));
+    tai_json_u64(w, "range_uses_sixteenths", growing ? 0 : tai_predictor_uses(p, c));
     tai_json_begin(w, "weights", "[");
     for (i = 0; i < TAI_PREDICT_BINS; i++) {
         if (p->weights[i] != 0) {
@@ -23085,8 +23249,9 @@ static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
 {
     tai_writer *w = &s->writer;
     tai_predictor predictor;
+    const void *config = NULL;
     uintptr_t number = 0, busy = 1;
-    int round, is_live = 0;
+    int round, is_live = 0, is_predictor = 0;
     for (round = 0; round < 100 && busy != 0; round++) {
         tai_gate_enter(&d->common.gate, NULL);
         is_live = index < d->sites.end && tai_site_at(d, index)->link.state == TAI_LIVE;
@@ -23094,6 +23259,8 @@ static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
         if (is_live) {
             number = tai_site_at(d, index)->link.addr;
             if (busy == 0) {
+                is_predictor = tai_site_at(d, index)->full_size;
+                config = tai_site_at(d, index)->strategy.config;
                 memcpy(&predictor, tai_site_at(d, index)->state, sizeof predictor);
             }
         }
@@ -23109,8 +23276,8 @@ static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
     tai_json_u64(w, "index", index);
     tai_json_hex(w, "number", (uint64_t)number);
     tai_json_bool(w, "busy", busy != 0);
-    if (busy == 0 && d->full_size) { /* the predictive strategy */
-        tai_snap_predictor(w, &predictor);
+    if (busy == 0 && is_predictor) {
+        tai_snap_predictor(w, &predictor, (const ta_predictive_config *)config);
     }
     tai_json_end(w, "}");
 }
@@ -23615,12 +23782,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
                           ta_pool_is_graph_mode, ta_pool_set_graph_mode, ta_graph_pool_reset, ta_pool_get_memory_usage,
                           ta_pool_dispose
      ConfigureForGraph, EnableGraphMode, DisableGraphMode, WithGraphMode
-                          ta_pool_set_graph_pool and ta_pool_set_graph_mode; ta_with_graph_pool
+                          ta_pool_configure_for_graph, ta_pool_set_graph_mode; ta_with_graph_pool
      MemoryUsageStats: TotalAllocated, PoolSize, BlockCount, IsGraphMode, ToString
                           ta_memory_usage: in_use_bytes, reserved_bytes, block_count of base and graph, is_graph_mode;
                           ta_memory_usage_report
      WithGraphMemory, EnsureGraphCompatible
-                          ta_tensor_with_graph_memory, ta_tensor_ensure_graph_compatible
+                          ta_tensor_with_graph_memory, ta_tensor_ensure_graph_compatible,
+                          ta_tensor_is_graph_compatible
 
   13. CUDA graphs
      A graph repeats addresses. What a capture allocates comes from a graph pool beside the pool, for as long as a scope

@@ -2,6 +2,7 @@
 
    build   cc -O2 -DNDEBUG -I. bench/predict.c -o predict -pthread
    run     ./predict [--csv] [--smoke] [file ...]         without files: three built-in streams
+           ./predict [--csv] --held-out COUNT [file ...]  W1 on streams that no setting was made for
 
    A file is one stream, named by the file: one size per line (words), or lines DATE TIME,CONTEXT,GENERATED as in the
    Azure LLM inference traces (tokens), where the first line may name the columns. Empty lines are skipped, and sizes of
@@ -32,6 +33,14 @@
        recommit_per_used           ranges: bytes committed over bytes used, less the first time that each was needed
        peak_capacity_over_peak_used
        declared_max_exceeded       uses with more capacity than the declared maximum
+   Held out are streams of COUNT uses by integer arithmetic alone, the same everywhere: sizes drawn independently from
+   narrow, wide and heavy-tailed distributions, of a few kinds, rare large ones, walks, teeth, days, regimes, and ten
+   times as many or as large ones; and the sizes of the files in random order, of which nothing in time is left. What
+   could be had there is measured beside the strategy, from the whole stream at once:
+       fixed_range, fixed_heap            the best of all fixed levels kept (heap: after so many uses below it), or two
+                                          in turn, at the limits: recommitted 0.11 of used, 112 changes in 1000
+       fixed_range_same, fixed_heap_same  the same at the rate that the strategy had
+       clairvoyant_range                  who knows the future: each byte is kept if it is needed soon enough, at 0.11
    The strategies run in the library, through ta_dynamic; the backend under it only hands out numbers as addresses, so
    that no policy needs memory.
    Without --csv it also shows what happens when the sizes change for good: for each two files that follow each other,
@@ -491,6 +500,280 @@ static size_t sizes_of(const stream *s, int workload, int64_t *out)
 }
 
 /*---------------------------------------------------------------------------------------------------------
+  Streams held out
+  -------------------------------------------------------------------------------------------------------*/
+
+static int64_t below(uint64_t *state, uint64_t count)
+{
+    return (int64_t)(next_random(state) % count);
+}
+
+/* scale x 2^(octaves / 1024), in straight lines between the powers. */
+static int64_t scaled(int64_t scale, int64_t octaves_1024)
+{
+    int64_t whole = octaves_1024 >= 0 ? octaves_1024 / 1024 : -((1023 - octaves_1024) / 1024), value;
+    value = scale * (1024 + octaves_1024 - whole * 1024) / 1024;
+    value = whole >= 0 ? value * ((int64_t)1 << whole) : value / ((int64_t)1 << -whole);
+    return value < 1 ? 1 : value;
+}
+
+/* A bell: mean 0, standard deviation 1024. */
+static int64_t bell(uint64_t *state)
+{
+    int64_t sum = 0;
+    int i;
+    for (i = 0; i < 12; ++i) {
+        sum += below(state, 1024);
+    }
+    return sum - 6 * 1023;
+}
+
+/* A logarithm of base 2 that is long-tailed: as many draws above each whole number as below it. In 1024ths. */
+static int64_t tail(uint64_t *state)
+{
+    int64_t value = below(state, 1024);
+    while (value < 20 * 1024 && below(state, 2) == 0) {
+        value += 1024;
+    }
+    return value;
+}
+
+enum {
+    HELD_LOGNORMAL_NARROW, HELD_LOGNORMAL, HELD_LOGNORMAL_WIDE, HELD_LOGNORMAL_LARGE, HELD_LOGNORMAL_LONG,
+    HELD_EXPONENTIAL, HELD_UNIFORM, HELD_LOG_UNIFORM, HELD_PARETO, HELD_BIMODAL, HELD_BIMODAL_NEAR, HELD_BIMODAL_RARE,
+    HELD_SPIKES, HELD_IMAGES, HELD_BATCHES, HELD_CONSTANT, HELD_ALTERNATING, HELD_WALK, HELD_TEETH_SHORT,
+    HELD_TEETH_LONG, HELD_DAYS, HELD_REGIMES, HELD_REGIMES_SHORT, HELD_SWITCH, HELD_DRIFT, HELD_COUNT
+};
+
+static const char *const held_out_names[HELD_COUNT] = {
+    "lognormal_narrow", "lognormal", "lognormal_wide", "lognormal_large", "lognormal_long", "exponential", "uniform",
+    "log_uniform", "pareto", "bimodal", "bimodal_near", "bimodal_rare", "spikes", "image_sizes", "batches", "constant",
+    "alternating", "random_walk", "sawtooth_50", "sawtooth_500", "days", "regimes", "regimes_short", "switch_once",
+    "drift"
+};
+
+/* Independent draws. */
+static int64_t drawn_size(int kind, uint64_t *state)
+{
+    static const int64_t pixels[] = {224 * 224, 512 * 512, 480 * 640, 640 * 480, 1280 * 720, 1920 * 1080, 3840 * 2160};
+    static const int64_t in_1000[] = {100, 120, 150, 300, 200, 120, 10};
+    int64_t value = 0, more, pick, k;
+    switch (kind) {
+    case HELD_LOGNORMAL_NARROW: return scaled(1000, bell(state) / 2);
+    case HELD_LOGNORMAL_WIDE: return scaled(1000, bell(state) * 9 / 4);
+    case HELD_LOGNORMAL_LARGE: return scaled(10000, bell(state) * 7 / 5);
+    case HELD_EXPONENTIAL: return 1 + tail(state) * 2 / 3;
+    case HELD_UNIFORM: return 1 + below(state, 2000);
+    case HELD_LOG_UNIFORM: return scaled(4, below(state, 12 * 1024));
+    case HELD_PARETO: return scaled(100, tail(state) * 2 / 3);
+    case HELD_BIMODAL: return below(state, 10) < 7 ? 200 + below(state, 50) : 2000 + below(state, 500);
+    case HELD_BIMODAL_NEAR: return below(state, 10) < 7 ? 200 + below(state, 50) : 600 + below(state, 60);
+    case HELD_BIMODAL_RARE: return below(state, 20) != 0 ? 200 + below(state, 50) : 4000 + below(state, 1000);
+    case HELD_SPIKES: return below(state, 100) != 0 ? 100 : 5000 + below(state, 5000);
+    case HELD_IMAGES:
+        pick = below(state, 1000);
+        for (k = 0; pick >= in_1000[k]; ++k) {
+            pick -= in_1000[k];
+        }
+        return pixels[k] / 64;
+    case HELD_BATCHES: /* so many of the longest */
+        pick = 1 + below(state, 8);
+        for (k = 0; k < pick; ++k) {
+            more = scaled(300, bell(state) * 7 / 5);
+            value = more > value ? more : value;
+        }
+        return pick * value;
+    case HELD_CONSTANT: return 777;
+    default: return scaled(1000, bell(state) * 7 / 5);
+    }
+}
+
+/* Sizes that depend on when it is: use i of count. *level is the stream's own. */
+static int64_t held_out_size(int kind, uint64_t *state, size_t i, size_t count, int64_t *level)
+{
+    int64_t at = (int64_t)i, half = (int64_t)count / 2, phase;
+    switch (kind) {
+    case HELD_ALTERNATING: return i % 2 != 0 ? 2000 : 300;
+    case HELD_WALK:
+        *level += bell(state) / 16;
+        *level = *level > 3072 ? 3072 : *level < -3072 ? -3072 : *level;
+        return scaled(1000, *level);
+    case HELD_TEETH_SHORT: return 100 + at % 50 * 100 + below(state, 50);
+    case HELD_TEETH_LONG: return 100 + at % 500 * 10 + below(state, 50);
+    case HELD_DAYS:
+        phase = at % 1500;
+        phase = phase < 750 ? phase : 1500 - phase;
+        return scaled(1000, (phase - 375) * 8 + bell(state) * 2 / 3);
+    case HELD_REGIMES:
+    case HELD_REGIMES_SHORT:
+        *level = i % (kind == HELD_REGIMES ? 700u : 150u) == 0 ? below(state, 6) * 1024 - 3072 : *level;
+        return scaled(1000, *level + bell(state) * 7 / 8);
+    case HELD_SWITCH: return scaled(at < half ? 8000 : 500, bell(state) * 7 / 6);
+    case HELD_DRIFT: return scaled(300, (at < half ? at : (int64_t)count - at) * 2048 / half + bell(state) * 3 / 2);
+    default: return drawn_size(kind, state);
+    }
+}
+
+/* Returns how many sizes there are. */
+static size_t make_held_out(int kind, size_t count, int64_t **out)
+{
+    uint64_t state = UINT64_C(88172645463325252) + (uint64_t)kind * UINT64_C(0x9E3779B97F4A7C15);
+    int64_t level = 0;
+    size_t i;
+    count = kind == HELD_LOGNORMAL_LONG ? 10 * count : count;
+    *out = new_array(count, sizeof(int64_t));
+    for (i = 0; i < 16; ++i) {
+        (void)next_random(&state);
+    }
+    for (i = 0; i < count; ++i) {
+        (*out)[i] = held_out_size(kind, &state, i, count, &level);
+    }
+    return count;
+}
+
+static void shuffle_sizes(int64_t *sizes, size_t count)
+{
+    uint64_t state = UINT64_C(88172645463325252);
+    size_t i, k;
+    for (i = count; i > 1; --i) {
+        int64_t size = sizes[i - 1];
+        k = (size_t)below(&state, i);
+        sizes[i - 1] = sizes[k];
+        sizes[k] = size;
+    }
+}
+
+/*---------------------------------------------------------------------------------------------------------
+  What could be had: fixed levels, and the future
+  -------------------------------------------------------------------------------------------------------*/
+
+enum { LEVEL_MAX = 96, POINT_MAX = 1024 };
+#define LIMIT_RECOMMIT 0.11
+#define LIMIT_CHANGES 112.0
+
+/* A policy's place: recommitted per used, or changes in 1000 uses, and held idle per used. */
+typedef struct point {
+    double rate, waste;
+} point;
+
+static int compare_sizes(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static double sum_of(const int64_t *sizes, size_t count)
+{
+    double sum = 0;
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        sum += (double)sizes[i];
+    }
+    return sum;
+}
+
+/* Sizes that occur, rising: even parts of the stream, and finer and finer ones toward the largest. */
+static int list_levels(const int64_t *sizes, size_t count, int64_t *out)
+{
+    int64_t *sorted = new_array(count, sizeof(int64_t));
+    size_t above = count / 20;
+    int i, levels = 0;
+    memcpy(sorted, sizes, count * sizeof(int64_t));
+    qsort(sorted, count, sizeof(int64_t), compare_sizes);
+    for (i = 0; i < 60; ++i) {
+        out[levels++] = sorted[(count - 1) * (size_t)i / 60];
+    }
+    for (; above > 0 && levels < LEVEL_MAX - 1; above -= above / 4 + 1) {
+        out[levels++] = sorted[count - 1 - above];
+    }
+    out[levels++] = sorted[count - 1];
+    qsort(out, (size_t)levels, sizeof(int64_t), compare_sizes);
+    free(sorted);
+    return levels;
+}
+
+/* Range: what is above the level goes back when it is not needed. */
+static point fixed_range(const int64_t *sizes, size_t count, int64_t level)
+{
+    int64_t capacity = 0, peak = 0;
+    double committed = 0, held = 0, used = sum_of(sizes, count);
+    point p;
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        int64_t kept = capacity < level ? capacity : level;
+        committed += sizes[i] > capacity ? (double)(sizes[i] - capacity) : 0.0;
+        capacity = sizes[i] > kept ? sizes[i] : kept;
+        peak = capacity > peak ? capacity : peak;
+        held += (double)capacity;
+    }
+    p.rate = (committed - (double)peak) / used;
+    p.waste = (held - used) / used;
+    return p;
+}
+
+/* Block: grows to the level, or what is needed; goes back there after so many uses in a row that need less. */
+static point fixed_heap(const int64_t *sizes, size_t count, int64_t level, int uses)
+{
+    int64_t capacity = 0;
+    double held = 0, used = sum_of(sizes, count), changes = -1;
+    point p;
+    size_t i;
+    int low = 0;
+    for (i = 0; i < count; ++i) {
+        int64_t target = sizes[i] > level ? sizes[i] : level;
+        low = sizes[i] <= capacity && target < capacity ? low + 1 : 0;
+        if (sizes[i] > capacity || low >= uses) {
+            capacity = target;
+            changes += 1;
+            low = 0;
+        }
+        held += (double)capacity;
+    }
+    p.rate = 1000.0 * changes / (double)count;
+    p.waste = (held - used) / used;
+    return p;
+}
+
+/* Who knows the future, at a price: what lies between two levels is kept over as many uses that do not need it. */
+static point clairvoyant_range(const int64_t *sizes, size_t count, const int64_t *levels, int level_count, double uses)
+{
+    point p = {0, 0};
+    int64_t lower = 0;
+    size_t i;
+    int k;
+    for (k = 0; k < level_count; ++k) {
+        size_t last = count;
+        for (i = 0; i < count && levels[k] > lower; ++i) {
+            if (sizes[i] > lower) {
+                double idle = last < i ? (double)(i - last - 1) : 0.0, width = (double)(levels[k] - lower);
+                p.waste += idle <= uses ? width * idle : 0.0;
+                p.rate += idle > uses ? width : 0.0;
+                last = i;
+            }
+        }
+        lower = levels[k];
+    }
+    p.rate /= sum_of(sizes, count);
+    p.waste /= sum_of(sizes, count);
+    return p;
+}
+
+/* The least waste at this rate, by one of the policies or two of them in turn. */
+static double least_waste(const point *points, int count, double rate)
+{
+    double least = 1e300;
+    int i, k;
+    for (i = 0; i < count; ++i) {
+        for (k = 0; points[i].rate <= rate && k < count; ++k) {
+            double part = points[k].rate > rate ? (rate - points[i].rate) / (points[k].rate - points[i].rate) : 0.0;
+            double waste = points[i].waste + part * (points[k].waste - points[i].waste);
+            least = waste < least ? waste : least;
+        }
+    }
+    return least;
+}
+
+/*---------------------------------------------------------------------------------------------------------
   Runs
   -------------------------------------------------------------------------------------------------------*/
 
@@ -867,6 +1150,7 @@ static void time_strategy(const stream *s, int what, double out[2])
 
 typedef struct options {
     int csv, smoke;
+    size_t held_out_count; /* 0: no */
 } options;
 
 static void print_header(const options *o, int workload, const stream *s)
@@ -911,6 +1195,93 @@ static void print_costs(const options *o, const stream *s)
         fprintf(out, "%s, %s: observing a size takes %.0f ns, deciding %.0f ns (medians); %zu bytes of state\n",
                 s->name, names[what], ns[0], ns[1], ta_strategy_predictive(NULL).vtable->state_bytes);
     }
+}
+
+static figures frontier_figures(double rate, double waste)
+{
+    figures f;
+    memset(&f, 0, sizeof f);
+    f.used = f.copied_base = f.peak_used = f.peak_capacity = 1;
+    f.capacity = 1 + waste;
+    f.change_base = 1000000;
+    f.changes = (uint64_t)(rate * 1000.0 + 0.5);
+    f.recommitted = rate;
+    return f;
+}
+
+static void print_frontier(const options *o, const stream *s, const char *name, int in_range, const point *points,
+                           int count, double rate)
+{
+    policy p;
+    figures f = frontier_figures(rate, least_waste(points, count, rate));
+    memset(&p, 0, sizeof p);
+    p.name = name;
+    p.in_range = in_range;
+    f.changes = in_range ? 0 : f.changes;
+    print_row(o, 1, s, &p, &f);
+}
+
+/* W1 on one stream, and what could be had there. */
+static void run_held_out(const options *o, const char *name, const int64_t *sizes, size_t count,
+                         const policy *policies)
+{
+    static point points[POINT_MAX];
+    int64_t levels[LEVEL_MAX];
+    int level_count = list_levels(sizes, count, levels), point_count = 0, i, uses;
+    double rates[2] = {0, 0}, price;
+    stream s;
+    memset(&s, 0, sizeof s);
+    (void)snprintf(s.name, sizeof s.name, "%s", name);
+    s.count = count;
+    print_header(o, 1, &s);
+    for (i = 0; i <= POLICY_RANGE; ++i) {
+        figures f = run_sizes(&policies[i], sizes, count, TOKEN_BYTES, NULL, 0);
+        rates[i == POLICY_RANGE] = i == POLICY_RANGE ? f.recommitted / f.used
+                                                     : 1000.0 * (double)f.changes / (double)f.change_base;
+        print_row(o, 1, &s, &policies[i], &f);
+    }
+    for (i = 0; i < level_count; ++i) {
+        for (uses = 1; uses <= 512; uses *= uses < 16 ? 2 : 4) {
+            points[point_count++] = fixed_heap(sizes, count, levels[i], uses);
+        }
+    }
+    print_frontier(o, &s, "fixed_heap", 0, points, point_count, LIMIT_CHANGES);
+    print_frontier(o, &s, "fixed_heap_same", 0, points, point_count, rates[0]);
+    for (i = point_count = 0; i < level_count; ++i) {
+        points[point_count++] = fixed_range(sizes, count, levels[i]);
+    }
+    points[point_count++] = fixed_range(sizes, count, 0);
+    print_frontier(o, &s, "fixed_range", 1, points, point_count, LIMIT_RECOMMIT);
+    print_frontier(o, &s, "fixed_range_same", 1, points, point_count, rates[1]);
+    point_count = 0;
+    for (price = 0.5; price < 2.0 * (double)count; price *= 1.5) {
+        points[point_count++] = clairvoyant_range(sizes, count, levels, level_count, price);
+    }
+    print_frontier(o, &s, "clairvoyant_range", 1, points, point_count, LIMIT_RECOMMIT);
+}
+
+static void run_all_held_out(const options *o, const policy *policies)
+{
+    int kind;
+    for (kind = HELD_LOGNORMAL_NARROW; kind < HELD_COUNT; kind = kind + 1) {
+        int64_t *sizes;
+        size_t count = make_held_out(kind, o->held_out_count, &sizes);
+        run_held_out(o, held_out_names[kind], sizes, count, policies);
+        free(sizes);
+    }
+}
+
+static void run_shuffled(const options *o, const stream *s, const policy *policies)
+{
+    int64_t *sizes = new_array(s->count, sizeof(int64_t));
+    char name[sizeof s->name + 16];
+    size_t count = sizes_of(s, 1, sizes);
+    (void)snprintf(name, sizeof name, "shuffled_%s", s->name);
+    shuffle_sizes(sizes, count);
+    if (count != 0) {
+        run_held_out(o, name, sizes, count, policies);
+    }
+    free(sizes);
 }
 
 static double waste_of(const window *w)
@@ -998,22 +1369,33 @@ static void run_next(const options *o, stream *last, const stream *next, const p
     *last = *next;
 }
 
+static int read_count(const char *text, size_t *out)
+{
+    int64_t count;
+    int is_good = read_number(&text, 1000, 1000000, &count) && at_end(text);
+    *out = (size_t)count;
+    return is_good;
+}
+
 int main(int argc, char **argv)
 {
-    options o = {0, 0};
+    options o = {0, 0, 0};
     policy policies[POLICY_COUNT];
     stream last, next;
-    int i, files = 0, refused = 0;
+    char *files[64];
+    int i, file_count = 0, refused = 0;
     for (i = 1; i < argc; ++i) {
         if (strcmp(argv[i], "--csv") == 0) {
             o.csv = 1;
         } else if (strcmp(argv[i], "--smoke") == 0) {
             o.smoke = 1;
-        } else if (argv[i][0] == '-') {
-            fputs("usage: predict [--csv] [--smoke] [file ...]\n", stderr);
+        } else if (strcmp(argv[i], "--held-out") == 0 && i + 1 < argc && read_count(argv[i + 1], &o.held_out_count)) {
+            ++i;
+        } else if (argv[i][0] == '-' || file_count == 64) {
+            fputs("usage: predict [--csv] [--smoke] [--held-out COUNT] [file ...]     (64 files at most)\n", stderr);
             return 2;
         } else {
-            ++files;
+            files[file_count++] = argv[i];
         }
     }
     list_policies(policies);
@@ -1025,18 +1407,22 @@ int main(int argc, char **argv)
              "changes (and copies, where growing means moving), much means memory held idle. Best is little of all.");
     }
     memset(&last, 0, sizeof last);
-    for (i = 1; i < argc; ++i) {
-        if (argv[i][0] != '-') {
-            if (read_stream(&next, argv[i])) {
-                run_next(&o, &last, &next, policies);
-            } else {
-                refused = 1;
-            }
+    for (i = 0; i < file_count; ++i) {
+        if (!read_stream(&next, files[i])) {
+            refused = 1;
+        } else if (o.held_out_count != 0) {
+            run_shuffled(&o, &next, policies);
+            free(next.requests);
+        } else {
+            run_next(&o, &last, &next, policies);
         }
     }
-    for (i = 0; files == 0 && i < 3; ++i) {
+    for (i = 0; file_count == 0 && o.held_out_count == 0 && i < 3; ++i) {
         make_stream(&next, i, o.smoke ? 1000 : 6000);
         run_next(&o, &last, &next, policies);
+    }
+    if (o.held_out_count != 0) {
+        run_all_held_out(&o, policies);
     }
     free(last.requests);
     return refused;

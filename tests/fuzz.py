@@ -2,13 +2,16 @@
 """The fuzz targets of tests/fuzz.
 
     fuzz.py replay --cc 'COMPILER'           runs the committed inputs, and some at random; any compiler
-    fuzz.py search [--seconds N] [NAME...]   lets clang's libFuzzer search for N seconds each (60), under ASan and UBSan;
+    fuzz.py search [--seconds N] [NAME...]   lets clang's libFuzzer search for N seconds each (60), one for each processor
+                                             at a time, under ASan and UBSan;
                                              ends with "N passed, N failed, N skipped". What was found is in build/fuzz
     fuzz.py keep NAME                        a smallest set of inputs of build/fuzz that reaches the same becomes the
                                              committed one
 """
 
 import argparse
+import concurrent.futures
+import os
 import re
 import shutil
 import sys
@@ -57,30 +60,33 @@ def build(name):
     return program
 
 
+def search_one(name, seconds):
+    """One target: the line of the table, its verdict, what it said where that matters."""
+    program = build(name)
+    if program is None:
+        return '%-12s not built' % name, 'skipped' if shutil.which('clang') is None else 'failed', ''
+    corpus = FOUND / name
+    corpus.mkdir(exist_ok=True)
+    start = time.time()
+    done = run([program, '-max_total_time=%d' % seconds, '-timeout=25', '-rss_limit_mb=2560', '-max_len=4096',
+                '-close_fd_mask=1', '-print_final_stats=1', '-artifact_prefix=%s/found-%s-' % (FOUND, name), corpus,
+                CORPUS / TARGETS[name][0]])
+    executions = re.findall(r'stat::number_of_executed_units: (\d+)', done.stdout)
+    covered = re.findall(r'cov: (\d+)', done.stdout)
+    verdict = 'passed' if done.returncode == 0 else 'failed'
+    row = '%-12s %8d %12s %8d %10s  %s' % (name, time.time() - start, executions[-1] if executions else '?',
+                                          len(list(corpus.glob('*'))), covered[-1] if covered else '?', verdict)
+    return row, verdict, '' if verdict == 'passed' else done.stdout[-6000:]
+
+
 def search(names, seconds):
     counts = {'passed': 0, 'failed': 0, 'skipped': 0}
     print('%-12s %8s %12s %8s %10s  %s' % ('target', 'seconds', 'executions', 'inputs', 'coverage', 'verdict'))
-    for name in names:
-        start = time.time()
-        program = build(name)
-        if program is None:
-            counts['skipped' if shutil.which('clang') is None else 'failed'] += 1
-            continue
-        corpus = FOUND / name
-        corpus.mkdir(exist_ok=True)
-        start = time.time()
-        done = run([program, '-max_total_time=%d' % seconds, '-timeout=25', '-rss_limit_mb=2560', '-max_len=4096',
-                    '-close_fd_mask=1', '-print_final_stats=1', '-artifact_prefix=%s/found-%s-' % (FOUND, name), corpus,
-                    CORPUS / TARGETS[name][0]])
-        executions = re.findall(r'stat::number_of_executed_units: (\d+)', done.stdout)
-        covered = re.findall(r'cov: (\d+)', done.stdout)
-        verdict = 'passed' if done.returncode == 0 else 'failed'
-        counts[verdict] += 1
-        print('%-12s %8d %12s %8d %10s  %s' % (name, time.time() - start, executions[-1] if executions else '?',
-                                              len(list(corpus.glob('*'))), covered[-1] if covered else '?', verdict))
-        if done.returncode != 0:
-            print(done.stdout[-6000:])
-        sys.stdout.flush()
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for row, verdict, said in pool.map(lambda name: search_one(name, seconds), names):
+            counts[verdict] += 1
+            print('\n'.join([row] + ([said] if said else [])))
+            sys.stdout.flush()
     print('%(passed)d passed, %(failed)d failed, %(skipped)d skipped' % counts)
     sys.exit(counts['failed'] != 0)
 

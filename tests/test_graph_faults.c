@@ -1,7 +1,19 @@
 /* test_graph_faults.c - a capture that fails at every possible call: of the program's (begin, work, end, instantiate,
    launch) and of the library's, each function at its n-th call, for every n (of more than 40 calls at steps). Around
    it are the other calls that meet the driver: events, trim, a tensor that moves, one that grows, reset, destroy.
-   Afterwards nothing is missing or left behind, nothing is reported, and the same scenario works. */
+   Afterwards nothing is missing or left behind, nothing is reported, and the same scenario works. The same where the
+   n-th record cannot be allocated. */
+#include <stdlib.h>
+
+static unsigned long long records, record_that_fails;
+
+static void *record_new(size_t bytes)
+{
+    return ++records == record_that_fails ? NULL : malloc(bytes);
+}
+
+#define TENSORALLOC_MALLOC(bytes) record_new(bytes)
+#define TENSORALLOC_FREE(ptr) free(ptr)
 #include "graph.h"
 
 static const char *const symbols[] = {
@@ -19,12 +31,14 @@ static CUgraphExec exec;
 static ta_tensor moved;
 static ta_dynamic *dynamic;
 static ta_handle handle;
-static uint64_t failed_runs, whole_runs;
+static uint64_t failed_runs, whole_runs, told_of_records;
 static int mode_refused;
 
 static int is_refusal(ta_result result)
 {
-    return result == TA_ERROR_OUT_OF_MEMORY || result == TA_ERROR_BACKEND || result == TA_ERROR_CAPTURE ||
+    told_of_records += result == TA_ERROR_RECORDS;
+    return (result == TA_ERROR_RECORDS && record_that_fails != 0) || result == TA_ERROR_OUT_OF_MEMORY ||
+           result == TA_ERROR_BACKEND || result == TA_ERROR_CAPTURE ||
            result == TA_ERROR_UNSUPPORTED || result == TA_ERROR_BUSY || result == TA_ERROR_FRAGMENTED;
 }
 
@@ -284,4 +298,27 @@ static void every_call_fails_once(void)
     CHECK_GT(failed_runs, 50);
 }
 
-TEST_MAIN(TEST_CASE(every_call_fails_once))
+static void every_record_fails_once(void)
+{
+    unsigned long long n, count;
+    if (!faults_open()) { return; }
+    records = 0;
+    run_scenario();
+    count = records;
+    check_whole();
+    CHECK_GT(count, 10);
+    for (n = 1; n <= count; n++) {
+        if (!faults_open()) { return; }
+        test_context("record %llu of %llu", n, count);
+        records = 0;
+        record_that_fails = n;
+        run_scenario();
+        CHECK_GE(records, n); /* it did fail */
+        record_that_fails = 0;
+        check_whole();
+        test_context("%s", "");
+    }
+    CHECK_GT(told_of_records, 10);
+}
+
+TEST_MAIN(TEST_CASE(every_call_fails_once), TEST_CASE(every_record_fails_once))

@@ -735,7 +735,10 @@ static void tensors_pinned_and_copied(void)
             CHECK_EQ(memcmp(made.dims, x.dims, sizeof x.dims) + memcmp(made.strides, x.strides, sizeof x.strides), 0);
             CHECK_EQ(ta_tensor_is_contiguous(&made), !strided);
             CHECK_OK(ta_allocator_check_buffer(made.allocator, &made.buffer));
+            CHECK_EQ(ta_tensor_is_graph_compatible(&made, graphs), 1);
             CHECK_OK(ta_tensor_destroy(&made, STREAM(s)));
+            CHECK_EQ(ta_tensor_is_graph_compatible(&made, graphs), 1); /* empty */
+            CHECK_EQ(ta_tensor_is_graph_compatible(&x, graphs), 0);
             if (how != TA_GRAPH_COPY_RECORDED) {
                 CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), how));
             }
@@ -744,6 +747,7 @@ static void tensors_pinned_and_copied(void)
                 CHECK_RESULT(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_COPY), TA_ERROR_CAPTURE);
                 CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), how));
             }
+            CHECK_EQ(ta_tensor_is_graph_compatible(&x, graphs), 1);
             after = ADDRESS(x.buffer.data);
             CHECK_EQ(after == before, how == TA_GRAPH_PIN);
             CHECK_EQ(x.strides[0], strided ? 1 : 1024);
@@ -816,6 +820,10 @@ static void tensors_that_cannot(void)
     ta_pool *host = NULL;
     ta_arena *arena = NULL;
     ta_arena_desc arena_desc;
+    ta_cuda_desc second;
+    ta_cuda *other = NULL;
+    ta_pool *elsewhere;
+    ta_graph_compatible how;
     ta_tensor x, empty, made;
     if (!graphs_open("sched=lazy;devices=2", 0)) { return; }
     CHECK_OK(ta_pool_create(NULL, &host));
@@ -842,6 +850,23 @@ static void tensors_that_cannot(void)
     made = x;
     CHECK_OK(ta_tensor_destroy(&x, STREAM(s)));
     CHECK_RESULT(ta_tensor_ensure_graph_compatible(&made, graphs, STREAM(s), TA_GRAPH_PIN), TA_ERROR_STALE);
+    CHECK_EQ(ta_tensor_is_graph_compatible(&made, graphs), 0); /* stale */
+    memset(&second, 0, sizeof second);
+    second.device_index = 1;
+    CHECK_OK(ta_cuda_create(&second, &other, NULL));
+    elsewhere = pool_new(other, NULL);
+    CHECK_OK(ta_tensor_create(ta_pool_allocator(elsewhere), TA_F32, dims, 1, 0, 0, &x)); /* another device */
+    for (how = TA_GRAPH_PIN; how <= TA_GRAPH_COPY_RECORDED; how = (ta_graph_compatible)(how + 1)) {
+        const void *before = x.buffer.data;
+        CHECK_RESULT(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), how), TA_ERROR_UNSUPPORTED);
+        CHECK(x.buffer.data == before);
+        CHECK_EQ(ta_tensor_is_graph_compatible(&x, graphs), 0);
+    }
+    CHECK_RESULT(ta_graph_pool_hold(graphs, elsewhere, x.buffer.data), TA_ERROR_UNSUPPORTED);
+    CHECK_EQ(stats_of(graphs).held_count + stats_of(graphs).memory.block_count, 0);
+    CHECK_OK(ta_tensor_destroy(&x, 0));
+    CHECK_OK(ta_pool_destroy(elsewhere));
+    CHECK_OK(ta_cuda_destroy(other));
     CHECK_OK(ta_pool_destroy(host));
     CHECK_OK(ta_arena_destroy(arena));
     graphs_close();
@@ -1220,6 +1245,53 @@ static void another_graph_pool_orphans_nothing(void)
     graphs_close();
 }
 
+/* ConfigureForGraph: both, or nothing. */
+static void configured_in_one_call(void)
+{
+    ta_graph_pool *second, *beside;
+    ta_graph_pool_desc desc;
+    ta_pool *other;
+    CUdeviceptr a;
+    CUgraphExec exec;
+    CUgraph graph;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    TEST_ALLOW_ASSERTS();
+    second = graphs_new(0);
+    other = pool_new(cuda, NULL);
+    memset(&desc, 0, sizeof desc);
+    desc.pool = other;
+    CHECK_OK(ta_graph_pool_create(&desc, &beside));
+    CHECK_OK(ta_pool_configure_for_graph(pool, graphs, STREAM(s)));
+    CHECK(ta_pool_get_graph_pool(pool) == graphs);
+    CHECK_EQ(ta_pool_is_graph_mode(pool, STREAM(s)), 1);
+    CHECK_RESULT(ta_pool_configure_for_graph(pool, NULL, STREAM(t)), TA_ERROR_NO_GRAPH_POOL);
+    CHECK_RESULT(ta_pool_configure_for_graph(NULL, graphs, STREAM(t)), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_pool_configure_for_graph(pool, beside, STREAM(t)), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_OK(ta_graph_pool_retain(second));
+    CHECK_RESULT(ta_pool_configure_for_graph(pool, second, STREAM(t)), TA_ERROR_BUSY);
+    CHECK(ta_pool_get_graph_pool(pool) == graphs); /* what fails changes nothing */
+    CHECK_EQ(ta_pool_is_graph_mode(pool, STREAM(t)), 0);
+    CHECK_OK(ta_graph_pool_release(second));
+    begin(s);
+    a = take(BYTES, s);
+    OK(fill(a, 3, WORDS, s));
+    graph = end(s);
+    CHECK_OK(mode(s, 0));
+    CHECK_EQ(stats_of(graphs).memory.block_count, 1);
+    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graph));
+    exec = instantiate(graph);
+    OK(cu.cuGraphDestroy(graph));
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(a), 3);
+    OK(cu.cuGraphExecDestroy(exec));
+    give(a);
+    CHECK_OK(ta_graph_pool_destroy(beside));
+    CHECK_OK(ta_pool_destroy(other));
+    CHECK_OK(ta_graph_pool_destroy(second));
+    graphs_close();
+}
+
 /* ResetGraphPool looked at nothing. And what a replay does after a reset that was right: the checker says it. */
 static void reset_waits_for_graphs(void)
 {
@@ -1476,6 +1548,47 @@ static void several_captures_at_once(void)
 }
 
 /* ---- bad calls */
+/* Aligned blocks where the next free address is not: at the beginning, behind a block, beside a graph, in a capture. */
+static void aligned_blocks(void)
+{
+    CUdeviceptr odd[3], a[4];
+    CUgraphExec exec = NULL;
+    ta_request request;
+    int i;
+    memset(&request, 0, sizeof request);
+    request.size_bytes = 1000;
+    request.stream = STREAM(s);
+    for (i = 0; i < 4; i++) {
+        if (i == 3) {
+            enter(graphs, s);
+        }
+        request.alignment_bytes = 65536;
+        a[i] = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL));
+        CHECK_NE(a[i], 0);
+        CHECK_EQ(a[i] % 65536, 0);
+        request.alignment_bytes = 0;
+        if (i < 3) {
+            odd[i] = ADDRESS(ta_graph_pool_alloc(graphs, &request, NULL));
+        }
+        if (i == 1) {
+            enter(graphs, s);
+            OK(fill(take(1000, s), 1, 64, s));
+            exec = finish(graphs, s, NULL);
+        } else if (i == 2) { /* what is not shared serves one graph */
+            OK(cu.cuGraphExecDestroy(exec));
+            fake.tafake_settle();
+        }
+    }
+    OK(cu.cuGraphDestroy(end(s)));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL)); /* frees a[3] */
+    for (i = 0; i < 3; i++) {
+        CHECK_OK(ta_allocator_free(ta_graph_pool_allocator(graphs), pointer(a[i]), 1000, 65536, STREAM(s)));
+        give(odd[i]);
+    }
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    CHECK_EQ(stats_of(graphs).memory.block_count, 0);
+}
+
 static void bad_calls(void)
 {
     static const ta_graph_pool_desc no_pool;
@@ -1529,10 +1642,9 @@ static void bad_calls(void)
     CHECK_RESULT(ta_pool_free_sized(pool, pointer(a), 999), TA_ERROR_SIZE_MISMATCH);
     CHECK_OK(ta_pool_free_sized(pool, pointer(a), 1000));
     CHECK_RESULT(ta_pool_free(pool, pointer(a)), TA_ERROR_STALE);
+    fake.tafake_settle(); /* what the attempt to attach left */
+    aligned_blocks();
     request.alignment_bytes = 65536;
-    a = ADDRESS(ta_graph_pool_alloc(graphs, &request, &result));
-    CHECK_EQ(a % 65536, 0);
-    CHECK_OK(ta_allocator_free(ta_graph_pool_allocator(graphs), pointer(a), 1000, 65536, STREAM(s)));
     begin(s); /* an allocation by name does not get around the scope */
     CHECK(ta_graph_pool_alloc(graphs, &request, &result) == NULL);
     CHECK_RESULT(result, TA_ERROR_CAPTURE);
@@ -1592,6 +1704,7 @@ TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_
           TEST_CASE(frees_in_graph_mode_free), TEST_CASE(the_owner_decides_not_the_mode),
           TEST_CASE(other_streams_stay_eager), TEST_CASE(eager_growth_does_not_break_a_capture),
           TEST_CASE(scopes_are_restored_on_every_path), TEST_CASE(another_graph_pool_orphans_nothing),
+          TEST_CASE(configured_in_one_call),
           TEST_CASE(reset_waits_for_graphs), TEST_CASE(usage_means_the_same_in_every_mode),
           TEST_CASE(dispose_waits_for_graphs), TEST_CASE(eager_threads_during_captures),
           TEST_CASE(several_captures_at_once), TEST_CASE(bad_calls), TEST_CASE(graph_blocks_through_the_pool))
