@@ -72,7 +72,7 @@ programs() {
         echo "conformance-$name|gpu|120|tests/conformance/$name.c||"
     done
     for name in cuda_order graph_driver graph graph_use graph_order graph_random graph_faults \
-        cuda_contract cuda_ladder cuda_table cuda_faults cuda; do
+        cuda_contract cuda_ladder cuda_table cuda_torch_calls cuda_faults cuda; do
         echo "$name|gpu|240|tests/test_$name.c|-DTRACES=\"$traces\"|"
     done
     echo "example_graph|gpu|120|tests/example_graph.c||"
