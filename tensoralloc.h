@@ -5738,7 +5738,7 @@ static TAI_COLD uint64_t tai_cu_chunk_reuse(ta_cuda *c, size_t bytes)
     tai_cu_spare **link, *spare = NULL;
     uint64_t handle = 0;
     TAI_LOCK_ACQUIRE(&c->lock);
-    for (link = &c->chunks; *link != NULL && spare == NULL; link = spare == NULL ? &(*link)->next : link) {
+    for (link = &c->chunks; *link != NULL; link = &(*link)->next) {
         if ((*link)->bytes == bytes) {
             spare = *link;
             *link = spare->next;

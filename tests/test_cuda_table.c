@@ -247,6 +247,64 @@ static void foreign_addresses(void)
     world_close();
 }
 
+static void bad_arguments(void)
+{
+    static char mine[64];
+    ta_cuda_info info;
+    ta_cuda_desc desc;
+    if (!fake_open("sched=lazy;fill=4096")) {
+        return;
+    }
+    TEST_ALLOW_ASSERTS();
+    CHECK_OK(ta_cuda_create(NULL, &cuda, NULL)); /* the driver is found by its name: all-zero is the default */
+    CHECK_OK(ta_cuda_get_info(cuda, &info));
+    CHECK_EQ(info.kind, TA_CUDA_RANGES);
+    CHECK_RESULT(ta_cuda_get_info(cuda, NULL), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_cuda_get_info(NULL, &info), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_cuda_trim(NULL), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_cuda_register(cuda, NULL, 64), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_cuda_register(cuda, mine, 0), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_cuda_register(NULL, mine, 64), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_cuda_unregister(cuda, NULL), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_cuda_unregister(NULL, mine), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_cuda_create(NULL, NULL, NULL), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_OK(ta_cuda_destroy(cuda));
+    memset(&desc, 0, sizeof desc);
+    desc.kind = (ta_cuda_kind)-1;
+    CHECK_RESULT(ta_cuda_create(&desc, &cuda, NULL), TA_ERROR_INVALID_ARGUMENT);
+    desc.kind = (ta_cuda_kind)(TA_CUDA_MANAGED + 1);
+    CHECK_RESULT(ta_cuda_create(&desc, &cuda, NULL), TA_ERROR_INVALID_ARGUMENT);
+    desc.kind = TA_CUDA_RANGES;
+    desc.exportable = 1;
+    CHECK_EQ(fake.tafake_fail("cuDeviceGetAttribute", 3, CUDA_ERROR_INVALID_VALUE), 0); /* whether it exports */
+    CHECK_RESULT(ta_cuda_create(&desc, &cuda, NULL), TA_ERROR_UNSUPPORTED);
+    device_close();
+    check_nothing_live();
+}
+
+/* Addresses that the driver would not take back, and then it is gone: they are forgotten. */
+static void refused_and_lost(void)
+{
+    ta_backend backend;
+    void *ptr = NULL;
+    if (!fake_open("sched=lazy;fill=4096")) {
+        return;
+    }
+    CHECK_OK(open_with(NULL, TA_CUDA_RANGES, NULL));
+    backend = ta_cuda_backend(cuda);
+    CHECK_OK(backend.vtable->reserve(backend.self, 64 * MIB, 0, 0, &ptr));
+    CHECK_RESULT(ta_cuda_destroy(cuda), TA_ERROR_BUSY);
+    CHECK_OK(backend.vtable->commit(backend.self, ptr, 4 * MIB));
+    CHECK_EQ(fake.tafake_fail("cuMemAddressFree", 1, CUDA_ERROR_INVALID_VALUE), 0);
+    CHECK_RESULT(backend.vtable->release(backend.self, ptr, 64 * MIB), TA_ERROR_BACKEND);
+    fake.tafake_lose_context(0, CUDA_ERROR_ILLEGAL_ADDRESS);
+    CHECK_OK(ta_cuda_destroy(cuda));
+    (void)cu.cuCtxSetCurrent(NULL);
+    on.context = NULL;
+    on.module = NULL;
+    CHECK_EQ(fake.tafake_reset(""), 0);
+}
+
 /*---------------------------------------------------------------------------------------------------------
   Another thread was first: while the driver makes what we asked for, somebody else asks for the same and gets it.
   -------------------------------------------------------------------------------------------------------*/
@@ -322,4 +380,5 @@ static void another_thread_is_first(void)
 }
 
 TEST_MAIN(TEST_CASE(every_function_missing), TEST_CASE(every_code), TEST_CASE(odd_granularities),
-          TEST_CASE(drivers_that_say_little), TEST_CASE(foreign_addresses), TEST_CASE(another_thread_is_first))
+          TEST_CASE(drivers_that_say_little), TEST_CASE(foreign_addresses), TEST_CASE(bad_arguments),
+          TEST_CASE(refused_and_lost), TEST_CASE(another_thread_is_first))
