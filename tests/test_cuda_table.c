@@ -2,6 +2,8 @@
    something odd, and two threads in the same place at the same time, which a function that calls back plays. */
 #include "cuda.h"
 
+#include <pthread.h>
+
 enum { NAMES_MAX = 128 };
 static const char *names[NAMES_MAX]; /* what the header asks for, in order */
 static int name_count, hidden = -1;
@@ -197,6 +199,92 @@ static void odd_granularities(void)
     device_close();
 }
 
+static int no_text(int code, const char **text)
+{
+    *text = NULL;
+    return code >= 0 ? 0 : 1;
+}
+
+static int no_devices(int *count)
+{
+    *count = 0;
+    return 0;
+}
+
+/* Success without what was asked for. */
+static void empty_answers(void)
+{
+    int (*text)(int, const char **) = no_text;
+    int (*count)(int *) = no_devices;
+    ta_backend_error error;
+    const char *why = NULL;
+    if (!fake_open("sched=lazy;fill=4096")) {
+        return;
+    }
+    AS_ADDRESS(text, replacement);
+    replaced = "cuGetErrorString";
+    CHECK_OK(open_with(resolve, TA_CUDA_DEVICE, &why));
+    ta_cuda_backend(cuda).vtable->last_error(cuda, &error);
+    CHECK_STRING(error.text, "unknown error");
+    CHECK_OK(ta_cuda_destroy(cuda));
+    AS_ADDRESS(count, replacement);
+    replaced = "cuDeviceGetCount";
+    CHECK_RESULT(open_with(resolve, TA_CUDA_DEVICE, &why), TA_ERROR_UNAVAILABLE);
+    CHECK_STRING(why, "there is no CUDA device");
+    replaced = NULL;
+    device_close();
+}
+
+static void *on_the_default_of_another(void *ptr)
+{
+    ta_backend backend = ta_cuda_backend(cuda);
+    char *at = (char *)ptr;
+    size_t wrong = backend.vtable->zero(backend.self, at, 1000, 2) != TA_ERROR_UNSUPPORTED;
+    wrong += backend.vtable->copy(backend.self, at, at + MIB, 1000, 2) != TA_ERROR_UNSUPPORTED;
+    return (void *)wrong;
+}
+
+/* What the table says of streams that are captured, broken, of another thread, or that the driver is silent about. */
+static void streams_that_cannot(void)
+{
+    ta_backend backend;
+    CUstream stream;
+    CUgraph graph = NULL;
+    pthread_t id;
+    void *wrong = NULL;
+    char *ptr;
+    uint64_t ticket = 0, capture = 99;
+    if (!world_open("sched=lazy;fill=4096", TA_CUDA_SEGMENTS, NULL)) {
+        return;
+    }
+    backend = ta_cuda_backend(cuda);
+    stream = stream_new();
+    ptr = (char *)ta_pool_alloc(pool, 3 * MIB, NULL);
+    CHECK_OK(backend.vtable->zero(backend.self, ptr, 1000, 2)); /* whose stream it is now */
+    CHECK_OK(backend.vtable->copy(backend.self, ptr, ptr + MIB, 1000, 2));
+    CHECK_EQ(pthread_create(&id, NULL, on_the_default_of_another, ptr), 0);
+    CHECK_EQ(pthread_join(id, &wrong), 0);
+    CHECK_EQ((uintptr_t)wrong, 0);
+    CHECK_OK(backend.vtable->mark(backend.self, 0, &ticket));
+    OK(cu.cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    CHECK_OK(backend.vtable->capture(backend.self, STREAM(stream), &capture));
+    CHECK_NE(capture, 0);
+    CHECK_RESULT(backend.vtable->wait(backend.self, STREAM(stream), ticket), TA_ERROR_CAPTURE);
+    CHECK_RESULT(backend.vtable->mark(backend.self, STREAM(stream), &capture), TA_ERROR_CAPTURE);
+    CHECK_NE(cu.cuStreamSynchronize(stream), CUDA_SUCCESS); /* breaks it */
+    CHECK_RESULT(backend.vtable->capture(backend.self, STREAM(stream), &capture), TA_ERROR_CAPTURE);
+    CHECK_EQ(capture, 0);
+    CHECK_NE(cu.cuStreamEndCapture(stream, &graph), CUDA_SUCCESS);
+    CHECK_EQ(fake.tafake_fail_from("cuStreamGetCaptureInfo", 1, CUDA_ERROR_INVALID_VALUE), 0);
+    CHECK_RESULT(backend.vtable->capture(backend.self, STREAM(stream), &capture), TA_ERROR_BACKEND);
+    CHECK_RESULT(backend.vtable->capture(backend.self, 2, &capture), TA_ERROR_BACKEND);
+    CHECK_EQ(fake.tafake_fail("cuStreamGetCaptureInfo", 0, 0), 0);
+    backend.vtable->drop(backend.self, ticket);
+    CHECK_OK(ta_pool_free(pool, ptr));
+    OK(cu.cuStreamDestroy_v2(stream));
+    world_close();
+}
+
 static void drivers_that_say_little(void)
 {
     static const struct { const char *config; ta_cuda_kind kind; ta_result want; } cases[] = {
@@ -297,8 +385,11 @@ static void refused_and_lost(void)
     CHECK_OK(backend.vtable->commit(backend.self, ptr, 4 * MIB));
     CHECK_EQ(fake.tafake_fail("cuMemAddressFree", 1, CUDA_ERROR_INVALID_VALUE), 0);
     CHECK_RESULT(backend.vtable->release(backend.self, ptr, 64 * MIB), TA_ERROR_BACKEND);
-    fake.tafake_lose_context(0, CUDA_ERROR_ILLEGAL_ADDRESS);
+    CHECK_EQ(fake.tafake_fail_from("cuMemAddressFree", 1, CUDA_ERROR_INVALID_VALUE), 0);
+    CHECK_RESULT(ta_cuda_destroy(cuda), TA_ERROR_BACKEND); /* tried once more, and still there */
+    CHECK_EQ(fake.tafake_fail_from("cuMemAddressFree", 1, CUDA_ERROR_ILLEGAL_ADDRESS), 0);
     CHECK_OK(ta_cuda_destroy(cuda));
+    fake.tafake_lose_context(0, CUDA_ERROR_ILLEGAL_ADDRESS);
     (void)cu.cuCtxSetCurrent(NULL);
     on.context = NULL;
     on.module = NULL;
@@ -381,4 +472,5 @@ static void another_thread_is_first(void)
 
 TEST_MAIN(TEST_CASE(every_function_missing), TEST_CASE(every_code), TEST_CASE(odd_granularities),
           TEST_CASE(drivers_that_say_little), TEST_CASE(foreign_addresses), TEST_CASE(bad_arguments),
-          TEST_CASE(refused_and_lost), TEST_CASE(another_thread_is_first))
+          TEST_CASE(refused_and_lost), TEST_CASE(empty_answers), TEST_CASE(streams_that_cannot),
+          TEST_CASE(another_thread_is_first))

@@ -1,5 +1,5 @@
-/* test_cuda_torch_calls.c - PyTorch's two functions from inside: devices, streams and sizes that are none, the first call
-   that fails, two first calls at once. The pools stay as long as the process: one driver for all cases. */
+/* test_cuda_torch_calls.c - PyTorch's two functions from inside: devices, streams and sizes that are none, the first
+   call that fails, two first calls at once. The pools stay as long as the process: one driver for all cases. */
 #include <stddef.h>
 #include <stdlib.h>
 
