@@ -1558,9 +1558,10 @@ TENSORALLOC_DEF ta_result ta_graph_pool_create(const ta_graph_pool_desc *desc, t
    live go with it. Waits for the work on its streams. Errors, nothing has changed then: TA_ERROR_BUSY (a scope is
    open), _FORKED. */
 TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
-/* As an allocator: alloc is ta_graph_pool_alloc; trim and empty_cache are ta_graph_pool_trim; dispose and destroy are
-   ta_graph_pool_destroy. What its blocks are freed with may also be the pool, and is where they may outlive a call of
-   ta_graph_pool_destroy: this one is not to be used after it. */
+/* As an allocator: alloc is ta_graph_pool_alloc; trim and empty_cache are ta_graph_pool_trim; destroy is
+   ta_graph_pool_destroy, as is dispose but for the object, which destroy frees after that. What its blocks are freed
+   with may also be the pool, and is where they may outlive a call of ta_graph_pool_destroy: this one is not to be used
+   after it. */
 TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 /* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs): then, while there are
    graphs, only memory that none of them has had, so that no replay writes into it. A block that graphs use is freed
@@ -2924,17 +2925,6 @@ static TAI_NOINLINE void tai_gate_enter(tai_gate *gate, tai_holder *me)
 static TAI_NOINLINE void tai_gate_leave(tai_gate *gate, tai_holder *me)
 {
     tai_gate_leave_hot(gate, me);
-}
-
-/* The holder goes away; called inside the gate by its thread, or with nobody else in a call. */
-static TAI_COLD void tai_gate_forget(tai_gate *gate, tai_holder *me)
-{
-    if (gate->last == me) {
-        gate->last = NULL;
-    }
-    if (TENSORALLOC_LOAD_RELAXED(&gate->favoured) == me) {
-        TENSORALLOC_STORE_RELAXED(&gate->favoured, (tai_holder *)NULL);
-    }
 }
 #endif
 
@@ -5106,7 +5096,7 @@ static TAI_COLD int tai_table_init(tai_table *table, size_t want_bytes, size_t l
 {
     size_t page = tai_page_bytes(), want = tai_round_up(want_bytes, page), least = tai_round_up(least_bytes, page);
     memset(table, 0, sizeof *table);
-    while (table->base == NULL && want >= least && want != 0) {
+    while (table->base == NULL && want >= least) { /* least > 0 */
         table->base = want == least || tai_vm_has_room(want) ? (char *)tai_vm_reserve(want) : NULL;
         table->reserved = want;
         want = want == least ? 0 : want / 2 < least ? least : tai_round_up(want / 2, page);
@@ -7380,13 +7370,12 @@ TAI_INLINE uint32_t tai_heap_take_front(tai_space *space, tai_bins *bins, uint32
 /* An aligned piece of size bytes out of the free block that fits best; returns it busy. Two records. */
 static TAI_NOINLINE uint32_t tai_heap_take_bin(tai_space *space, tai_bins *bins, size_t size, size_t alignment)
 {
-    size_t need;
     uint32_t index;
     if (TAI_LIKELY(alignment == space->granule)) {
         index = tai_bins_find(space, bins, size);
         return index == 0 ? 0 : tai_heap_take_front(space, bins, index, size);
     }
-    index = tai_add(size, alignment - space->granule, &need) ? tai_bins_find(space, bins, need) : 0;
+    index = tai_bins_find(space, bins, size + (alignment - space->granule)); /* plans end at PTRDIFF_MAX */
     if (index != 0) {
         tai_bins_remove(space, bins, index);
         TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
@@ -7775,8 +7764,11 @@ static TAI_COLD ta_result tai_space_reserve(tai_space *space, int heap, size_t w
     } else {
         least = want = space->info.range_bytes_max;
     }
+    if (TAI_NEVER(need == 0)) { /* rounded beyond the end: plans end at PTRDIFF_MAX, granularities are small */
+        return TA_ERROR_OVERFLOW;
+    }
     least = least < need ? need : least;
-    for (size = want < least ? least : want; size >= least && need != 0; size = tai_round_down(size / 2, align)) {
+    for (size = want < least ? least : want; size >= least; size = tai_round_down(size / 2, align)) {
         align = tai_range_alignment(space, size);
         if (size == least || space->info.device.type != TA_DEVICE_HOST || tai_vm_has_room(size)) {
             result = space->backend.vtable->reserve(space->backend.self, size, align, space->heaps[heap].flags, &ptr);
@@ -7908,15 +7900,10 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
         if (region != NULL) {
             break;
         }
-        {
-            size_t need;
-            if (!tai_add(size, alignment, &need) || !tai_add(need, TAI_HUGE_PAGE_BYTES, &need)) {
-                return TA_ERROR_OVERFLOW;
-            }
-            result = tai_space_reserve(space, heap, tai_space_chain_bytes(space, heap), need, me, &index);
-            if (result != TA_OK) {
-                return result;
-            }
+        result = tai_space_reserve(space, heap, tai_space_chain_bytes(space, heap),
+                                   size + alignment + TAI_HUGE_PAGE_BYTES, me, &index); /* plans end at PTRDIFF_MAX */
+        if (result != TA_OK) {
+            return result;
         }
     }
     *out_bytes = 0;
@@ -7946,10 +7933,10 @@ static TAI_COLD ta_result tai_space_grow_segment(tai_space *space, int heap, siz
     uint32_t index = 0;
     ta_result result = TA_ERROR_LIMIT;
     int attempt, ok;
-    if (alignment > space->granule && !tai_add(size, alignment, &need)) { /* what take looks for */
-        return TA_ERROR_OVERFLOW;
+    if (alignment > space->granule) {
+        need += alignment; /* what take looks for */
     }
-    if (need > SIZE_MAX - space->granularity) {
+    if (TAI_NEVER(need > SIZE_MAX - space->granularity)) { /* plans end at PTRDIFF_MAX; granularities are small */
         return TA_ERROR_OVERFLOW;
     }
     need = tai_round_up(need, space->granularity);
@@ -8500,13 +8487,10 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
                                 tai_holder *me)
 {
     uint32_t s, donor = 0, best = 0, index;
-    size_t need = size;
+    size_t need = size + (alignment - space->granule); /* plans end at PTRDIFF_MAX */
     ta_stream from, to;
     uint64_t ticket = 0;
     ta_result result;
-    if (alignment > space->granule && !tai_add(size, alignment - space->granule, &need)) {
-        return 0;
-    }
     tai_gate_enter(&space->gate, me);
     if (!tai_blocks_ensure(&space->blocks, 2)) {
         tai_gate_leave(&space->gate, me);
@@ -9096,16 +9080,14 @@ static TAI_COLD void tai_slot_fold(ta_pool *pool, tai_slot *slot)
     pool->count.freed_bytes += slot->count.freed_bytes;
 }
 
-static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, tai_slot *slot)
+static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, const tai_slot *slot)
 {
     tai_slot **link = &pool->slots;
-    while (*link != NULL && *link != slot) {
+    while (*link != slot) {
         link = &(*link)->pool_next;
     }
-    if (*link != NULL) {
-        *link = slot->pool_next;
-        pool->space.object_bytes -= sizeof *slot;
-    }
+    *link = slot->pool_next;
+    pool->space.object_bytes -= sizeof *slot;
 }
 
 /* The mutable globals of this file: the thread's slots, the thread key, the process they belong to. */
@@ -9199,9 +9181,8 @@ static TAI_COLD void tai_thread_exit(tai_slot *list)
                 (void)tai_space_trim(&pool->space, TAI_ALL_HEAPS, pool->desc.cached_bytes_max, NULL);
                 tai_turn_end(&pool->space, NULL);
             }
-            tai_gate_enter(&pool->space.gate, NULL);
+            tai_gate_enter(&pool->space.gate, NULL); /* as nobody: no holder is favoured or remembered any more */
             tai_slot_fold(pool, slot);
-            tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
             tai_gate_leave(&pool->space.gate, NULL);
         } else { /* the pool is letting go of it at this moment, or has done so */
@@ -9444,7 +9425,6 @@ static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
         if (TENSORALLOC_CAS32(&slot->state, &expected, (uint32_t)TAI_SLOT_LEAVING)) {
             (void)tai_slot_flush(pool, slot, 0xffffffffu, 0);
             tai_slot_fold(pool, slot);
-            tai_gate_forget(&pool->space.gate, &slot->holder);
             tai_pool_unlink_slot(pool, slot);
             TENSORALLOC_STORE_RELAXED(&slot->pool, (ta_pool *)NULL);
             TENSORALLOC_STORE_RELAXED(&slot->quick, (ta_pool *)NULL);
@@ -9935,24 +9915,30 @@ static TAI_COLD ta_result tai_guard_close(ta_pool *pool, int leaks)
 
 /* ---- checks */
 /* Depth-first over one bin; counts blocks and finds order or place wrong. Depth is that of a treap: small. */
+/* Priorities fall on every way down, so broken links end it, too. */
 static TAI_COLD int tai_check_tree(const tai_space *space, uint32_t tree, uint32_t bin, uint32_t stream, int heap,
-                                   uint32_t *count, int depth)
+                                   uint32_t *count)
 {
     const tai_block *at = space->blocks.at, *block = &at[tree];
+    uint32_t end = space->blocks.end;
     if (tree == 0) {
         return 1;
     }
-    if (depth > 1000 || tree >= space->blocks.end || block->state != TAI_FREE || block->place.stream != stream ||
-        tai_bin_of(block->size) != bin || block->requested != bin || block->place.heap != (uint32_t)heap ||
-        (block->left != 0 &&
-         (!tai_block_before(&at[block->left], block) || tai_priority(block->left) > tai_priority(tree))) ||
-        (block->right != 0 &&
-         (!tai_block_before(block, &at[block->right]) || tai_priority(block->right) > tai_priority(tree)))) {
+    if (tree >= end || block->state != TAI_FREE || block->place.stream != stream || block->requested != bin ||
+        tai_bin_of(block->size) != bin || block->place.heap != (uint32_t)heap) {
+        return 0;
+    }
+    if (block->left != 0 && (block->left >= end || !tai_block_before(&at[block->left], block) ||
+                             tai_priority(block->left) > tai_priority(tree))) {
+        return 0;
+    }
+    if (block->right != 0 && (block->right >= end || !tai_block_before(block, &at[block->right]) ||
+                              tai_priority(block->right) > tai_priority(tree))) {
         return 0;
     }
     ++*count;
-    return tai_check_tree(space, block->left, bin, stream, heap, count, depth + 1) &&
-           tai_check_tree(space, block->right, bin, stream, heap, count, depth + 1);
+    return tai_check_tree(space, block->left, bin, stream, heap, count) &&
+           tai_check_tree(space, block->right, bin, stream, heap, count);
 }
 
 static TAI_COLD int tai_check_bins(const tai_space *space, uint32_t *count)
@@ -9966,7 +9952,7 @@ static TAI_COLD int tai_check_bins(const tai_space *space, uint32_t *count)
                 int filled = bins->roots[bin] != 0;
                 if ((int)(bins->words[bin >> 6] >> (bin & 63) & 1) != filled ||
                     (int)(bins->summary >> (bin >> 6) & 1) != (bins->words[bin >> 6] != 0) ||
-                    !tai_check_tree(space, bins->roots[bin], bin, s, heap, count, 0)) {
+                    !tai_check_tree(space, bins->roots[bin], bin, s, heap, count)) {
                     return 0;
                 }
             }
@@ -14004,10 +13990,7 @@ static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t al
 {
     tai_common *common = &arena->common;
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
-    size_t need;
-    if (!tai_add(size, alignment, &need) || need > SIZE_MAX - TAI_HUGE_PAGE_BYTES) {
-        return TA_ERROR_OVERFLOW;
-    }
+    size_t need = size + alignment; /* plans end at PTRDIFF_MAX */
     if (!tai_common_turn_take(common)) {
         return result;
     }
@@ -15482,9 +15465,9 @@ static TAI_COLD void tai_upstream_info(void *self, ta_backend_info *out)
     const ta_upstream *state = (const ta_upstream *)self;
     memset(out, 0, sizeof *out);
     (void)ta_allocator_get_device(state->allocator, &out->device);
-    out->caps = TA_CAP_SEGMENTS | (out->device.type == TA_DEVICE_HOST ? (uint32_t)TA_CAP_HOST_ACCESS : 0u);
+    out->caps = TA_CAP_SEGMENTS | TA_CAP_HOST_ACCESS; /* upstreams of other devices are refused */
     out->granularity_bytes = state->granularity_bytes;
-    out->alignment_bytes = out->device.type == TA_DEVICE_HOST ? 64 : 256;
+    out->alignment_bytes = 64;
 }
 
 static TAI_COLD ta_result tai_upstream_alloc(void *self, size_t size, void **out)
@@ -19567,8 +19550,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
   What is allocated outside of captures while graphs may replay comes from above the floors: each region's end of what
   had been handed out when the last capture succeeded. Below it is what replays write.
   Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair.
-  Growth commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a wait on each
-  stream.
+  Growth in a capture commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a
+  wait on each stream.
 
   Owners and frees: a pointer that the pool does not know is looked up in the graph pools beside it. A block of the
   pool's own that a capture uses is held: a use without a ticket (has_ticket 3, ticket = id of the graph pool), so
@@ -19635,6 +19618,7 @@ struct ta_graph_pool {
     int unfinished;        /* last_capture went on when its scope was left */
     uintptr_t trimmer;     /* the thread that takes memory back: no scope is opened; 0: nobody */
     int share, unwanted;
+    int disposed;          /* through its allocator: the object stays until it is destroyed */
     int ready; /* in the list */
 };
 
@@ -19872,7 +19856,7 @@ static TAI_COLD ta_result tai_graph_commit(tai_space *space, size_t bytes)
     return result;
 }
 
-/* Siblings may give back, where that harms no capture. */
+/* Siblings may give back, and what is idle of our own, where that harms no capture. */
 static TAI_COLD int tai_graph_make_room(ta_graph_pool *g, ta_result why, size_t want)
 {
     tai_graphs *all = g->parent->graphs;
@@ -19881,7 +19865,8 @@ static TAI_COLD int tai_graph_make_room(ta_graph_pool *g, ta_result why, size_t 
     quiet = all->open == 0;
     TAI_LOCK_RELEASE(&all->lock);
     return quiet && (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) &&
-           tai_budget_reclaim(g->memory->space.budget, &g->memory->member, want) != 0;
+           (tai_budget_reclaim(g->memory->space.budget, &g->memory->member, want) != 0 ||
+            g->memory->member.reclaim(g, want) != 0);
 }
 
 /* Memory for the plan from the backend, or back behind a busy block. TA_OK: look again, or the block is whole. */
@@ -20385,7 +20370,11 @@ static int tai_graph_in_use(const ta_graph_pool *g)
 static TAI_COLD int tai_graph_destroy(ta_graph_pool *g)
 {
     ta_result result;
-    if (tai_graph_drain(g) != TA_OK) {
+    if (!g->memory->disposed && tai_graph_drain(g) != TA_OK) {
+        return 0;
+    }
+    if (g->disposed) { /* back into the list, until it is destroyed */
+        (void)ta_pool_dispose(g->memory);
         return 0;
     }
     result = ta_pool_destroy(g->memory);
@@ -20419,7 +20408,8 @@ static TAI_COLD ta_graph_pool *tai_graphs_next(tai_graphs *all, int *destroy)
         }
         for (link = &all->pools; gone == NULL && *link != NULL; link = &(*link)->next) {
             g = *link;
-            *destroy = g->unwanted && g->holds == NULL && !tai_graph_in_use(g) && g->visitors == 0 && all->open == 0;
+            *destroy = g->unwanted && !(g->disposed && g->memory->disposed) && g->holds == NULL &&
+                       !tai_graph_in_use(g) && g->visitors == 0 && all->open == 0;
             if (*destroy) {
                 *link = g->next;
                 break;
@@ -20568,7 +20558,7 @@ static ta_pool *tai_graphs_find(ta_pool *pool, const void *ptr)
     TAI_LOCK_ACQUIRE(&all->lock);
     for (g = all->pools; g != NULL; g = g->next) {
         const tai_region *first = g->memory->space.primary[TAI_LARGE]; /* constant */
-        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size) {
+        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size && !g->memory->disposed) {
             g->visitors++;
             break;
         }
@@ -20612,7 +20602,7 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
     TAI_LOCK_ACQUIRE(&all->lock);
     for (g = all->pools; g != NULL; g = g->next) {
         first = g->memory->space.primary[TAI_LARGE]; /* constant */
-        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size) {
+        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size && !g->memory->disposed) {
             g->visitors++;
             break;
         }
@@ -20909,24 +20899,22 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_create(const ta_graph_pool_desc
     return TA_OK;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_destroy(ta_graph_pool *g)
+static TAI_COLD ta_result tai_graph_give_up(ta_graph_pool *g, int disposed)
 {
     tai_graphs *all;
     ta_pool *parent;
     ta_result result = TA_OK;
-    if (g == NULL) {
-        return TA_OK;
-    }
     parent = g->parent;
     all = parent->graphs;
     if (tai_pool_forked(parent)) { /* nor is the lock asked: a thread that is not here may have it */
         return TA_ERROR_FORKED;
     }
     TAI_LOCK_ACQUIRE(&all->lock);
-    if (g->open != 0 || g->unwanted) {
+    if (g->open != 0 || (g->unwanted && !g->disposed)) {
         result = TA_ERROR_BUSY;
     } else {
         g->unwanted = 1;
+        g->disposed = disposed;
         g->loose = 0;
         all->chosen = all->chosen == g ? NULL : all->chosen;
     }
@@ -20935,6 +20923,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_destroy(ta_graph_pool *g)
         (void)tai_graphs_collect(parent);
     }
     return result;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_destroy(ta_graph_pool *g)
+{
+    return g != NULL ? tai_graph_give_up(g, 0) : TA_OK;
 }
 
 static ta_result tai_graph_usable(const ta_graph_pool *g)
@@ -21835,6 +21828,11 @@ static TAI_COLD ta_result tai_graph_v_device(void *self, ta_device *out)
     return tai_graph_usable((ta_graph_pool *)self);
 }
 
+static TAI_COLD ta_result tai_graph_v_dispose(void *self)
+{
+    return tai_graph_give_up((ta_graph_pool *)self, 1);
+}
+
 static TAI_COLD ta_result tai_graph_v_destroy(void *self)
 {
     return ta_graph_pool_destroy((ta_graph_pool *)self);
@@ -21851,7 +21849,7 @@ static const ta_allocator_vtable tai_graph_vtable = {sizeof(ta_allocator_vtable)
                                                      tai_graph_v_remap,           tai_graph_v_free,
                                                      tai_graph_v_empty_cache,     tai_graph_v_trim,
                                                      tai_graph_v_stats,           tai_graph_v_device,
-                                                     tai_graph_v_destroy,         tai_graph_v_destroy,
+                                                     tai_graph_v_dispose,         tai_graph_v_destroy,
                                                      tai_graph_v_describe};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_graph_pool_allocator(ta_graph_pool *g)

@@ -16,7 +16,7 @@
 /*---------------------------------------------------------------------------------------------------------
   Fixtures: an allocator of some kind over memory of some kind, and a book of what is live in it.
   -------------------------------------------------------------------------------------------------------*/
-typedef enum allocator_kind { KIND_POOL, KIND_ARENA, KIND_DIRECT, KIND_DYNAMIC } allocator_kind;
+typedef enum allocator_kind { KIND_POOL, KIND_ARENA, KIND_DIRECT, KIND_DYNAMIC, KIND_GRAPH } allocator_kind;
 
 typedef enum memory_source {
     SOURCE_HOST,           /* as most programs use it */
@@ -110,6 +110,7 @@ typedef struct fixture {
     const variant *v;
     ta_allocator a;
     ta_pool *pool;   /* NULL unless a is one */
+    ta_pool *parent; /* what a graph pool stands beside, or NULL */
     ta_arena *arena;
     ta_cuda *cuda;   /* NULL unless the memory is the driver's */
     int counted;     /* the allocator is over counting */
@@ -264,6 +265,28 @@ static ta_result open_pool(fixture *f, ta_backend backend)
     return result;
 }
 
+#ifdef CONTRACT_CUDA
+/* A graph pool, outside of any capture. */
+static ta_result open_graph(fixture *f, ta_backend backend)
+{
+    ta_graph_pool_desc desc;
+    ta_graph_pool *graph_pool = NULL;
+    ta_result result = open_pool(f, backend);
+    f->parent = f->pool;
+    f->pool = NULL;
+    f->a = no_allocator();
+    memset(&desc, 0, sizeof desc);
+    desc.pool = f->parent;
+    if (result == TA_OK) {
+        result = ta_graph_pool_create(&desc, &graph_pool);
+    }
+    if (result == TA_OK) {
+        f->a = ta_graph_pool_allocator(graph_pool);
+    }
+    return result;
+}
+#endif
+
 static ta_result open_arena(fixture *f, ta_backend backend)
 {
     ta_arena_desc desc;
@@ -346,7 +369,11 @@ static ta_result fixture_open(fixture *f, const variant *v, size_t limit, uint64
     if (fail_at != 0) {
         tb_counting_fail(&f->counting, TB_ANY, fail_at, fail_on);
     }
-    result = v->kind == KIND_POOL    ? open_pool(f, backend)
+    result =
+#ifdef CONTRACT_CUDA
+        v->kind == KIND_GRAPH ? open_graph(f, backend) :
+#endif
+        v->kind == KIND_POOL    ? open_pool(f, backend)
              : v->kind == KIND_ARENA ? open_arena(f, backend)
              : v->kind == KIND_DIRECT ? open_direct(f, backend) : open_dynamic(f, backend);
     if (result != TA_OK) {
@@ -360,6 +387,7 @@ static ta_result fixture_open(fixture *f, const variant *v, size_t limit, uint64
 static void fixture_close(fixture *f)
 {
     CHECK_OK(ta_allocator_destroy(f->a));
+    CHECK_OK(ta_pool_destroy(f->parent));
     if (f->counted) {
         ta_budget_stats b;
         CHECK_OK(ta_budget_get_stats(f->budget, &b));

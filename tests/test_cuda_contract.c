@@ -1,6 +1,6 @@
-/* test_cuda_contract.c - the contract suite over every allocator on every kind of CUDA memory, with the software
-   driver. What blocks hold is looked at behind the back of the driver: device memory faults when the host touches
-   it. */
+/* test_cuda_contract.c - the contract suite over every allocator, graph pools too, on every kind of CUDA memory, with
+   the software driver. What blocks hold is looked at behind the back of the driver: device memory faults when the host
+   touches it. */
 #define TENSORALLOC_CUDA
 #define CUDA_SOURCES(kind, name, options) \
     {name ", ranges", kind, SOURCE_CUDA_RANGES, options}, {name ", segments", kind, SOURCE_CUDA_SEGMENTS, options}, \
@@ -11,7 +11,9 @@
     CUDA_SOURCES(KIND_ARENA, "arena", 0), {"direct, segments", KIND_DIRECT, SOURCE_CUDA_SEGMENTS, 0}, \
     {"direct, async", KIND_DIRECT, SOURCE_CUDA_ASYNC, 0}, {"direct, pinned", KIND_DIRECT, SOURCE_CUDA_PINNED, 0}, \
     {"dynamic, ranges", KIND_DYNAMIC, SOURCE_CUDA_RANGES, 0}, \
-    {"dynamic, pinned", KIND_DYNAMIC, SOURCE_CUDA_PINNED, 0}
+    {"dynamic, pinned", KIND_DYNAMIC, SOURCE_CUDA_PINNED, 0}, CUDA_SOURCES(KIND_GRAPH, "graph pool", 0), \
+    {"graph pool, single-threaded", KIND_GRAPH, SOURCE_CUDA_RANGES, SINGLE}, \
+    {"graph pool, segments by option", KIND_GRAPH, SOURCE_CUDA_RANGES, NO_RANGES}
 #include "test_contract.c"
 
 int main(int argc, char **argv)

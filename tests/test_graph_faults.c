@@ -5,11 +5,11 @@
    n-th record cannot be allocated. */
 #include <stdlib.h>
 
-static unsigned long long records, record_that_fails;
+static unsigned long long made_records, record_that_fails;
 
 static void *record_new(size_t bytes)
 {
-    return ++records == record_that_fails ? NULL : malloc(bytes);
+    return ++made_records == record_that_fails ? NULL : malloc(bytes);
 }
 
 #define TENSORALLOC_MALLOC(bytes) record_new(bytes)
@@ -302,18 +302,18 @@ static void every_record_fails_once(void)
 {
     unsigned long long n, count;
     if (!faults_open()) { return; }
-    records = 0;
+    made_records = 0;
     run_scenario();
-    count = records;
+    count = made_records;
     check_whole();
     CHECK_GT(count, 10);
     for (n = 1; n <= count; n++) {
         if (!faults_open()) { return; }
         test_context("record %llu of %llu", n, count);
-        records = 0;
+        made_records = 0;
         record_that_fails = n;
         run_scenario();
-        CHECK_GE(records, n); /* it did fail */
+        CHECK_GE(made_records, n); /* it did fail */
         record_that_fails = 0;
         check_whole();
         test_context("%s", "");

@@ -651,6 +651,46 @@ static void holds_of_one_record(void)
     graphs_close();
 }
 
+/* ---- disposed through the allocator: the memory goes with the last graph, the object when it is destroyed */
+static void disposed_while_graphs_live(void)
+{
+    ta_allocator allocator;
+    CUgraphExec exec;
+    CUdeviceptr out;
+    ta_stats stats;
+    ta_request request;
+    ta_result result;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    allocator = ta_graph_pool_allocator(graphs);
+    enter(graphs, s);
+    out = take(MIB, s);
+    OK(fill(out, 4, 64, s));
+    CHECK_RESULT(ta_allocator_dispose(allocator), TA_ERROR_BUSY); /* a scope is open */
+    exec = finish(graphs, s, NULL);
+    CHECK_OK(ta_allocator_dispose(allocator));
+    CHECK_OK(ta_allocator_dispose(allocator));
+    memset(&request, 0, sizeof request);
+    request.size_bytes = 100;
+    CHECK(ta_allocator_alloc(allocator, &request, &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_DISPOSED);
+    CHECK_RESULT(ta_capture_enter(graphs, STREAM(s)), TA_ERROR_DISPOSED);
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(out), 4);
+    CHECK_OK(ta_allocator_get_stats(allocator, &stats));
+    CHECK_EQ(stats.reserved_bytes, 2 * MIB);
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    CHECK_OK(ta_pool_trim(pool, 0, NULL)); /* looks for what can go */
+    CHECK_OK(ta_allocator_get_stats(allocator, &stats));
+    CHECK_EQ(stats.reserved_bytes + stats.live_count, 0);
+    CHECK_RESULT(ta_pool_free(pool, pointer(out)), TA_ERROR_FOREIGN); /* it went with the memory */
+    CHECK_RESULT(ta_pool_destroy(pool), TA_ERROR_BUSY);
+    CHECK_OK(ta_allocator_destroy(allocator));
+    graphs = NULL;
+    graphs_close();
+}
+
 /* ---- reservations above the first range */
 static void reservations_of_several_ranges(void)
 {
@@ -704,4 +744,4 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(no_scope_while_one_is_left), TEST_CASE(a_capture_meanwhile_is_seen),
           TEST_CASE(scopes_without_a_capture), TEST_CASE(captures_that_only_hold), TEST_CASE(inner_scopes_that_fail),
           TEST_CASE(recorded_copies_across_streams), TEST_CASE(holds_of_one_record),
-          TEST_CASE(reservations_of_several_ranges))
+          TEST_CASE(disposed_while_graphs_live), TEST_CASE(reservations_of_several_ranges))
