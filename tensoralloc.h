@@ -70,8 +70,9 @@
      TENSORALLOC_CHECKED           impl   finds misuse, at a price: red zones, fills, freed blocks held back, leaks; see
                                           the manual. 2: memory that the host cannot reach is filled and read back, too
      TENSORALLOC_TRAP(result)      impl   with it: called after each report of misuse, e.g. abort(); default nothing
-     TENSORALLOC_VALGRIND          impl   tells Valgrind which host memory of pools is free (needs valgrind/memcheck.h).
-                                          AddressSanitizer is told without it: free and cached blocks are poisoned
+     TENSORALLOC_VALGRIND          impl   tells Valgrind which host memory is free (needs valgrind/memcheck.h).
+                                          AddressSanitizer is told without it: what pools, arenas and ta_dynamic
+                                          keep free is poisoned
      TENSORALLOC_ASSERT(x)         impl   default assert(x); used at TENSORALLOC_DEBUG >= 1 only
      TENSORALLOC_LOG(result, name) impl   called without a lock when an allocation fails, with the ta_result and the
                                           name of the allocator; in checked builds for each misuse, too, with a
@@ -364,8 +365,8 @@ typedef struct ta_failure {
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
     size_t sibling_cached_bytes;   /* of that, what they could give back; single-threaded ones are not asked */
-    size_t graph_bytes;         /* reserved by graph pools beside this pool (part of sibling_reserved_bytes), and freed
-                                   blocks of this one that graphs use (part of pending_bytes) */
+    size_t graph_bytes;         /* kept for graphs and not live: by graph pools over the budget, and what was freed but
+                                   is used by graphs (here: part of pending_bytes) */
     size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
     size_t backend_total_bytes;
     size_t outside_bytes;       /* total - free - what the budget holds; 0 if not known */
@@ -672,6 +673,8 @@ typedef struct ta_allocator_vtable {
     ta_result (*destroy)(void *self);
     /* What is known of the live block at ptr: sizes, id. Errors as free; out->id.owner is set then too. */
     ta_result (*describe)(void *self, const void *ptr, ta_block_info *out);
+    /* Why the last allocation that failed did; all-zero if none did. Also after dispose. NULL: it keeps no reasons. */
+    ta_result (*failure)(void *self, ta_failure *out);
 } ta_allocator_vtable;
 
 /* An allocator is a table and its pointer, passed by value. */
@@ -710,6 +713,10 @@ TENSORALLOC_DEF ta_result ta_allocator_dispose(ta_allocator allocator);
 TENSORALLOC_DEF ta_result ta_allocator_destroy(ta_allocator allocator);
 /* What is known of a live block. Errors as ta_allocator_free. */
 TENSORALLOC_DEF ta_result ta_allocator_describe(ta_allocator allocator, const void *ptr, ta_block_info *out);
+/* Why the last failed allocation of any allocator here failed; all-zero if none did. Bad arguments leave it as it is,
+   for the result says all. Also after dispose. Errors: TA_ERROR_UNSUPPORTED (one of the program's that keeps no
+   reasons; *out is all-zero), _FORKED. Threads: any. */
+TENSORALLOC_DEF ta_result ta_allocator_get_failure(ta_allocator allocator, ta_failure *out);
 
 /* Allocates into *out (all-zero on failure). */
 TENSORALLOC_DEF ta_result ta_allocator_alloc_buffer(ta_allocator allocator, const ta_request *request,
@@ -930,8 +937,7 @@ TENSORALLOC_DEF ta_result ta_pool_walk(ta_pool *pool, ta_walk_fn fn, void *user)
 /* Checks every invariant of the pool; TA_OK or TA_ERROR_CORRUPT. No other thread may be in a call. O(blocks). */
 TENSORALLOC_DEF ta_result ta_pool_check(ta_pool *pool);
 
-/* Why the last failed allocation of this pool failed; all-zero if none did. Bad arguments leave it as it is, for the
-   result says all. Threads: any. */
+/* As ta_allocator_get_failure. */
 TENSORALLOC_DEF ta_result ta_pool_get_failure(ta_pool *pool, ta_failure *out);
 
 /* Tells the library that this process is a fresh child of fork. From now on allocators of the parent answer
@@ -976,7 +982,8 @@ TENSORALLOC_DEF ta_result ta_arena_destroy(ta_arena *arena);
 /* The arena as an allocator: statistics, trim, dispose, free and resize are called through it. free is bookkeeping:
    bytes in the middle count as cached, but only the end, down to the latest mark, can be used again. */
 TENSORALLOC_DEF ta_allocator ta_arena_allocator(ta_arena *arena);
-/* Allocates at the end. NULL on failure, result (optional) says why: TA_ERROR_INVALID_SIZE, _OVERFLOW, _LIMIT,
+/* Allocates at the end. NULL on failure, result (optional) says why (ta_allocator_get_failure says more):
+   TA_ERROR_INVALID_SIZE, _OVERFLOW, _LIMIT,
    _OUT_OF_MEMORY, _RECORDS. Alignment: the backend's (64 on the host), or a power of two. Ownership: until free,
    rewind, reset or destroy. With ranges pointers never move and blocks lie one behind the other. Threads: any. May
    block in the backend. */
@@ -1822,30 +1829,41 @@ typedef struct ta_snapshot_desc {
      backends[]    id, name, device {type "host", "cuda", "other"; index}, capabilities ["segments", "ranges",
                    "ordered", "host_access", "fresh_zero"], and ta_backend_info; free_bytes, total_bytes (memory_info)
      budgets[]     id, backend (id), and ta_budget_stats
-     allocators[]  in the order given; a pool that a dynamic has made for itself follows it
+     allocators[]  in the order given; a pool that a dynamic has made for itself follows it, and graph pools follow
+                   the pool that they stand beside, those too that the program has destroyed and graphs still need
        kind, id (ta_block_id.owner), name, disposed, budget (id), device, stats (ta_stats); user-made allocators, and
-       those of another copy of this file, have kind, device and stats only
-       options     of its desc; pools: sealed; dynamic: strategy (its name)
-       failure     pools and dynamics, after one: text (ta_failure_report), ta_failure; result, verdict, action as text
+       those of another copy of this file, have kind, device, stats and failure only
+       options     of its desc; pools and graph pools: sealed; dynamic: strategy (its name)
+       failure     after one: text (ta_failure_report), ta_failure; result, verdict, action as text
        streams[]   pools on ordered backends: id, retired
-       ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes, blocks[]
+       ranges[]    ptr, size_bytes, kind "range" or "segment", heap "tiny", "middle", "large", committed_bytes,
+                   blocks[]; graph pools: graph_bytes, what replays may write, free or not (from ptr on; if not 0)
          blocks[]  tile the range by address: ptr, size_bytes, state, stream (if not 0)
-                     live     held by the program: requested_bytes, generation, tag (if it has one)
+                     live     the program's: requested_bytes, generation, tag (if it has one), held_by so many graph
+                              pools (if any); graph pools: scope (serial of the open one it was allocated in)
                      free     in the allocator, with memory behind it
                      cached   in a thread cache, or on its way between two
-                     pending  freed, waits_for so many uses on streams
+                     pending  freed, waits_for so many uses on streams; freed in a capture: for its end
+                     held     freed, held_by so many graph pools, waits_for so many uses, these included
                      busy     between allocator and backend for a moment
                      hole     addresses only: trimmed, or not used yet
                      changed  a live block that is not whole: others have changed it between two looks
        totals      visits (looks), live_count, and the bytes of each state, of what was written
        buckets[]   pools: ta_bucket_stats of what was written
        dynamic allocators also: upstream (id)
-       handles[]   index, generation, state "live" or "warm", ptr, in_place_bytes, in_range; live ones: effective_bytes,
-                   capacity_bytes, dtype, dims[], min[], expected[], max[], site (index), use_count,
-                   allocation_time_ns, stream, tag
+       handles[]   index, generation, state "live", "warm", "held" (freed, used by graphs), ptr, in_place_bytes,
+                   in_range, held_by (if any); live ones: effective_bytes, capacity_bytes, dtype, dims[], min[],
+                   expected[], max[], site (index), use_count, allocation_time_ns, stream, tag
        sites[]     index, number, busy; predictor {learns "sizes", "growth" or null, observation_count, mean_bytes,
                    target_bytes, step_bytes, block_price_sixteenths, range_uses_sixteenths (as they are now),
                    weights [{size_max_bytes, weight}]} if the strategy is the predictive one and the site is not busy
+       graph pools also:
+       graph_pool  beside (id of the pool), destroyed (by the program), share_sequential, is_referenced, retain_count,
+                   unattached_count (captures that succeeded and were neither attached nor retained), capture_count,
+                   failed_count
+         scopes[]  open ones, newest first: serial, stream, capture (0x0: not begun when last looked), graph_mode
+         graphs[]  attached ones, newest first: graph, gone
+         holds[]   allocator (id), ptr, index, generation, kind "block" or "tensor", scope (in which it was made, or 0)
      events[]      with a trace, oldest first: ptr, size_bytes, capacity_bytes, stream, time_ns, thread, name, tag, kind
                    ("alloc", "free", "resize", "grow", "trim", "limit", "failure", "step", "misuse"), hit (alloc),
                    result (failure, misuse)
@@ -2061,8 +2079,8 @@ extern long syscall(long number, ...);
     #define TAI_INLINE static inline
 #endif
 
-/* What AddressSanitizer and Valgrind are told of host memory: hidden while it is free or cached. Checked builds fill
-   and look at such memory themselves. */
+/* What AddressSanitizer and Valgrind are told of host memory: hidden while it is free, cached or warm. Checked builds
+   fill and look at such memory themselves. */
 #if defined(__SANITIZE_ADDRESS__)
     #define TAI_ADDRESS_SANITIZER 1
 #elif defined(__has_feature)
@@ -4633,14 +4651,21 @@ static TAI_COLD int64_t tai_backend_code(ta_backend backend)
   Invariants: reserved_bytes never exceeds limit_bytes by a charge; a member is not removed while its reclaim runs.
   Locks: lock guards the list of members; it is not held while reclaim runs. Charging takes no lock.
   -------------------------------------------------------------------------------------------------------*/
+/* What members are asked for. */
+typedef enum tai_kind {
+    TAI_OF_THREADS, /* cached where reclaim does not reach: by threads */
+    TAI_OF_ALL,     /* cached, there or where it does */
+    TAI_OF_GRAPHS   /* not live, but kept for graphs */
+} tai_kind;
+
 typedef struct tai_member {
     struct tai_member *next;
     /* Gives back at least want_bytes if it can, without waiting for others; returns what it gave. */
     size_t (*reclaim)(void *self, size_t want_bytes);
-    /* Bytes that it caches where reclaim does not reach (thread caches), with pages != 0 also where it does. NULL:
-       none, or it cannot be asked. */
-    size_t (*cached)(void *self, int pages);
+    /* Bytes of that kind. NULL: none, or it cannot be asked. */
+    size_t (*holds)(void *self, tai_kind kind);
     void *self;
+    const void *owner; /* what has the same one is no sibling; NULL: all are */
     uint32_t serial;  /* order of joining */
     uint32_t running; /* reclaims inside */
 } tai_member;
@@ -4815,17 +4840,18 @@ static TAI_COLD void tai_budget_leave(ta_budget *budget, tai_member *member)
     }
 }
 
-/* What every member but one caches: where reclaim does not reach, or (pages) in all. With give != 0 each is made to
-   give it back instead, until want_bytes have come together. */
+/* What every member but one, and those of the same owner, holds of a kind. With give != 0 each but one is made to give
+   back instead, until want_bytes have come together. */
 static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *except, size_t want_bytes, int give,
-                                      int pages)
+                                      tai_kind kind)
 {
     size_t got = 0;
     uint32_t below = 0xffffffffu; /* the list goes from the youngest to the oldest */
     TAI_LOCK_ACQUIRE(&budget->lock);
     while (got < want_bytes) {
         tai_member *member = budget->members;
-        while (member != NULL && (member == except || member->serial >= below)) {
+        while (member != NULL && (member == except || member->serial >= below ||
+                                  (!give && member->owner != NULL && member->owner == except->owner))) {
             member = member->next;
         }
         if (member == NULL) {
@@ -4836,8 +4862,8 @@ static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *excep
         TAI_LOCK_RELEASE(&budget->lock);
         if (give) {
             got += member->reclaim(member->self, want_bytes - got);
-        } else if (member->cached != NULL) {
-            got += member->cached(member->self, pages);
+        } else if (member->holds != NULL) {
+            got += member->holds(member->self, kind);
         }
         TAI_LOCK_ACQUIRE(&budget->lock);
         member->running--;
@@ -4848,7 +4874,7 @@ static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *excep
 
 static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
 {
-    return tai_budget_ask(budget, except, want_bytes, 1, 1);
+    return tai_budget_ask(budget, except, want_bytes, 1, TAI_OF_ALL);
 }
 
 /* What the backend and siblings say of a request that needs bytes more of them. The result, what the budget held and
@@ -4874,7 +4900,8 @@ static TAI_COLD void tai_budget_explain(ta_budget *budget, const tai_member *mem
         out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
     }
     out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
-    out->sibling_cached_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, !asked);
+    out->sibling_cached_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, asked ? TAI_OF_THREADS : TAI_OF_ALL);
+    out->graph_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, TAI_OF_GRAPHS);
     out->action_bytes = need > room ? need - room : need;
 }
 
@@ -4890,6 +4917,60 @@ static TAI_COLD ta_verdict tai_budget_verdict(const ta_budget *budget, size_t ne
         return TA_VERDICT_BACKEND;
     }
     return out->outside_bytes >= out->action_bytes ? TA_VERDICT_OUTSIDE : TA_VERDICT_FULL;
+}
+
+/* The verdict of a result that says all. */
+static TAI_COLD ta_verdict tai_result_verdict(ta_result why)
+{
+    return why == TA_ERROR_NOT_CACHED ? TA_VERDICT_NOT_CACHED
+           : why == TA_ERROR_SEALED   ? TA_VERDICT_SEALED
+           : why == TA_ERROR_RECORDS  ? TA_VERDICT_RECORDS : TA_VERDICT_BACKEND;
+}
+
+/* What is known at once. */
+static TAI_COLD void tai_failure_begin(ta_failure *failure, const ta_budget *budget, const ta_request *request,
+                                       ta_result why)
+{
+    memset(failure, 0, sizeof *failure);
+    failure->result = why;
+    failure->requested_bytes = request->size_bytes;
+    failure->alignment_bytes = request->alignment_bytes;
+    failure->stream = request->stream;
+    failure->tag = request->tag;
+    failure->limit_bytes = TENSORALLOC_LOAD_RELAXED(&budget->limit);
+    failure->budget_used_bytes = TENSORALLOC_LOAD_RELAXED(&budget->reserved);
+    failure->backend_free_bytes = failure->backend_total_bytes = TA_UNLIMITED;
+    if (why == TA_ERROR_OUT_OF_MEMORY || why == TA_ERROR_BACKEND) {
+        failure->backend_code = tai_backend_code(budget->backend);
+    }
+}
+
+/* Bytes in the way by tag; tags after the 16th do not count. */
+typedef struct tai_tally {
+    const char *tags[16];
+    size_t bytes[16];
+    uint32_t count;
+    uint32_t padding;
+} tai_tally;
+
+/* A block that is in the way. */
+static TAI_COLD void tai_tally_add(tai_tally *tally, const char *tag, size_t bytes, ta_failure *out)
+{
+    uint32_t i;
+    for (i = 0; i < tally->count && tally->tags[i] != tag; i++) {
+    }
+    if (i == tally->count && i < 16) {
+        tally->tags[i] = tag;
+        tally->bytes[i] = 0;
+        tally->count++;
+    }
+    if (i < tally->count) {
+        tally->bytes[i] += bytes;
+        if (tally->bytes[i] > out->blocking_tag_bytes) {
+            out->blocking_tag_bytes = tally->bytes[i];
+            out->blocking_tag = tag;
+        }
+    }
 }
 
 /* Each verdict has its action. */
@@ -5053,7 +5134,7 @@ static TAI_COLD void tai_bury(void *object)
      live      addr size requested tag | prev next | left = recorded uses | class, stream, region
      cached    addr size               | prev next | right = next in the cache list; left = 0
      free      addr size requested=bin | prev next | left, right = tree in that bin
-     pending   addr size               | prev next | right = uses to wait for
+     pending   addr size               | prev next | right = uses to wait for; left = of these: by graphs
      busy      addr size               | prev next | (in no list; one thread works on it)
      vacant                                          left = next vacant
   -------------------------------------------------------------------------------------------------------*/
@@ -6851,7 +6932,7 @@ typedef struct tai_space {
     int parks;              /* uses by captured streams wait to be told: there is nothing to mark (graph pools) */
     int polling;            /* a thread is asking for tickets */
     uint32_t capturing;     /* scopes that are open (graph pools): only memory that none was given is eager's */
-    uint64_t unproven;      /* blocks freed unmarked although eager work may use them, since all work was waited for */
+    uint32_t unproven;      /* blocks freed unmarked although eager work may use them, since all work was waited for */
     ta_backend backend;
     ta_backend_info info;
     ta_budget *budget;
@@ -6862,6 +6943,7 @@ typedef struct tai_space {
     size_t reserved, peak_reserved;
     size_t used[TAI_HEAPS]; /* bytes of blocks out of each heap: live, in thread caches, busy */
     size_t pending_bytes;
+    size_t held_bytes;      /* of these: graphs use them */
     size_t address_range_bytes;
     size_t object_bytes;    /* malloced records: regions, bins, streams */
     uint64_t steal_count, trim_count, trimmed_bytes;
@@ -8313,7 +8395,7 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
 {
     tai_use *at = (tai_use *)(void *)space->uses.base;
     tai_block *block = &space->blocks.at[index];
-    uint32_t use, next, count = 0;
+    uint32_t use, next, count = 0, held = 0;
     ta_result result = TA_OK;
     for (use = block->left; use != 0 && result == TA_OK; use = at[use].next) {
         ta_stream id;
@@ -8359,9 +8441,11 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
             stream->pending_first = use;
         }
         stream->pending_last = use;
+        held += TAI_GRAPHS && stream->id == TAI_STREAM_GRAPHS;
     }
-    block->left = 0;
+    block->left = held;
     block->right = count;
+    space->held_bytes += held != 0 ? block->size : 0;
     TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
     space->used[block->place.heap] -= block->size;
     space->pending_bytes += block->size;
@@ -8656,7 +8740,7 @@ static TAI_COLD void tai_space_release(tai_space *space)
     }
     tai_budget_refund(space->budget, space->reserved);
     memset(space->used, 0, sizeof space->used);
-    space->reserved = space->pending_bytes = space->address_range_bytes = 0;
+    space->reserved = space->pending_bytes = space->held_bytes = space->address_range_bytes = 0;
 }
 
 /* Reserves the first range of each heap where the backend has ranges; falls back to segments. */
@@ -8818,8 +8902,6 @@ typedef struct tai_graph_hooks {
     size_t (*collect)(ta_pool *pool);
     /* 0: there still are graph pools. */
     int (*close)(ta_pool *pool);
-    /* Bytes of all graph pools. */
-    size_t (*reserved)(ta_pool *pool);
 } tai_graph_hooks;
 
 struct ta_pool {
@@ -9962,7 +10044,7 @@ static TAI_COLD int tai_check_bins(const tai_space *space, uint32_t *count)
 }
 
 typedef struct tai_check {
-    size_t used, cached, pending, requested, committed;
+    size_t used, cached, pending, held, requested, committed;
     uint32_t free_count, live_count;
 } tai_check;
 
@@ -9990,6 +10072,10 @@ static TAI_COLD int tai_check_region(const ta_pool *pool, uint32_t region_index,
             }
         } else if (block->state == TAI_PENDING) {
             sum->pending += block->size;
+            sum->held += block->left != 0 ? block->size : 0;
+            if (block->right < block->left || block->right == 0) {
+                return 0;
+            }
         } else if (block->state == TAI_LIVE || block->state == TAI_CACHED) {
             sum->used += block->size;
             if (tai_region_find(space, region, block->addr) != index ||
@@ -10050,6 +10136,7 @@ static TAI_COLD int tai_pool_sound(const ta_pool *pool)
     }
     return tai_check_bins(&pool->space, &in_bins) && in_bins == sum.free_count &&
            sum.used == tai_space_used(&pool->space) && sum.pending == pool->space.pending_bytes &&
+           sum.held == pool->space.held_bytes &&
            sum.committed == pool->space.reserved && sum.cached == tai_pool_thread_cached(pool) &&
            count.allocation_count - count.deallocation_count == sum.live_count &&
            count.allocated_bytes - count.freed_bytes == (uint64_t)sum.requested;
@@ -10219,13 +10306,13 @@ static TAI_COLD void tai_region_find_run(const tai_space *space, const tai_regio
 /* What is in the way, by tag. 0: no place would be large enough. Inside the gate. */
 static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *plan, ta_failure *out)
 {
-    enum { TAGS = 16 }; /* others do not count */
     const tai_space *space = &pool->space;
     const tai_block *at = space->blocks.at;
-    const char *tags[TAGS];
-    size_t bytes[TAGS], need = plan->size + (plan->alignment > space->granule ? plan->alignment : 0);
-    uint32_t r, index, tag, count = 0;
+    size_t need = plan->size + (plan->alignment > space->granule ? plan->alignment : 0);
+    uint32_t r, index;
+    tai_tally tally;
     tai_run best;
+    tally.count = 0;
     memset(&best, 0, sizeof best);
     for (r = 0; r < space->region_count; r++) {
         if (space->regions[r]->is_live && space->regions[r]->heap == (uint32_t)plan->heap) {
@@ -10241,40 +10328,12 @@ static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *
     out->blocking_count = best.count;
     for (index = best.first;; index = at[index].next) {
         if (TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_LIVE) {
-            const char *of = TENSORALLOC_LOAD_RELAXED(&at[index].tag);
-            for (tag = 0; tag < count && tags[tag] != of; tag++) {
-            }
-            if (tag == count && count < TAGS) {
-                tags[count] = of;
-                bytes[count++] = 0;
-            }
-            if (tag < count) {
-                bytes[tag] += at[index].size;
-                if (bytes[tag] > out->blocking_tag_bytes) {
-                    out->blocking_tag_bytes = bytes[tag];
-                    out->blocking_tag = of;
-                }
-            }
+            tai_tally_add(&tally, TENSORALLOC_LOAD_RELAXED(&at[index].tag), at[index].size, out);
         }
         if (index == best.last) {
             return 1;
         }
     }
-}
-
-/* Freed blocks that graphs use. Inside the gate. */
-static TAI_COLD size_t tai_space_graph_bytes(const tai_space *space)
-{
-    const tai_use *at = (const tai_use *)(const void *)space->uses.base;
-    size_t bytes = 0;
-    uint32_t s, use;
-    for (s = 1; TAI_GRAPHS && s < space->stream_count; s++) {
-        use = space->streams[s].id == TAI_STREAM_GRAPHS ? space->streams[s].pending_first : 0;
-        for (; use != 0; use = at[use].next) {
-            bytes += space->blocks.at[at[use].block].size;
-        }
-    }
-    return bytes < space->pending_bytes ? bytes : space->pending_bytes; /* several graphs may use one block */
 }
 
 /* Memory was missing: where it is. The ladder has been climbed, or was not to be. Outside the gate. */
@@ -10287,18 +10346,15 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     size_t held;
     ta_verdict verdict;
     tai_budget_explain(space->budget, &pool->member, need, asked, out);
-    if (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
-        out->graph_bytes = pool->hooks->reserved(pool);
-    }
     if (asked) {
         (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
     }
     tai_gate_enter(&space->gate, me);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
-    held = tai_space_graph_bytes(space);
+    held = space->held_bytes;
     held = held < out->pending_bytes ? held : out->pending_bytes;
     out->graph_bytes += held;
-    if (out->pending_bytes - held >= out->action_bytes) {
+    if (out->pending_bytes - held >= out->action_bytes && !space->parks) { /* parked: that ends with a capture */
         verdict = TA_VERDICT_WAITING;
     } else if (!asked && !bounded && out->free_bytes >= out->action_bytes) {
         verdict = TA_VERDICT_OWN_CACHE;
@@ -10322,15 +10378,8 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
 /* The verdict on a failure whose figures are known. Outside the gate. */
 static TAI_COLD void tai_pool_judge(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
-    ta_verdict verdict = TA_VERDICT_BACKEND;
-    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
-    if (out->result == TA_ERROR_NOT_CACHED) {
-        verdict = TA_VERDICT_NOT_CACHED;
-    } else if (out->result == TA_ERROR_SEALED) {
-        verdict = TA_VERDICT_SEALED;
-    } else if (out->result == TA_ERROR_RECORDS) {
-        verdict = TA_VERDICT_RECORDS;
-    } else if (out->result == TA_ERROR_LIMIT || out->result == TA_ERROR_OUT_OF_MEMORY ||
+    ta_verdict verdict = tai_result_verdict(out->result);
+    if (out->result == TA_ERROR_LIMIT || out->result == TA_ERROR_OUT_OF_MEMORY ||
                out->result == TA_ERROR_FRAGMENTED) {
         verdict = tai_pool_judge_memory(pool, plan, me, out);
     }
@@ -10344,14 +10393,8 @@ static TAI_COLD void tai_pool_diagnose(ta_pool *pool, const ta_request *request,
     tai_space *space = &pool->space;
     uint32_t s;
     int exhausted = why == TA_ERROR_OUT_OF_MEMORY;
-    memset(out, 0, sizeof *out);
-    out->requested_bytes = request->size_bytes;
+    tai_failure_begin(out, space->budget, request, why);
     out->alignment_bytes = plan->alignment;
-    out->stream = request->stream;
-    out->tag = request->tag;
-    out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&space->budget->limit);
-    out->budget_used_bytes = TENSORALLOC_LOAD_RELAXED(&space->budget->reserved);
-    out->backend_code = exhausted || why == TA_ERROR_BACKEND ? tai_backend_code(space->backend) : 0;
     tai_gate_enter(&space->gate, me);
     out->reserved_bytes = space->reserved;
     out->in_use_bytes = tai_space_used(space);
@@ -10578,7 +10621,7 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
 }
 
 /* Asked by the budget for another allocator that has failed. */
-static TAI_COLD size_t tai_pool_cached(void *self, int pages)
+static TAI_COLD size_t tai_pool_holds(void *self, tai_kind kind)
 {
     ta_pool *pool = (ta_pool *)self;
     size_t bytes;
@@ -10586,7 +10629,8 @@ static TAI_COLD size_t tai_pool_cached(void *self, int pages)
         return 0;
     }
     tai_gate_enter(&pool->space.gate, NULL);
-    bytes = tai_pool_thread_cached(pool) + (pages ? tai_space_cached(&pool->space) : 0);
+    bytes = kind == TAI_OF_GRAPHS ? pool->space.held_bytes : tai_pool_thread_cached(pool);
+    bytes += kind == TAI_OF_ALL ? tai_space_cached(&pool->space) - pool->space.held_bytes : 0;
     tai_gate_leave(&pool->space.gate, NULL);
     return bytes;
 }
@@ -11396,7 +11440,9 @@ TAI_INLINE ta_result tai_space_record_last(tai_space *space, uint32_t index, con
         if (space->blocks.at[index].right == 0) {
             result = tai_space_record_home(space, index);
         }
-        space->unproven += space->blocks.at[index].right == TAI_RIGHT_SHARED;
+        if (space->blocks.at[index].right == TAI_RIGHT_SHARED) { /* read outside the gate */
+            TENSORALLOC_STORE_RELAXED(&space->unproven, space->unproven + 1);
+        }
     }
     return ticket != NULL ? tai_space_record_ticket(space, index, *ticket) : result;
 }
@@ -12775,11 +12821,13 @@ static TAI_COLD void tai_pool_space_desc(const ta_pool_desc *desc, tai_space_des
     out->single_threaded = desc->single_threaded;
 }
 
-/* What the memory of a graph pool has that no pool of the program's has. */
+/* What a graph pool's memory and a dynamic's own pool have that no pool of the program's has. */
 typedef struct tai_pool_kind {
     int parks;
-    size_t (*reclaim)(void *self, size_t want_bytes);
+    size_t (*reclaim)(void *self, size_t want_bytes); /* NULL: a pool's */
+    size_t (*holds)(void *self, tai_kind kind);
     void *reclaim_self;
+    const void *owner; /* NULL, or the dynamic that has made it */
 } tai_pool_kind;
 
 static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool_kind *kind, ta_pool **out)
@@ -12839,7 +12887,8 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
     pool->alert &= pool->single_slot != NULL ? ~TAI_ALERT_FIRST : ~0;
     pool->member.self = kind->reclaim != NULL ? kind->reclaim_self : pool;
     pool->member.reclaim = kind->reclaim != NULL ? kind->reclaim : tai_pool_reclaim;
-    pool->member.cached = kind->reclaim != NULL ? NULL : tai_pool_cached;
+    pool->member.holds = kind->reclaim != NULL ? kind->holds : tai_pool_holds;
+    pool->member.owner = kind->owner;
     tai_budget_join(pool->space.budget, &pool->member);
     if (resolved.initial_bytes != 0) {
         result = tai_pool_reserve_initial(pool, resolved.initial_bytes);
@@ -12854,7 +12903,7 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_pool_create(const ta_pool_desc *desc, ta_pool **out)
 {
-    static const tai_pool_kind usual = {0, NULL, NULL};
+    static const tai_pool_kind usual = {0, NULL, NULL, NULL, NULL};
     return tai_pool_make(desc, &usual, out);
 }
 
@@ -13067,6 +13116,11 @@ static ta_result tai_pool_v_describe(void *self, const void *ptr, ta_block_info 
     return ta_pool_describe((ta_pool *)self, ptr, out);
 }
 
+static TAI_COLD ta_result tai_pool_v_failure(void *self, ta_failure *out)
+{
+    return ta_pool_get_failure((ta_pool *)self, out);
+}
+
 static const ta_allocator_vtable tai_pool_vtable = {sizeof(ta_allocator_vtable),
                                                     "pool",
                                                     tai_pool_v_alloc,
@@ -13079,7 +13133,8 @@ static const ta_allocator_vtable tai_pool_vtable = {sizeof(ta_allocator_vtable),
                                                     tai_pool_v_device,
                                                     tai_pool_v_dispose,
                                                     tai_pool_v_destroy,
-                                                    tai_pool_v_describe};
+                                                    tai_pool_v_describe,
+                                                    tai_pool_v_failure};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_pool_allocator(ta_pool *pool)
 {
@@ -13121,6 +13176,7 @@ typedef struct tai_common {
     ta_event_fn on_event; /* NULL: none */
     void *on_event_user;
     size_t untold_grown, untold_trimmed; /* moved; the events follow when nothing is held */
+    ta_failure failure;   /* the last one */
     char name[32];
 #ifdef TENSORALLOC_CHECKED
     tai_guard guard;
@@ -13413,16 +13469,82 @@ static TAI_COLD ta_result tai_common_reset_peaks(tai_common *common)
     return TA_OK;
 }
 
-static TAI_COLD void *tai_common_fail(tai_common *common, const ta_request *request, ta_result why, ta_result *result)
+/* Keeps, counts and tells a failure whose verdict is known. Outside the gate, with nothing claimed. */
+static TAI_COLD ta_result tai_common_failed(tai_common *common, ta_failure *failure, ta_verdict verdict)
 {
+    const ta_result why = failure->result;
+    tai_failure_conclude(failure, verdict);
     tai_gate_enter(&common->gate, NULL);
-    common->failure_count++;
+    failure->count = ++common->failure_count;
     common->failure_limit_count += why == TA_ERROR_LIMIT;
     common->failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
+    common->failure = *failure;
     tai_gate_leave(&common->gate, NULL);
     TENSORALLOC_LOG(why, common->name);
-    tai_common_tell_failure(common, why, request->size_bytes, request->stream, request->tag);
-    return tai_fail_null(why, result);
+    tai_common_tell_failure(common, why, failure->requested_bytes, failure->stream, failure->tag);
+    return why;
+}
+
+/* Why a request fails that lacks need bytes of the backend, where a trim would give spare bytes back. Outside the
+   gate. */
+static TAI_COLD ta_verdict tai_common_judge(tai_common *common, const ta_request *request, size_t need, size_t spare,
+                                            ta_failure *out)
+{
+    int asked = (request->flags & TA_REQUEST_WITHIN_BUDGET) == 0;
+    out->alignment_bytes = out->alignment_bytes != 0 ? out->alignment_bytes : common->info.alignment_bytes;
+    tai_gate_enter(&common->gate, NULL);
+    out->reserved_bytes = common->reserved;
+    out->in_use_bytes = common->in_use;
+    tai_gate_leave(&common->gate, NULL);
+    if (out->result != TA_ERROR_LIMIT && out->result != TA_ERROR_OUT_OF_MEMORY) {
+        return tai_result_verdict(out->result);
+    }
+    tai_budget_explain(common->budget, &common->member, need, asked, out);
+    return spare >= out->action_bytes                       ? TA_VERDICT_OWN_CACHE
+           : out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
+           : out->graph_bytes >= out->action_bytes          ? TA_VERDICT_GRAPHS
+                                                            : tai_budget_verdict(common->budget, need, out);
+}
+
+/* ---- entries of tables, for objects that begin with their common part */
+static TAI_COLD ta_result tai_common_v_failure(void *self, ta_failure *out)
+{
+    tai_common *common = (tai_common *)self;
+    memset(out, 0, sizeof *out);
+    if ((!common->disposed || (TAI_CHECKED && common->disposed == 2)) && tai_common_usable(common) != TA_OK) {
+        return common->disposed ? TA_ERROR_DISPOSED : TA_ERROR_FORKED;
+    }
+    tai_gate_enter(&common->gate, NULL);
+    *out = common->failure;
+    tai_gate_leave(&common->gate, NULL);
+    return TA_OK;
+}
+
+static TAI_COLD ta_result tai_common_v_device(void *self, ta_device *out)
+{
+    const tai_common *common = (const tai_common *)self;
+    *out = common->info.device;
+    return tai_common_usable(common);
+}
+
+/* The end of a remap that is a resize in place. */
+static TAI_COLD void *tai_remapped(void *ptr, ta_result why, ta_result *result)
+{
+    if (result != NULL) {
+        *result = why;
+    }
+    return why == TA_OK ? ptr : NULL;
+}
+
+/* The end of destroy, after dispose has answered result. */
+static TAI_COLD void tai_common_end(tai_common *common, ta_result result)
+{
+    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
+        if (common->budget_owned) {
+            (void)ta_budget_destroy(common->budget);
+        }
+        tai_common_bury(common, common);
+    }
 }
 
 static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *table, size_t object_bytes,
@@ -13985,15 +14107,17 @@ static TAI_COLD ta_result tai_arena_add_segment(ta_arena *arena, size_t need)
     return result;
 }
 
-/* More memory for size bytes. TA_OK: look again. */
-static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t alignment)
+/* More memory for size bytes. TA_OK: look again. *missing: what the backend did not give. */
+static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t alignment, size_t *missing)
 {
     tai_common *common = &arena->common;
+    size_t granularity = common->info.granularity_bytes, need = size + alignment; /* plans end at PTRDIFF_MAX */
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
-    size_t need = size + alignment; /* plans end at PTRDIFF_MAX */
+    *missing = size;
     if (!tai_common_turn_take(common)) {
         return result;
     }
+    *missing = tai_round_up(alignment > common->info.alignment_bytes ? need : size, granularity);
     if (arena->use_ranges) {
         int round;
         for (round = 0; round < 2; round++) {
@@ -14009,7 +14133,10 @@ static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t al
             }
             tai_gate_leave(&common->gate, NULL);
             if (fits) {
-                c--;
+                const tai_chunk *chunk = &arena->chunks[--c];
+                *missing = tai_round_up((size_t)(addr + size - chunk->base), granularity);
+                *missing -= *missing < (size_t)(chunk->commit_end - chunk->base)
+                                ? *missing : (size_t)(chunk->commit_end - chunk->base);
                 result = addr + size <= arena->chunks[c].commit_end
                              ? TA_OK
                              : tai_arena_commit(arena, c, addr + size);
@@ -14022,7 +14149,7 @@ static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t al
         }
     }
     if (result != TA_OK && result != TA_ERROR_LIMIT && (common->info.caps & TA_CAP_SEGMENTS) != 0) {
-        result = tai_arena_add_segment(arena, alignment > common->info.granularity_bytes ? need : size);
+        result = tai_arena_add_segment(arena, alignment > granularity ? need : size);
     }
     tai_common_turn_end(common);
     return result;
@@ -14042,6 +14169,7 @@ static void tai_arena_pop(ta_arena *arena)
                      ? chunk->base
                      : arena->blocks[arena->block_count - 1].addr + arena->blocks[arena->block_count - 1].size;
     tai_arena_fill_popped(arena, block);
+    TAI_HIDE(&arena->common, block->addr, block->size);
     if (block->state == TAI_LIVE) {
         tai_common_count_free(&arena->common, block->requested, block->size);
         block->state = TAI_VACANT;
@@ -14078,7 +14206,7 @@ static void tai_arena_pop_vacant(ta_arena *arena)
 /* A busy record for the plan, from what is committed or after growing. NULL with *why. *fresh: its bytes were
    never used. */
 static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *request, size_t size, size_t alignment,
-                                         int *fresh, int *missed, ta_result *why)
+                                         int *fresh, int *missed, size_t *missing, ta_result *why)
 {
     tai_common *common = &arena->common;
     int asked = 0;
@@ -14098,7 +14226,7 @@ static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *requ
         if (block != NULL || *why == TA_ERROR_RECORDS || (request->flags & TA_REQUEST_CACHED_ONLY) != 0) {
             return block;
         }
-        *why = tai_arena_grow(arena, size, alignment);
+        *why = tai_arena_grow(arena, size, alignment, missing);
         if (*why == TA_ERROR_LIMIT && !asked && (request->flags & TA_REQUEST_WITHIN_BUDGET) == 0 &&
             tai_budget_may_hold(common->budget, common->in_use, size)) {
             asked = 1; /* not with the turn: siblings and their callbacks run */
@@ -14114,11 +14242,90 @@ static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *requ
     }
 }
 
+/* What could be used again at the end, and what a trim would give back. Inside the gate. */
+static TAI_COLD void tai_arena_measure(const ta_arena *arena, size_t *spare, ta_failure *out)
+{
+    int bounded = arena->common.info.range_bytes_max != 0, last = 1;
+    uint32_t c;
+    for (c = arena->chunk_count; c-- > arena->chunk;) {
+        const tai_chunk *chunk = &arena->chunks[c];
+        uintptr_t end = bounded ? chunk->base + chunk->size : chunk->commit_end;
+        size_t bytes = (size_t)(end - chunk->top);
+        out->free_bytes += bytes;
+        out->largest_free_bytes = bytes > out->largest_free_bytes ? bytes : out->largest_free_bytes;
+        last = last && chunk->is_segment && chunk->top == chunk->base && (c > arena->chunk || c == 0);
+        *spare += last || (!chunk->is_segment && c > arena->chunk) ? (size_t)(chunk->commit_end - chunk->base) : 0;
+    }
+}
+
+/* Whether freed blocks would do, were those behind them free as well: which, from the end on. Inside the gate. */
+static TAI_COLD int tai_arena_find_blocking(const ta_arena *arena, size_t size, size_t alignment, ta_failure *out)
+{
+    const tai_chunk *chunk = &arena->chunks[arena->chunk];
+    size_t room = out->result == TA_ERROR_LIMIT && out->limit_bytes > out->budget_used_bytes
+                      ? out->limit_bytes - out->budget_used_bytes : 0, dead = 0;
+    uintptr_t end;
+    tai_tally tally;
+    uint32_t i;
+    if (arena->chunk >= arena->chunk_count) {
+        return 0;
+    }
+    end = arena->common.info.range_bytes_max != 0 ? chunk->base + chunk->size : chunk->commit_end;
+    end += !chunk->is_segment && room < chunk->size - (size_t)(end - chunk->base)
+               ? tai_round_down(room, arena->common.info.granularity_bytes) : 0;
+    tally.count = 0;
+    for (i = arena->block_count; i-- > chunk->first && i >= arena->floor;) {
+        const tai_arena_block *block = &arena->blocks[i];
+        uintptr_t addr = (uintptr_t)tai_round_up((size_t)block->addr, alignment);
+        if (block->state != TAI_LIVE) {
+            dead += block->size;
+        } else {
+            out->blocking_bytes += block->size;
+            out->blocking_count++;
+            tai_tally_add(&tally, block->tag, block->size, out);
+        }
+        if (addr <= end && size <= (size_t)(end - addr)) {
+            out->blocking_ptr = (void *)block->addr;
+            out->blocking_span_bytes = (size_t)(chunk->top - block->addr);
+            return dead != 0;
+        }
+    }
+    return 0;
+}
+
+static TAI_COLD void *tai_arena_fail(ta_arena *arena, const ta_request *request, size_t missing, ta_result why,
+                                     ta_result *result)
+{
+    tai_common *common = &arena->common;
+    ta_failure failure, blocked;
+    size_t spare = 0, size = tai_round_up(tai_guard_padded(&common->guard, request->size_bytes),
+                                          common->info.alignment_bytes);
+    ta_verdict verdict;
+    tai_failure_begin(&failure, common->budget, request, why);
+    tai_gate_enter(&common->gate, NULL);
+    tai_arena_measure(arena, &spare, &failure);
+    tai_gate_leave(&common->gate, NULL);
+    verdict = tai_common_judge(common, request, missing, spare, &failure);
+    if (verdict == TA_VERDICT_LIMIT || verdict == TA_VERDICT_FULL) {
+        int found;
+        blocked = failure;
+        tai_gate_enter(&common->gate, NULL);
+        found = tai_arena_find_blocking(arena, size, failure.alignment_bytes, &blocked);
+        tai_gate_leave(&common->gate, NULL);
+        if (found) {
+            failure = blocked;
+            failure.action_bytes = failure.blocking_bytes;
+            verdict = TA_VERDICT_FRAGMENTED;
+        }
+    }
+    return tai_fail_null(tai_common_failed(common, &failure, verdict), result);
+}
+
 static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request, ta_result *result)
 {
     tai_common *common = &arena->common;
     tai_arena_block *block = NULL;
-    size_t alignment = 0, size;
+    size_t alignment = 0, missing = 0, size;
     uintptr_t addr = 0;
     int missed = 0, fresh = 0;
     ta_result why = tai_common_usable(common);
@@ -14129,15 +14336,20 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
         return tai_fail_null(why, result);
     }
     if (!tai_common_use_stream(common, request->stream)) {
-        return tai_common_fail(common, request, TA_ERROR_RECORDS, result);
+        return tai_arena_fail(arena, request, 0, TA_ERROR_RECORDS, result);
     }
     size = tai_round_up(tai_guard_padded(&common->guard, request->size_bytes), common->info.alignment_bytes);
-    block = tai_arena_obtain(arena, request, size, alignment, &fresh, &missed, &why);
+    block = tai_arena_obtain(arena, request, size, alignment, &fresh, &missed, &missing, &why);
     if (block == NULL) {
-        return tai_common_fail(common, request, why, result);
+        return tai_arena_fail(arena, request, missing, why, result);
     }
     addr = block->addr; /* a busy record stays where it is */
-    if (((request->flags & TA_REQUEST_ZEROED) != 0 || arena->desc.zeroed) && !fresh) {
+    if ((request->flags & TA_REQUEST_ZEROED) == 0 && !arena->desc.zeroed) {
+        TAI_SHOW(common, addr, size);
+    } else if (fresh) {
+        TAI_SHOW_ZEROED(common, addr, size);
+    } else {
+        TAI_SHOW(common, addr, size);
         why = tai_backend_zero(common->backend, (void *)addr, request->size_bytes, request->stream);
     }
     tai_common_paint(common, addr, request->size_bytes, size);
@@ -14154,7 +14366,7 @@ static void *tai_arena_alloc_request(ta_arena *arena, const ta_request *request,
     }
     tai_gate_leave(&common->gate, NULL);
     if (why != TA_OK) {
-        return tai_common_fail(common, request, why, result);
+        return tai_arena_fail(arena, request, missing, why, result);
     }
     if (TAI_UNLIKELY(common->on_event != NULL)) {
         tai_common_tell_block(common, TA_EVENT_ALLOC, addr, request->size_bytes, size, request->stream, request->tag,
@@ -14228,6 +14440,7 @@ static ta_result tai_arena_v_free(void *self, void *ptr, size_t size, size_t ali
         tai_common_count_free(&arena->common, block->requested, block->size);
         block->state = TAI_VACANT;
         block->generation++;
+        TAI_HIDE(&arena->common, block->addr, block->size);
         tai_arena_fill(arena, &arena->chunks[tai_arena_chunk_of(arena, block->addr)], block->addr,
                        block->addr + block->size);
         tai_arena_pop_vacant(arena);
@@ -14274,6 +14487,11 @@ static TAI_COLD ta_result tai_arena_resize_once(ta_arena *arena, void *ptr, size
         arena->common.in_use += size - block->size;
         if (arena->common.in_use > arena->common.peak_in_use) {
             arena->common.peak_in_use = arena->common.in_use;
+        }
+        if (size < block->size) {
+            TAI_HIDE(&arena->common, block->addr + size, block->size - size);
+        } else {
+            TAI_SHOW(&arena->common, block->addr + block->size, size - block->size);
         }
         block->size = size;
         tai_arena_unfill(arena, chunk, chunk->top, block->addr + size);
@@ -14339,11 +14557,7 @@ static ta_result tai_arena_v_resize(void *self, void *ptr, size_t old_bytes, siz
 
 static void *tai_arena_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
 {
-    ta_result why = tai_arena_v_resize(self, ptr, old_bytes, new_bytes);
-    if (result != NULL) {
-        *result = why;
-    }
-    return why == TA_OK ? ptr : NULL;
+    return tai_remapped(ptr, tai_arena_v_resize(self, ptr, old_bytes, new_bytes), result);
 }
 
 /* Gives the free end of one chunk back, as far as more than keep bytes are free: pages of a range, a segment whole.
@@ -14374,6 +14588,9 @@ static TAI_COLD int tai_arena_trim_chunk(ta_arena *arena, uint32_t c, size_t kee
     tai_gate_leave(&common->gate, NULL);
     if (end == chunk.commit_end) {
         return 1;
+    }
+    if (chunk.is_segment) {
+        TAI_SHOW(common, chunk.base, chunk.size);
     }
     ok = TA_OK == (chunk.is_segment
                        ? common->backend.vtable->free(common->backend.self, (void *)chunk.base, chunk.size)
@@ -14434,11 +14651,11 @@ static ta_result tai_arena_v_empty_cache(void *self)
     return tai_arena_v_trim(self, 0, NULL);
 }
 
-static TAI_COLD size_t tai_arena_cached(void *self, int pages)
+static TAI_COLD size_t tai_arena_holds(void *self, tai_kind kind)
 {
     ta_arena *arena = (ta_arena *)self;
     size_t cached = 0;
-    if (pages && !arena->common.single_threaded && tai_common_usable(&arena->common) == TA_OK) {
+    if (kind == TAI_OF_ALL && !arena->common.single_threaded && tai_common_usable(&arena->common) == TA_OK) {
         tai_gate_enter(&arena->common.gate, NULL);
         cached = arena->common.reserved - arena->common.in_use;
         tai_gate_leave(&arena->common.gate, NULL);
@@ -14469,12 +14686,6 @@ static ta_result tai_arena_v_stats(void *self, ta_stats *out)
     return tai_common_stats(&arena->common, &arena->table, sizeof *arena, out);
 }
 
-static ta_result tai_arena_v_device(void *self, ta_device *out)
-{
-    *out = ((ta_arena *)self)->common.info.device;
-    return tai_common_usable(&((ta_arena *)self)->common);
-}
-
 static ta_result tai_arena_v_dispose(void *self)
 {
     ta_arena *arena = (ta_arena *)self;
@@ -14492,6 +14703,7 @@ static ta_result tai_arena_v_dispose(void *self)
     (void)tai_common_sync_all(common);
     for (c = 0; c < arena->chunk_count; c++) {
         const tai_chunk *chunk = &arena->chunks[c];
+        TAI_SHOW(common, chunk->base, (size_t)(chunk->touched_end - chunk->base));
         if (chunk->is_segment) {
             (void)common->backend.vtable->free(common->backend.self, (void *)chunk->base, chunk->size);
         } else {
@@ -14550,9 +14762,9 @@ static const ta_allocator_vtable tai_arena_vtable = {sizeof(ta_allocator_vtable)
                                                      tai_arena_v_alloc,           tai_arena_v_resize,
                                                      tai_arena_v_remap,           tai_arena_v_free,
                                                      tai_arena_v_empty_cache,     tai_arena_v_trim,
-                                                     tai_arena_v_stats,           tai_arena_v_device,
+                                                     tai_arena_v_stats,           tai_common_v_device,
                                                      tai_arena_v_dispose,         tai_arena_v_destroy,
-                                                     tai_arena_v_describe};
+                                                     tai_arena_v_describe,        tai_common_v_failure};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_arena_allocator(ta_arena *arena)
 {
@@ -14602,7 +14814,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_create(const ta_arena_desc *desc, ta
     arena->blocks = (tai_arena_block *)(void *)arena->table.base;
     arena->use_ranges = (arena->common.info.caps & TA_CAP_RANGES) != 0;
     arena->common.member.reclaim = tai_arena_reclaim;
-    arena->common.member.cached = tai_arena_cached;
+    arena->common.member.holds = tai_arena_holds;
     tai_budget_join(arena->common.budget, &arena->common.member);
     *out = arena;
     return TA_OK;
@@ -14629,12 +14841,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_destroy(ta_arena *arena)
         return TA_OK;
     }
     result = tai_arena_v_dispose(arena);
-    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
-        if (arena->common.budget_owned) {
-            (void)ta_budget_destroy(arena->common.budget);
-        }
-        tai_common_bury(&arena->common, arena);
-    }
+    tai_common_end(&arena->common, result);
     return result;
 }
 
@@ -14888,6 +15095,15 @@ static ta_result tai_direct_take_segment(ta_direct *direct, uint32_t index, size
     return TA_OK;
 }
 
+static TAI_COLD void *tai_direct_fail(tai_common *common, const ta_request *request, size_t missing, ta_result why,
+                                      ta_result *result)
+{
+    ta_failure failure;
+    tai_failure_begin(&failure, common->budget, request, why);
+    return tai_fail_null(
+        tai_common_failed(common, &failure, tai_common_judge(common, request, missing, 0, &failure)), result);
+}
+
 static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result *result)
 {
     ta_direct *direct = (ta_direct *)self;
@@ -14904,26 +15120,26 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
         return tai_fail_null(why, result);
     }
     if ((request->flags & TA_REQUEST_CACHED_ONLY) != 0) {
-        return tai_common_fail(common, request, TA_ERROR_NOT_CACHED, result);
+        return tai_direct_fail(common, request, 0, TA_ERROR_NOT_CACHED, result);
     }
     tai_gate_enter(&common->gate, NULL);
     index = tai_record_new(&direct->records);
     tai_gate_leave(&common->gate, NULL);
     if (index == 0) {
-        return tai_common_fail(common, request, TA_ERROR_RECORDS, result);
+        return tai_direct_fail(common, request, 0, TA_ERROR_RECORDS, result);
     }
     block = tai_direct_at(direct, index);
     bytes = request->size_bytes + (alignment > common->info.granularity_bytes ? alignment : 0);
     if (TAI_CHECKED) { /* in front, behind */
         bytes = tai_guard_padded(&common->guard, tai_round_up(tai_direct_front(direct), alignment) + bytes);
     }
-    why = tai_direct_take_segment(direct, index, tai_round_up(bytes, common->info.granularity_bytes), alignment,
-                                  request->flags);
+    bytes = tai_round_up(bytes, common->info.granularity_bytes);
+    why = tai_direct_take_segment(direct, index, bytes, alignment, request->flags);
     if (why != TA_OK) {
         tai_gate_enter(&common->gate, NULL);
         tai_record_drop(&direct->records, index);
         tai_gate_leave(&common->gate, NULL);
-        return tai_common_fail(common, request, why, result);
+        return tai_direct_fail(common, request, bytes, why, result);
     }
     ptr = (void *)block->link.addr;
     if ((request->flags & TA_REQUEST_ZEROED) != 0 && (common->info.caps & TA_CAP_FRESH_ZERO) == 0) {
@@ -14931,7 +15147,7 @@ static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result
     }
     if (why != TA_OK) {
         (void)tai_direct_give_segment(direct, index);
-        return tai_common_fail(common, request, why, result);
+        return tai_direct_fail(common, request, bytes, why, result);
     }
     tai_direct_paint(direct, block, request->size_bytes);
     tai_gate_enter(&common->gate, NULL);
@@ -15066,11 +15282,7 @@ static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, si
 
 static void *tai_direct_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
 {
-    ta_result why = tai_direct_v_resize(self, ptr, old_bytes, new_bytes);
-    if (result != NULL) {
-        *result = why;
-    }
-    return why == TA_OK ? ptr : NULL;
+    return tai_remapped(ptr, tai_direct_v_resize(self, ptr, old_bytes, new_bytes), result);
 }
 
 /* There is no cache; but segments that the backend would not take back are offered again. */
@@ -15120,12 +15332,6 @@ static ta_result tai_direct_v_stats(void *self, ta_stats *out)
     ta_direct *direct = (ta_direct *)self;
     return tai_common_stats(&direct->common, &direct->records.table,
                             sizeof *direct + tai_records_bytes(&direct->records), out);
-}
-
-static ta_result tai_direct_v_device(void *self, ta_device *out)
-{
-    *out = ((ta_direct *)self)->common.info.device;
-    return tai_common_usable(&((ta_direct *)self)->common);
 }
 
 static ta_result tai_direct_v_dispose(void *self)
@@ -15193,9 +15399,9 @@ static const ta_allocator_vtable tai_direct_vtable = {sizeof(ta_allocator_vtable
                                                       tai_direct_v_alloc,          tai_direct_v_resize,
                                                       tai_direct_v_remap,          tai_direct_v_free,
                                                       tai_direct_v_empty_cache,    tai_direct_v_trim,
-                                                      tai_direct_v_stats,          tai_direct_v_device,
+                                                      tai_direct_v_stats,          tai_common_v_device,
                                                       tai_direct_v_dispose,        tai_direct_v_destroy,
-                                                      tai_direct_v_describe};
+                                                      tai_direct_v_describe,       tai_common_v_failure};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_direct_allocator(ta_direct *direct)
 {
@@ -15236,10 +15442,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_direct_create(const ta_direct_desc *desc, 
         result = TA_ERROR_RECORDS;
     }
     if (result != TA_OK) {
-        if (direct->common.budget_owned) {
-            (void)ta_budget_destroy(direct->common.budget);
-        }
-        TENSORALLOC_FREE(direct);
+        tai_common_end(&direct->common, TA_OK);
         return result;
     }
     d.backend = direct->common.backend;
@@ -15276,12 +15479,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_direct_destroy(ta_direct *direct)
     }
     found = tai_direct_close(direct, 1);
     result = tai_direct_v_dispose(direct);
-    if (result == TA_OK || (TAI_CHECKED && result != TA_ERROR_FORKED && result != TA_ERROR_DISPOSED)) {
-        if (direct->common.budget_owned) {
-            (void)ta_budget_destroy(direct->common.budget);
-        }
-        tai_common_bury(&direct->common, direct);
-    }
+    tai_common_end(&direct->common, result);
     return result == TA_OK ? found : result;
 }
 
@@ -15376,6 +15574,15 @@ TENSORALLOC_DEF ta_result ta_allocator_describe(ta_allocator allocator, const vo
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return allocator.vtable->describe(allocator.self, ptr, out);
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_allocator_get_failure(ta_allocator allocator, ta_failure *out)
+{
+    if (!tai_allocator_ok(allocator) || out == NULL) {
+        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
+    }
+    memset(out, 0, sizeof *out);
+    return allocator.vtable->failure != NULL ? allocator.vtable->failure(allocator.self, out) : TA_ERROR_UNSUPPORTED;
 }
 
 TENSORALLOC_DEF ta_result ta_allocator_alloc_buffer(ta_allocator allocator, const ta_request *request, ta_buffer *out)
@@ -17042,7 +17249,6 @@ struct ta_dynamic {
     uint32_t held;         /* holds of graph pools */
     size_t effective, capacity, peak_capacity, peak_wasted;
     ta_dynamic_stats sum;  /* the cumulative part */
-    ta_failure failure;    /* the last one */
     uint64_t pool_failure_count; /* of our pool, up to the last one of ours */
 };
 
@@ -17102,7 +17308,10 @@ static TAI_COLD ta_result tai_dynamic_look(ta_dynamic *d, int leaks)
 }
 #else
     #define tai_range_kill(d, h) ((void)0)
-    #define tai_range_revive(d, h) ((void)0)
+    #define tai_range_revive(d, h) \
+        do { \
+            if ((h)->link.state != TAI_LIVE) { TAI_SHOW(&(d)->common, (h)->link.addr, (h)->committed); } \
+        } while (0)
     #define tai_dynamic_look(d, leaks) TA_OK
 #endif
 
@@ -17770,6 +17979,7 @@ static TAI_COLD uint32_t tai_range_take(ta_dynamic *d, size_t bytes, size_t leas
 /* A range that is not used after all, or whose tensor was freed. */
 static TAI_COLD void tai_range_give(ta_dynamic *d, uint32_t index)
 {
+    TAI_HIDE(&d->common, tai_handle_at(d, index)->link.addr, tai_handle_at(d, index)->committed);
     tai_gate_enter(&d->common.gate, NULL);
     tai_warm_add(d, index);
     tai_gate_leave(&d->common.gate, NULL);
@@ -18197,69 +18407,116 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     return TA_OK;
 }
 
-/* With nothing claimed. */
-/* Why size bytes could not be had by a tensor that has capacity bytes, of which kept stay where they are. */
-static TAI_COLD void tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
-                                          uint32_t flags, ta_failure *out)
+/* What ranges keep for graphs, and could give back without them. Inside the gate. */
+static TAI_COLD size_t tai_dynamic_graph_bytes(const ta_dynamic *d)
+{
+    size_t bytes = 0;
+    uint32_t i;
+    for (i = 1; TAI_GRAPHS && d->held != 0 && i < d->handles.end; i++) {
+        const tai_handle *h = tai_handle_at(d, i);
+        if (h->span_bytes != 0 && h->holds != 0 && (h->link.state == TAI_LIVE || h->orphan)) {
+            bytes += h->committed - (h->orphan ? 0 : h->held);
+        }
+    }
+    return bytes;
+}
+
+/* What is free, ours and our pool's together. *ranges: of the ranges alone; *graphs: what they keep for graphs. */
+static TAI_COLD void tai_dynamic_measure(ta_dynamic *d, ta_failure *out, size_t *ranges, size_t *graphs)
+{
+    ta_stats stats;
+    memset(&stats, 0, sizeof stats);
+    (void)ta_allocator_get_stats(ta_dynamic_allocator(d), &stats);
+    tai_gate_enter(&d->common.gate, NULL);
+    *graphs = tai_dynamic_graph_bytes(d);
+    *ranges = d->common.reserved + d->block_bytes - d->common.in_use - *graphs;
+    tai_gate_leave(&d->common.gate, NULL);
+    out->reserved_bytes = stats.reserved_bytes;
+    out->in_use_bytes = stats.in_use_bytes;
+    out->thread_cached_bytes = stats.thread_cached_bytes;
+    out->pending_bytes = stats.pending_bytes + *graphs;
+    out->free_bytes = stats.cached_bytes - stats.thread_cached_bytes; /* others may allocate meanwhile */
+    out->free_bytes -= out->pending_bytes < out->free_bytes ? out->pending_bytes : out->free_bytes;
+}
+
+/* Memory was missing: where it is. held: kept for graphs here, in ranges and in our pool. */
+static TAI_COLD ta_verdict tai_dynamic_judge(ta_dynamic *d, size_t need, int asked, size_t held, ta_failure *out)
+{
+    tai_budget_explain(d->common.budget, &d->common.member, need, asked, out);
+    out->graph_bytes += held;
+    return out->pending_bytes - held >= out->action_bytes      ? TA_VERDICT_WAITING
+           : !asked && out->free_bytes >= out->action_bytes    ? TA_VERDICT_OWN_CACHE
+           : out->sibling_cached_bytes >= out->action_bytes    ? TA_VERDICT_SIBLINGS
+           : out->thread_cached_bytes >= out->action_bytes     ? TA_VERDICT_THREAD_CACHES
+           : out->graph_bytes >= out->action_bytes             ? TA_VERDICT_GRAPHS
+                                                               : tai_budget_verdict(d->common.budget, need, out);
+}
+
+/* Our pool did not find what it wanted: perhaps it is in ranges, of which it knows nothing. */
+static TAI_COLD ta_verdict tai_dynamic_judge_block(size_t ranges, size_t graphs, int asked, ta_failure *out)
+{
+    size_t missing = out->verdict != TA_VERDICT_LIMIT ? out->action_bytes
+                     : out->action_bytes > out->limit_bytes ? out->action_bytes - out->limit_bytes : 0;
+    ta_verdict verdict = out->verdict;
+    out->graph_bytes += graphs;
+    out->sibling_reserved_bytes =
+        out->budget_used_bytes > out->reserved_bytes ? out->budget_used_bytes - out->reserved_bytes : 0;
+    if (verdict == TA_VERDICT_LIMIT || verdict == TA_VERDICT_FULL || verdict == TA_VERDICT_OUTSIDE) {
+        verdict = !asked && ranges >= missing        ? TA_VERDICT_OWN_CACHE
+                  : out->graph_bytes >= missing      ? TA_VERDICT_GRAPHS
+                                                     : verdict;
+        out->action_bytes = verdict != out->verdict ? missing : out->action_bytes;
+    }
+    return verdict;
+}
+
+/* Why size bytes could not be had by a tensor that has capacity bytes, of which kept stay where they are. With nothing
+   claimed. */
+static TAI_COLD ta_verdict tai_dynamic_diagnose(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
+                                                uint32_t flags, ta_failure *out)
 {
     ta_budget *budget = d->common.budget;
     size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes), missing;
-    ta_verdict verdict;
-    ta_stats stats;
-    memset(out, 0, sizeof *out);
+    size_t ranges, graphs, held = 0;
+    int asked = (flags & TA_REQUEST_WITHIN_BUDGET) == 0;
+    ta_request request;
     if (d->pool != NULL && ta_pool_get_failure(d->pool, out) == TA_OK && out->result == why &&
         out->requested_bytes >= size && out->count != d->pool_failure_count) {
-        d->pool_failure_count = out->count;
-        return; /* it is the pool's, which knows better */
+        d->pool_failure_count = out->count; /* it is the pool's, which knows better */
+        if (out->verdict >= TA_VERDICT_WAITING) {
+            tai_dynamic_measure(d, out, &ranges, &graphs);
+            return tai_dynamic_judge_block(ranges, graphs, asked, out);
+        }
+        return out->verdict;
     }
-    memset(out, 0, sizeof *out);
-    memset(&stats, 0, sizeof stats);
-    (void)ta_allocator_get_stats(ta_dynamic_allocator(d), &stats);
-    out->result = why;
-    out->requested_bytes = size;
-    out->limit_bytes = TENSORALLOC_LOAD_RELAXED(&budget->limit);
-    out->budget_used_bytes = TENSORALLOC_LOAD_RELAXED(&budget->reserved);
-    out->reserved_bytes = stats.reserved_bytes;
-    out->in_use_bytes = stats.in_use_bytes;
-    out->free_bytes = stats.cached_bytes;
-    if (why == TA_ERROR_OUT_OF_MEMORY || why == TA_ERROR_BACKEND) {
-        out->backend_code = tai_backend_code(d->common.backend);
+    memset(&request, 0, sizeof request);
+    request.size_bytes = size;
+    tai_failure_begin(out, budget, &request, why);
+    tai_dynamic_measure(d, out, &ranges, &graphs);
+    if (TAI_GRAPHS && d->pool != NULL) {
+        tai_gate_enter(&d->pool->space.gate, NULL);
+        held = d->pool->space.held_bytes;
+        tai_gate_leave(&d->pool->space.gate, NULL);
     }
-    out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
-    verdict = why == TA_ERROR_RECORDS ? TA_VERDICT_RECORDS : TA_VERDICT_BACKEND;
     missing = why == TA_ERROR_LIMIT ? tai_dynamic_missing(d, capacity, size) : 0;
     if (why == TA_ERROR_LIMIT && (missing != 0 || (d->desc.capacity_bytes_max != TA_UNLIMITED &&
                                                    tai_budget_may_hold(budget, out->budget_used_bytes, need)))) {
         out->action_bytes = tai_add_saturated(d->desc.capacity_bytes_max, missing); /* others may have freed since */
-        verdict = TA_VERDICT_CAPACITY;
-    } else if (why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY) {
-        tai_budget_explain(budget, &d->common.member, need, (flags & TA_REQUEST_WITHIN_BUDGET) == 0, out);
-        if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0 && stats.cached_bytes >= out->action_bytes) {
-            verdict = TA_VERDICT_OWN_CACHE;
-        } else {
-            verdict = out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
-                                                                     : tai_budget_verdict(budget, need, out);
-        }
+        return TA_VERDICT_CAPACITY;
     }
-    tai_failure_conclude(out, verdict);
+    return why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY
+               ? tai_dynamic_judge(d, need, asked, graphs + held, out) : tai_result_verdict(why);
 }
 
 static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
                                            uint32_t flags)
 {
     ta_failure failure;
-    tai_dynamic_diagnose(d, why, size, capacity, kept, flags, &failure);
+    ta_verdict verdict = tai_dynamic_diagnose(d, why, size, capacity, kept, flags, &failure);
     tai_gate_enter(&d->common.gate, NULL);
     d->sum.failure_count++;
-    failure.count = d->sum.failure_count;
-    d->failure = failure;
-    d->common.failure_count++;
-    d->common.failure_limit_count += why == TA_ERROR_LIMIT;
-    d->common.failure_not_cached_count += why == TA_ERROR_NOT_CACHED;
     tai_gate_leave(&d->common.gate, NULL);
-    TENSORALLOC_LOG(why, d->common.name);
-    tai_common_tell_failure(&d->common, why, size, 0, NULL);
-    return why;
+    return tai_common_failed(&d->common, &failure, verdict);
 }
 
 /* ---- claims */
@@ -18949,16 +19206,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_stats(ta_dynamic *d, ta_dynami
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_get_failure(ta_dynamic *d, ta_failure *out)
 {
-    if (d == NULL || out == NULL) {
-        return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
-    }
-    if (!d->common.disposed && tai_common_usable(&d->common) != TA_OK) {
-        return TA_ERROR_FORKED;
-    }
-    tai_gate_enter(&d->common.gate, NULL);
-    *out = d->failure;
-    tai_gate_leave(&d->common.gate, NULL);
-    return TA_OK;
+    return d == NULL || out == NULL ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT) : tai_common_v_failure(d, out);
 }
 
 /* ---- as an allocator */
@@ -19146,11 +19394,7 @@ static TAI_COLD ta_result tai_dynamic_v_resize(void *self, void *ptr, size_t old
 
 static TAI_COLD void *tai_dynamic_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
 {
-    ta_result why = tai_dynamic_v_resize(self, ptr, old_bytes, new_bytes);
-    if (result != NULL) {
-        *result = why;
-    }
-    return why == TA_OK ? ptr : NULL;
+    return tai_remapped(ptr, tai_dynamic_v_resize(self, ptr, old_bytes, new_bytes), result);
 }
 
 /* Cached: what warm ranges and live tensors hold beyond capacities, and what a pool of our own holds free. */
@@ -19208,16 +19452,17 @@ static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
 }
 
 /* Warm ranges and what is committed beyond capacities; the headroom of tensors is not counted. */
-static TAI_COLD size_t tai_dynamic_cached(void *self, int pages)
+static TAI_COLD size_t tai_dynamic_holds(void *self, tai_kind kind)
 {
     ta_dynamic *d = (ta_dynamic *)self;
-    size_t cached = 0;
-    if (pages && !d->common.single_threaded && tai_common_usable(&d->common) == TA_OK) {
+    size_t bytes = 0, held;
+    if (kind != TAI_OF_THREADS && !d->common.single_threaded && tai_common_usable(&d->common) == TA_OK) {
         tai_gate_enter(&d->common.gate, NULL);
-        cached = d->common.reserved + d->block_bytes - d->common.in_use;
+        held = tai_dynamic_graph_bytes(d);
+        bytes = kind == TAI_OF_GRAPHS ? held : d->common.reserved + d->block_bytes - d->common.in_use - held;
         tai_gate_leave(&d->common.gate, NULL);
     }
-    return cached;
+    return bytes;
 }
 
 static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
@@ -19267,12 +19512,6 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
     return result;
 }
 
-static TAI_COLD ta_result tai_dynamic_v_device(void *self, ta_device *out)
-{
-    *out = ((ta_dynamic *)self)->common.info.device;
-    return tai_common_usable(&((ta_dynamic *)self)->common);
-}
-
 static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
 {
     ta_dynamic *d = (ta_dynamic *)self;
@@ -19297,6 +19536,8 @@ static TAI_COLD ta_result tai_dynamic_v_dispose(void *self)
             if (h->span_bytes == 0 && h->link.addr != 0 && d->pool == NULL) {
                 (void)tai_block_give(d, h);
             }
+        } else if (h->link.state == TAI_CACHED) {
+            tai_range_revive(d, h);
         }
     }
     tai_budget_leave(d->common.budget, &d->common.member);
@@ -19357,9 +19598,9 @@ static const ta_allocator_vtable tai_dynamic_vtable = {sizeof(ta_allocator_vtabl
                                                        tai_dynamic_v_alloc,         tai_dynamic_v_resize,
                                                        tai_dynamic_v_remap,         tai_dynamic_v_free,
                                                        tai_dynamic_v_empty_cache,   tai_dynamic_v_trim,
-                                                       tai_dynamic_v_stats,         tai_dynamic_v_device,
+                                                       tai_dynamic_v_stats,         tai_common_v_device,
                                                        tai_dynamic_v_dispose,       tai_dynamic_v_destroy,
-                                                       tai_dynamic_v_describe};
+                                                       tai_dynamic_v_describe,      tai_common_v_failure};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_dynamic_allocator(ta_dynamic *d)
 {
@@ -19428,6 +19669,7 @@ static TAI_COLD void tai_dynamic_open_ranges(ta_dynamic *d, int wanted)
 static TAI_COLD ta_result tai_dynamic_open_upstream(ta_dynamic *d)
 {
     ta_pool_desc pool;
+    tai_pool_kind kind;
     ta_result result;
     ta_device device;
     if (d->desc.upstream.vtable != NULL) {
@@ -19445,7 +19687,9 @@ static TAI_COLD ta_result tai_dynamic_open_upstream(ta_dynamic *d)
     pool.budget = d->common.budget;
     pool.single_threaded = d->common.single_threaded;
     pool.name = d->common.name;
-    result = ta_pool_create(&pool, &d->pool);
+    memset(&kind, 0, sizeof kind);
+    kind.owner = d;
+    result = tai_pool_make(&pool, &kind, &d->pool);
     if (result == TA_OK) {
         d->upstream = ta_pool_allocator(d->pool);
     }
@@ -19459,10 +19703,7 @@ static TAI_COLD void tai_dynamic_close(ta_dynamic *d)
         (void)ta_budget_destroy(d->spans.budget);
     }
     (void)ta_pool_destroy(d->pool);
-    if (d->common.budget_owned) {
-        (void)ta_budget_destroy(d->common.budget);
-    }
-    tai_common_bury(&d->common, d);
+    tai_common_end(&d->common, TA_OK);
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc, ta_dynamic **out)
@@ -19504,7 +19745,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
     tai_dynamic_open_ranges(d, desc->upstream.vtable == NULL || desc->budget != NULL || desc->backend.vtable != NULL);
     d->desc.upstream = d->upstream;
     d->common.member.reclaim = tai_dynamic_reclaim;
-    d->common.member.cached = tai_dynamic_cached;
+    d->common.member.holds = tai_dynamic_holds;
+    d->common.member.owner = d;
     tai_budget_join(d->common.budget, &d->common.member);
     *out = d;
     return TA_OK;
@@ -19529,7 +19771,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 
 /*---------------------------------------------------------------------------------------------------------
   [TA:GRAPH-IMPL] graph pools, capture scopes, what graphs hold.
-  Uses: POOL-IMPL, DYNAMIC-IMPL, TENSOR-IMPL.
+  Uses: WRITER, POOL-IMPL, DYNAMIC-IMPL, TENSOR-IMPL.
 
   Who owns what:
       ta_pool --hooks, graphs--> tai_graphs: lock, list of graph pools, list of open scopes (newest first)
@@ -19582,6 +19824,7 @@ typedef struct tai_hold {
     struct tai_hold *next;
     ta_pool *pool;       /* NULL: a handle */
     ta_dynamic *dynamic;
+    uintptr_t addr;      /* what is held stays there */
     uint32_t index, generation;
     uint64_t captures;   /* that had succeeded when it was asked for last: it waits for the next one */
     uint32_t serial;     /* scope in which it was made; 0: none, or asked for again since */
@@ -19614,7 +19857,7 @@ struct ta_graph_pool {
     uint64_t last_capture; /* whose blocks are in the lists of its streams */
     ta_stream last_stream;
     uintptr_t high;        /* end of what was handed out in the first range */
-    uint32_t retains, loose, open, visitors, serial;
+    uint32_t retains, loose, open, visitors;
     int unfinished;        /* last_capture went on when its scope was left */
     uintptr_t trimmer;     /* the thread that takes memory back: no scope is opened; 0: nobody */
     int share, unwanted;
@@ -19685,7 +19928,7 @@ static TAI_COLD void tai_graph_enter_unpolled(tai_space *space)
 /* What was freed in captures is ready for all streams. What waits for eager work goes on to wait. unproven: all that
    was freed unmarked until that count has been waited for; NULL: the program orders it before the next replay.
    0: more was freed since, and nothing has changed. */
-static TAI_COLD int tai_graph_settle(ta_graph_pool *g, const uint64_t *unproven)
+static TAI_COLD int tai_graph_settle(ta_graph_pool *g, const uint32_t *unproven)
 {
     tai_space *space = &g->memory->space;
     uint32_t s;
@@ -19697,7 +19940,7 @@ static TAI_COLD int tai_graph_settle(ta_graph_pool *g, const uint64_t *unproven)
     tai_gate_enter(&space->gate, NULL);
     ok = unproven == NULL || space->unproven == *unproven;
     if (ok && unproven != NULL) {
-        space->unproven = 0;
+        TENSORALLOC_STORE_RELAXED(&space->unproven, 0u);
     }
     for (s = 1; ok && s < space->stream_count; s++) {
         (void)tai_stream_refill(space, tai_stream_drain(space, s), 1);
@@ -19756,7 +19999,7 @@ static TAI_COLD ta_result tai_graph_drain_streams(tai_space *space)
 static TAI_COLD ta_result tai_graph_drain(ta_graph_pool *g)
 {
     tai_space *space = &g->memory->space;
-    uint64_t unproven;
+    uint32_t unproven;
     ta_result result;
     do {
         tai_graph_enter_unpolled(space);
@@ -20140,6 +20383,7 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
     index = tai_pool_live(pool, ptr, &result);
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
+        hold->addr = block->addr;
         hold->index = index;
         hold->generation = block->generation;
         if (*tai_hold_link(space, block, id) == 0) {
@@ -20184,6 +20428,7 @@ static TAI_COLD void tai_hold_end_pending(tai_space *space, uint64_t id, uint32_
     if (space->streams[s].pending_last == use) {
         space->streams[s].pending_last = before;
     }
+    space->held_bytes -= --space->blocks.at[index].left == 0 ? space->blocks.at[index].size : 0;
     if (--space->blocks.at[index].right == 0) {
         TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
         space->pending_bytes -= space->blocks.at[index].size;
@@ -20719,35 +20964,9 @@ static TAI_COLD int tai_graphs_close(ta_pool *pool)
     return pool->graphs->pools == NULL;
 }
 
-/* What all graph pools together have from the backend. */
-static TAI_COLD size_t tai_graphs_reserved(ta_pool *pool)
-{
-    tai_graphs *all = pool->graphs;
-    ta_graph_pool *g = NULL;
-    size_t bytes = 0;
-    do {
-        ta_graph_pool *next;
-        ta_stats stats;
-        TAI_LOCK_ACQUIRE(&all->lock);
-        next = g == NULL ? all->pools : g->next;
-        if (g != NULL) {
-            g->visitors--;
-        }
-        if (next != NULL) {
-            next->visitors++;
-        }
-        TAI_LOCK_RELEASE(&all->lock);
-        g = next;
-        if (g != NULL && ta_pool_get_stats(g->memory, &stats) == TA_OK) {
-            bytes += stats.reserved_bytes;
-        }
-    } while (g != NULL);
-    return bytes;
-}
-
 static const tai_graph_hooks tai_graphs_hooks = {
     tai_graphs_alloc, tai_graphs_find, tai_graphs_give, tai_graphs_let_go, tai_graphs_use, tai_graphs_retire,
-    tai_graphs_collect, tai_graphs_close, tai_graphs_reserved
+    tai_graphs_collect, tai_graphs_close
 };
 
 /* ---- life */
@@ -20793,6 +21012,29 @@ static TAI_COLD size_t tai_graph_reclaim(void *self, size_t want_bytes)
     }
     tai_graph_trim_end(g);
     return released;
+}
+
+/* What would come back if its graphs went; without any, what it caches. */
+static TAI_COLD size_t tai_graph_holds(void *self, tai_kind kind)
+{
+    ta_graph_pool *g = (ta_graph_pool *)self;
+    tai_graphs *all = g->parent->graphs;
+    size_t bytes = 0;
+    int ready, busy, unwanted;
+    if (!tai_pool_is_open(g->parent) && !g->parent->space.budget_owned) { /* not ours to look into */
+        return 0;
+    }
+    TAI_LOCK_ACQUIRE(&all->lock);
+    ready = g->ready;
+    busy = ready && tai_graph_in_use(g);
+    unwanted = g->unwanted;
+    TAI_LOCK_RELEASE(&all->lock);
+    if (ready && kind == (busy ? TAI_OF_GRAPHS : TAI_OF_ALL)) {
+        tai_gate_enter(&g->memory->space.gate, NULL);
+        bytes = unwanted ? g->memory->space.reserved : tai_space_cached(&g->memory->space);
+        tai_gate_leave(&g->memory->space.gate, NULL);
+    }
+    return bytes;
 }
 
 /* What a pool needs to have graph pools beside it. */
@@ -20876,6 +21118,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_create(const ta_graph_pool_desc
     tai_graph_desc(desc, &memory);
     kind.parks = 1;
     kind.reclaim = tai_graph_reclaim;
+    kind.holds = tai_graph_holds;
+    kind.owner = NULL;
     kind.reclaim_self = g;
     result = tai_pool_make(&memory, &kind, &g->memory);
     if (result == TA_OK) {
@@ -20945,8 +21189,8 @@ static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
     TAI_LOCK_ACQUIRE(&all->lock);
     gone = tai_graph_untie(g);
     apart = g->open != 0 || g->unfinished ? TAI_APART_OPEN
-            : tai_graph_referenced(g) || g->loose != 0 || g->memory->space.unproven != 0 ? TAI_APART_GRAPHS
-                                                                                       : TAI_APART_NOT;
+            : tai_graph_referenced(g) || g->loose != 0 ||
+              TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) != 0 ? TAI_APART_GRAPHS : TAI_APART_NOT;
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
     return apart;
@@ -21084,11 +21328,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
         tai_graph_let_go(g, TAI_HOLDS_ALL, 0);
         result = ta_pool_clear(g->memory);
         (void)tai_graph_settle(g, NULL);
-        if (g->memory->space.unproven == 0) { /* else only captures get it, until it was waited for */
+        if (TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) == 0) { /* else only captures get it for now */
             tai_graph_set_floors(g, 0);
         }
+        TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
         g->loose = 0;
         g->unfinished = 0;
+        TAI_LOCK_RELEASE(&g->parent->graphs->lock);
     }
     return result;
 }
@@ -21229,6 +21475,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, t
     }
     memset(hold, 0, sizeof *hold);
     hold->dynamic = dynamic;
+    hold->addr = (uintptr_t)info.data;
     hold->index = handle.index;
     hold->generation = handle.generation;
     if (!info.in_range && (dynamic->pool == NULL || info.data == NULL)) {
@@ -21778,11 +22025,7 @@ static TAI_COLD ta_result tai_graph_v_resize(void *self, void *ptr, size_t old_b
 
 static TAI_COLD void *tai_graph_v_remap(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
 {
-    ta_result why = tai_graph_v_resize(self, ptr, old_bytes, new_bytes);
-    if (result != NULL) {
-        *result = why;
-    }
-    return why == TA_OK ? ptr : NULL;
+    return tai_remapped(ptr, tai_graph_v_resize(self, ptr, old_bytes, new_bytes), result);
 }
 
 static TAI_COLD ta_result tai_graph_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
@@ -21844,13 +22087,18 @@ static TAI_COLD ta_result tai_graph_v_describe(void *self, const void *ptr, ta_b
     return result == TA_OK ? ta_pool_describe(((ta_graph_pool *)self)->memory, ptr, out) : result;
 }
 
+static TAI_COLD ta_result tai_graph_v_failure(void *self, ta_failure *out)
+{
+    return ta_pool_get_failure(((ta_graph_pool *)self)->memory, out);
+}
+
 static const ta_allocator_vtable tai_graph_vtable = {sizeof(ta_allocator_vtable), "graph pool",
                                                      tai_graph_v_alloc,           tai_graph_v_resize,
                                                      tai_graph_v_remap,           tai_graph_v_free,
                                                      tai_graph_v_empty_cache,     tai_graph_v_trim,
                                                      tai_graph_v_stats,           tai_graph_v_device,
                                                      tai_graph_v_dispose,         tai_graph_v_destroy,
-                                                     tai_graph_v_describe};
+                                                     tai_graph_v_describe,        tai_graph_v_failure};
 
 TENSORALLOC_DEF TAI_COLD ta_allocator ta_graph_pool_allocator(ta_graph_pool *g)
 {
@@ -21858,6 +22106,151 @@ TENSORALLOC_DEF TAI_COLD ta_allocator ta_graph_pool_allocator(ta_graph_pool *g)
     allocator.vtable = &tai_graph_vtable;
     allocator.self = g;
     return allocator;
+}
+
+/* ---- for snapshots */
+static TAI_COLD ta_pool *tai_graph_memory_of(ta_allocator allocator)
+{
+    return allocator.vtable == &tai_graph_vtable ? ((const ta_graph_pool *)allocator.self)->memory : NULL;
+}
+
+/* The graph pool of a pool after g (NULL: the first), which stays until the next call. NULL: there is none. */
+static TAI_COLD ta_graph_pool *tai_graphs_visit(ta_pool *pool, ta_graph_pool *g)
+{
+    tai_graphs *all = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->graphs : NULL;
+    ta_graph_pool *next = NULL;
+    if (all != NULL) {
+        TAI_LOCK_ACQUIRE(&all->lock);
+        next = g == NULL ? all->pools : g->next;
+        if (g != NULL) {
+            g->visitors--;
+        }
+        if (next != NULL) {
+            next->visitors++;
+        }
+        TAI_LOCK_RELEASE(&all->lock);
+    }
+    return next;
+}
+
+/* An element of a list of a graph pool: an open scope, a graph, a hold. */
+typedef struct tai_graph_item {
+    uint64_t id;      /* stream; graph; allocator */
+    uint64_t capture;
+    uintptr_t addr;
+    uint32_t index, generation, serial;
+    int flag;         /* by_mode; gone; a block */
+} tai_graph_item;
+enum { TAI_GRAPH_ITEMS = 32, TAI_GRAPH_SCOPES = 0, TAI_GRAPH_TIES = 1, TAI_GRAPH_LISTS = 3 };
+
+/* The first-th element and those behind it, as many as there is room for. */
+static TAI_COLD uint32_t tai_graph_copy(const ta_graph_pool *g, int list, uint32_t first, tai_graph_item *out)
+{
+    tai_graphs *all = g->parent->graphs;
+    const tai_capture *scope;
+    const tai_tie *tie;
+    const tai_hold *hold;
+    tai_graph_item item;
+    uint32_t i = 0, count = 0;
+    memset(&item, 0, sizeof item);
+    TAI_LOCK_ACQUIRE(&all->lock);
+    scope = list == TAI_GRAPH_SCOPES ? all->scopes : NULL;
+    tie = list == TAI_GRAPH_TIES ? g->ties : NULL;
+    hold = list > TAI_GRAPH_TIES ? g->holds : NULL;
+    while (count < TAI_GRAPH_ITEMS && (scope != NULL || tie != NULL || hold != NULL)) {
+        int skip = 0;
+        if (scope != NULL) {
+            item.id = scope->stream;
+            item.capture = scope->capture;
+            item.serial = scope->serial;
+            item.flag = scope->by_mode;
+            skip = scope->owner != g;
+            scope = scope->next;
+        } else if (tie != NULL) {
+            item.id = tie->graph; /* 0: it could not be attached */
+            item.flag = TENSORALLOC_LOAD_ACQUIRE(&tie->gone) != 0;
+            skip = tie->graph == 0;
+            tie = tie->next;
+        } else { /* its owner is not disposed before */
+            item.id = hold->pool != NULL ? hold->pool->id : hold->dynamic->common.id;
+            item.addr = hold->addr;
+            item.index = hold->index;
+            item.generation = hold->generation;
+            item.serial = hold->serial;
+            item.flag = hold->pool != NULL;
+            hold = hold->next;
+        }
+        if (!skip && i++ >= first) {
+            out[count++] = item;
+        }
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    return count;
+}
+
+static TAI_COLD void tai_graph_show_item(tai_writer *w, int list, const tai_graph_item *item)
+{
+    static const char *const ids[] = {"stream", "graph", "allocator"};
+    static const char *const flags[] = {"graph_mode", "gone"};
+    tai_json_begin(w, NULL, "{");
+    tai_json_hex(w, ids[list], item->id);
+    if (list != TAI_GRAPH_TIES) {
+        tai_json_u64(w, list == TAI_GRAPH_SCOPES ? "serial" : "scope", item->serial);
+    }
+    if (list == TAI_GRAPH_SCOPES) {
+        tai_json_hex(w, "capture", item->capture);
+    }
+    if (list <= TAI_GRAPH_TIES) {
+        tai_json_bool(w, flags[list], item->flag);
+    } else {
+        tai_json_text(w, "kind", item->flag ? "block" : "tensor");
+        tai_json_hex(w, "ptr", (uint64_t)item->addr);
+        tai_json_u64(w, "index", item->index);
+        tai_json_u64(w, "generation", item->generation);
+    }
+    tai_json_end(w, "}");
+}
+
+/* What a graph pool has beyond its memory. Nothing for other allocators. */
+static TAI_COLD void tai_graph_show(tai_writer *w, ta_allocator allocator)
+{
+    static const char *const lists[TAI_GRAPH_LISTS] = {"scopes", "graphs", "holds"};
+    const ta_graph_pool *g = (const ta_graph_pool *)allocator.self;
+    tai_graph_item items[TAI_GRAPH_ITEMS];
+    uint64_t captures, failures;
+    uint32_t i, first, count, retains, loose;
+    int list, in_use, unwanted;
+    if (tai_graph_memory_of(allocator) == NULL) {
+        return;
+    }
+    TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+    captures = g->capture_count;
+    failures = g->failed_count;
+    retains = g->retains;
+    loose = g->loose;
+    unwanted = g->unwanted;
+    in_use = tai_graph_in_use(g);
+    TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+    tai_json_begin(w, "graph_pool", "{");
+    tai_json_hex(w, "beside", g->parent->id);
+    tai_json_bool(w, "destroyed", unwanted);
+    tai_json_bool(w, "share_sequential", g->share);
+    tai_json_bool(w, "is_referenced", in_use);
+    tai_json_u64(w, "retain_count", retains);
+    tai_json_u64(w, "unattached_count", loose);
+    tai_json_u64(w, "capture_count", captures);
+    tai_json_u64(w, "failed_count", failures);
+    for (list = 0; list < TAI_GRAPH_LISTS; list++) {
+        tai_json_begin(w, lists[list], "[");
+        for (first = 0, count = TAI_GRAPH_ITEMS; count == TAI_GRAPH_ITEMS && w->result == TA_OK; first += count) {
+            count = tai_graph_copy(g, list, first, items);
+            for (i = 0; i < count; i++) {
+                tai_graph_show_item(w, list, &items[i]);
+            }
+        }
+        tai_json_end(w, "]");
+    }
+    tai_json_end(w, "}");
 }
 
 /* ---- tensors */
@@ -22189,6 +22582,25 @@ TENSORALLOC_DEF TAI_COLD int ta_tensor_is_graph_compatible(const ta_tensor *tens
     (void)graph_pool;
     return 0;
 }
+
+static TAI_COLD ta_pool *tai_graph_memory_of(ta_allocator allocator)
+{
+    (void)allocator;
+    return NULL;
+}
+
+static TAI_COLD ta_graph_pool *tai_graphs_visit(ta_pool *pool, ta_graph_pool *g)
+{
+    (void)pool;
+    (void)g;
+    return NULL;
+}
+
+static TAI_COLD void tai_graph_show(tai_writer *w, ta_allocator allocator)
+{
+    (void)w;
+    (void)allocator;
+}
 #endif /* TENSORALLOC_CUDA */
 
 /*---------------------------------------------------------------------------------------------------------
@@ -22378,7 +22790,7 @@ static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_
                        tai_size_text(f->thread_cached_bytes, a, sizeof a), ta_action_text(f->action));
         break;
     case TA_VERDICT_GRAPHS:
-        (void)snprintf(text, text_bytes, "; graph pools hold %s: %s", tai_size_text(f->graph_bytes, a, sizeof a),
+        (void)snprintf(text, text_bytes, "; graphs hold %s: %s", tai_size_text(f->graph_bytes, a, sizeof a),
                        ta_action_text(f->action));
         break;
     case TA_VERDICT_FRAGMENTED:
@@ -22451,7 +22863,7 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
 
 /*---------------------------------------------------------------------------------------------------------
   [TA:SNAPSHOT] everything that is known of allocators, as JSON.
-  Uses: WRITER, TRACE-IMPL, BUDGET, POOL-IMPL, ARENA-IMPL, DIRECT, PREDICT, DYNAMIC-IMPL, ALLOCATOR-IMPL.
+  Uses: WRITER, TRACE-IMPL, BUDGET, POOL-IMPL, ARENA-IMPL, DIRECT, PREDICT, DYNAMIC-IMPL, GRAPH-IMPL, ALLOCATOR-IMPL.
 
   Blocks are copied to records (shots) inside the gate and written outside: as many at a time as there is room for, so
   with room for all of them an allocator is seen at one moment. Between two visits to the gate ranges may grow, blocks
@@ -22460,8 +22872,8 @@ TENSORALLOC_DEF TAI_COLD size_t ta_failure_report(const ta_failure *failure, cha
   Invariants: nothing is allocated; the sink is called without a lock.
   -------------------------------------------------------------------------------------------------------*/
 enum {
-    TAI_SHOT_LIVE, TAI_SHOT_FREE, TAI_SHOT_CACHED, TAI_SHOT_PENDING, TAI_SHOT_BUSY, TAI_SHOT_HOLE, TAI_SHOT_CHANGED,
-    TAI_SHOT_STATES,
+    TAI_SHOT_LIVE, TAI_SHOT_FREE, TAI_SHOT_CACHED, TAI_SHOT_PENDING, TAI_SHOT_HELD, TAI_SHOT_BUSY, TAI_SHOT_HOLE,
+    TAI_SHOT_CHANGED, TAI_SHOT_STATES,
     TAI_SHOT_RANGE = TAI_SHOT_STATES, TAI_SHOT_STREAM
 };
 #define TAI_SHOTS 64 /* on the stack */
@@ -22471,11 +22883,13 @@ typedef struct tai_shot {
     uintptr_t addr;
     size_t size;
     size_t requested;  /* live: bytes; range: committed bytes; others: size of the block this is a piece of, or 0 */
-    ta_stream stream;
+    ta_stream stream;  /* range: bytes that graphs may write */
     const char *tag;   /* live */
     uint32_t kind;
-    uint32_t detail;   /* live: generation; pending: streams to wait for; range: heap, 8 for segments; stream: retired;
-                          others: 1 for the first piece of a block */
+    uint32_t detail;   /* live: generation; pending, held: uses to wait for; range: heap, 8 for segments; stream:
+                          retired; others: 1 for the first piece of a block */
+    uint32_t scope;    /* live, of a graph pool: serial of the open scope it was allocated in */
+    uint32_t holds;    /* live, held: by so many graph pools */
 } tai_shot;
 
 typedef struct tai_snap {
@@ -22504,7 +22918,7 @@ typedef struct tai_face {
     int disposed;
     int forked;
     ta_dynamic *dynamic;
-    ta_pool *pool;
+    ta_pool *pool;  /* a pool, or the memory of a graph pool */
 } tai_face;
 
 static TAI_COLD void tai_snap_add(tai_snap *s, uint32_t kind, uintptr_t from, uintptr_t to, size_t requested,
@@ -22539,6 +22953,17 @@ static TAI_COLD uint32_t tai_snap_block_over(const tai_space *space, uint32_t re
     for (hint = space->regions[region]->first; blocks[hint].addr + blocks[hint].size <= at; hint = blocks[hint].next) {
     }
     return hint;
+}
+
+/* By how many graph pools a live block is held. */
+static TAI_COLD uint32_t tai_snap_holds(const tai_space *space, const tai_block *block)
+{
+    const tai_use *at = (const tai_use *)(const void *)space->uses.base;
+    uint32_t use, count = 0;
+    for (use = TAI_GRAPHS ? block->left : 0; use != 0; use = at[use].next) {
+        count += space->streams[at[use].stream].id == TAI_STREAM_GRAPHS;
+    }
+    return count;
 }
 
 /* The next piece of a region: at most one block, or one run of pages of it. */
@@ -22580,9 +23005,14 @@ static TAI_COLD void tai_pool_shoot_piece(tai_snap *s, const tai_space *space, c
     shot = &s->shots[s->count - 1];
     if (block != NULL) {
         shot->stream = space->streams[block->place.stream].id;
-        shot->detail = kind == TAI_SHOT_PENDING ? block->right : shot->detail;
     }
-    if (kind == TAI_SHOT_LIVE) {
+    if (kind == TAI_SHOT_PENDING) {
+        shot->detail = block->right;
+        shot->holds = block->left;
+        shot->kind = block->left != 0 ? TAI_SHOT_HELD : TAI_SHOT_PENDING;
+    } else if (kind == TAI_SHOT_LIVE) {
+        shot->holds = tai_snap_holds(space, block);
+        shot->scope = space->parks && block->right != TAI_RIGHT_SHARED ? block->right : 0;
         shot->requested = TENSORALLOC_LOAD_RELAXED(&block->requested);
         shot->tag = TENSORALLOC_LOAD_RELAXED(&block->tag);
         shot->detail = TENSORALLOC_LOAD_RELAXED(&block->generation);
@@ -22611,6 +23041,7 @@ static TAI_COLD int tai_pool_shoot(tai_snap *s, const void *self)
             tai_snap_begin_range(s, region->base, region->size,
                                  (size_t)(region->commit_end - region->base) - region->hole_bytes,
                                  region->heap | (region->is_segment ? 8u : 0u));
+            s->shots[s->count - 1].stream = region->floor > region->base ? region->floor - region->base : 0;
         }
         while (s->base == 0 || s->at < s->end) {
             if (s->count == s->room) {
@@ -22728,15 +23159,17 @@ static TAI_COLD int tai_dynamic_shoot(tai_snap *s, const void *self)
         if (s->room - s->count < 4) {
             return 0;
         }
-        if ((h->link.state != TAI_LIVE && h->link.state != TAI_CACHED) || h->span_bytes == 0) {
+        if ((h->link.state != TAI_LIVE && h->link.state != TAI_CACHED && !h->orphan) || h->span_bytes == 0) {
             continue;
         }
         tai_snap_add(s, TAI_SHOT_RANGE, base, base + h->span_bytes, h->committed, TAI_LARGE);
-        held = base + (h->link.state == TAI_LIVE ? h->held : 0);
+        held = base + (h->orphan ? h->committed : h->link.state == TAI_LIVE ? h->held : 0);
         if (held != base) {
-            tai_snap_add(s, TAI_SHOT_LIVE, base, held, h->effective, h->link.generation);
+            tai_snap_add(s, h->orphan ? TAI_SHOT_HELD : TAI_SHOT_LIVE, base, held, h->orphan ? 0 : h->effective,
+                         h->orphan ? h->holds : h->link.generation);
             s->shots[s->count - 1].stream = h->stream;
             s->shots[s->count - 1].tag = h->tag;
+            s->shots[s->count - 1].holds = h->holds;
         }
         if (held != base + h->committed) {
             tai_snap_add(s, TAI_SHOT_FREE, held, base + h->committed, 0, 0);
@@ -22760,9 +23193,9 @@ static TAI_COLD void tai_face_common(tai_face *out, tai_common *common)
 
 static TAI_COLD void tai_face_of(ta_allocator allocator, tai_face *out)
 {
+    ta_pool *pool = allocator.vtable == &tai_pool_vtable ? (ta_pool *)allocator.self : tai_graph_memory_of(allocator);
     memset(out, 0, sizeof *out);
-    if (allocator.vtable == &tai_pool_vtable) {
-        ta_pool *pool = (ta_pool *)allocator.self;
+    if (pool != NULL) {
         out->pool = pool;
         out->name = pool->name;
         out->id = pool->id;
@@ -22977,6 +23410,9 @@ static TAI_COLD void tai_snap_put_range(tai_snap *s, const tai_shot *shot)
     tai_json_text(w, "kind", (shot->detail & 8) != 0 ? "segment" : "range");
     tai_json_text(w, "heap", heaps[shot->detail & 3]);
     tai_json_u64(w, "committed_bytes", (uint64_t)shot->requested);
+    if (shot->stream != 0) {
+        tai_json_u64(w, "graph_bytes", shot->stream);
+    }
     tai_json_begin(w, "blocks", "[");
     s->opened = 3;
 }
@@ -22994,7 +23430,7 @@ static TAI_COLD void tai_snap_count(tai_snap *s, const tai_shot *shot)
             s->buckets[bucket].live_count++;
             s->buckets[bucket].live_bytes += shot->size;
         } else {
-            s->buckets[bucket].cached_count += shot->kind == TAI_SHOT_PENDING || shot->detail != 0;
+            s->buckets[bucket].cached_count += shot->detail != 0;
             s->buckets[bucket].cached_bytes += shot->kind != TAI_SHOT_HOLE ? shot->size : 0;
         }
     }
@@ -23002,7 +23438,7 @@ static TAI_COLD void tai_snap_count(tai_snap *s, const tai_shot *shot)
 
 static TAI_COLD void tai_snap_put(tai_snap *s, const tai_shot *shot)
 {
-    static const char *const states[] = {"live", "free", "cached", "pending", "busy", "hole", "changed"};
+    static const char *const states[] = {"live", "free", "cached", "pending", "held", "busy", "hole", "changed"};
     tai_writer *w = &s->writer;
     if (shot->kind == TAI_SHOT_RANGE) {
         tai_snap_put_range(s, shot);
@@ -23040,8 +23476,14 @@ static TAI_COLD void tai_snap_put(tai_snap *s, const tai_shot *shot)
     if (shot->stream != 0) {
         tai_json_hex(w, "stream", shot->stream);
     }
-    if (shot->kind == TAI_SHOT_PENDING) {
+    if (shot->kind == TAI_SHOT_PENDING || shot->kind == TAI_SHOT_HELD) {
         tai_json_u64(w, "waits_for", (uint64_t)shot->detail);
+    }
+    if (shot->holds != 0) {
+        tai_json_u64(w, "held_by", (uint64_t)shot->holds);
+    }
+    if (shot->scope != 0) {
+        tai_json_u64(w, "scope", (uint64_t)shot->scope);
     }
     tai_json_end(w, "}");
 }
@@ -23049,7 +23491,7 @@ static TAI_COLD void tai_snap_put(tai_snap *s, const tai_shot *shot)
 static TAI_COLD void tai_snap_totals(tai_snap *s)
 {
     static const char *const names[TAI_SHOT_STATES] = {"live_bytes", "free_bytes", "cached_bytes", "pending_bytes",
-                                                       "busy_bytes", "hole_bytes", "changed_bytes"};
+                                                       "held_bytes", "busy_bytes", "hole_bytes", "changed_bytes"};
     static const tai_field fields[] = {
         TAI_FIELD(ta_bucket_stats, SIZE, size_min_bytes) TAI_FIELD(ta_bucket_stats, SIZE, size_max_bytes)
         TAI_FIELD(ta_bucket_stats, SIZE, live_count) TAI_FIELD(ta_bucket_stats, SIZE, live_bytes)
@@ -23125,9 +23567,6 @@ static TAI_COLD void tai_snap_failure(tai_writer *w, const ta_failure *failure)
         TAI_FIELD(ta_failure, PTR, blocking_ptr) TAI_FIELD(ta_failure, TEXT, blocking_tag)
     };
     char text[512];
-    if (failure->count == 0) {
-        return;
-    }
     (void)ta_failure_report(failure, text, sizeof text);
     tai_json_begin(w, "failure", "{");
     tai_json_text(w, "result", ta_result_text(failure->result));
@@ -23147,13 +23586,10 @@ static TAI_COLD void tai_snap_pool(tai_writer *w, ta_pool *pool)
         TAI_FIELD(ta_pool_desc, SIZE, block_count_max) TAI_FIELD(ta_pool_desc, BOOL, single_threaded)
         TAI_FIELD(ta_pool_desc, BOOL, zeroed)
     };
-    ta_failure failure;
     tai_json_begin(w, "options", "{");
     TAI_FIELDS(w, &pool->desc, options);
     tai_json_bool(w, "sealed", TENSORALLOC_LOAD_RELAXED(&pool->sealed));
     tai_json_end(w, "}");
-    (void)ta_pool_get_failure(pool, &failure);
-    tai_snap_failure(w, &failure);
 }
 
 static TAI_COLD void tai_snap_dims(tai_writer *w, const char *key, const int64_t *dims, int rank)
@@ -23176,30 +23612,35 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
     };
     tai_writer *w = &s->writer;
     ta_handle_info info;
-    uint32_t state = TAI_VACANT, generation = 0, site = 0;
-    int i;
+    uint32_t state = TAI_VACANT, generation = 0, site = 0, holds = 0;
+    int i, seen = 0;
     memset(&info, 0, sizeof info);
     tai_gate_enter(&d->common.gate, NULL);
     if (index < d->handles.end) {
         const tai_handle *h = tai_handle_at(d, index);
         state = h->link.state;
-        if (state == TAI_LIVE || state == TAI_CACHED) {
+        seen = state == TAI_LIVE || state == TAI_CACHED || h->orphan;
+        if (seen) {
             tai_handle_show(d, h, &info);
             generation = h->link.generation;
             site = h->site;
+            holds = h->holds;
         }
     }
     tai_gate_leave(&d->common.gate, NULL);
-    if (state != TAI_LIVE && state != TAI_CACHED) {
+    if (!seen) {
         return;
     }
     tai_json_begin(w, NULL, "{");
     tai_json_u64(w, "index", index);
     tai_json_u64(w, "generation", generation);
-    tai_json_text(w, "state", state == TAI_LIVE ? "live" : "warm");
+    tai_json_text(w, "state", state == TAI_LIVE ? "live" : state == TAI_CACHED ? "warm" : "held");
     tai_json_hex(w, "ptr", (uint64_t)(uintptr_t)info.data);
     tai_json_u64(w, "in_place_bytes", (uint64_t)info.in_place_bytes);
     tai_json_bool(w, "in_range", info.in_range);
+    if (holds != 0) {
+        tai_json_u64(w, "held_by", (uint64_t)holds);
+    }
     if (state == TAI_LIVE) {
         TAI_FIELDS(w, &info, fields);
         tai_json_text(w, "dtype", ta_dtype_name(info.bounds.dtype));
@@ -23290,14 +23731,11 @@ static TAI_COLD void tai_snap_dynamic(tai_snap *s, ta_dynamic *d)
         TAI_FIELD(ta_dynamic_desc, BOOL, single_threaded)
     };
     tai_writer *w = &s->writer;
-    ta_failure failure;
     uint32_t i, end;
     tai_json_begin(w, "options", "{");
     TAI_FIELDS(w, &d->desc, options);
     tai_json_text(w, "strategy", d->desc.strategy.vtable->name);
     tai_json_end(w, "}");
-    (void)ta_dynamic_get_failure(d, &failure);
-    tai_snap_failure(w, &failure);
     if (d->common.disposed) {
         return;
     }
@@ -23324,6 +23762,7 @@ static TAI_COLD void tai_snap_allocator(tai_snap *s, ta_allocator allocator)
     tai_writer *w = &s->writer;
     ta_device device;
     ta_stats stats;
+    ta_failure failure;
     tai_face face, upstream;
     tai_face_of(allocator, &face);
     memset(&device, 0, sizeof device);
@@ -23345,11 +23784,14 @@ static TAI_COLD void tai_snap_allocator(tai_snap *s, ta_allocator allocator)
     if (allocator.vtable->stats(allocator.self, &stats) == TA_OK) {
         tai_snap_stats(w, &stats);
     }
+    if (ta_allocator_get_failure(allocator, &failure) == TA_OK && failure.count != 0) {
+        tai_snap_failure(w, &failure);
+    }
     if (face.pool != NULL) {
         tai_snap_pool(w, face.pool);
     }
     if (face.gate != NULL && !face.disposed && !s->desc->disable_blocks) {
-        tai_snap_blocks(s, &face, allocator.self);
+        tai_snap_blocks(s, &face, face.pool != NULL ? face.pool : allocator.self);
     }
     if (face.dynamic != NULL) {
         tai_face_of(face.dynamic->upstream, &upstream);
@@ -23358,19 +23800,33 @@ static TAI_COLD void tai_snap_allocator(tai_snap *s, ta_allocator allocator)
         }
         tai_snap_dynamic(s, face.dynamic);
     }
+    tai_graph_show(w, allocator);
     tai_json_end(w, "}");
 }
 
-/* The pool of a dynamic, unless it is in the list as well. */
-static TAI_COLD void tai_snap_own_pool(tai_snap *s, const ta_dynamic *d, const ta_allocator *allocators, size_t count)
+/* An allocator, the pool that it has made for itself, and the graph pools beside either; each but the first unless it
+   is in the list as well. */
+static TAI_COLD void tai_snap_family(tai_snap *s, ta_allocator allocator, const ta_allocator *allocators, size_t count,
+                                     int is_first)
 {
+    tai_face face;
+    ta_graph_pool *g = NULL;
     size_t i;
-    for (i = 0; i < count; i++) {
-        if (allocators[i].self == d->pool) {
+    for (i = 0; i < count && !is_first; i++) {
+        if (allocators[i].self == allocator.self) {
             return;
         }
     }
-    tai_snap_allocator(s, ta_pool_allocator(d->pool));
+    tai_face_of(allocator, &face);
+    if (s->writer.result == TA_OK) {
+        tai_snap_allocator(s, allocator);
+    }
+    if (face.dynamic != NULL && face.dynamic->pool != NULL) {
+        tai_snap_family(s, ta_pool_allocator(face.dynamic->pool), allocators, count, 0);
+    }
+    while (face.pool != NULL && !face.disposed && (g = tai_graphs_visit(face.pool, g)) != NULL) {
+        tai_snap_family(s, ta_graph_pool_allocator(g), allocators, count, 0);
+    }
 }
 
 static TAI_COLD void tai_snap_event(void *user, const ta_event *event)
@@ -23441,11 +23897,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
     tai_snap_budgets(&snap.writer, allocators, count, 0);
     tai_json_begin(&snap.writer, "allocators", "[");
     for (i = 0; i < count && snap.writer.result == TA_OK; i++) {
-        tai_face_of(allocators[i], &face);
-        tai_snap_allocator(&snap, allocators[i]);
-        if (face.dynamic != NULL && face.dynamic->pool != NULL) {
-            tai_snap_own_pool(&snap, face.dynamic, allocators, count);
-        }
+        tai_snap_family(&snap, allocators[i], allocators, count, 1);
     }
     tai_json_end(&snap.writer, "]");
     if (snap.desc->trace != NULL) {
@@ -23647,7 +24099,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
        TA_ERROR_OUT_OF_MEMORY  the backend refused: ta_failure.backend_code has its own code, if it tells one
        TA_ERROR_FRAGMENTED     enough bytes are free in a bounded backend, but not in one piece
        TA_ERROR_RECORDS        no memory or room for bookkeeping: raise block_count_max
-     What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_pool_get_failure
+     What caches of other threads hold (thread_cache_bytes each) cannot be taken from them. ta_allocator_get_failure
      keeps the last failure, ta_failure_report makes a sentence of it. On failure nothing has changed, in any
      function. ta_failure.verdict is finer than the result: it tells memory that is there, and only in the wrong place,
      from memory that has to be found (TA_VERDICT_LIST, in the order in which they are looked for), action and

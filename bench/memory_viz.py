@@ -4,7 +4,7 @@
     memory_viz.py SNAPSHOT.json [-o FILE.pickle]      default: the same name with .pickle
 
 The page runs in your browser and uploads nothing. Each run of committed memory becomes a segment, each block keeps its
-size and state; a tag is shown as the only frame of the block's stack. CUDA devices keep their numbers, the host and
+size and state; a tag is shown as the only frame of the block's stack; graph pools are private pools. CUDA devices keep their numbers, the host and
 other devices come behind them (what is which is printed). With events in the snapshot (ta_snapshot_desc.trace) the
 viewer's timelines show them. Needs nothing but Python.
 """
@@ -16,8 +16,8 @@ import pickle
 import sys
 
 # What the viewer calls the states of blocks; holes are not in segments.
-STATES = {'live': 'active_allocated', 'pending': 'active_pending_free', 'free': 'inactive', 'cached': 'inactive',
-          'busy': 'inactive', 'changed': 'inactive'}
+STATES = {'live': 'active_allocated', 'pending': 'active_pending_free', 'held': 'active_pending_free', 'free': 'inactive',
+          'cached': 'inactive', 'busy': 'inactive', 'changed': 'inactive'}
 
 
 class Streams:
@@ -48,7 +48,7 @@ def frames_of(tag, name, cache):
     return cache.setdefault((tag, name), [{'name': tag, 'filename': name, 'line': 0}])
 
 
-def segments_of(allocator, device, streams, cache):
+def segments_of(allocator, device, pool_id, streams, cache):
     """Segments: runs of blocks without a hole between them."""
     name = allocator.get('name', allocator['kind'])
     for area in allocator.get('ranges', []):
@@ -61,7 +61,7 @@ def segments_of(allocator, device, streams, cache):
                 segment = {
                     'device': device, 'address': int(block['ptr'], 16), 'total_size': 0, 'allocated_size': 0,
                     'active_size': 0, 'requested_size': 0, 'stream': 0,
-                    'segment_type': 'large' if area['heap'] == 'large' else 'small', 'segment_pool_id': (0, 0),
+                    'segment_type': 'large' if area['heap'] == 'large' else 'small', 'segment_pool_id': pool_id,
                     'is_expandable': area['kind'] == 'range', 'frames': frames_of(None, name, cache), 'blocks': []}
                 found.append(segment)
             state, size = STATES[block['state']], block['size_bytes']
@@ -166,11 +166,13 @@ def convert(snapshot):
     streams, cache = Streams(), {}
     numbers = device_numbers(snapshot['allocators'])
     free = {(b['device']['type'], b['device']['index']): b['free_bytes'] for b in snapshot['backends']}
-    segments, of_name = [], {}
+    segments, of_name, graph_pools = [], {}, 0
     for allocator in snapshot['allocators']:
         device = (allocator['device']['type'], allocator['device']['index']) if 'device' in allocator else None
         of_name.setdefault(allocator.get('name'), device)
-        segments += segments_of(allocator, numbers.get(device, 0), streams, cache)
+        graph_pools += 'graph_pool' in allocator
+        pool_id = (0, graph_pools if 'graph_pool' in allocator else 0)  # the viewer's name for memory of graphs
+        segments += segments_of(allocator, numbers.get(device, 0), pool_id, streams, cache)
     timelines = {number: Timeline() for number in numbers.values()}
     for event in snapshot.get('events', []):
         device = of_name.get(event.get('name')) or min(numbers, key=numbers.get, default=None)

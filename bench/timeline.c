@@ -1472,13 +1472,38 @@ static void draw_memory(picture *p)
     draw_peak(p, top);
 }
 
-/* Reserved / peak live so far. Before half of the peak is reached the ratio says little and may leave the plot. */
+/* Where the ratio is above the plot: a line along its top. Returns the most it reaches; 0 if it never leaves. */
+static double draw_cut(picture *p, double most)
+{
+    const story *s = p->s;
+    double highest = 0;
+    uint64_t reserved = 0;
+    size_t i;
+    for (i = 0; i < s->column_count; ++i) {
+        const column *col = &s->columns[i];
+        reserved = col->reserved_bytes > reserved ? col->reserved_bytes : reserved;
+        if (col->peak_bytes > 0 && (double)reserved / (double)col->peak_bytes > most) {
+            double ratio = (double)reserved / (double)col->peak_bytes;
+            put(&p->c, highest > 0 ? "" : "<path stroke=\"#c00000\" stroke-width=\"3\" d=\"");
+            highest = ratio > highest ? ratio : highest;
+            put(&p->c, "M%.1f %.1fH%.1f", x_of_column(p, i), p->ratio_top + 1.5,
+                i + 1 < s->column_count ? x_of_column(p, i + 1) : p->x + p->width);
+        }
+    }
+    put(&p->c, highest > 0 ? "\"/>\n" : "");
+    return highest;
+}
+
+/* Reserved / peak live so far. Before half of the peak is reached the ratio says little and may leave the plot, which
+   is marked. */
 static void draw_ratio(picture *p)
 {
     const story *s = p->s;
     double base = p->ratio_top + p->ratio_height;
     double most = 1.1;
     double last = 0;
+    double highest;
+    char text[80] = "";
     uint64_t reserved = 0;
     size_t i;
     for (i = 0; i < s->column_count; ++i) {
@@ -1506,11 +1531,15 @@ static void draw_ratio(picture *p)
     put_at(&p->c, 'H', p->x + p->width);
     put_at(&p->c, 'V', base);
     put(&p->c, "z\"/>\n");
+    highest = draw_cut(p, most);
+    if (highest > 0) {
+        snprintf(text, sizeof text, "; above %.2f, up to %.4g, where the top is red", most, highest);
+    }
     draw_frame(p, p->ratio_top, p->ratio_height);
     write_text(&p->c, p->x - 8, base + 4, RIGHT, 11, "fill=\"" INK "\"", "1.00");
     write_text(&p->c, p->x - 8, p->ratio_top + 7, RIGHT, 11, "fill=\"" INK "\"", "%.2f", most);
     write_text(&p->c, p->x, p->ratio_top - 6, LEFT, 11.5, "fill=\"" INK "\"",
-               "Fragmentation: reserved / peak live so far");
+               "Fragmentation: reserved / peak live so far%s", text);
     write_text(&p->c, p->x + p->width + 6, base - p->ratio_height * ((last > most ? most : last) - 1) / (most - 1) + 4,
                LEFT, 11, "fill=\"" INK "\"", "%.3f", last);
 }
@@ -1766,7 +1795,8 @@ static void draw_range_axis(picture *p, size_t index)
     bytes_text(r->size_min_bytes, least);
     bytes_text(r->size_max_bytes, most);
     write_text(&p->c, p->x, r->top - 6, LEFT, 11.5, "fill=\"" INK "\"",
-               "Range %zu: %s of addresses, blocks of %s to %s", index + 1, bytes_text(bytes, text), least, most);
+               "Range %zu: %s of addresses, blocks of %s%s%s", index + 1, bytes_text(bytes, text), least,
+               strcmp(least, most) == 0 ? "" : " to ", strcmp(least, most) == 0 ? "" : most);
 }
 
 static size_t blocks_legend(const story *s, legend_item items[GROUPS + 1])

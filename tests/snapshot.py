@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Snapshots as other programs see them: Python's JSON reader, the schema, and the pickle that memory_viz reads.
 
-    snapshot.py PROGRAM [--schema]      PROGRAM: test_snapshot
+    snapshot.py PROGRAM [--graphs] [--schema]      PROGRAM: test_snapshot; --graphs: test_graph_seen
 
 --schema checks only the schema, with the package jsonschema; without it that is skipped (status 77).
 """
@@ -18,6 +18,7 @@ from common import ROOT, Checks, Workplace, run
 SCHEMA = ROOT / 'tests' / 'snapshot.schema.json'
 SCRIPT = ROOT / 'bench' / 'memory_viz.py'
 DOCUMENTS = ['all', 'empty', 'nasty', 'disposed', 'traced']
+GRAPH_DOCUMENTS = ['graphs']
 
 # The texts of test_snapshot.c.
 NASTY = [
@@ -150,6 +151,21 @@ def check_events(checks, viewer):
     checks.check({entry['category'] for entry in viewer['device_traces'][0]} == {'even', 'unknown'}, 'traced: categories')
 
 
+def check_graphs(checks, document, viewer):
+    """Graph pools are pools of their own, and what they hold is neither free nor in use."""
+    pools = [a for a in document['allocators'] if 'graph_pool' in a]
+    ids = {a['id'] for a in document['allocators']}
+    checks.check(len(pools) >= 3 and all(a['graph_pool']['beside'] in ids for a in pools), 'graph pools stand beside pools')
+    seen = {s['segment_pool_id'] for s in viewer['segments']}
+    checks.check(seen == {(0, i) for i in range(len(pools) + 1)}, 'the viewer tells their segments apart', str(seen))
+    held = {b['ptr']: b for a in document['allocators'] for area in a['ranges'] for b in area['blocks'] if 'held_by' in b}
+    holds = {h['ptr'] for a in pools for h in a['graph_pool']['holds']}
+    checks.check(held and set(held) == holds, 'what is held is a block', '%s and %s' % (sorted(held), sorted(holds)))
+    waiting = sum(b['size_bytes'] for a in document['allocators'] for area in a['ranges'] for b in area['blocks']
+                  if b['state'] in ('held', 'pending'))
+    checks.check(waiting == sum(s['active_size'] - s['allocated_size'] for s in viewer['segments']), 'held and pending bytes')
+
+
 def event(kind, ptr=0, size=0, tag=None, time=0, **more):
     return dict({'kind': kind, 'ptr': hex(ptr), 'size_bytes': size, 'capacity_bytes': size, 'stream': '0x0', 'tag': tag,
                  'name': 'pool', 'time_ns': time, 'thread': 1}, **more)
@@ -205,7 +221,7 @@ def refuses(checks, workplace):
     checks.check(done.returncode == 1 and 'absent.json' in done.stdout, 'refused: absent', done.stdout)
 
 
-def check_schema(checks, documents):
+def check_schema(checks, documents, first):
     import jsonschema
     schema = json.loads(SCHEMA.read_text())
     jsonschema.Draft7Validator.check_schema(schema)
@@ -214,28 +230,32 @@ def check_schema(checks, documents):
         errors = ['/'.join(map(str, e.absolute_path)) + ': ' + e.message[:200] for e in validator.iter_errors(document)]
         checks.check(not errors, name + ': as the schema says', '\n'.join(errors[:10]))
     for path, value in (('version', 2), ('more', 1), ('allocators', [{'kind': 5}]), ('time_ns', -1), ('backends', None)):
-        wrong = dict(documents['all'], **{path: value})
+        wrong = dict(documents[first], **{path: value})
         checks.check(not validator.is_valid(wrong), 'the schema refuses a wrong ' + path)
-    wrong = json.loads(json.dumps(documents['all']))
-    live = next(b for a in wrong['allocators'] for area in a['ranges'] for b in area['blocks'] if b['state'] == 'live')
-    del live['requested_bytes']
-    checks.check(not validator.is_valid(wrong), 'the schema refuses a live block without its size')
+    for state, member in (('live', 'requested_bytes'), ('held', 'held_by'), ('held', 'waits_for'), ('pending', 'waits_for')):
+        wrong = json.loads(json.dumps(documents[first]))
+        blocks = [b for a in wrong['allocators'] for area in a['ranges'] for b in area['blocks'] if b['state'] == state]
+        for block in blocks:
+            del block[member]
+        checks.check(validator.is_valid(wrong) != bool(blocks), 'the schema refuses %s blocks without %s' % (state, member))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('program')
     parser.add_argument('--schema', action='store_true')
+    parser.add_argument('--graphs', action='store_true')
     given = parser.parse_args()
     if given.schema and importlib.util.find_spec('jsonschema') is None:
         print('skipped: the package jsonschema is missing (python3-jsonschema)')
         sys.exit(77)
     checks = Checks()
     with Workplace() as workplace:
+        names = GRAPH_DOCUMENTS if given.graphs else DOCUMENTS
         checks.runs('documents are written', [given.program, '--write', workplace])
-        documents = {name: json.loads((workplace / (name + '.json')).read_bytes().decode('utf-8')) for name in DOCUMENTS}
+        documents = {name: json.loads((workplace / (name + '.json')).read_bytes().decode('utf-8')) for name in names}
         if given.schema:
-            check_schema(checks, documents)
+            check_schema(checks, documents, names[0])
         else:
             for name, document in documents.items():
                 check_document(checks, name, document)
@@ -244,9 +264,12 @@ def main():
                     check_totals(checks, document, viewer)
                 if name == 'traced':
                     check_events(checks, viewer)
-            check_tags(checks, documents['nasty'])
-            histories(checks, workplace)
-            refuses(checks, workplace)
+                if name == 'graphs':
+                    check_graphs(checks, document, viewer)
+            if not given.graphs:
+                check_tags(checks, documents['nasty'])
+                histories(checks, workplace)
+                refuses(checks, workplace)
     checks.close()
 
 

@@ -770,6 +770,7 @@ static void dispose(fixture *f)
     ta_block_info info;
     ta_buffer buffer;
     ta_device device;
+    ta_failure failure;
     ta_stats s;
     size_t released = 1;
     void *live = book_alloc_ok(f, 1024), *large = book_alloc_ok(f, 300000);
@@ -793,6 +794,8 @@ static void dispose(fixture *f)
     CHECK_EQ(released, 0);
     CHECK_RESULT(ta_allocator_describe(f->a, live, &info), TA_ERROR_DISPOSED);
     CHECK_RESULT(ta_allocator_get_device(f->a, &device), TA_ERROR_DISPOSED);
+    CHECK_OK(ta_allocator_get_failure(f->a, &failure));
+    CHECK_EQ(failure.count, 0); /* none of this is a failed allocation */
     CHECK_OK(ta_allocator_get_stats(f->a, &s));
     CHECK_EQ(s.allocation_count, 3);
     CHECK_EQ(s.allocated_bytes, 1024 + 300000 + 1024);
@@ -1060,6 +1063,22 @@ static void trim_to_a_target(void)
 
 #define LIMIT_BYTES (2 * MIB)
 
+/* The last failure is kept, with its number, and has a verdict. */
+static void check_reason(fixture *f, ta_result want, size_t size)
+{
+    ta_failure failure;
+    char text[512];
+    memset(&failure, 0, sizeof failure);
+    CHECK_OK(ta_allocator_get_failure(f->a, &failure));
+    CHECK_RESULT(failure.result, want);
+    CHECK_EQ(failure.requested_bytes, size);
+    CHECK_EQ(failure.count, stats_of(f).failure_count);
+    CHECK_NE(failure.verdict, TA_VERDICT_NONE);
+    CHECK_EQ((int)failure.action, (int)failure.verdict);
+    CHECK_GT(ta_failure_report(&failure, text, sizeof text), 0);
+    CHECK(strstr(text, ta_action_text(failure.action)) != NULL);
+}
+
 static void limit(fixture *f)
 {
     ta_result result = TA_OK;
@@ -1071,8 +1090,10 @@ static void limit(fixture *f)
     got = f->live_count;
     CHECK_GE(got, 8);
     CHECK_RESULT(result, TA_ERROR_LIMIT);
+    check_reason(f, TA_ERROR_LIMIT, 100000);
     CHECK(book_alloc(f, 100000, 0, TA_REQUEST_WITHIN_BUDGET, &result) == NULL);
     CHECK_RESULT(result, TA_ERROR_LIMIT);
+    check_reason(f, TA_ERROR_LIMIT, 100000);
     s = stats_of(f);
     CHECK_EQ(s.failure_count, 2);
     CHECK_EQ(s.failure_limit_count, 2);
@@ -1083,6 +1104,7 @@ static void limit(fixture *f)
     CHECK_EQ(f->live_count, got);
     CHECK(book_alloc(f, LIMIT_BYTES + 1, 0, 0, &result) == NULL);
     CHECK_RESULT(result, TA_ERROR_LIMIT);
+    check_reason(f, TA_ERROR_LIMIT, LIMIT_BYTES + 1);
     book_free_all(f);
     if (f->v->kind != KIND_DIRECT) {
         (void)book_alloc(f, LIMIT_BYTES / 2, 0, 0, &result); /* what is cached pays for it */
@@ -1100,8 +1122,14 @@ static void cached_only(fixture *f)
 {
     uint64_t calls = f->counting.calls[TB_ALLOC] + f->counting.calls[TB_COMMIT];
     ta_result result;
+    ta_failure failure;
+    memset(&failure, 1, sizeof failure);
+    CHECK_OK(ta_allocator_get_failure(f->a, &failure));
+    CHECK_EQ(failure.count, 0); /* nothing failed yet */
+    CHECK_EQ(failure.verdict, TA_VERDICT_NONE);
     CHECK(book_alloc(f, 1000, 0, TA_REQUEST_CACHED_ONLY, &result) == NULL); /* nothing there yet */
     CHECK_RESULT(result, TA_ERROR_NOT_CACHED);
+    check_reason(f, TA_ERROR_NOT_CACHED, 1000);
     CHECK_EQ(f->counting.calls[TB_ALLOC] + f->counting.calls[TB_COMMIT], calls);
     CHECK_EQ(stats_of(f).failure_not_cached_count, 1);
     check_books(f);

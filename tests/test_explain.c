@@ -49,17 +49,20 @@ static void *must(ta_pool *pool, size_t size, const char *tag)
 }
 
 /* The request fails with this result and this verdict; the words are in the sentence. */
-static ta_failure fails(ta_pool *pool, const ta_request *request, ta_result want, ta_verdict verdict, const char *words)
+static ta_failure fails_in(ta_allocator of, const ta_request *request, ta_result want, ta_verdict verdict,
+                           const char *words)
 {
     ta_result result = TA_OK;
     ta_failure failure;
     char text[512], cut[40];
     size_t length;
     memset(&failure, 0, sizeof failure);
-    CHECK(ta_pool_alloc_request(pool, request, &result) == NULL);
+    CHECK(ta_allocator_alloc(of, request, &result) == NULL);
     CHECK_RESULT(result, want);
-    CHECK_OK(ta_pool_get_failure(pool, &failure));
+    CHECK_OK(ta_allocator_get_failure(of, &failure));
     CHECK_RESULT(failure.result, want);
+    CHECK_EQ(failure.requested_bytes, request->size_bytes);
+    CHECK(failure.tag == request->tag);
     CHECK_STRING(ta_verdict_text(failure.verdict), ta_verdict_text(verdict));
     CHECK_EQ(failure.verdict, verdict);
     CHECK_EQ(failure.action, (int)verdict); /* each has its own */
@@ -76,11 +79,25 @@ static ta_failure fails(ta_pool *pool, const ta_request *request, ta_result want
     return failure;
 }
 
-static void succeeds(ta_pool *pool, const ta_request *request)
+static ta_failure fails(ta_pool *pool, const ta_request *request, ta_result want, ta_verdict verdict, const char *words)
+{
+    ta_failure failure, same;
+    failure = fails_in(ta_pool_allocator(pool), request, want, verdict, words);
+    CHECK_OK(ta_pool_get_failure(pool, &same));
+    CHECK(memcmp(&failure, &same, sizeof same) == 0);
+    return failure;
+}
+
+static void succeeds_in(ta_allocator in, const ta_request *request)
 {
     ta_result result = TA_OK;
-    CHECK(ta_pool_alloc_request(pool, request, &result) != NULL);
+    CHECK(ta_allocator_alloc(in, request, &result) != NULL);
     CHECK_OK(result);
+}
+
+static void succeeds(ta_pool *pool, const ta_request *request)
+{
+    succeeds_in(ta_pool_allocator(pool), request);
 }
 
 static void words_for_everything(void)
@@ -731,7 +748,419 @@ static void warm_ranges_within_the_budget(void)
     CHECK_OK(ta_dynamic_destroy(d));
 }
 
-TEST_MAIN(TEST_CASE(warm_ranges_within_the_budget), TEST_CASE(nothing_failed), TEST_CASE(words_for_everything), TEST_CASE(requests_that_forbid_it), TEST_CASE(memory_that_waits_for_streams),
+/* A dynamic over a budget that it shares with nobody: its pool's cache and its ranges are its own, whoever of the two
+   needs memory. What is advised helps. */
+static ta_dynamic *alone(size_t limit, ta_handle *big, int64_t big_bytes)
+{
+    const int64_t least = 0, most = 64 * (int64_t)MIB;
+    ta_dynamic_desc desc;
+    ta_dynamic *d = NULL;
+    ta_shape_bounds bounds;
+    memset(&desc, 0, sizeof desc);
+    desc.limit_bytes = limit;
+    desc.strategy = ta_strategy_exact();
+    CHECK_OK(ta_dynamic_create(&desc, &d));
+    if (big != NULL) {
+        CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &big_bytes, &most));
+        CHECK_OK(ta_dynamic_alloc(d, &bounds, big));
+    }
+    return d;
+}
+
+static ta_result within_budget(ta_dynamic *d, int64_t now, int64_t most, ta_handle *out)
+{
+    const int64_t least = 0;
+    ta_shape_bounds bounds;
+    ta_dynamic_request request;
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &now, &most));
+    memset(&request, 0, sizeof request);
+    request.bounds = &bounds;
+    request.flags = TA_REQUEST_WITHIN_BUDGET;
+    return ta_dynamic_alloc_request(d, &request, out);
+}
+
+/* Blocks of 32 KB of the dynamic's pool, taken and freed by this thread. */
+static void fill_and_free(ta_dynamic *d, int count)
+{
+    ta_request request = request_of(32000, 0, NULL);
+    ta_allocator self = ta_dynamic_allocator(d);
+    void *ptrs[200];
+    int i;
+    for (i = 0; i < count; i++) {
+        ptrs[i] = ta_allocator_alloc(self, &request, NULL);
+        CHECK(ptrs[i] != NULL);
+    }
+    for (i = 0; i < count; i++) {
+        CHECK_OK(ta_allocator_free(self, ptrs[i], 0, 0, 0));
+    }
+}
+
+static void a_dynamic_and_its_own_pool(void)
+{
+    ta_failure failure;
+    ta_dynamic *d = alone(8 * MIB, NULL, 0);
+    ta_handle handle;
+    ta_request request = request_of(5 * MIB, TA_REQUEST_WITHIN_BUDGET, NULL);
+    void *ptr;
+    fill_and_free(d, 200); /* 6 MiB in the pool's heap and cache, and a range wants 5 */
+    if (within_budget(d, 5 * (int64_t)MIB, 64 * (int64_t)MIB, &handle) == TA_ERROR_LIMIT) {
+        CHECK_OK(ta_dynamic_get_failure(d, &failure));
+        CHECK_STRING(ta_verdict_text(failure.verdict), ta_verdict_text(TA_VERDICT_OWN_CACHE));
+        CHECK_EQ(failure.sibling_reserved_bytes, 0);
+        CHECK_EQ(failure.sibling_cached_bytes, 0);
+        CHECK_EQ(failure.reserved_bytes, failure.budget_used_bytes);
+        CHECK_OK(ta_allocator_trim(ta_dynamic_allocator(d), 0, NULL));
+        CHECK_OK(within_budget(d, 5 * (int64_t)MIB, 64 * (int64_t)MIB, &handle));
+    }
+    CHECK_OK(ta_dynamic_free(d, handle)); /* warm now; a block wants 5 */
+    ptr = ta_allocator_alloc(ta_dynamic_allocator(d), &request, NULL);
+    if (ptr == NULL) {
+        CHECK_OK(ta_dynamic_get_failure(d, &failure));
+        CHECK_STRING(ta_verdict_text(failure.verdict), ta_verdict_text(TA_VERDICT_OWN_CACHE));
+        CHECK_EQ(failure.action, TA_ACTION_TRIM);
+        CHECK_EQ(failure.sibling_reserved_bytes, 0);
+        CHECK_GE(failure.free_bytes, failure.action_bytes);
+        CHECK_OK(ta_allocator_trim(ta_dynamic_allocator(d), 0, NULL));
+        ptr = ta_allocator_alloc(ta_dynamic_allocator(d), &request, NULL);
+    }
+    CHECK(ptr != NULL);
+    CHECK_OK(ta_dynamic_destroy(d));
+    d = alone(8 * MIB, &handle, 6 * (int64_t)MIB); /* all in use: nothing of its own would help */
+    CHECK_RESULT(within_budget(d, 5 * (int64_t)MIB, 64 * (int64_t)MIB, &handle), TA_ERROR_LIMIT);
+    CHECK_OK(ta_dynamic_get_failure(d, &failure));
+    CHECK_EQ(failure.verdict, TA_VERDICT_LIMIT);
+    CHECK(ta_allocator_alloc(ta_dynamic_allocator(d), &request, NULL) == NULL);
+    CHECK_OK(ta_dynamic_get_failure(d, &failure));
+    CHECK_EQ(failure.verdict, TA_VERDICT_LIMIT);
+    CHECK_EQ(failure.sibling_reserved_bytes, 0);
+    CHECK_OK(ta_dynamic_destroy(d));
+}
+
+#ifndef TENSORALLOC_NO_THREADS
+/* A thread that leaves small blocks of a dynamic in its cache, and gives them back when it is told to. */
+typedef struct keeper {
+    hoarder h; /* pool: not used */
+    ta_dynamic *d;
+} keeper;
+
+static void *keep(void *user)
+{
+    keeper *k = (keeper *)user;
+    fill_and_free(k->d, 60);
+    reach(&k->h, 1);
+    await(&k->h, 2);
+    (void)ta_allocator_empty_cache(ta_dynamic_allocator(k->d));
+    reach(&k->h, 3);
+    await(&k->h, 4);
+    return NULL;
+}
+
+static void threads_cache_of_a_dynamic(void)
+{
+    keeper k;
+    pthread_t thread;
+    ta_handle handle;
+    ta_shape_bounds bounds;
+    ta_failure failure;
+    const int64_t least = 0, now = 3 * (int64_t)MIB, most = 64 * (int64_t)MIB;
+    memset(&k, 0, sizeof k);
+    k.d = alone(4 * MIB, NULL, 0);
+    CHECK_EQ(pthread_mutex_init(&k.h.lock, NULL), 0);
+    CHECK_EQ(pthread_cond_init(&k.h.changed, NULL), 0);
+    REQUIRE(pthread_create(&thread, NULL, keep, &k) == 0);
+    await(&k.h, 1);
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &now, &most));
+    CHECK_RESULT(ta_dynamic_alloc(k.d, &bounds, &handle), TA_ERROR_LIMIT);
+    CHECK_OK(ta_dynamic_get_failure(k.d, &failure));
+    CHECK_STRING(ta_verdict_text(failure.verdict), ta_verdict_text(TA_VERDICT_THREAD_CACHES));
+    CHECK_GE(failure.thread_cached_bytes, failure.action_bytes);
+    CHECK_EQ(failure.sibling_reserved_bytes, 0);
+    reach(&k.h, 2);
+    await(&k.h, 3);
+    CHECK_OK(ta_dynamic_alloc(k.d, &bounds, &handle));
+    reach(&k.h, 4);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_OK(ta_dynamic_destroy(k.d));
+    CHECK_EQ(pthread_cond_destroy(&k.h.changed), 0);
+    CHECK_EQ(pthread_mutex_destroy(&k.h.lock), 0);
+}
+#else
+static void threads_cache_of_a_dynamic(void)
+{
+    TEST_SKIP("no threads");
+}
+#endif
+
+/* ---- arenas and direct allocators */
+static ta_arena *open_arena(const ta_arena_desc *desc)
+{
+    ta_arena *arena = NULL;
+    CHECK_OK(ta_arena_create(desc, &arena));
+    return arena;
+}
+
+static ta_allocator open_direct(ta_budget *budget)
+{
+    ta_direct_desc desc;
+    ta_direct *direct = NULL;
+    memset(&desc, 0, sizeof desc);
+    desc.budget = budget;
+    CHECK_OK(ta_direct_create(&desc, &direct));
+    return ta_direct_allocator(direct);
+}
+
+/* The limit that is named is enough, in ranges and in segments, whatever size and alignment. */
+static void limits_of_arenas_and_direct_allocators(void)
+{
+    tb_counting segments;
+    uint64_t random = test_now.seed;
+    int round;
+    for (round = 0; round < 300; round++) {
+        ta_budget_desc budget_desc;
+        ta_budget *budget = NULL;
+        ta_arena_desc desc;
+        ta_allocator of;
+        ta_request request = request_of(1, 0, "big");
+        ta_result result = TA_OK;
+        ta_failure failure;
+        memset(&budget_desc, 0, sizeof budget_desc);
+        budget_desc.limit_bytes = MIB + test_below(&random, 32) * MIB / 4;
+        if (round % 3 == 1) {
+            budget_desc.backend = tb_counting_init(&segments, ta_backend_host(), TA_CAP_RANGES);
+        }
+        CHECK_OK(ta_budget_create(&budget_desc, &budget));
+        memset(&desc, 0, sizeof desc);
+        desc.budget = budget;
+        of = round % 3 == 2 ? open_direct(budget) : ta_arena_allocator(open_arena(&desc));
+        test_context("round %d", round);
+        do {
+            request.size_bytes = 1 + test_below(&random, (uint32_t)(3 * MIB >> test_below(&random, 10)));
+            request.alignment_bytes = test_below(&random, 4) == 0 ? (size_t)64 << test_below(&random, 13) : 0;
+        } while (ta_allocator_alloc(of, &request, &result) != NULL);
+        CHECK_RESULT(result, TA_ERROR_LIMIT);
+        failure = fails_in(of, &request, TA_ERROR_LIMIT, TA_VERDICT_LIMIT, "raise the limit to");
+        CHECK_GT(failure.action_bytes, budget_desc.limit_bytes);
+        CHECK_EQ(failure.budget_used_bytes, failure.reserved_bytes);
+        CHECK_OK(ta_budget_set_limit(budget, failure.action_bytes));
+        succeeds_in(of, &request);
+        CHECK_OK(ta_allocator_destroy(of));
+        CHECK_OK(ta_budget_destroy(budget));
+    }
+    test_context("%s", "");
+}
+
+/* What the program forbids; what siblings cache; what its own spare segments hold. */
+static void other_reasons_of_arenas_and_direct_allocators(void)
+{
+    tb_counting segments;
+    ta_budget_desc budget_desc;
+    ta_budget *budget = NULL;
+    ta_pool_desc desc = zero_desc();
+    ta_arena_desc arena_desc;
+    ta_request request = request_of(6 * MIB, 0, NULL);
+    ta_failure failure;
+    ta_arena *arena;
+    ta_pool *pool;
+    int kind;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    memset(&arena_desc, 0, sizeof arena_desc);
+    budget_desc.limit_bytes = 8 * MIB;
+    CHECK_OK(ta_budget_create(&budget_desc, &budget));
+    desc.budget = arena_desc.budget = budget;
+    for (kind = 0; kind < 2; kind++) {
+        ta_allocator of;
+        test_context("kind %d", kind);
+        pool = open_pool(&desc);
+        of = kind == 0 ? ta_arena_allocator(open_arena(&arena_desc)) : open_direct(budget);
+        CHECK_OK(ta_allocator_get_failure(of, &failure));
+        CHECK_EQ(failure.count, 0);
+        request.flags = TA_REQUEST_CACHED_ONLY;
+        failure = fails_in(of, &request, TA_ERROR_NOT_CACHED, TA_VERDICT_NOT_CACHED, "only the cache was asked");
+        CHECK_EQ(failure.count, 1);
+        CHECK_OK(ta_pool_free(pool, must(pool, 6 * MIB, NULL)));
+        request.flags = TA_REQUEST_WITHIN_BUDGET;
+        failure = fails_in(of, &request, TA_ERROR_LIMIT, TA_VERDICT_SIBLINGS, "other allocators over the budget");
+        CHECK_EQ(failure.count, 2);
+        CHECK_GE(failure.sibling_cached_bytes, 6 * MIB);
+        CHECK_OK(ta_pool_empty_cache(pool));
+        succeeds_in(of, &request);
+        CHECK_OK(ta_allocator_dispose(of));
+        CHECK_OK(ta_allocator_get_failure(of, &failure)); /* still readable */
+        CHECK_EQ(failure.count, 2);
+        CHECK_OK(ta_allocator_destroy(of));
+        close_pool(pool);
+    }
+    test_context("%s", "");
+    CHECK_OK(ta_budget_destroy(budget));
+    budget_desc.backend = tb_counting_init(&segments, ta_backend_host(), TA_CAP_RANGES);
+    CHECK_OK(ta_budget_create(&budget_desc, &budget));
+    arena_desc.budget = budget;
+    arena = open_arena(&arena_desc);
+    CHECK(ta_arena_alloc(arena, 1 * MIB, NULL) != NULL);
+    CHECK(ta_arena_alloc(arena, 2 * MIB, NULL) != NULL);
+    CHECK(ta_arena_alloc(arena, 4 * MIB, NULL) != NULL);
+    CHECK_OK(ta_arena_reset(arena, TA_UNLIMITED));
+    request.flags = 0;
+    (void)fails_in(ta_arena_allocator(arena), &request, TA_ERROR_LIMIT, TA_VERDICT_OWN_CACHE, "trim the allocator");
+    CHECK_OK(ta_allocator_trim(ta_arena_allocator(arena), 0, NULL));
+    succeeds_in(ta_arena_allocator(arena), &request);
+    CHECK_OK(ta_arena_destroy(arena));
+    CHECK_OK(ta_budget_destroy(budget));
+}
+
+/* Frees what lies behind the freed blocks of an arena: from blocking_ptr on. */
+static void free_the_end(ta_arena *arena, void **ptrs, int count, const ta_failure *failure)
+{
+    uintptr_t from = (uintptr_t)failure->blocking_ptr, to = from + failure->blocking_span_bytes;
+    size_t freed = 0, blocks = 0;
+    ta_block_info info;
+    int i;
+    for (i = 0; i < count; i++) {
+        if ((uintptr_t)ptrs[i] >= from && (uintptr_t)ptrs[i] < to &&
+            ta_allocator_describe(ta_arena_allocator(arena), ptrs[i], &info) == TA_OK) {
+            freed += info.capacity_bytes;
+            blocks++;
+            CHECK_OK(ta_allocator_free(ta_arena_allocator(arena), ptrs[i], 0, 0, 0));
+        }
+    }
+    CHECK_EQ(freed, failure->blocking_bytes);
+    CHECK_EQ(blocks, failure->blocking_count);
+    CHECK_EQ(failure->action_bytes, failure->blocking_bytes);
+}
+
+/* Freed blocks in the middle of an arena are of no use until those behind them are free: under a limit, in a bounded
+   buffer, in segments. Without freed ones, or where a mark protects them, the reason is another one. */
+static void freed_blocks_inside_of_arenas(void)
+{
+    tb_counting segments;
+    int way;
+    for (way = 0; way < 4; way++) {
+        ta_arena_desc desc;
+        ta_fixed_buffer state;
+        ta_arena *arena;
+        ta_arena_mark mark;
+        ta_request request = request_of(3 * MIB, 0, "late");
+        ta_failure failure;
+        char *buffer = (char *)malloc(8 * MIB);
+        void *ptrs[8];
+        int i, bounded = way == 1;
+        REQUIRE(buffer != NULL);
+        memset(&desc, 0, sizeof desc);
+        desc.limit_bytes = bounded ? 0 : 8 * MIB;
+        if (bounded) {
+            CHECK_OK(ta_backend_fixed(&state, buffer, 8 * MIB, &desc.backend));
+        } else if (way == 2) {
+            desc.backend = tb_counting_init(&segments, ta_backend_host(), TA_CAP_RANGES);
+            desc.chunk_bytes = 8 * MIB;
+        }
+        arena = open_arena(&desc);
+        test_context("way %d", way);
+        for (i = 0; i < 7; i++) {
+            ta_request one = request_of(1 * MIB, 0, i < 4 ? "early" : i == 5 ? "one" : "more");
+            ptrs[i] = ta_allocator_alloc(ta_arena_allocator(arena), &one, NULL);
+            CHECK(ptrs[i] != NULL);
+        }
+        (void)fails_in(ta_arena_allocator(arena), &request, bounded ? TA_ERROR_OUT_OF_MEMORY : TA_ERROR_LIMIT,
+                       bounded ? TA_VERDICT_FULL : TA_VERDICT_LIMIT, bounded ? "free blocks" : "raise the limit to");
+        CHECK_OK(ta_allocator_free(ta_arena_allocator(arena), ptrs[2], 0, 0, 0));
+        CHECK_OK(ta_allocator_free(ta_arena_allocator(arena), ptrs[3], 0, 0, 0));
+        CHECK_OK(ta_allocator_free(ta_arena_allocator(arena), ptrs[4], 0, 0, 0));
+        memset(&mark, 0, sizeof mark);
+        if (way == 3) { /* before a mark nothing is used again */
+            mark = ta_arena_get_mark(arena);
+            (void)fails_in(ta_arena_allocator(arena), &request, TA_ERROR_LIMIT, TA_VERDICT_LIMIT, "raise the limit to");
+            CHECK_OK(ta_arena_destroy(arena));
+            free(buffer);
+            continue;
+        }
+        request.size_bytes = 4 * MIB;
+        failure = fails_in(ta_arena_allocator(arena), &request, bounded ? TA_ERROR_OUT_OF_MEMORY : TA_ERROR_LIMIT,
+                           TA_VERDICT_FRAGMENTED, "in the way are 2.00 MiB in 2 blocks");
+        CHECK_EQ(failure.blocking_tag_bytes, 1 * MIB);
+        CHECK_STRING(failure.blocking_tag, "more");
+        CHECK(failure.blocking_ptr <= ptrs[4]);
+        free_the_end(arena, ptrs, 7, &failure);
+        succeeds_in(ta_arena_allocator(arena), &request);
+        CHECK_OK(ta_arena_destroy(arena));
+        free(buffer);
+    }
+    test_context("%s", "");
+}
+
+/* Memory that others have, that is not there, and what the backend does not explain. */
+static void what_backends_refuse(void)
+{
+    int kind;
+    for (kind = 0; kind < 2; kind++) {
+        shared_device device;
+        ta_budget_desc budget_desc;
+        ta_budget *budget = NULL;
+        ta_arena_desc desc;
+        ta_allocator of;
+        ta_request request = request_of(20 * MIB, 0, NULL);
+        ta_failure failure;
+        void *ours;
+        ta_request first = request_of(24 * MIB, 0, NULL);
+        memset(&device, 0, sizeof device);
+        device.table.struct_bytes = sizeof device.table;
+        device.table.name = "shared";
+        device.table.info = device_info;
+        device.table.alloc = device_alloc;
+        device.table.free = device_free;
+        device.table.memory_info = device_memory;
+        device.total_bytes = 64 * MIB;
+        device.others_bytes = 30 * MIB;
+        memset(&budget_desc, 0, sizeof budget_desc);
+        budget_desc.backend.vtable = &device.table;
+        budget_desc.backend.self = &device;
+        CHECK_OK(ta_budget_create(&budget_desc, &budget));
+        memset(&desc, 0, sizeof desc);
+        desc.budget = budget;
+        of = kind == 0 ? ta_arena_allocator(open_arena(&desc)) : open_direct(budget);
+        test_context("kind %d", kind);
+        ours = ta_allocator_alloc(of, &first, NULL);
+        CHECK(ours != NULL);
+        failure = fails_in(of, &request, TA_ERROR_OUT_OF_MEMORY, TA_VERDICT_OUTSIDE, "others have 30.00 MiB");
+        device.others_bytes -= failure.action_bytes;
+        succeeds_in(of, &request);
+        device.others_bytes = 0;
+        request.size_bytes = 30 * MIB;
+        failure = fails_in(of, &request, TA_ERROR_OUT_OF_MEMORY, TA_VERDICT_FULL, "no more than this budget holds");
+        CHECK_EQ(failure.backend_code, 0);
+        device.is_stubborn = 1;
+        request.size_bytes = 1 * MIB;
+        (void)fails_in(of, &request, TA_ERROR_OUT_OF_MEMORY, TA_VERDICT_BACKEND, "refused");
+        CHECK_OK(ta_allocator_destroy(of));
+        CHECK_OK(ta_budget_destroy(budget));
+    }
+    test_context("%s", "");
+}
+
+static void tables_without_reasons(void)
+{
+    ta_allocator_vtable table;
+    ta_allocator theirs;
+    ta_failure failure;
+    ta_arena *arena = open_arena(NULL);
+    memcpy(&table, ta_arena_allocator(arena).vtable, sizeof table);
+    table.failure = NULL;
+    theirs.vtable = &table;
+    theirs.self = arena;
+    memset(&failure, 1, sizeof failure);
+    CHECK_RESULT(ta_allocator_get_failure(theirs, &failure), TA_ERROR_UNSUPPORTED);
+    CHECK_EQ(failure.count, 0);
+    TEST_ALLOW_ASSERTS();
+    CHECK_RESULT(ta_allocator_get_failure(theirs, NULL), TA_ERROR_INVALID_ARGUMENT);
+    table.struct_bytes = 5;
+    CHECK_RESULT(ta_allocator_get_failure(theirs, &failure), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_OK(ta_arena_destroy(arena));
+}
+
+TEST_MAIN(TEST_CASE(limits_of_arenas_and_direct_allocators), TEST_CASE(other_reasons_of_arenas_and_direct_allocators),
+          TEST_CASE(freed_blocks_inside_of_arenas), TEST_CASE(what_backends_refuse), TEST_CASE(tables_without_reasons),
+          TEST_CASE(warm_ranges_within_the_budget), TEST_CASE(a_dynamic_and_its_own_pool),
+          TEST_CASE(threads_cache_of_a_dynamic), TEST_CASE(nothing_failed), TEST_CASE(words_for_everything),
+          TEST_CASE(requests_that_forbid_it), TEST_CASE(memory_that_waits_for_streams),
           TEST_CASE(pages_of_its_own), TEST_CASE(memory_that_siblings_cache), TEST_CASE(memory_that_threads_cache),
           TEST_CASE(memory_in_pieces), TEST_CASE(pieces_of_segments_under_a_limit), TEST_CASE(the_limit_that_would_do),
           TEST_CASE(memory_that_others_have), TEST_CASE(bounded_backends_that_are_full),

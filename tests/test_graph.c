@@ -614,7 +614,7 @@ static void failures_name_graphs(void)
     CHECK_GE(failure.graph_bytes, 10 * MIB);
     CHECK_LE(failure.graph_bytes, failure.sibling_reserved_bytes);
     CHECK_GT(ta_failure_report(&failure, text, sizeof text), 0);
-    CHECK(strstr(text, "graph pools hold 1") != NULL);
+    CHECK(strstr(text, "graphs hold 1") != NULL);
     OK(cu.cuGraphExecDestroy(exec));
     fake.tafake_settle();
     CHECK_OK(ta_graph_pool_trim(graphs));

@@ -167,5 +167,118 @@ static void pools_over_pools(void)
     CHECK_OK(ta_pool_destroy(upstream));
 }
 
-TEST_MAIN(TEST_CASE(pools_hide_what_is_free), TEST_CASE(resizing_in_place_moves_the_border),
+/* Freed at the end, in the middle, by rewind and reset; in ranges, segments and buffers; and grown and shrunk. */
+static void arenas_hide_what_is_free(void)
+{
+    static char buffer[1 << 23];
+    int way;
+    SKIP_UNLESS_SEEN();
+    for (way = 0; way < 5; way++) {
+        ta_arena_desc desc;
+        ta_fixed_buffer state;
+        ta_upstream above;
+        ta_pool *upstream = NULL;
+        ta_arena *arena = NULL;
+        ta_arena_mark mark;
+        ta_allocator self;
+        char *first = NULL;
+        int round;
+        memset(&desc, 0, sizeof desc);
+        test_context("way %d", way);
+        desc.zeroed = way == 1;
+        if (way == 2) {
+            CHECK_OK(ta_backend_fixed(&state, buffer, sizeof buffer, &desc.backend));
+        } else if (way == 3) {
+            CHECK_OK(ta_pool_create(NULL, &upstream));
+            CHECK_OK(ta_backend_upstream(&above, ta_pool_allocator(upstream), 0, &desc.backend));
+        }
+        CHECK_OK(ta_arena_create(&desc, &arena));
+        self = ta_arena_allocator(arena);
+        for (round = 0; round < 3; round++) {
+            char *a = (char *)ta_arena_alloc(arena, 1000, NULL), *b, *c, *d;
+            b = (char *)ta_arena_alloc_aligned(arena, 300000, 4096, NULL);
+            c = (char *)ta_arena_alloc(arena, 50000, NULL);
+            REQUIRE(a != NULL && b != NULL && c != NULL);
+            first = first == NULL ? a : first;
+            CHECK_EQ(hidden(a, 1000), NONE);
+            CHECK_EQ(hidden(b, 300000), NONE);
+            CHECK_EQ(hidden(c, 50000), NONE);
+            memset(a, 1, 1000);
+            memset(b, 1, 300000);
+            memset(c, 1, 50000);
+            CHECK_OK(ta_allocator_free(self, b, 0, 0, 0)); /* in the middle */
+            CHECK_EQ(hidden(b, 300000), ALL);
+            CHECK_EQ(hidden(a, 1000), NONE);
+            CHECK_EQ(hidden(c, 50000), NONE);
+            mark = ta_arena_get_mark(arena);
+            d = (char *)ta_arena_alloc(arena, 200000, NULL);
+            CHECK_OK(ta_allocator_resize_in_place(self, d, 0, 100000));
+            CHECK_EQ(hidden(d, 100000), NONE);
+            CHECK_EQ(hidden(d + 100032, 90000), ALL);
+            CHECK_OK(ta_allocator_resize_in_place(self, d, 0, 180000));
+            CHECK_EQ(hidden(d, 180000), NONE);
+            CHECK_OK(ta_arena_rewind(arena, mark));
+            CHECK_EQ(hidden(d, 180000), ALL);
+            d = (char *)ta_arena_alloc(arena, 250000, NULL);
+            CHECK_EQ(hidden(d, 250000), NONE);
+            CHECK(way != 1 || (d[0] == 0 && d[249999] == 0));
+            CHECK_OK(ta_arena_reset(arena, round == 1 ? (size_t)0 : TA_UNLIMITED));
+            if (round != 1) { /* else memory has gone back, and may be anybody's */
+                CHECK_EQ(hidden(a, 1000), ALL);
+                CHECK_EQ(hidden(c, 50000), ALL);
+                CHECK_EQ(hidden(d, 250000), ALL);
+            }
+        }
+        CHECK_OK(ta_arena_destroy(arena));
+        if (way == 2) {
+            CHECK_EQ(hidden(buffer, sizeof buffer), NONE);
+        }
+        CHECK_OK(ta_pool_destroy(upstream));
+    }
+    test_context("%s", "");
+}
+
+/* Ranges of freed tensors; what comes back out of them is whole, and what goes back to the system too. */
+static void warm_ranges_are_hidden(void)
+{
+    const int64_t least = 0, most = 8000000;
+    ta_dynamic *dynamic = NULL;
+    ta_shape_bounds bounds;
+    ta_handle handle;
+    int round;
+    SKIP_UNLESS_SEEN();
+    CHECK_OK(ta_dynamic_create(NULL, &dynamic));
+    for (round = 0; round < 6; round++) {
+        int64_t now = 1000000 + 500000 * (round % 3), next = 3000000;
+        char *data;
+        CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &now, &most));
+        CHECK_OK(ta_dynamic_alloc(dynamic, &bounds, &handle));
+        data = (char *)ta_dynamic_get_data(dynamic, handle);
+        CHECK_EQ(hidden(data, (size_t)now), NONE);
+        memset(data, 1, (size_t)now);
+        CHECK_OK(ta_dynamic_resize(dynamic, handle, &next, 1));
+        CHECK_EQ(hidden(data, 3000000), NONE);
+        memset(data, 2, 3000000);
+        next = 100;
+        CHECK_OK(ta_dynamic_resize(dynamic, handle, &next, 1));
+        CHECK_EQ(data[99], 2);
+        CHECK_EQ(hidden(data, 100), NONE);
+        CHECK_OK(ta_dynamic_free(dynamic, handle));
+        CHECK_EQ(hidden(data, 100), ALL);
+        if (round == 3) {
+            CHECK_OK(ta_allocator_empty_cache(ta_dynamic_allocator(dynamic)));
+        }
+    }
+    CHECK_OK(ta_dynamic_destroy(dynamic)); /* with a warm range: its addresses are the next one's */
+    CHECK_OK(ta_dynamic_create(NULL, &dynamic));
+    for (round = 0; round < 20; round++) {
+        const int64_t now = 3000000;
+        CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &now, &most));
+        CHECK_OK(ta_dynamic_alloc(dynamic, &bounds, &handle));
+        CHECK_EQ(hidden(ta_dynamic_get_data(dynamic, handle), (size_t)now), NONE);
+    }
+    CHECK_OK(ta_dynamic_destroy(dynamic));
+}
+
+TEST_MAIN(TEST_CASE(arenas_hide_what_is_free), TEST_CASE(warm_ranges_are_hidden), TEST_CASE(pools_hide_what_is_free), TEST_CASE(resizing_in_place_moves_the_border),
           TEST_CASE(buffers_come_back_whole), TEST_CASE(pools_over_pools))

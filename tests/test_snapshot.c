@@ -7,161 +7,10 @@
 #define TENSORALLOC_IMPLEMENTATION
 #include "tensoralloc.h"
 #include "backends.h"
-#include "json.h"
+#include "snapshot.h"
 
 #define KIB ((size_t)1024)
 #define MIB ((size_t)1024 * 1024)
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-    #define SLOWER 4
-#else
-    #define SLOWER 1
-#endif
-
-/* A text in memory; a sink of it may be told to fail. */
-typedef struct document {
-    char *text;
-    size_t length, room;
-    uint64_t calls, fail_at; /* the call that answers fail_with; 0: none */
-    ta_result fail_with;
-    int is_over;             /* called again after that */
-    void (*meanwhile)(void *user);
-    void *user;
-    json tree;
-} document;
-
-static ta_result keep(void *user, const char *text, size_t text_bytes)
-{
-    document *d = (document *)user;
-    d->calls++;
-    d->is_over |= d->fail_at != 0 && d->calls > d->fail_at;
-    if (d->calls == d->fail_at) {
-        return d->fail_with;
-    }
-    if (d->meanwhile != NULL) {
-        d->meanwhile(d->user);
-    }
-    if (d->room - d->length < text_bytes + 1) {
-        d->room = 2 * d->room + text_bytes + 1;
-        d->text = (char *)realloc(d->text, d->room);
-        if (d->text == NULL) {
-            abort();
-        }
-    }
-    memcpy(d->text + d->length, text, text_bytes);
-    d->length += text_bytes;
-    d->text[d->length] = 0;
-    return TA_OK;
-}
-
-static void forget(document *d)
-{
-    json_free(&d->tree);
-    free(d->text);
-    memset(d, 0, sizeof *d);
-}
-
-static int is_state(const json *j, size_t block, const char *state)
-{
-    return json_says(j, json_get(j, block, "state"), state);
-}
-
-typedef struct sums {
-    uint64_t live, live_count, requested, free_bytes, cached, pending, busy, hole, changed, ranges, committed;
-    uint64_t buckets[TA_BUCKET_COUNT]; /* bytes of live blocks */
-    int tiles;                         /* every range is covered by its blocks, from one end to the other */
-} sums;
-
-static void add_block(const json *j, size_t block, sums *out)
-{
-    uint64_t size = json_get_u64(j, block, "size_bytes");
-    if (is_state(j, block, "live")) {
-        out->live += size;
-        out->live_count++;
-        out->requested += json_get_u64(j, block, "requested_bytes");
-        out->tiles &= json_get_u64(j, block, "requested_bytes") <= size;
-        out->buckets[tai_bucket_of((size_t)size)] += size;
-    }
-    out->free_bytes += is_state(j, block, "free") ? size : 0;
-    out->cached += is_state(j, block, "cached") ? size : 0;
-    out->pending += is_state(j, block, "pending") ? size : 0;
-    out->busy += is_state(j, block, "busy") ? size : 0;
-    out->hole += is_state(j, block, "hole") ? size : 0;
-    out->changed += is_state(j, block, "changed") ? size : 0;
-}
-
-/* What the blocks of one allocator add up to. */
-static sums add_up(const json *j, size_t allocator)
-{
-    sums out;
-    size_t ranges = json_get(j, allocator, "ranges"), range, blocks, block;
-    memset(&out, 0, sizeof out);
-    out.tiles = 1;
-    for (range = json_first(j, ranges); range != 0; range = json_after(j, ranges, range)) {
-        uint64_t at = json_get_u64(j, range, "ptr"), end = at + json_get_u64(j, range, "size_bytes");
-        out.ranges++;
-        out.committed += json_get_u64(j, range, "committed_bytes");
-        blocks = json_get(j, range, "blocks");
-        for (block = json_first(j, blocks); block != 0; block = json_after(j, blocks, block)) {
-            out.tiles &= json_get_u64(j, block, "ptr") == at && json_get_u64(j, block, "size_bytes") != 0;
-            at += json_get_u64(j, block, "size_bytes");
-            add_block(j, block, &out);
-        }
-        out.tiles &= at == end;
-    }
-    return out;
-}
-
-/* The index-th allocator of the text; 0 if there is none. */
-static size_t allocator_at(const json *j, int index)
-{
-    size_t array = json_get(j, 0, "allocators"), element = json_first(j, array);
-    while (index-- > 0 && element != 0) {
-        element = json_after(j, array, element);
-    }
-    return element;
-}
-
-/* Writes the snapshot into *d and reads it. */
-static int take(document *d, const ta_allocator *allocators, size_t count, const ta_snapshot_desc *desc)
-{
-    ta_result result;
-    d->length = 0;
-    d->calls = 0;
-    json_free(&d->tree);
-    result = ta_snapshot_write(allocators, count, desc, keep, d);
-    CHECK_OK(result);
-    CHECK(result != TA_OK || json_read(&d->tree, d->text, d->length));
-    return result == TA_OK && d->tree.count != 0;
-}
-
-/* That the blocks of an allocator that is not being used say what its statistics say. */
-static void check_sums(const json *j, size_t node, ta_allocator allocator)
-{
-    ta_stats s;
-    sums sum = add_up(j, node);
-    size_t totals = json_get(j, node, "totals"), stats = json_get(j, node, "stats");
-    CHECK_OK(ta_allocator_get_stats(allocator, &s));
-    CHECK(sum.tiles);
-    CHECK_EQ(sum.changed, 0);
-    CHECK_EQ(sum.busy, 0);
-    CHECK_EQ(sum.live, s.in_use_bytes);
-    CHECK_EQ(sum.live_count, s.live_count);
-    CHECK_EQ(sum.requested, s.requested_bytes);
-    CHECK_EQ(sum.cached, s.thread_cached_bytes);
-    CHECK_EQ(sum.pending, s.pending_bytes);
-    CHECK_EQ(sum.live + sum.free_bytes + sum.cached + sum.pending, s.reserved_bytes);
-    CHECK_EQ(sum.committed, s.reserved_bytes);
-    CHECK_EQ(json_get_u64(j, totals, "live_bytes"), sum.live);
-    CHECK_EQ(json_get_u64(j, totals, "live_count"), sum.live_count);
-    CHECK_EQ(json_get_u64(j, totals, "free_bytes"), sum.free_bytes);
-    CHECK_EQ(json_get_u64(j, totals, "cached_bytes"), sum.cached);
-    CHECK_EQ(json_get_u64(j, totals, "pending_bytes"), sum.pending);
-    CHECK_EQ(json_get_u64(j, totals, "hole_bytes"), sum.hole);
-    CHECK_EQ(json_get_u64(j, stats, "in_use_bytes"), s.in_use_bytes);
-    CHECK_EQ(json_get_u64(j, stats, "reserved_bytes"), s.reserved_bytes);
-    CHECK_EQ(json_get_u64(j, stats, "allocation_count"), s.allocation_count);
-    CHECK_EQ(json_get_u64(j, stats, "trimmed_bytes"), s.trimmed_bytes);
-}
 
 static ta_pool *open_pool(const ta_pool_desc *desc)
 {
@@ -253,7 +102,7 @@ static void pools_are_told_as_they_are(void)
         pool = open_pool(&desc);
         a = ta_pool_allocator(pool);
         fill_pool(pool, 3000, &random);
-        REQUIRE(take(&d, &a, 1, NULL));
+        REQUIRE(take_snapshot(&d, &a, 1, NULL));
         CHECK(json_says(j, json_get(j, 0, "format"), "tensoralloc-snapshot"));
         CHECK_EQ(json_get_u64(j, 0, "version"), 1);
         CHECK_EQ(json_get_u64(j, 0, "library"), TENSORALLOC_VERSION);
@@ -303,7 +152,7 @@ static void streams_and_pending_blocks_are_told(void)
     tb_clock_use(&clock, 0xdeadbeefcafef00du, x, 1 * MIB);
     CHECK_OK(ta_pool_record_use(pool, x, 0xdeadbeefcafef00du));
     CHECK_OK(ta_pool_free(pool, x));
-    REQUIRE(take(&d, &a, 1, NULL));
+    REQUIRE(take_snapshot(&d, &a, 1, NULL));
     node = allocator_at(&d.tree, 0);
     check_sums(&d.tree, node, a);
     CHECK_EQ(add_up(&d.tree, node).pending, 1 * MIB);
@@ -356,13 +205,13 @@ static void arenas_and_direct_allocators_are_told(void)
         for (i = 0; i < 300 && segments; i++) {
             CHECK(ta_arena_alloc(arena, 1000, NULL) != NULL);
         }
-        REQUIRE(take(&d, list, 2, NULL));
+        REQUIRE(take_snapshot(&d, list, 2, NULL));
         check_sums(&d.tree, allocator_at(&d.tree, 0), list[0]);
         check_sums(&d.tree, allocator_at(&d.tree, 1), list[1]);
         CHECK(strstr(d.text, "\"tag\":\"arena\"") != NULL && strstr(d.text, "\"tag\":\"direct\"") != NULL);
         CHECK(strstr(d.text, "\"dead\"") == NULL && strstr(d.text, "\"gone\"") == NULL);
         CHECK_OK(ta_arena_reset(arena, TA_UNLIMITED));
-        REQUIRE(take(&d, list, 1, NULL));
+        REQUIRE(take_snapshot(&d, list, 1, NULL));
         check_sums(&d.tree, allocator_at(&d.tree, 0), list[0]);
         CHECK_OK(ta_arena_destroy(arena));
         free(buffer);
@@ -419,7 +268,7 @@ static void tensors_with_bounds_are_told(void)
     memset(&d, 0, sizeof d);
     CHECK_OK(ta_dynamic_resize(dynamic, handle, dims, 2));
     list[0] = ta_dynamic_allocator(dynamic);
-    REQUIRE(take(&d, list, 1, NULL));
+    REQUIRE(take_snapshot(&d, list, 1, NULL));
     node = allocator_at(j, 0);
     handles = json_get(j, node, "handles");
     first = json_first(j, handles);
@@ -446,7 +295,7 @@ static void tensors_with_bounds_are_told(void)
         ta_dynamic_desc desc;
         CHECK_OK(ta_dynamic_get_desc(dynamic, &desc));
         list[1] = desc.upstream;
-        REQUIRE(take(&d, list, 2, NULL));
+        REQUIRE(take_snapshot(&d, list, 2, NULL));
         CHECK(allocator_at(j, 1) != 0 && allocator_at(j, 2) == 0);
     }
     CHECK_OK(ta_dynamic_destroy(dynamic));
@@ -471,7 +320,7 @@ static void shared_budgets_and_backends_are_told_once(void)
         list[i] = ta_pool_allocator(open_pool(&desc));
     }
     CHECK(tagged(list[0], 5 * MIB, NULL) != NULL);
-    REQUIRE(take(&d, list, 3, NULL));
+    REQUIRE(take_snapshot(&d, list, 3, NULL));
     array = json_get(&d.tree, 0, "budgets");
     first = json_first(&d.tree, array);
     CHECK_EQ(json_get_u64(&d.tree, first, "limit_bytes"), 64 * MIB);
@@ -503,13 +352,13 @@ static void idle_backends_are_not_asked(void)
     memset(&d, 0, sizeof d);
     desc.backend = tb_counting_init(&counting, ta_backend_host(), 0);
     a = ta_pool_allocator(open_pool(&desc));
-    REQUIRE(take(&d, &a, 1, NULL));
+    REQUIRE(take_snapshot(&d, &a, 1, NULL));
     CHECK_EQ(counting.calls[TB_MEMORY_INFO], 0);
     CHECK(tagged(a, 100, NULL) != NULL);
-    REQUIRE(take(&d, &a, 1, NULL));
+    REQUIRE(take_snapshot(&d, &a, 1, NULL));
     CHECK_EQ(counting.calls[TB_MEMORY_INFO], ta_backend_host().vtable->memory_info != NULL);
     tb_counting_fail(&counting, TB_MEMORY_INFO, 1, 0);
-    REQUIRE(take(&d, &a, 1, NULL));
+    REQUIRE(take_snapshot(&d, &a, 1, NULL));
     CHECK(strstr(d.text, "\"free_bytes\":null,\"total_bytes\":null") != NULL);
     CHECK_OK(ta_allocator_destroy(a));
     tb_counting_check(&counting, 1);
@@ -546,7 +395,7 @@ static void other_peoples_allocators_show_what_they_say(void)
     table.device = their_device;
     a.vtable = &table;
     a.self = &live;
-    REQUIRE(take(&d, &a, 1, NULL));
+    REQUIRE(take_snapshot(&d, &a, 1, NULL));
     CHECK(json_says(&d.tree, json_get(&d.tree, allocator_at(&d.tree, 0), "kind"), "their \xef\xbf\xbd kind"));
     CHECK_EQ(json_get_u64(&d.tree, json_get(&d.tree, allocator_at(&d.tree, 0), "stats"), "live_count"), 42);
     CHECK(json_get(&d.tree, allocator_at(&d.tree, 0), "ranges") == 0);
@@ -607,7 +456,7 @@ static void events_are_told(void)
     misuse.result = TA_ERROR_OVERRUN;
     misuse.name = "mine";
     ta_trace_event(trace, &misuse);
-    REQUIRE(take(&d, &a, 1, &options));
+    REQUIRE(take_snapshot(&d, &a, 1, &options));
     CHECK_OK(ta_trace_for_each(trace, count_event, want));
     events = json_get(&d.tree, 0, "events");
     for (event = json_first(&d.tree, events); event != 0; event = json_after(&d.tree, events, event)) {
@@ -650,13 +499,13 @@ static void arguments_are_checked(void)
     CHECK_RESULT(ta_snapshot_write(list, 1, NULL, NULL, &d), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_snapshot_write(list, 2, NULL, keep, &d), TA_ERROR_INVALID_ARGUMENT);
     CHECK_EQ(d.calls, 0);
-    REQUIRE(take(&d, NULL, 0, NULL));
+    REQUIRE(take_snapshot(&d, NULL, 0, NULL));
     CHECK(allocator_at(&d.tree, 0) == 0);
     CHECK_RESULT(ta_file_write(NULL, "x", 1), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_file_write(stdout, NULL, 1), TA_ERROR_INVALID_ARGUMENT);
     CHECK_OK(ta_file_write(stdout, NULL, 0));
     CHECK_OK(ta_pool_dispose(pool));
-    REQUIRE(take(&d, list, 1, NULL)); /* figures only */
+    REQUIRE(take_snapshot(&d, list, 1, NULL)); /* figures only */
     CHECK(strstr(d.text, "\"disposed\":true") != NULL && strstr(d.text, "\"ranges\":") == NULL);
     CHECK_OK(ta_pool_destroy(pool));
     forget(&d);
@@ -672,7 +521,7 @@ static void figures_without_blocks(void)
     memset(&desc, 0, sizeof desc);
     desc.disable_blocks = 1;
     CHECK(tagged(a, 100, NULL) != NULL);
-    REQUIRE(take(&d, &a, 1, &desc));
+    REQUIRE(take_snapshot(&d, &a, 1, &desc));
     CHECK(strstr(d.text, "\"ranges\":") == NULL && strstr(d.text, "\"live_count\":1") != NULL);
     CHECK_OK(ta_pool_destroy(pool));
     forget(&d);
@@ -704,7 +553,7 @@ static void tags_and_names_may_hold_anything(void)
         desc.name = nasty[i];
         a = ta_pool_allocator(open_pool(&desc));
         CHECK(tagged(a, 100, nasty[i]) != NULL);
-        REQUIRE(take(&d, &a, 1, NULL));
+        REQUIRE(take_snapshot(&d, &a, 1, NULL));
         CHECK_OK(ta_allocator_destroy(a));
     }
     desc.name = NULL;
@@ -719,7 +568,7 @@ static void tags_and_names_may_hold_anything(void)
         memset(long_text, '"', sizeof long_text); /* longer than the buffer it goes through */
         long_text[sizeof long_text - 1] = 0;
         CHECK(tagged(a, 100, long_text) != NULL);
-        REQUIRE(take(&d, &a, 1, NULL));
+        REQUIRE(take_snapshot(&d, &a, 1, NULL));
         CHECK_EQ(add_up(&d.tree, allocator_at(&d.tree, 0)).live_count, RANDOM_TAGS + 1);
         CHECK_OK(ta_allocator_destroy(a));
     }
@@ -739,7 +588,7 @@ static void sinks_that_fail_end_it(void)
     fill_pool(pool, 400, &random);
     list[0] = ta_pool_allocator(pool);
     list[1] = ta_dynamic_allocator(dynamic);
-    REQUIRE(take(&whole, list, 2, NULL));
+    REQUIRE(take_snapshot(&whole, list, 2, NULL));
     calls = whole.calls;
     CHECK_GT(calls, 10);
     for (at = 1; at <= calls; at++) {
@@ -751,7 +600,7 @@ static void sinks_that_fail_end_it(void)
         CHECK(!d.is_over);
     }
     d.fail_at = 0;
-    REQUIRE(take(&d, list, 2, NULL)); /* and nothing is left behind */
+    REQUIRE(take_snapshot(&d, list, 2, NULL)); /* and nothing is left behind */
     CHECK_EQ(d.calls, calls);
     CHECK_OK(ta_pool_check(pool));
     CHECK_OK(ta_dynamic_destroy(dynamic));
@@ -840,7 +689,7 @@ static void the_sink_may_use_the_pool(void)
         d.meanwhile = churn_more;
         d.user = &c;
         for (round = 0; round < 60; round++) {
-            REQUIRE(take(&d, &a, 1, NULL));
+            REQUIRE(take_snapshot(&d, &a, 1, NULL));
             CHECK(add_up(&d.tree, allocator_at(&d.tree, 0)).tiles);
             changed += add_up(&d.tree, allocator_at(&d.tree, 0)).changed;
         }
@@ -850,13 +699,13 @@ static void the_sink_may_use_the_pool(void)
         options.scratch = malloc(MIB);
         REQUIRE(options.scratch != NULL);
         for (round = 0; round < 20; round++) {
-            REQUIRE(take(&d, &a, 1, &options));
+            REQUIRE(take_snapshot(&d, &a, 1, &options));
             CHECK(add_up(&d.tree, allocator_at(&d.tree, 0)).tiles);
             CHECK_EQ(add_up(&d.tree, allocator_at(&d.tree, 0)).changed, 0);
             CHECK_EQ(json_get_u64(&d.tree, json_get(&d.tree, allocator_at(&d.tree, 0), "totals"), "visits"), 1);
         }
         d.meanwhile = NULL;
-        REQUIRE(take(&d, &a, 1, &options));
+        REQUIRE(take_snapshot(&d, &a, 1, &options));
         check_sums(&d.tree, allocator_at(&d.tree, 0), a);
         free(options.scratch);
         CHECK_OK(ta_pool_check(c.pool));
@@ -882,7 +731,7 @@ static void scratch_of_any_size_and_place_is_used(void)
         memset(memory, 0x5a, 64 * KIB + 16);
         options.scratch = memory + bytes % 13;
         options.scratch_bytes = bytes;
-        REQUIRE(take(&d, &a, 1, &options));
+        REQUIRE(take_snapshot(&d, &a, 1, &options));
         check_sums(&d.tree, allocator_at(&d.tree, 0), a);
         CHECK_EQ(memory[bytes % 13 + bytes], 0x5a); /* not beyond its end */
         CHECK(bytes % 13 == 0 || memory[bytes % 13 - 1] == 0x5a);
@@ -972,7 +821,7 @@ static void other_threads_may_go_on(void)
     }
     REQUIRE(pthread_create(&threads[2], NULL, resize_thread, &r) == 0);
     for (round = 0; round < 200 / SLOWER; round++) {
-        REQUIRE(take(&d, list, 4, round % 2 == 0 ? NULL : &options));
+        REQUIRE(take_snapshot(&d, list, 4, round % 2 == 0 ? NULL : &options));
         for (i = 0; i < 5; i++) {
             sums sum = add_up(&d.tree, allocator_at(&d.tree, i));
             CHECK(sum.tiles);
@@ -986,7 +835,7 @@ static void other_threads_may_go_on(void)
     for (i = 0; i < 3; i++) {
         CHECK_EQ(pthread_join(threads[i], NULL), 0);
     }
-    REQUIRE(take(&d, list, 4, NULL));
+    REQUIRE(take_snapshot(&d, list, 4, NULL));
     check_sums(&d.tree, allocator_at(&d.tree, 0), list[0]);
     check_sums(&d.tree, allocator_at(&d.tree, 1), list[1]);
     check_sums(&d.tree, allocator_at(&d.tree, 4), list[3]); /* behind the dynamic and its pool */
@@ -1008,24 +857,6 @@ static void other_threads_may_go_on(void)
 /*---------------------------------------------------------------------------------------------------------
   Documents for tests/snapshot.py.
   -------------------------------------------------------------------------------------------------------*/
-static int write_one(const char *directory, const char *name, const ta_allocator *list, size_t count, ta_trace *trace)
-{
-    ta_snapshot_desc options;
-    char path[1000];
-    FILE *file;
-    int ok;
-    (void)snprintf(path, sizeof path, "%s/%s.json", directory, name);
-    file = fopen(path, "wb");
-    if (file == NULL) {
-        perror(path);
-        return 0;
-    }
-    memset(&options, 0, sizeof options);
-    options.trace = trace;
-    ok = ta_snapshot_write(list, count, &options, ta_file_write, file) == TA_OK;
-    return fclose(file) == 0 && ok;
-}
-
 static int write_documents(const char *directory)
 {
     ta_pool_desc desc = zero_desc();

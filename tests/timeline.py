@@ -111,6 +111,20 @@ def good_files(checks, program, workplace):
     draw(checks, program, 'a name that is no UTF-8', os.fsdecode(path), target)
 
 
+def cut_off(checks, program, workplace):
+    """What leaves the panel of fragmentation is marked, and by how much it does; sizes that are all the same are said once."""
+    source, target = workplace / 'cut.trace', workplace / 'cut.svg'
+    for name, text, size, cut in (('little in the beginning', ''.join('a %d 1001\n' % i for i in range(300)), '1001 B', True),
+                                  ('much at once', 'a 1 4194304\n', '4 MiB', False)):
+        source.write_text(text)
+        draw(checks, program, name, source, target)
+        written = target.read_text()
+        said = re.search(r'peak live so far; above ([0-9.]+), up to ([0-9.]+), where the top is red', written)
+        checks.check((said is not None) == cut and ('stroke="#c00000"' in written) == cut, name + ': the mark', str(said))
+        checks.check(not cut or float(said.group(2)) > float(said.group(1)) >= 1, name + ': how much', str(said))
+        checks.check('blocks of %s<' % size in written, name + ': one size')
+
+
 def recordings(checks, program, workplace):
     target = workplace / 'out.svg'
     with open(program, 'rb') as file:
@@ -210,6 +224,7 @@ def main():
     checks = Checks()
     with Workplace() as workplace:
         good_files(checks, given.program, workplace)
+        cut_off(checks, given.program, workplace)
         recordings(checks, given.program, workplace)
         bad_files(checks, given.program, workplace)
         fuzz(checks, given.program, workplace, given.seed, given.rounds)
