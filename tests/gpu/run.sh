@@ -71,7 +71,7 @@ programs() {
     for name in memory streams capture; do
         echo "conformance-$name|gpu|120|tests/conformance/$name.c||"
     done
-    for name in cuda_order graph_driver graph graph_use graph_order graph_random graph_faults \
+    for name in cuda_order graph_driver graph graph_use graph_seen graph_order graph_random graph_faults \
         cuda_contract cuda_ladder cuda_table cuda_torch_calls cuda_faults cuda; do
         echo "$name|gpu|240|tests/test_$name.c|-DTRACES=\"$traces\"|"
     done
