@@ -1128,7 +1128,8 @@ typedef struct ta_symbol {
 } ta_symbol;
 
 /* Sets the numbers; all bounds that use the symbol mean the new ones from now on, those of live handles too: a handle
-   is held to them at its next call. 0 <= min <= expected <= max, max >= 1 or TA_DIM_UNBOUNDED; else TA_ERROR_BOUNDS.
+   is held to them at its next call. 0 <= min <= expected <= max, max >= 1 or TA_DIM_UNBOUNDED; errors as
+   ta_shape_bounds_init: TA_ERROR_INVALID_ARGUMENT (NULL, a negative number), TA_ERROR_BOUNDS; nothing has changed then.
    The name is left as it is: begin with a zeroed struct.
    Threads: no other thread may be in a call that uses the symbol. Pure otherwise. */
 TENSORALLOC_DEF ta_result ta_symbol_set(ta_symbol *symbol, int64_t min, int64_t expected, int64_t max);
@@ -2265,7 +2266,7 @@ static TAI_COLD size_t tai_address_limit_bytes(void)
     #define TAI_RANGE_BITS 36
 #endif
 /* Addresses that are left to the rest of the process, and to pools that come later: 4 GiB, of 32 bits a quarter. */
-#define TAI_ROOM_BITS (sizeof(size_t) == 4 ? 30 : TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
+#define TAI_ROOM_BITS (sizeof(size_t) == 4 && TAI_RANGE_BITS > 30 ? 30 : TAI_RANGE_BITS < 32 ? TAI_RANGE_BITS : 32)
 /* So many are there for everybody. */
 #define TAI_ROOM_SMALL_BYTES (sizeof(size_t) == 4 ? (size_t)1 << 19 : (size_t)1 << 20)
 #ifndef TAI_ROOM_TIMES
@@ -16124,10 +16125,10 @@ static int64_t tai_bounds_min(const ta_shape_bounds *bounds, int i)
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_symbol_set(ta_symbol *symbol, int64_t min, int64_t expected, int64_t max)
 {
-    if (symbol == NULL) {
+    if (symbol == NULL || min < 0 || expected < 0 || (max < 0 && max != TA_DIM_UNBOUNDED)) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    if (min < 0 || min > expected || max == 0 || (expected > max && max != TA_DIM_UNBOUNDED)) {
+    if (min > expected || max == 0 || (expected > max && max != TA_DIM_UNBOUNDED)) {
         return TA_ERROR_BOUNDS;
     }
     symbol->min = min;
@@ -16816,7 +16817,7 @@ static TAI_COLD uint32_t tai_predictor_plan_group(const tai_predictor *p, const 
         uint64_t from = tai_position_size(p->base + (i << p->shift)) >> scale, to = tai_bin_size(p, i) >> scale;
         uint64_t before = level[count], width, s = alive[count], w = weights[i];
         if (w != 0) {
-            from = i == 0 || from < before ? before : from;
+            from = i == 0 ? before : from;
             width = to - from; /* those of the bin end evenly between from and to */
             area[count + 1] = area[count] + s * (to - before) - w * width / 2;
             moment[count + 1] = moment[count] + s * (to * to - before * before) / 2 -
@@ -17709,7 +17710,7 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
         step = TAI_HUGE_PAGE_BYTES;
     }
     end = tai_round_up(want, step);
-    end = end > h->span_bytes || end < want ? h->span_bytes : end;
+    end = end > h->span_bytes ? h->span_bytes : end;
     if (want <= h->committed) {
         return TA_OK;
     }

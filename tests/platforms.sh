@@ -192,7 +192,18 @@ const wasi = new WASI({ version: 'preview1', args: process.argv.slice(2), return
 WebAssembly.instantiate(require('fs').readFileSync(process.argv[2]), { wasi_snapshot_preview1: wasi.wasiImport })
     .then(made => { process.exitCode = wasi.start(made.instance); });
 EOF
-    CC='clang --target=wasm32-wasi' LIBS='' EXT=.wasm RUN="node --no-warnings --experimental-wasi-unstable-preview1 $here/wasi/run.js"
+    # node 20 may crash when a program that has had much memory returns to it: then its own last line counts.
+    cat >"$here/wasi/run.sh" <<'EOF'
+node --no-warnings --experimental-wasi-unstable-preview1 "${0%.sh}.js" "$@" >"$1.out" 2>&1
+status=$?
+cat "$1.out"
+if [ $status -gt 128 ] && tail -n 2 "$1.out" | grep -q '^[1-9][0-9]* passed, 0 failed$'; then
+    echo "node ended with status $status, after the program"
+    status=0
+fi
+exit $status
+EOF
+    CC='clang --target=wasm32-wasi' LIBS='' EXT=.wasm RUN="sh $here/wasi/run.sh"
     FLAGS="$FLAGS -isystem $here/wasi -DTAI_BLOCK_COUNT_DEFAULT=131072" SMOKE=-DTENSORALLOC_NO_THREADS
     tests wasm header-c99 contract pool arena tensor streams predict smoke
 }

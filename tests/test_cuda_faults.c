@@ -10,19 +10,19 @@ static struct {
     uint64_t seen, fails;
     int stays;
     long out;
-} memory;
+} record_calls;
 
 static void *record_new(size_t bytes)
 {
-    const int refused = ++memory.seen == memory.fails ||
-                        (memory.stays && memory.fails != 0 && memory.seen > memory.fails);
-    memory.out += !refused;
+    const int refused = ++record_calls.seen == record_calls.fails ||
+                        (record_calls.stays && record_calls.fails != 0 && record_calls.seen > record_calls.fails);
+    record_calls.out += !refused;
     return refused ? NULL : malloc(bytes);
 }
 
 static void record_delete(void *ptr)
 {
-    memory.out -= ptr != NULL;
+    record_calls.out -= ptr != NULL;
     free(ptr);
 }
 
@@ -114,7 +114,7 @@ static void count(int part)
         CHECK_TEXT(is_said ? "is called" : "is not called",
                    (scene.counted[i] != 0) == is_said ? symbols[i].name : "as the table says", symbols[i].name);
     }
-    scene.records = memory.seen;
+    scene.records = record_calls.seen;
 }
 
 /* An answer that a driver that refuses may lead to. */
@@ -122,7 +122,7 @@ static int is_refusal(ta_result result)
 {
     return result == TA_ERROR_OUT_OF_MEMORY || result == TA_ERROR_BACKEND || result == TA_ERROR_FRAGMENTED ||
            result == TA_ERROR_UNSUPPORTED || result == TA_ERROR_LIMIT ||
-           (memory.fails != 0 && result == TA_ERROR_RECORDS);
+           (record_calls.fails != 0 && result == TA_ERROR_RECORDS);
 }
 
 static void look(void)
@@ -414,12 +414,12 @@ enum { NO_CALL = -1, RECORDS = -2 };
 static void fault_on(const fault *f, int part)
 {
     fake.tafake_calls_clear();
-    memory.seen = 0;
+    record_calls.seen = 0;
     if (f->part == part && f->symbol >= 0) {
         CHECK_EQ(fake.tafake_fail(symbols[f->symbol].name, f->n, f->code), 0);
     } else if (f->part == part && f->symbol == RECORDS) {
-        memory.fails = f->n;
-        memory.stays = f->stays;
+        record_calls.fails = f->n;
+        record_calls.stays = f->stays;
     }
 }
 
@@ -431,7 +431,7 @@ static void fault_off(const fault *f, int part)
     if (f->symbol >= 0) {
         (void)fake.tafake_fail(symbols[f->symbol].name, 0, 0);
     }
-    memory.fails = 0;
+    record_calls.fails = 0;
 }
 
 /* One run in which something fails in one part of it. */
@@ -543,7 +543,7 @@ static void every_record(ta_cuda_kind kind, int part, const char *name)
     f.part = part;
     one_run(kind, &f);
     CHECK_GT(scene.records, 2);
-    out = memory.out; /* what this thread keeps for the next pool */
+    out = record_calls.out; /* what this thread keeps for the next pool */
     f.symbol = RECORDS;
     for (f.stays = 0; f.stays <= 1; f.stays++) {
         for (f.n = 1; f.n <= scene.records && test_now.failures < 10; f.n++) {
@@ -554,7 +554,7 @@ static void every_record(ta_cuda_kind kind, int part, const char *name)
     }
     f.symbol = NO_CALL;
     one_run(kind, &f);
-    CHECK_EQ(memory.out, out);
+    CHECK_EQ(record_calls.out, out);
     scene_end();
 }
 
