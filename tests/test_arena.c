@@ -176,6 +176,7 @@ static void blocks_lie_one_behind_the_other(void)
         CHECK_EQ(info.requested_bytes, sizes[i]);
         CHECK_GE(info.capacity_bytes, sizes[i]);
         CHECK_LT(info.capacity_bytes, sizes[i] + 64);
+        CHECK_EQ(info.committed_bytes, info.capacity_bytes);
         if (last != NULL && has_ranges(&f)) {
             CHECK(ptr == last + last_capacity);
         }
@@ -1059,6 +1060,7 @@ static void events_of_a_direct_allocator(void)
     x = (char *)ta_allocator_alloc(a, &request, NULL);
     CHECK_OK(ta_allocator_get_stats(a, &s));
     event_is(&t, TA_EVENT_ALLOC, x, 5000, s.in_use_bytes);
+    CHECK_EQ(counting.calls[TB_ZERO], 0); /* nobody asked for zeroes */
     tally_check(&t, &s);
     CHECK_OK(ta_allocator_resize_in_place(a, x, 5000, 100));
     event_is(&t, TA_EVENT_RESIZE, x, 100, s.in_use_bytes);

@@ -3842,6 +3842,337 @@ static void a_tensor_is_viewed(void)
     close_dynamic(d);
 }
 
+static void plain_blocks_have_no_shapes(void)
+{
+    ta_dynamic_desc desc = exact_desc();
+    ta_dynamic *d = open_dynamic(&desc);
+    const ta_allocator a = ta_dynamic_allocator(d);
+    const int64_t dims[1] = {10};
+    ta_buffer buffer;
+    ta_request request;
+    ta_handle odd = no_handle();
+    ta_failure failure;
+    ta_result result;
+    void *ptr;
+    TEST_ALLOW_ASSERTS();
+    memset(&request, 0, sizeof request);
+    request.size_bytes = 5000;
+    CHECK_OK(ta_allocator_alloc_buffer(a, &request, &buffer));
+    CHECK_RESULT(ta_dynamic_observe(d, buffer.id, dims, 1), TA_ERROR_UNSUPPORTED);
+    CHECK_RESULT(ta_dynamic_will_fit_in_place(d, buffer.id, dims, 1), TA_ERROR_UNSUPPORTED);
+    CHECK_RESULT(ta_allocator_resize_in_place(a, buffer.data, 4999, 100), TA_ERROR_SIZE_MISMATCH);
+    CHECK_RESULT(ta_allocator_resize_in_place(a, buffer.data, 0, 0), TA_ERROR_INVALID_SIZE);
+    CHECK_OK(ta_allocator_resize_in_place(a, buffer.data, 5000, 100));
+    CHECK_EQ(info_of(d, buffer.id).effective_bytes, 100);
+    ptr = ta_allocator_remap(a, buffer.data, 100, (size_t)PTRDIFF_MAX, &result);
+    CHECK(ptr == NULL && result != TA_OK);
+    CHECK(ta_allocator_remap(a, buffer.data, 100, 50, NULL) == buffer.data);
+    CHECK_EQ(info_of(d, buffer.id).effective_bytes, 50);
+    CHECK_OK(ta_allocator_free(a, buffer.data, 50, 0, 0));
+    odd.index = 7; /* of no owner, but not nothing */
+    CHECK_RESULT(ta_dynamic_free(d, odd), TA_ERROR_FOREIGN);
+    CHECK_RESULT(ta_dynamic_get_failure(d, NULL), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_dynamic_get_failure(NULL, &failure), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_OK(ta_dynamic_get_failure(d, &failure));
+    close_dynamic(d);
+}
+
+static void odd_bounds(void)
+{
+    ta_dynamic_desc desc = exact_desc();
+    ta_dynamic *d = open_dynamic(&desc);
+    ta_symbol symbol;
+    ta_shape_bounds bounds[4];
+    ta_dynamic_request request;
+    ta_handle h;
+    ta_fit fit;
+    int i;
+    TEST_ALLOW_ASSERTS();
+    bounds[0] = bounds_of(4, 2, MIB); /* contradicts itself */
+    bounds[1] = bounds_of(0, 2, MIB);
+    CHECK_RESULT(ta_dynamic_would_fit(d, bounds, 2, &fit), TA_ERROR_BOUNDS);
+    CHECK(is_zero(&fit, sizeof fit));
+    for (i = 0; i < 4; i++) { /* together more than there can be */
+        bounds[i] = bounds_of(SIZE_MAX / 2, SIZE_MAX / 2, SIZE_MAX / 2);
+    }
+    CHECK_OK(ta_dynamic_would_fit(d, bounds, 4, &fit));
+    CHECK_EQ(fit.min_bytes, TA_UNLIMITED);
+    CHECK(!fit.fits_min && !fit.fits_expected && !fit.fits_max);
+    memset(&symbol, 0, sizeof symbol);
+    CHECK_OK(ta_symbol_set(&symbol, 1, 1000, 100000));
+    bounds[0] = bounds_of(1, 1, 1);
+    bounds[0].symbols[0] = &symbol;
+    request = request_of(&bounds[0], TA_DYNAMIC_GROWING);
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    symbol.max = -7; /* by hand */
+    CHECK_OK(ta_dynamic_free(d, h)); /* nothing to learn, and gone all the same */
+    check_bad_handle(d, h, TA_ERROR_STALE);
+    close_dynamic(d);
+}
+
+static ta_result no_device(void *self, ta_device *out)
+{
+    (void)self;
+    (void)out;
+    return TA_ERROR_UNAVAILABLE;
+}
+
+static ta_result second_device(void *self, ta_device *out)
+{
+    (void)self;
+    memset(out, 0, sizeof *out);
+    out->type = TA_DEVICE_HOST;
+    out->index = 1;
+    return TA_OK;
+}
+
+static void odd_upstreams(void)
+{
+    ta_dynamic_desc desc = exact_desc();
+    ta_pool *pool = NULL;
+    ta_allocator_vtable table;
+    ta_dynamic *d = NULL;
+    TEST_ALLOW_ASSERTS();
+    CHECK_OK(ta_pool_create(NULL, &pool));
+    desc.upstream = ta_pool_allocator(pool);
+    table = *desc.upstream.vtable;
+    desc.upstream.self = NULL;
+    CHECK_RESULT(ta_dynamic_create(&desc, &d), TA_ERROR_INVALID_ARGUMENT);
+    desc.upstream = ta_pool_allocator(pool);
+    desc.upstream.vtable = &table;
+    table.struct_bytes -= 1;
+    CHECK_RESULT(ta_dynamic_create(&desc, &d), TA_ERROR_INVALID_ARGUMENT);
+    table.struct_bytes += 1;
+    desc.backend = ta_backend_host();
+    table.device = no_device;
+    CHECK_RESULT(ta_dynamic_create(&desc, &d), TA_ERROR_UNAVAILABLE);
+    table.device = second_device; /* not where the ranges are */
+    CHECK_RESULT(ta_dynamic_create(&desc, &d), TA_ERROR_UNSUPPORTED);
+    CHECK(d == NULL);
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
+#if SIZE_MAX > 0xFFFFFFFFu
+/* A backend of another machine: addresses without end, nothing is behind them, and it does not say how much it has. */
+typedef struct far_away {
+    uintptr_t next;
+    size_t range_bytes_max;
+} far_away;
+
+static void far_info(void *self, ta_backend_info *out)
+{
+    memset(out, 0, sizeof *out);
+    out->caps = TA_CAP_SEGMENTS | TA_CAP_RANGES;
+    out->device.type = TA_DEVICE_OTHER;
+    out->granularity_bytes = 64 * KIB;
+    out->alignment_bytes = 256;
+    out->range_bytes_max = ((far_away *)self)->range_bytes_max;
+}
+
+static ta_result far_reserve(void *self, size_t size, size_t alignment, uint32_t flags, void **out)
+{
+    far_away *f = (far_away *)self;
+    uintptr_t at = (f->next + alignment - 1) & ~(uintptr_t)(alignment - 1);
+    (void)flags;
+    if (size > (size_t)1 << 42 || (f->range_bytes_max != 0 && size > f->range_bytes_max)) {
+        return TA_ERROR_OUT_OF_MEMORY;
+    }
+    f->next = at + size;
+    *out = (void *)at;
+    return TA_OK;
+}
+
+static ta_result far_alloc(void *self, size_t size, void **out)
+{
+    return far_reserve(self, size, 64 * KIB, 0, out);
+}
+
+static ta_result far_nothing(void *self, void *ptr, size_t size)
+{
+    (void)self;
+    (void)ptr;
+    (void)size;
+    return TA_OK;
+}
+
+static ta_result far_copy(void *self, void *dst, const void *src, size_t size, ta_stream stream)
+{
+    (void)src;
+    (void)stream;
+    return far_nothing(self, dst, size);
+}
+
+static ta_result far_zero(void *self, void *ptr, size_t size, ta_stream stream)
+{
+    (void)stream;
+    return far_nothing(self, ptr, size);
+}
+
+static ta_backend far_backend(far_away *f)
+{
+    static ta_backend_vtable table;
+    ta_backend backend;
+    memset(&table, 0, sizeof table);
+    table.struct_bytes = (uint32_t)sizeof(table);
+    table.name = "far";
+    table.info = far_info;
+    table.alloc = far_alloc;
+    table.free = table.release = table.commit = table.decommit = far_nothing;
+    table.reserve = far_reserve;
+    table.copy = far_copy;
+    table.zero = far_zero;
+    f->next = (uintptr_t)1 << 44;
+    f->range_bytes_max = 0;
+    backend.vtable = &table;
+    backend.self = f;
+    return backend;
+}
+#endif
+
+/* Where commits are calls: a sixteenth more at once, up to 64 MiB, and no less than a huge page where those are on. */
+static void large_ranges_grow_in_large_steps(void)
+{
+#if SIZE_MAX > 0xFFFFFFFFu
+    static const size_t sizes[] = {100, 3 * MIB, 70 * MIB + 1, 1000 * MIB, 3000 * MIB + 1, 5000 * MIB};
+    int huge;
+    for (huge = 0; huge < 2; huge++) {
+        far_away f;
+        ta_dynamic_desc desc = exact_desc();
+        ta_dynamic *d;
+        ta_handle h;
+        size_t i;
+        desc.backend = far_backend(&f);
+        desc.huge_pages = huge ? TA_HUGE_PAGES_ON : TA_HUGE_PAGES_OFF;
+        desc.range_bytes = (size_t)1 << 36;
+        d = open_dynamic(&desc);
+        h = make(d, 0, 1, 6000 * MIB);
+        CHECK(info_of(d, h).in_range);
+        for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+            size_t reserved, most = sizes[i] / 16 + (huge ? 2 * MIB : 64 * KIB);
+            CHECK_OK(resize(d, h, sizes[i]));
+            reserved = stats_of(d).reserved_bytes;
+            test_context("huge %d, %llu bytes", huge, (unsigned long long)sizes[i]);
+            CHECK_GE(reserved, sizes[i]);
+            CHECK_LE(reserved, sizes[i] + (most > 64 * MIB ? 64 * MIB : most));
+            CHECK(!huge || reserved % (2 * MIB) == 0);
+        }
+        CHECK_OK(ta_dynamic_free(d, h));
+        close_dynamic(d);
+    }
+#else
+    TEST_SKIP("addresses are too few");
+#endif
+}
+
+static void a_backend_that_does_not_say(void)
+{
+#if SIZE_MAX > 0xFFFFFFFFu
+    far_away f;
+    ta_dynamic_desc desc = exact_desc();
+    ta_shape_bounds bounds = bounds_of(1, MIB, 4 * MIB);
+    ta_dynamic *d;
+    ta_fit fit;
+    ta_handle h;
+    desc.backend = far_backend(&f);
+    d = open_dynamic(&desc);
+    CHECK_OK(ta_dynamic_would_fit(d, &bounds, 1, &fit));
+    CHECK_EQ(fit.available_bytes, TA_UNLIMITED);
+    CHECK(fit.fits_max);
+    close_dynamic(d);
+    f.range_bytes_max = 64 * MIB; /* as a buffer of the program's has it */
+    desc.range_bytes = 32 * MIB;
+    d = open_dynamic(&desc);
+    CHECK_OK(ta_dynamic_would_fit(d, &bounds, 1, &fit));
+    CHECK_EQ(fit.available_bytes, 64 * MIB);
+    h = make(d, 1, MIB, 4 * MIB);
+    CHECK_OK(ta_dynamic_would_fit(d, &bounds, 1, &fit));
+    CHECK_LE(fit.available_bytes, 63 * MIB);
+    CHECK_OK(ta_dynamic_free(d, h));
+    close_dynamic(d);
+    desc.limit_bytes = MIB; /* all of it in use */
+    f.range_bytes_max = 0;
+    d = open_dynamic(&desc);
+    h = make(d, 1, MIB, 4 * MIB);
+    CHECK_OK(ta_dynamic_would_fit(d, &bounds, 1, &fit));
+    CHECK_EQ(fit.available_bytes, 0);
+    CHECK(!fit.fits_min && !fit.fits_max);
+    CHECK_OK(ta_dynamic_free(d, h));
+    close_dynamic(d);
+#else
+    TEST_SKIP("addresses are too few");
+#endif
+}
+
+/* Blocks freed on another stream than their own wait for both, in ranges of a pool and in none. */
+static void plain_blocks_are_ordered(void)
+{
+    static ordered o;
+    int kind;
+    for (kind = 0; kind < 2; kind++) {
+        ta_dynamic_desc desc = exact_desc();
+        ta_request request;
+        ta_allocator a;
+        void *ptr, *again;
+        ta_handle h;
+        desc.range_bytes_min = kind == 0 ? 0 : 1;
+        open_ordered(&o, &desc, TA_CAP_RANGES | TA_CAP_SEGMENTS);
+        a = ta_dynamic_allocator(o.d);
+        memset(&request, 0, sizeof request);
+        request.size_bytes = kind == 0 ? 64 * KIB : 16 * MIB;
+        request.stream = A;
+        ptr = ta_allocator_alloc(a, &request, NULL);
+        CHECK(ptr != NULL);
+        tb_clock_use(&o.clock, A, ptr, request.size_bytes);
+        tb_clock_after(&o.clock, B, A);
+        tb_clock_use(&o.clock, B, ptr, request.size_bytes);
+        CHECK_OK(ta_allocator_free(a, ptr, request.size_bytes, 0, B));
+        again = ta_allocator_alloc(a, &request, NULL);
+        CHECK(again != NULL);
+        CHECK(tb_clock_is_ordered(&o.clock, A, again, request.size_bytes));
+        CHECK_OK(ta_allocator_free(a, again, request.size_bytes, 0, A));
+        h = make_on(o.d, 1000, 2000, A); /* a tensor in a block, used by others */
+        tb_clock_use(&o.clock, B, ta_dynamic_get_data(o.d, h), 1000);
+        CHECK_OK(ta_dynamic_record_use(o.d, h, B));
+        CHECK_OK(ta_dynamic_free(o.d, h));
+        close_ordered(&o);
+    }
+}
+
+/* Prices follow what a handle commits again: not what is new to it, though others of its site had it before. */
+static void what_comes_back_is_counted(void)
+{
+    ta_dynamic_desc desc = zero_desc();
+    ta_dynamic *d = open_dynamic(&desc);
+    const ta_shape_bounds bounds = bounds_of(0, MIB, 64 * MIB);
+    ta_dynamic_request request = request_of(&bounds, 0);
+    const tai_predictor *p;
+    ta_handle h[2];
+    int64_t debt;
+    int k, i;
+    request.site = 77;
+    for (k = 0; k < 2; k++) {
+        CHECK_OK(ta_dynamic_alloc_request(d, &request, &h[k]));
+    }
+    p = (const tai_predictor *)(const void *)tai_site_at(d, tai_handle_at(d, h[0].index)->site)->state;
+    for (i = 0; i < 200; i++) {
+        CHECK_OK(resize(d, h[0], MIB));
+    }
+    CHECK_OK(resize(d, h[0], 32 * MIB));
+    CHECK(p->of.sizes.commit_debt_bytes < 0); /* for the first time: it was paid for nothing */
+    CHECK_OK(resize(d, h[0], MIB));
+    CHECK_LT(info_of(d, h[0]).capacity_bytes, 32 * MIB); /* it went back */
+    CHECK(p->of.sizes.commit_debt_bytes < 0);
+    CHECK_OK(resize(d, h[1], 32 * MIB));
+    CHECK(p->of.sizes.commit_debt_bytes < 0);
+    debt = p->of.sizes.commit_debt_bytes;
+    CHECK_OK(resize(d, h[0], 32 * MIB));
+    CHECK(p->of.sizes.commit_debt_bytes > debt + (int64_t)(20 * MIB)); /* less what this use pays */
+    for (k = 0; k < 2; k++) {
+        CHECK_OK(ta_dynamic_free(d, h[k]));
+    }
+    close_dynamic(d);
+}
+
 TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(shapes_of_any_rank_and_dtype),
           TEST_CASE(alignments_hold_through_moves), TEST_CASE(bad_requests_are_errors),
           TEST_CASE(null_arguments_are_errors), TEST_CASE(options_are_checked_and_resolved),
@@ -3872,4 +4203,7 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(headroom_goes_as_far_as_needed), TEST_CASE(the_default_strategy_is_the_predictive_one),
           TEST_CASE(low_uses_are_counted_for_each_tensor), TEST_CASE(tensors_have_strategies_of_their_own),
           TEST_CASE(bad_strategies_of_a_request_are_errors), TEST_CASE(a_resize_says_where),
-          TEST_CASE(a_tensor_is_viewed))
+          TEST_CASE(a_tensor_is_viewed), TEST_CASE(plain_blocks_have_no_shapes), TEST_CASE(odd_bounds),
+          TEST_CASE(odd_upstreams), TEST_CASE(large_ranges_grow_in_large_steps), TEST_CASE(a_backend_that_does_not_say),
+          TEST_CASE(plain_blocks_are_ordered),
+          TEST_CASE(what_comes_back_is_counted))

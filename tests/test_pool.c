@@ -1737,9 +1737,16 @@ typedef struct recorder {
 static void record(void *user, const ta_event *event)
 {
     recorder *r = (recorder *)user;
+    const int of_a_block = event->kind == TA_EVENT_ALLOC || event->kind == TA_EVENT_FREE || event->kind == TA_EVENT_RESIZE;
     if (r->count < 256) {
         r->events[r->count++] = *event;
     }
+    CHECK_EQ(event->ptr != NULL, of_a_block);
+    CHECK_LE(event->capacity_bytes != 0, of_a_block);
+    CHECK_EQ(event->result != TA_OK, event->kind == TA_EVENT_FAILURE);
+    CHECK(event->stream == 0 || of_a_block || event->kind == TA_EVENT_FAILURE);
+    CHECK_EQ(event->thread, 0);
+    CHECK_LE(event->hit, event->kind == TA_EVENT_ALLOC);
     r->grown += event->kind == TA_EVENT_GROW ? event->size_bytes : 0;
     r->trimmed += event->kind == TA_EVENT_TRIM ? event->size_bytes : 0;
 }
