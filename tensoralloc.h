@@ -898,17 +898,21 @@ TENSORALLOC_DEF int ta_pool_owns(ta_pool *pool, const void *ptr);
 /* Sizes, state, stream, tag and id of the live block at ptr. */
 TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out);
 /* Work on stream uses the block: after free it is reused only when that work is finished. Home stream: nothing to do.
-   Without TA_CAP_ORDERED it only checks ptr. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS. */
+   Without TA_CAP_ORDERED it only checks ptr. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _CAPTURE (the
+   stream is captured, and no graph pool serves it). Threads: any. Never waits. Cost: one question about captures, a
+   short lock; the free of such a block records an event on each stream announced, and is TA_ERROR_BACKEND, with the
+   block still live, where the driver refuses. */
 TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream);
 
 /* Frees; the block is used again only when an event of the program's own (a CUevent cast to uint64_t, recorded after
    the last use) has happened. The event may be destroyed afterwards. It must not be recorded in a capture, but for
    blocks that this capture allocated: they wait for its end. Errors as ta_pool_free, and _UNSUPPORTED (a backend
-   without order or events), _RECORDS, _BACKEND. */
+   without order or events), _RECORDS, _BACKEND, _CAPTURE. Threads: any. Does not wait. Cost: a few driver calls. */
 TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event);
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
-   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND. */
+   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured). Threads: any.
+   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew. */
 TENSORALLOC_DEF ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream);
 
 /* The calling thread's cache goes back to the heap. */
@@ -5387,8 +5391,9 @@ typedef struct tai_cu_driver {
 
 enum {
     TAI_CU_OK = 0, TAI_CU_OUT_OF_MEMORY = 2, TAI_CU_DEINITIALIZED = 4, TAI_CU_INVALID_CONTEXT = 201,
-    TAI_CU_INVALID_HANDLE = 400, TAI_CU_NOT_READY = 600, TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_CONTEXT_DESTROYED = 709,
-    TAI_CU_HOST_REGISTERED = 712, TAI_CU_HOST_NOT_REGISTERED = 713, TAI_CU_NOT_SUPPORTED = 801,
+    TAI_CU_INVALID_HANDLE = 400, TAI_CU_NOT_READY = 600, TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_LAUNCH_TIMEOUT = 702,
+    TAI_CU_CONTEXT_DESTROYED = 709, TAI_CU_ASSERT = 710, TAI_CU_HOST_REGISTERED = 712, TAI_CU_HOST_NOT_REGISTERED = 713,
+    TAI_CU_HARDWARE_STACK = 714, TAI_CU_LAUNCH_FAILED = 719, TAI_CU_NOT_SUPPORTED = 801,
     TAI_CU_CAPTURE_FIRST = 900, TAI_CU_CAPTURE_LAST = 908
 };
 
@@ -5515,8 +5520,9 @@ static ta_result tai_cu_result(ta_cuda *c, int code)
         return TA_ERROR_NOT_READY;
     }
     TENSORALLOC_STORE_RELAXED(&c->last_code, (int32_t)code);
-    if (code == TAI_CU_DEINITIALIZED || (code >= TAI_CU_ILLEGAL_ADDRESS && code < 720 && code != 704 && code != 705 &&
-                                         code != 708 && code != 712 && code != 713)) {
+    if (code == TAI_CU_DEINITIALIZED || code == TAI_CU_ILLEGAL_ADDRESS || code == TAI_CU_LAUNCH_TIMEOUT ||
+        code == TAI_CU_CONTEXT_DESTROYED || code == TAI_CU_ASSERT ||
+        (code >= TAI_CU_HARDWARE_STACK && code <= TAI_CU_LAUNCH_FAILED)) {
         TENSORALLOC_STORE_RELEASE(&c->lost, 1u); /* the context, or the driver, is gone for good */
     }
     return code == TAI_CU_OUT_OF_MEMORY ? TA_ERROR_OUT_OF_MEMORY
@@ -5804,7 +5810,7 @@ static TAI_COLD uint64_t tai_cu_chunk_reuse(ta_cuda *c, size_t bytes)
     tai_cu_spare **link, *spare = NULL;
     uint64_t handle = 0;
     TAI_LOCK_ACQUIRE(&c->lock);
-    for (link = &c->chunks; *link != NULL && spare == NULL; link = spare == NULL ? &(*link)->next : link) {
+    for (link = &c->chunks; *link != NULL; link = &(*link)->next) {
         if ((*link)->bytes == bytes) {
             spare = *link;
             *link = spare->next;

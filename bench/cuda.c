@@ -1,7 +1,7 @@
 /* cuda.c - the CUDA backend beside the driver's own allocators: hot pairs, steals, pinned memory, growth, traces.
 
    build   cc -O2 -DNDEBUG -I.. -o cuda cuda.c -lpthread -ldl        Linux; no toolkit is needed
-   run     ./cuda [--smoke | --host | --csv] [file.trace ...]     --csv: a line for each number, the device in the first
+   run     ./cuda [--smoke] [--host | --csv] [file.trace ...]     --csv: a line for each number, the device in the first
 
    A number is nanoseconds of the host for one operation. On the software driver of tests/driver time means nothing, and
    a number is driver calls. Steady state: each row runs once before it is measured.
@@ -476,18 +476,21 @@ int main(int argc, char **argv)
     CUmemPoolProps props;
     uint64_t keep = UINT64_MAX;
     char device[100] = "";
-    int i = 1, version = 0, smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
-    int host = argc > 1 && strcmp(argv[1], "--host") == 0;
-    csv = argc > 1 && strcmp(argv[1], "--csv") == 0;
-    if (argc > 1 && argv[1][0] == '-' && !smoke && !host && !csv) {
-        fprintf(stderr, "usage: cuda [--smoke | --host | --csv] [file.trace ...]\n");
-        return 2;
+    int i = 1, version = 0, smoke = 0, host = 0;
+    for (; i < argc && argv[i][0] == '-'; i++) {
+        smoke |= strcmp(argv[i], "--smoke") == 0;
+        host |= strcmp(argv[i], "--host") == 0;
+        csv |= strcmp(argv[i], "--csv") == 0;
+        if (strcmp(argv[i], "--smoke") != 0 && strcmp(argv[i], "--host") != 0 && strcmp(argv[i], "--csv") != 0) {
+            fprintf(stderr, "usage: cuda [--smoke] [--host | --csv] [file.trace ...]\n");
+            return 2;
+        }
     }
     if (!driver_load() || cu.cuInit(0) != CUDA_SUCCESS || cu.cuDevicePrimaryCtxRetain(&context, 0) != CUDA_SUCCESS) {
         printf("skipped: there is no CUDA device\n");
         return 77;
     }
-    counts = fake.tafake_calls != NULL;
+    counts = fake.tafake_reset != NULL; /* else real, or played as if it were */
     rounds = smoke ? 100 : counts ? 1000 : rounds;
     if (counts) {
         (void)fake.tafake_reset("cap=8G;fill=0;sched=eager");
@@ -521,7 +524,7 @@ int main(int argc, char **argv)
     text("\n");
     host_cost();
     text("\n");
-    for (i += smoke || csv; i < argc; i++) {
+    for (; i < argc; i++) {
         replay(argv[i]);
     }
     return 0;
