@@ -501,6 +501,10 @@ enum {
 /* Flags of reserve. */
 enum { TA_RANGE_HUGE_PAGES = 1 /* a hint: huge pages are wanted where the range is committed */ };
 
+/* The driver's own question behind the entry capture, for paths where every instruction counts: fills *status and *id.
+   0 with *status 0: the stream is in no capture; with *status 1: in capture *id. Anything else: ask the entry. */
+typedef int (*ta_capture_query)(void *stream, int *status, uint64_t *id);
+
 typedef struct ta_backend_info {
     uint32_t caps;                /* TA_CAP_* */
     ta_device device;
@@ -509,6 +513,8 @@ typedef struct ta_backend_info {
                                      (host 64, CUDA 256) */
     size_t range_bytes_max;       /* TA_CAP_RANGES: sum of all reservations, a multiple of granularity_bytes;
                                      0: plenty */
+    ta_capture_query const *capture_query; /* O, with the entry capture: where the function stands, which the backend
+                                     may change. Not asked about stream 2, which is another one on each thread */
 } ta_backend_info;
 
 /* What a backend says about its last failure on this thread, or in general where it cannot tell threads apart. */
@@ -898,17 +904,21 @@ TENSORALLOC_DEF int ta_pool_owns(ta_pool *pool, const void *ptr);
 /* Sizes, state, stream, tag and id of the live block at ptr. */
 TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out);
 /* Work on stream uses the block: after free it is reused only when that work is finished. Home stream: nothing to do.
-   Without TA_CAP_ORDERED it only checks ptr. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS. */
+   Without TA_CAP_ORDERED it only checks ptr. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _CAPTURE (the
+   stream is captured, and no graph pool serves it). Threads: any. Never waits. Cost: one question about captures, a
+   short lock; the free of such a block records an event on each stream announced, and is TA_ERROR_BACKEND, with the
+   block still live, where the driver refuses. */
 TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream stream);
 
 /* Frees; the block is used again only when an event of the program's own (a CUevent cast to uint64_t, recorded after
    the last use) has happened. The event may be destroyed afterwards. It must not be recorded in a capture, but for
    blocks that this capture allocated: they wait for its end. Errors as ta_pool_free, and _UNSUPPORTED (a backend
-   without order or events), _RECORDS, _BACKEND. */
+   without order or events), _RECORDS, _BACKEND, _CAPTURE. Threads: any. Does not wait. Cost: a few driver calls. */
 TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event);
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
-   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND. */
+   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured). Threads: any.
+   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew. */
 TENSORALLOC_DEF ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream);
 
 /* The calling thread's cache goes back to the heap. */
@@ -1536,10 +1546,11 @@ TENSORALLOC_DEF void ta_torch_free(void *ptr, ptrdiff_t size_bytes, int device_i
   A capture without a scope is TA_ERROR_CAPTURE; so is one whose scope was left before its end, from then on.
 
   Unless said otherwise, any thread may make any of these calls, while captures are open too: none of them breaks a
-  capture. They take the lock of the graph pools beside a pool. attach makes a few driver calls, retain none. Those
-  that look for graphs that are gone (create, destroy, release, trim, get_stats, the end of the last scope) end what
-  these held, and give back the memory of graph pools that the program has destroyed: that waits for the work on their
-  streams.
+  capture. They take the lock of the graph pools beside a pool; but a thread that allocates again in a capture what it
+  freed there on the same stream, and frees it (up to 64 KiB), does not: that costs about two hits of the pool. attach
+  makes a few driver calls, retain none. Those that look for graphs that are gone (create, destroy, release, trim,
+  get_stats, the end of the last scope) end what these held, and give back the memory of graph pools that the program
+  has destroyed: that waits for the work on their streams.
   =======================================================================================================*/
 
 typedef struct ta_graph_pool ta_graph_pool;
@@ -2619,6 +2630,7 @@ static void *tai_fail_null(ta_result why, ta_result *result)
         #define TENSORALLOC_LOAD_ACQUIRE(p) (*(p))
         #define TENSORALLOC_STORE_RELAXED(p, v) (*(p) = (v))
         #define TENSORALLOC_STORE_RELEASE(p, v) (*(p) = (v))
+        #define TENSORALLOC_COMPILER_BARRIER() ((void)0)
     #elif defined(__GNUC__) || defined(__clang__)
         #define TENSORALLOC_LOAD_RELAXED(p) __atomic_load_n((p), __ATOMIC_RELAXED)
         #define TENSORALLOC_LOAD_ACQUIRE(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
@@ -2832,7 +2844,6 @@ static uintptr_t tai_thread_id(void)
    favoured. An atomic exchange costs more than a whole best-fit search on the machines this was measured on. */
 typedef struct tai_holder {
     uint32_t inside; /* the favoured thread is in; written by it alone */
-    uint32_t padding;
 } tai_holder;
 
 typedef struct tai_gate {
@@ -5387,8 +5398,9 @@ typedef struct tai_cu_driver {
 
 enum {
     TAI_CU_OK = 0, TAI_CU_OUT_OF_MEMORY = 2, TAI_CU_DEINITIALIZED = 4, TAI_CU_INVALID_CONTEXT = 201,
-    TAI_CU_INVALID_HANDLE = 400, TAI_CU_NOT_READY = 600, TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_CONTEXT_DESTROYED = 709,
-    TAI_CU_HOST_REGISTERED = 712, TAI_CU_HOST_NOT_REGISTERED = 713, TAI_CU_NOT_SUPPORTED = 801,
+    TAI_CU_INVALID_HANDLE = 400, TAI_CU_NOT_READY = 600, TAI_CU_ILLEGAL_ADDRESS = 700, TAI_CU_LAUNCH_TIMEOUT = 702,
+    TAI_CU_CONTEXT_DESTROYED = 709, TAI_CU_ASSERT = 710, TAI_CU_HOST_REGISTERED = 712, TAI_CU_HOST_NOT_REGISTERED = 713,
+    TAI_CU_HARDWARE_STACK = 714, TAI_CU_LAUNCH_FAILED = 719, TAI_CU_NOT_SUPPORTED = 801,
     TAI_CU_CAPTURE_FIRST = 900, TAI_CU_CAPTURE_LAST = 908
 };
 
@@ -5437,6 +5449,7 @@ struct ta_cuda {
     size_t chunk_bytes;
     tai_cu_spare *events; /* free ones */
     tai_cu_seen *seen;
+    ta_capture_query query; /* the driver's function, while the context is there */
     uint64_t thread_stream; /* who may say stream 2; 0: nobody has yet */
     uint32_t lost;
     int32_t last_code;
@@ -5506,6 +5519,15 @@ static TAI_COLD ta_result tai_cuda_usable(const ta_cuda *c)
 }
 
 /* ---- errors */
+/* Stands for the driver's question about captures when the context is gone. */
+static TAI_COLD int tai_cu_no_answer(void *stream, int *status, uint64_t *id)
+{
+    (void)stream;
+    (void)status;
+    (void)id;
+    return TAI_CU_CONTEXT_DESTROYED;
+}
+
 static ta_result tai_cu_result(ta_cuda *c, int code)
 {
     if (TAI_LIKELY(code == TAI_CU_OK)) {
@@ -5515,9 +5537,11 @@ static ta_result tai_cu_result(ta_cuda *c, int code)
         return TA_ERROR_NOT_READY;
     }
     TENSORALLOC_STORE_RELAXED(&c->last_code, (int32_t)code);
-    if (code == TAI_CU_DEINITIALIZED || (code >= TAI_CU_ILLEGAL_ADDRESS && code < 720 && code != 704 && code != 705 &&
-                                         code != 708 && code != 712 && code != 713)) {
+    if (code == TAI_CU_DEINITIALIZED || code == TAI_CU_ILLEGAL_ADDRESS || code == TAI_CU_LAUNCH_TIMEOUT ||
+        code == TAI_CU_CONTEXT_DESTROYED || code == TAI_CU_ASSERT ||
+        (code >= TAI_CU_HARDWARE_STACK && code <= TAI_CU_LAUNCH_FAILED)) {
         TENSORALLOC_STORE_RELEASE(&c->lost, 1u); /* the context, or the driver, is gone for good */
+        TENSORALLOC_STORE_RELAXED(&c->query, tai_cu_no_answer);
     }
     return code == TAI_CU_OUT_OF_MEMORY ? TA_ERROR_OUT_OF_MEMORY
            : code >= TAI_CU_CAPTURE_FIRST && code <= TAI_CU_CAPTURE_LAST ? TA_ERROR_CAPTURE
@@ -5804,7 +5828,7 @@ static TAI_COLD uint64_t tai_cu_chunk_reuse(ta_cuda *c, size_t bytes)
     tai_cu_spare **link, *spare = NULL;
     uint64_t handle = 0;
     TAI_LOCK_ACQUIRE(&c->lock);
-    for (link = &c->chunks; *link != NULL && spare == NULL; link = spare == NULL ? &(*link)->next : link) {
+    for (link = &c->chunks; *link != NULL; link = &(*link)->next) {
         if ((*link)->bytes == bytes) {
             spare = *link;
             *link = spare->next;
@@ -6533,6 +6557,8 @@ static TAI_COLD ta_result tai_cuda_describe(ta_cuda *c)
             return TA_ERROR_UNSUPPORTED;
         }
     }
+    memcpy(&c->query, &c->cu.capture_info, sizeof c->query); /* where calls differ, no pointer has 64 bits */
+    info->capture_query = &c->query;
     return TA_OK;
 }
 
@@ -8828,12 +8854,16 @@ static TAI_COLD size_t tai_space_record_bytes(const tai_space *space)
   index when it frees; all of them stand at the gate as one.
   Blocks that one thread frees and another allocates pass from cache to cache: a full cache hands a batch of a class
   over if another thread was the last to miss that class, and who misses it next takes the batch whole.
-  Invariants: heads[] and counters are written by the owner only; in use = used_bytes of the space - sum of
-  cached_bytes - passing_bytes; a cached block is in state TAI_CACHED.
+  In the memory of a graph pool (space.parks) the lists are short cuts of the heap: touched inside the gate alone, by
+  whom ever, and no block in them counts as in use.
+  Invariants: heads[] and counters are written by the owner only (but for graph pools); in use = used_bytes of the
+  space - sum of cached_bytes - passing_bytes; a cached block is in state TAI_CACHED.
   -------------------------------------------------------------------------------------------------------*/
 #define TAI_CLASS_MAX 80
 #define TAI_UNITS_MAX 1024
 #define TAI_THREAD_SLOTS 32
+#define TAI_THREAD_PLACES (2 * TAI_THREAD_SLOTS + 2) /* pools with order use 34 beyond the place of their number */
+#define TAI_MOVES_MAX 64u
 #define TAI_FLUSH_COUNT 32u
 #define TAI_REFILL_BYTES ((size_t)8192)
 #define TAI_PASSING_BATCHES 4u
@@ -8852,25 +8882,33 @@ static void tai_count_resize(tai_counters *count, size_t was, size_t now)
 }
 
 typedef struct tai_slot {
-    tai_holder holder;
+    union { /* both first: for an offset in front of an index, or for an address, compilers take one instruction more */
+        tai_holder holder;
+        uint32_t heads[TAI_CLASS_MAX]; /* no class is 0 */
+    } top;
     ta_pool *quick;        /* the pool, where the shortest paths will do: no order, no room[], several threads */
     size_t cached_bytes;
     size_t bytes_max;
     tai_counters count;
-    ta_pool *pool;         /* NULL when detached */
-    ta_stream stream_id;
-    uint32_t retired_seen; /* retired_count of the pool when stream was looked up */
-    uint32_t stream;       /* index of the stream whose blocks it holds */
-    uint32_t state;        /* TAI_SLOT_* */
-    tai_holder *me;        /* its place at the gate: that of the thread's first slot of the pool */
     ta_pool *ordered;      /* the pool, where the short paths with order will do: no room[], several threads, and no
                               stream retired since it was looked up */
+    ta_stream stream_id;
+    uint32_t stream;       /* index of the stream whose blocks it holds */
+    uint32_t retired_seen; /* retired_count of the pool when stream was looked up */
+    tai_holder *me;        /* its place at the gate: that of the thread's first slot of the pool */
+    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added; only with a limit on them */
+    ta_pool *pool;         /* NULL when detached */
     size_t cached_low;     /* lowest cached_bytes since the last look: for the exact peak of one-thread pools */
     struct tai_slot *pool_next;   /* guarded by the gate */
     struct tai_slot *thread_next; /* the thread's own */
     uint32_t victim;       /* class to flush next */
-    uint32_t heads[TAI_CLASS_MAX];
-    uint32_t room[TAI_CLASS_MAX]; /* blocks that may still be added; only with a limit on them */
+    uint32_t state;        /* TAI_SLOT_* */
+    struct tai_slot *beside;      /* of the same thread and stream: that of the graph pool which served last */
+    const ta_pool *via;    /* of a graph pool's memory: the pool beside it; where the first range is, */
+    uintptr_t base;
+    size_t range_bytes;
+    uint64_t capture;      /* which capture it serves, for which scope, and as of which change of the scopes */
+    uint32_t serial, epoch;
 } tai_slot;
 
 /* Batches of one class on their way from cache to cache. A batch is linked by right; its first block has the next
@@ -8885,6 +8923,9 @@ typedef struct tai_passing {
 typedef struct tai_graph_hooks {
     /* Serves an allocation on a stream that is being captured. */
     void *(*alloc)(ta_pool *pool, const ta_request *request, uint64_t capture, ta_result *result);
+    /* The same, most often from what was freed in the capture, by the slot of the stream. And back. */
+    void *(*hit)(ta_pool *pool, size_t size, const tai_slot *slot, ta_result *result, uint64_t capture);
+    ta_result (*put)(ta_pool *pool, void *ptr, size_t size);
     /* The memory of the graph pool that ptr lies in, or NULL; stays until it is let go. */
     ta_pool *(*find)(ta_pool *pool, const void *ptr);
     /* Frees a block of a graph pool that needs nothing special; 0: it is none. */
@@ -8910,6 +8951,7 @@ struct ta_pool {
     uint32_t retired_count;      /* streams that were retired: slots look their stream up anew */
     int alert;                   /* TAI_ALERT_*: what every allocation but those of the shortest paths must do */
     int scopes;                  /* a capture scope is open: frees look whether their stream is in it */
+    uint32_t epoch;              /* changes of the list of scopes */
     uint32_t held;               /* by graph pools: blocks of ours */
     const tai_graph_hooks *hooks; /* NULL: no graph pool */
     struct tai_graphs *graphs;
@@ -8938,8 +8980,11 @@ struct ta_pool {
     size_t large_above;          /* as desc.thread_cache_block_bytes; 0 in watched pools, TA_UNLIMITED with order */
     tai_window windows[6];       /* primary ranges: two where blocks of thread caches lie; large ones, where frees need
                                     nothing special (as plain, and no cap on cached bytes). Or nothing. Then the same
-                                    three of watched pools, and of those with order */
+                                    three of watched pools; the last is that of large ones with order, too */
+    ta_capture_query const *query; /* asked before the short paths with order serve; NULL: nothing is */
     uint32_t slot_hint;
+    uint32_t places, spread, moved; /* with order: before the first place, how names of streams become places, and how
+                                    often that was changed */
     uint8_t class_of[TAI_UNITS_MAX]; /* by (bytes - 1) / 64 */
 #ifdef TENSORALLOC_CHECKED
     tai_guard guard;
@@ -8976,10 +9021,39 @@ TAI_INLINE void tai_pool_note_peak(ta_pool *pool)
     }
 }
 
+/* Whether the short paths with order can find out whether the stream is being captured. */
+static TAI_COLD int tai_slot_can_ask(const ta_pool *pool, ta_stream id)
+{
+    return pool->space.backend.vtable->capture == NULL || (pool->space.info.capture_query != NULL && id != 2);
+}
+
+/* The same for graph pools, where what is in lists is not in use. */
+static TAI_NOINLINE void tai_pool_note_parked(ta_pool *pool)
+{
+    size_t in_use = tai_space_used(&pool->space);
+    const tai_slot *slot;
+    for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
+        in_use -= slot->cached_bytes;
+    }
+    if (in_use > pool->peak_in_use) {
+        pool->peak_in_use = in_use;
+    }
+}
+
+static void tai_pool_note_peak_any(ta_pool *pool)
+{
+    if (TAI_GRAPHS && pool->space.parks) {
+        tai_pool_note_parked(pool);
+    } else {
+        tai_pool_note_peak(pool);
+    }
+}
+
 /* Opens the short paths with order where they will do. Inside the gate. */
 static TAI_COLD void tai_slot_shorten(ta_pool *pool, tai_slot *slot)
 {
-    int fits = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 && !pool->limited && pool->single_slot == NULL;
+    int fits = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 && !pool->limited && pool->single_slot == NULL &&
+               tai_slot_can_ask(pool, slot->stream_id);
     TENSORALLOC_STORE_RELAXED(&slot->ordered, fits ? pool : NULL);
 }
 
@@ -8988,14 +9062,14 @@ static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id,
     uint32_t c;
     memset(slot, 0, sizeof *slot);
     slot->pool = pool;
-    slot->me = &slot->holder;
+    slot->me = &slot->top.holder;
     slot->quick = pool->space.ordered || pool->limited || pool->single_slot != NULL ? NULL : pool;
-    tai_slot_shorten(pool, slot);
     slot->stream_id = id;
+    tai_slot_shorten(pool, slot);
     slot->retired_seen = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
     slot->stream = stream;
     /* With a cap on cached bytes a slot gets its share when it first frees. */
-    slot->bytes_max = pool->cacheable_bytes == 0 || pool->desc.cached_bytes_max != TA_UNLIMITED
+    slot->bytes_max = (pool->cacheable_bytes == 0 && !pool->space.parks) || pool->desc.cached_bytes_max != TA_UNLIMITED
                           ? 0
                           : pool->desc.thread_cache_bytes;
     for (c = 0; c < TAI_CLASS_MAX; c++) {
@@ -9007,11 +9081,11 @@ static TAI_COLD void tai_slot_reset(tai_slot *slot, ta_pool *pool, ta_stream id,
 /* Takes a block from the cache; 0 if there is none. Owner only. */
 TAI_INLINE uint32_t tai_slot_pop(ta_pool *pool, tai_slot *slot, uint32_t c)
 {
-    uint32_t index = slot->heads[c];
+    uint32_t index = slot->top.heads[c];
     if (TAI_LIKELY(index != 0)) {
         const tai_block *block = &pool->space.blocks.at[index];
         size_t cached = slot->cached_bytes - block->size;
-        slot->heads[c] = block->right;
+        slot->top.heads[c] = block->right;
         slot->room[c] += (uint32_t)pool->limited;
         TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
         if (cached < slot->cached_low) {
@@ -9026,8 +9100,8 @@ TAI_INLINE void tai_slot_push(ta_pool *pool, tai_slot *slot, uint32_t index)
 {
     tai_block *block = &pool->space.blocks.at[index];
     uint32_t c = block->place.class_index;
-    block->right = slot->heads[c];
-    slot->heads[c] = index;
+    block->right = slot->top.heads[c];
+    slot->top.heads[c] = index;
     slot->room[c] -= (uint32_t)pool->limited;
     TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, slot->cached_bytes + block->size);
 }
@@ -9037,10 +9111,10 @@ TAI_INLINE void tai_slot_push(ta_pool *pool, tai_slot *slot, uint32_t index)
 static uint32_t tai_slot_flush(ta_pool *pool, tai_slot *slot, uint32_t count, size_t keep_bytes)
 {
     uint32_t flushed = 0, empty = 0, index;
-    tai_pool_note_peak(pool);
+    tai_pool_note_peak_any(pool);
     while (flushed < count && slot->cached_bytes > keep_bytes && empty < pool->class_count) {
-        if (slot->victim >= pool->class_count) {
-            slot->victim = 0;
+        if (slot->victim == 0 || slot->victim >= pool->class_count) {
+            slot->victim = 1;
         }
         index = tai_slot_pop(pool, slot, slot->victim);
         if (index == 0) {
@@ -9084,7 +9158,7 @@ static int tai_passing_receive(ta_pool *pool, tai_slot *slot, uint32_t c)
     if (slot->cached_bytes > slot->bytes_max || bytes > slot->bytes_max - slot->cached_bytes) {
         return 0;
     }
-    slot->heads[c] = tai_passing_take(pool, c, &bytes);
+    slot->top.heads[c] = tai_passing_take(pool, c, &bytes);
     TAI_BUMP64(slot->cached_bytes, bytes);
     return 1;
 }
@@ -9116,7 +9190,7 @@ static TAI_NOINLINE int tai_passing_give(ta_pool *pool, tai_slot *slot, uint32_t
 {
     tai_passing *passing = &pool->passing[c];
     uintptr_t missed_by = TENSORALLOC_LOAD_RELAXED(&passing->missed_by);
-    uint32_t first = slot->heads[c], last = first, count = 1;
+    uint32_t first = slot->top.heads[c], last = first, count = 1;
     size_t bytes = pool->class_bytes[c];
     int fits;
     if (missed_by == 0 || missed_by == (uintptr_t)slot || first == 0 || slot->quick == NULL ||
@@ -9128,10 +9202,10 @@ static TAI_NOINLINE int tai_passing_give(ta_pool *pool, tai_slot *slot, uint32_t
         count++;
     }
     bytes *= count;
-    tai_gate_enter(&pool->space.gate, &slot->holder);
+    tai_gate_enter(&pool->space.gate, &slot->top.holder);
     fits = passing->batches < TAI_PASSING_BATCHES && pool->passing_bytes + bytes <= pool->desc.thread_cache_bytes / 2;
     if (fits) {
-        slot->heads[c] = pool->at[last].right;
+        slot->top.heads[c] = pool->at[last].right;
         pool->at[last].right = 0;
         pool->at[first].left = passing->first;
         TENSORALLOC_STORE_RELAXED(&pool->at[first].requested, (size_t)count);
@@ -9142,7 +9216,7 @@ static TAI_NOINLINE int tai_passing_give(ta_pool *pool, tai_slot *slot, uint32_t
     } else {
         TENSORALLOC_STORE_RELAXED(&passing->missed_by, (uintptr_t)0);
     }
-    tai_gate_leave(&pool->space.gate, &slot->holder);
+    tai_gate_leave(&pool->space.gate, &slot->top.holder);
     return fits;
 }
 
@@ -9171,9 +9245,10 @@ static TAI_COLD void tai_pool_unlink_slot(ta_pool *pool, const tai_slot *slot)
 static tai_slot tai_no_slot; /* of no pool; never written */
 #define TAI_NO_SLOTS_8 \
     &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot, &tai_no_slot
-#define TAI_NO_SLOTS {TAI_NO_SLOTS_8, TAI_NO_SLOTS_8, TAI_NO_SLOTS_8, TAI_NO_SLOTS_8}
+#define TAI_NO_SLOTS_32 TAI_NO_SLOTS_8, TAI_NO_SLOTS_8, TAI_NO_SLOTS_8, TAI_NO_SLOTS_8
+#define TAI_NO_SLOTS {TAI_NO_SLOTS_32, TAI_NO_SLOTS_32, &tai_no_slot, &tai_no_slot}
 #ifdef TAI_THREAD_INDEX
-typedef struct tai_thread { tai_slot *slots[TAI_THREAD_SLOTS], *list; } tai_thread;
+typedef struct tai_thread { tai_slot *slots[TAI_THREAD_PLACES], *list; } tai_thread;
 static tai_thread tai_no_thread = {TAI_NO_SLOTS, NULL}; /* of threads without one; stays empty */
 static uint32_t tai_thread_index = TLS_OUT_OF_INDEXES;
 
@@ -9220,8 +9295,8 @@ static TAI_COLD void tai_thread_index_delete(void)
     #define tai_thread_slots (tai_thread_here()->slots) /* last used, by hint */
     #define tai_thread_list (tai_thread_here()->list)   /* all */
 #else
-static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_SLOTS] = TAI_NO_SLOTS; /* last used, by hint */
-static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                    /* all */
+static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_slots[TAI_THREAD_PLACES] = TAI_NO_SLOTS; /* last used, by hint */
+static TENSORALLOC_THREAD_LOCAL tai_slot *tai_thread_list;                     /* all */
     #define tai_thread_make() 1
     #define tai_thread_unmake() ((void)0)
     #define tai_thread_index_make() 1
@@ -9234,7 +9309,7 @@ static uint32_t tai_process;          /* id of this process as of the last fork 
 static TAI_COLD void tai_thread_forget_slots(const tai_slot *slot)
 {
     uint32_t i;
-    for (i = 0; i < TAI_THREAD_SLOTS; i++) {
+    for (i = 0; i < TAI_THREAD_PLACES; i++) {
         if (slot == NULL || tai_thread_slots[i] == slot) {
             tai_thread_slots[i] = &tai_no_slot;
         }
@@ -9344,6 +9419,10 @@ static TAI_COLD void tai_thread_sweep(void)
     while (*link != NULL) {
         tai_slot *slot = *link;
         if (TENSORALLOC_LOAD_ACQUIRE(&slot->state) == TAI_SLOT_DETACHED) {
+            tai_slot *other = tai_thread_list;
+            for (; other != NULL; other = other->thread_next) {
+                other->beside = other->beside == slot ? NULL : other->beside;
+            }
             tai_thread_forget_slots(slot);
             *link = slot->thread_next;
             TENSORALLOC_FREE(slot);
@@ -9369,29 +9448,93 @@ static TAI_COLD int tai_slot_renew(ta_pool *pool, tai_slot *slot)
     return ok;
 }
 
-/* Where this thread looks first for its slot of a pool with order: by the name of the stream, by its index. Never where
-   slots of pools without order lie. */
-TAI_INLINE uint32_t tai_slot_place(const ta_pool *pool, ta_stream id)
+/* Where this thread looks first for its slot of a pool with order: that of stream 0, a place that no other stream has;
+   those of all streams, by name and by index. */
+TAI_INLINE size_t tai_slot_place_0(const ta_pool *pool)
 {
-    return (pool->slot_hint + 1 + (uint32_t)(id * 0xD6E8FEB86659FD93u >> 60)) % TAI_THREAD_SLOTS;
+    return (size_t)TENSORALLOC_LOAD_RELAXED(&pool->places) + 1;
 }
 
-TAI_INLINE uint32_t tai_slot_place_of(const ta_pool *pool, uint32_t stream)
+TAI_INLINE size_t tai_slot_place(const ta_pool *pool, ta_stream id)
 {
-    return (pool->slot_hint + 16 + stream % 16) % TAI_THREAD_SLOTS;
+    uint32_t name = (uint32_t)id * TENSORALLOC_LOAD_RELAXED(&pool->spread) >> 28;
+    return (size_t)TENSORALLOC_LOAD_RELAXED(&pool->places) + 2 + name;
 }
 
-static void tai_slot_remember(const ta_pool *pool, tai_slot *slot)
+TAI_INLINE size_t tai_slot_place_of(const ta_pool *pool, uint32_t stream)
+{
+    return (size_t)TENSORALLOC_LOAD_RELAXED(&pool->places) + 18 + stream % 16;
+}
+
+/* The same of the graph pools beside it: whichever served last. */
+TAI_INLINE size_t tai_slot_place_beside(const ta_pool *pool)
+{
+    return (size_t)TENSORALLOC_LOAD_RELAXED(&pool->places) + 34; /* at most TAI_THREAD_PLACES - 1 */
+}
+
+/* Whether a slot of another pool, or only of another stream, has the place. */
+static int tai_slot_is_taken(const ta_pool *pool, const tai_slot *slot, size_t place, int by_stream)
+{
+    const tai_slot *other = tai_thread_slots[place];
+    const ta_pool *owner = TENSORALLOC_LOAD_RELAXED(&other->pool);
+    return by_stream ? owner == pool && other->stream_id != slot->stream_id : owner != NULL && owner != pool;
+}
+
+/* The pool moves to other places. Returns how often it has. */
+static TAI_COLD uint32_t tai_slot_move(ta_pool *pool)
+{
+    uint32_t places = TENSORALLOC_LOAD_RELAXED(&pool->places), moved = TENSORALLOC_LOAD_RELAXED(&pool->moved) + 1;
+    TENSORALLOC_STORE_RELAXED(&pool->places, (places + 11) % TAI_THREAD_SLOTS);
+    TENSORALLOC_STORE_RELAXED(&pool->moved, moved);
+    return moved;
+}
+
+/* Two slots that share a place would drive each other out of it at every call: then the pool moves to other places, or
+   gives them to its streams anew. Where too much is in use that does not help: a pool moves TAI_MOVES_MAX times. */
+static TAI_COLD void tai_slot_part(ta_pool *pool, const tai_slot *slot)
+{
+    uint32_t moved = TENSORALLOC_LOAD_RELAXED(&pool->moved), tries;
+    for (tries = 0; tries < 16 && moved < TAI_MOVES_MAX; tries++) {
+        size_t place = tai_slot_place(pool, slot->stream_id);
+        if (tai_slot_is_taken(pool, slot, place, 0) ||
+            tai_slot_is_taken(pool, slot, tai_slot_place_of(pool, slot->stream), 0) ||
+            (slot->stream_id == 0 && tai_slot_is_taken(pool, slot, tai_slot_place_0(pool), 0))) {
+            moved = tai_slot_move(pool);
+        } else if (tai_slot_is_taken(pool, slot, place, 1)) {
+            TENSORALLOC_STORE_RELAXED(&pool->spread, TENSORALLOC_LOAD_RELAXED(&pool->spread) * 0x2C9277B5u);
+            TENSORALLOC_STORE_RELAXED(&pool->moved, ++moved);
+        } else {
+            break;
+        }
+    }
+}
+
+static void tai_slot_remember(ta_pool *pool, tai_slot *slot)
 {
     if (pool->single_slot != NULL) {
         return;
     }
     if (pool->space.ordered) {
+        tai_slot_part(pool, slot);
+        if (slot->stream_id == 0) {
+            tai_thread_slots[tai_slot_place_0(pool)] = slot;
+        }
         tai_thread_slots[tai_slot_place(pool, slot->stream_id)] = slot;
         tai_thread_slots[tai_slot_place_of(pool, slot->stream)] = slot;
     } else {
         tai_thread_slots[pool->slot_hint] = slot;
     }
+}
+
+/* From now on this thread looks here for the memory of a graph pool, when the stream of slot is captured. */
+TAI_INLINE void tai_slot_remember_beside(ta_pool *pool, tai_slot *slot, tai_slot *mine)
+{
+    if (tai_slot_is_taken(mine->pool, mine, tai_slot_place_beside(pool), 0) &&
+        TENSORALLOC_LOAD_RELAXED(&pool->moved) < TAI_MOVES_MAX) {
+        (void)tai_slot_move(pool);
+    }
+    slot->beside = mine;
+    tai_thread_slots[tai_slot_place_beside(pool)] = mine;
 }
 
 /* This thread's slot of the pool and stream: found in its list, or made. NULL without memory or thread key. */
@@ -9475,14 +9618,48 @@ TAI_INLINE tai_slot *tai_slot_guess(const ta_pool *pool, ta_stream id)
     return tai_thread_slots[tai_slot_place(pool, id)];
 }
 
+/* What may be a slot of a graph pool beside the pool. */
+TAI_INLINE tai_slot *tai_slot_guess_beside(const ta_pool *pool)
+{
+    return tai_thread_slots[tai_slot_place_beside(pool)];
+}
+
+/* The same for stream 0: it is, if it is a slot of the pool. */
+TAI_INLINE tai_slot *tai_slot_guess_0(const ta_pool *pool)
+{
+    return tai_thread_slots[tai_slot_place_0(pool)];
+}
+
 TAI_INLINE tai_slot *tai_slot_guess_of(const ta_pool *pool, uint32_t stream)
 {
     return tai_thread_slots[tai_slot_place_of(pool, stream)];
 }
 
+/* The memory of a graph pool goes away: who is on a short path of it has left before, nobody enters one any more. */
+static TAI_COLD void tai_pool_close_slots(ta_pool *pool)
+{
+    tai_slot *slot;
+    tai_gate_enter(&pool->space.gate, NULL);
+    for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
+        TENSORALLOC_STORE_RELAXED(&slot->ordered, (ta_pool *)NULL);
+    }
+    if (pool->space.gate.can_favour) {
+        tai_barrier_all_threads();
+        for (slot = pool->slots; slot != NULL; slot = slot->pool_next) {
+            while (TENSORALLOC_LOAD_ACQUIRE(&slot->top.holder.inside) != 0) {
+                tai_yield();
+            }
+        }
+    }
+    tai_gate_leave(&pool->space.gate, NULL);
+}
+
 /* Lets go of all slots of threads. No other thread is in a call; some may be exiting. Outside the gate. */
 static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
 {
+    if (TAI_GRAPHS && pool->space.parks) {
+        tai_pool_close_slots(pool);
+    }
     for (;;) {
         tai_slot *slot;
         uint32_t expected = TAI_SLOT_ATTACHED;
@@ -9556,16 +9733,33 @@ TAI_INLINE tai_slot *tai_slot_guess(const ta_pool *pool, ta_stream id)
     return pool->single_slot;
 }
 
+TAI_INLINE tai_slot *tai_slot_guess_0(const ta_pool *pool)
+{
+    return pool->single_slot;
+}
+
+TAI_INLINE tai_slot *tai_slot_guess_beside(const ta_pool *pool)
+{
+    return pool->single_slot;
+}
+
 TAI_INLINE tai_slot *tai_slot_guess_of(const ta_pool *pool, uint32_t stream)
 {
     (void)stream;
     return pool->single_slot;
 }
 
-static void tai_slot_remember(const ta_pool *pool, tai_slot *slot)
+static void tai_slot_remember(ta_pool *pool, tai_slot *slot)
 {
     (void)pool;
     (void)slot;
+}
+
+TAI_INLINE void tai_slot_remember_beside(ta_pool *pool, tai_slot *slot, tai_slot *mine)
+{
+    (void)pool;
+    (void)slot;
+    (void)mine;
 }
 
 static TAI_COLD void tai_pool_detach_slots(ta_pool *pool)
@@ -9587,7 +9781,7 @@ TAI_INLINE tai_holder *tai_slot_me(const tai_slot *slot)
 }
 
 /* With order: this thread's slot for a stream, by its name or its index; NULL if it has none. */
-static TAI_NOINLINE tai_slot *tai_slot_search(const ta_pool *pool, int by_id, ta_stream id, uint32_t stream)
+static TAI_NOINLINE tai_slot *tai_slot_search(ta_pool *pool, int by_id, ta_stream id, uint32_t stream)
 {
     uint32_t retired = TENSORALLOC_LOAD_RELAXED(&pool->retired_count);
     tai_slot *slot = tai_slot_first(pool);
@@ -9619,7 +9813,7 @@ static TAI_COLD uint32_t tai_pool_flush_thread(ta_pool *pool)
     uint32_t flushed = tai_passing_flush(pool, tai_slot_me(slot));
     slot = tai_slot_first(pool);
     for (; slot != NULL; slot = pool->single_slot != NULL ? NULL : slot->thread_next) {
-        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && slot->cached_bytes != 0) {
+        if (TENSORALLOC_LOAD_RELAXED(&slot->pool) == pool && TENSORALLOC_LOAD_RELAXED(&slot->cached_bytes) != 0) {
             tai_gate_enter(&pool->space.gate, slot->me);
             flushed += tai_slot_flush(pool, slot, 0xffffffffu, 0);
             tai_gate_leave(&pool->space.gate, slot->me);
@@ -10077,7 +10271,8 @@ static TAI_COLD int tai_check_region(const ta_pool *pool, uint32_t region_index,
                 tai_holes_any(space, region, block->addr, addr)) {
                 return 0;
             }
-            if (block->place.class_index != 0 && block->size != pool->class_bytes[block->place.class_index]) {
+            if (block->place.class_index != 0 && block->size != pool->class_bytes[block->place.class_index] &&
+                (!space->parks || block->size > pool->class_bytes[block->place.class_index])) {
                 return 0;
             }
             if (block->state == TAI_CACHED) {
@@ -10812,7 +11007,7 @@ static ta_result tai_pool_finish(ta_pool *pool, uint32_t index, const ta_request
     if (result == TA_OK) {
         tai_pool_make_live(pool, index, request->size_bytes, request->tag,
                            block->size == plan->size ? plan->class_index : 0, plan->alignment, stream);
-        tai_pool_note_peak(pool);
+        tai_pool_note_peak_any(pool);
         pool->count.allocation_count++;
         pool->count.allocated_bytes += request->size_bytes;
         pool->miss_grow_count += (missed & 1) != 0;
@@ -10836,7 +11031,7 @@ TAI_INLINE void *tai_pool_hit_request(ta_pool *pool, tai_slot *slot, const ta_re
         return NULL;
     }
     if ((plan->flags & TA_REQUEST_ZEROED) != 0) {
-        uint32_t index = slot->heads[plan->class_index];
+        uint32_t index = slot->top.heads[plan->class_index];
         TAI_SHOW(&pool->space, pool->at[index].addr, pool->at[index].size); /* at[0] is empty */
         if (index == 0 || tai_backend_zero(pool->space.backend, (void *)pool->space.blocks.at[index].addr,
                                            request->size_bytes, request->stream) != TA_OK) {
@@ -10993,7 +11188,7 @@ TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t si
     uint32_t index;
     void *ptr;
     ta_result why;
-    tai_gate_enter_hot(&space->gate, &slot->holder);
+    tai_gate_enter_hot(&space->gate, &slot->top.holder);
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
     }
@@ -11004,7 +11199,7 @@ TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t si
             if (index != 0) {
                 tai_heap_put(space, index);
             }
-            tai_gate_leave_hot(&space->gate, &slot->holder);
+            tai_gate_leave_hot(&space->gate, &slot->top.holder);
             return tai_pool_alloc_simple(pool, size, 0, 0, result);
         }
     }
@@ -11016,7 +11211,7 @@ TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t si
     if (watched) {
         tai_pool_record(pool, TA_EVENT_ALLOC, &space->blocks.at[index], 1);
     }
-    tai_gate_leave_hot(&space->gate, &slot->holder);
+    tai_gate_leave_hot(&space->gate, &slot->top.holder);
     if (result != NULL) {
         *result = TA_OK;
     }
@@ -11074,10 +11269,10 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, ta_res
     plan.heap = tai_space_heap_of(space, plan.size);
     plan.class_index = c;
     plan.flags = 0;
-    tai_gate_enter_hot(&space->gate, &slot->holder);
+    tai_gate_enter_hot(&space->gate, &slot->top.holder);
     TENSORALLOC_STORE_RELAXED(&pool->passing[c].missed_by, (uintptr_t)slot);
     if (pool->passing[c].first != 0 && tai_passing_receive(pool, slot, c)) {
-        tai_gate_leave_hot(&space->gate, &slot->holder);
+        tai_gate_leave_hot(&space->gate, &slot->top.holder);
         if (result != NULL) {
             *result = TA_OK;
         }
@@ -11091,7 +11286,7 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, ta_res
         if (index != 0) {
             tai_heap_put(space, index);
         }
-        tai_gate_leave_hot(&space->gate, &slot->holder);
+        tai_gate_leave_hot(&space->gate, &slot->top.holder);
         return tai_pool_alloc_simple(pool, size, 0, 0, result);
     }
     tai_pool_note_peak(pool);
@@ -11103,7 +11298,7 @@ static TAI_NOINLINE void *tai_pool_alloc_miss(ta_pool *pool, size_t size, ta_res
     pool->count.allocation_count++;
     pool->count.allocated_bytes += size;
     ptr = (void *)space->blocks.at[index].addr;
-    tai_gate_leave_hot(&space->gate, &slot->holder);
+    tai_gate_leave_hot(&space->gate, &slot->top.holder);
     if (result != NULL) {
         *result = TA_OK;
     }
@@ -11136,7 +11331,7 @@ TAI_INLINE void *tai_pool_alloc_quick(ta_pool *pool, size_t size, ta_result *res
     if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool)) {
         return tai_pool_alloc_small(pool, size, result);
     }
-    head = &slot->heads[pool->class_of[(size - 1) / 64]];
+    head = &slot->top.heads[pool->class_of[(size - 1) / 64]];
     index = *head;
     if (TAI_UNLIKELY(index == 0)) {
         return tai_pool_alloc_miss(pool, size, result);
@@ -11210,7 +11405,7 @@ static TAI_NOINLINE void *tai_pool_alloc_large_on(ta_pool *pool, tai_slot *slot,
 }
 
 /* With order: the slot is not at hand, or not of the simple kind. */
-static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_result *result, ta_stream stream)
 {
     tai_slot *slot = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 ? tai_slot_search(pool, 1, stream, 0) : NULL;
     uint64_t capture;
@@ -11244,29 +11439,52 @@ static TAI_NOINLINE void *tai_pool_alloc_far(ta_pool *pool, size_t size, ta_stre
     return ptr;
 }
 
-/* With order: one question about captures, then as fast as without. Every instruction here counts. */
-static TAI_NOINLINE void *tai_pool_alloc_on(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+/* The driver says more of the stream than that it is in no capture; what, the backend knows. */
+static TAI_COLD void *tai_pool_alloc_unclear(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
 {
-    tai_slot *slot = tai_slot_guess(pool, stream);
+    ta_result why;
+    uint64_t capture;
+    return tai_pool_is_eager(pool, stream, &capture, &why) /* it was over in between */
+               ? tai_pool_alloc_long(pool, size, stream, result)
+               : tai_pool_alloc_not_eager(pool, size, stream, capture, why, result);
+}
+
+/* The same, or it is in this capture. */
+static TAI_NOINLINE void *tai_pool_alloc_asked(ta_pool *pool, size_t size, const tai_slot *slot, ta_result *result,
+                                               uint64_t capture)
+{
+    const tai_graph_hooks *hooks = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks);
+    return TAI_GRAPHS && capture != 0 && hooks != NULL ? hooks->hit(pool, size, slot, result, capture)
+           : capture != 0 ? tai_pool_alloc_not_eager(pool, size, slot->stream_id, capture, TA_OK, result)
+                          : tai_pool_alloc_unclear(pool, size, slot->stream_id, result);
+}
+
+/* With order, by the slot of the stream: one question about captures, then as fast as without. Every instruction here
+   counts. */
+TAI_INLINE void *tai_pool_alloc_on(ta_pool *pool, size_t size, ta_result *result, tai_slot *slot)
+{
+    ta_capture_query const *query = TENSORALLOC_LOAD_RELAXED(&pool->query);
     tai_block *block;
     uint32_t *head, index;
-    uint64_t capture = 0;
-    ta_result why = TA_OK;
-    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool || slot->stream_id != stream)) {
-        return tai_pool_alloc_far(pool, size, stream, result);
-    }
-    if (TAI_UNLIKELY(!tai_pool_is_eager(pool, stream, &capture, &why))) {
-        return tai_pool_alloc_not_eager(pool, size, stream, capture, why, result);
+    if (query != NULL) {
+        uint64_t capture = 0; /* stays so after an error */
+        int status = 0, answer;
+        answer = TENSORALLOC_LOAD_RELAXED(query)((void *)(uintptr_t)slot->stream_id, &status, &capture);
+        answer |= status;
+        pool = TENSORALLOC_LOAD_RELAXED(&slot->ordered); /* the same: to read it is less than to keep it */
+        if (TAI_UNLIKELY(answer != 0)) {
+            return tai_pool_alloc_asked(pool, size, slot, result, answer == 1 ? capture : 0);
+        }
     }
     if (TAI_UNLIKELY(size - 1 >= pool->cacheable_bytes)) { /* 0, too */
         return size > pool->desc.thread_cache_block_bytes && size <= (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX
                    ? tai_pool_alloc_large_on(pool, slot, size, result)
-                   : tai_pool_alloc_long(pool, size, stream, result);
+                   : tai_pool_alloc_long(pool, size, slot->stream_id, result);
     }
-    head = &slot->heads[pool->class_of[(size - 1) / 64]];
+    head = &slot->top.heads[pool->class_of[(size - 1) / 64]];
     index = *head;
     if (TAI_UNLIKELY(index == 0)) {
-        return tai_pool_alloc_long(pool, size, stream, result);
+        return tai_pool_alloc_long(pool, size, slot->stream_id, result);
     }
     block = &pool->at[index];
     *head = block->right;
@@ -11282,6 +11500,22 @@ static TAI_NOINLINE void *tai_pool_alloc_on(ta_pool *pool, size_t size, ta_strea
     return (void *)block->addr;
 }
 
+/* The same on stream 0. */
+static TAI_NOINLINE void *tai_pool_alloc_on_0(ta_pool *pool, size_t size, ta_result *result)
+{
+    tai_slot *slot = tai_slot_guess_0(pool);
+    return TAI_LIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) == pool) ? tai_pool_alloc_on(pool, size, result, slot)
+                                                                        : tai_pool_alloc_far(pool, size, result, 0);
+}
+
+/* The same by the name of the stream. */
+static TAI_NOINLINE void *tai_pool_alloc_of(ta_pool *pool, size_t size, ta_stream stream, ta_result *result)
+{
+    tai_slot *slot = tai_slot_guess(pool, stream);
+    return TAI_LIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) == pool && slot->stream_id == stream)
+               ? tai_pool_alloc_on(pool, size, result, slot) : tai_pool_alloc_far(pool, size, result, stream);
+}
+
 TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result *result)
 {
     if (TAI_UNLIKELY(pool == NULL)) {
@@ -11293,8 +11527,7 @@ TENSORALLOC_DEF void *ta_pool_alloc(ta_pool *pool, size_t size_bytes, ta_result 
     if (TAI_LIKELY(size_bytes > pool->large_above)) {
         return tai_pool_alloc_large(pool, size_bytes, result);
     }
-    return (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 ? tai_pool_alloc_on(pool, size_bytes, 0, result)
-                                                : tai_pool_alloc_simple(pool, size_bytes, 0, 0, result);
+    return tai_pool_alloc_on_0(pool, size_bytes, result);
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc_aligned(ta_pool *pool, size_t size_bytes, size_t alignment_bytes,
@@ -11322,14 +11555,8 @@ TENSORALLOC_DEF void *ta_pool_alloc_zeroed(ta_pool *pool, size_t size_bytes, ta_
 
 TENSORALLOC_DEF void *ta_pool_alloc_stream(ta_pool *pool, size_t size_bytes, ta_stream stream, ta_result *result)
 {
-    ta_request request;
-    if (pool != NULL && (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0) {
-        return tai_pool_alloc_on(pool, size_bytes, stream, result);
-    }
-    memset(&request, 0, sizeof request);
-    request.size_bytes = size_bytes;
-    request.stream = stream;
-    return tai_pool_alloc_request(pool, &request, result);
+    return TAI_LIKELY(pool != NULL) ? tai_pool_alloc_of(pool, size_bytes, stream, result)
+                                    : tai_fail_null(TAI_BAD(TA_ERROR_INVALID_ARGUMENT), result);
 }
 
 TENSORALLOC_DEF void *ta_pool_alloc_request(ta_pool *pool, const ta_request *request, ta_result *result)
@@ -11384,7 +11611,7 @@ static void tai_pool_give_block(ta_pool *pool, uint32_t index, tai_slot *slot)
     pool->count.deallocation_count++;
     pool->count.freed_bytes += block->requested;
     TAI_HIDE(&pool->space, block->addr, block->size);
-    if (block->place.class_index != 0 && slot != NULL && slot->stream == block->place.stream &&
+    if (block->place.class_index != 0 && slot != NULL && slot->stream == block->place.stream && !pool->space.parks &&
         block->size <= slot->bytes_max && slot->room[block->place.class_index] != 0) {
         if (slot->cached_bytes > slot->bytes_max - block->size) {
             (void)tai_slot_flush(pool, slot, TAI_FLUSH_COUNT, (slot->bytes_max - block->size) / 4 * 3);
@@ -11501,7 +11728,7 @@ static TAI_NOINLINE ta_result tai_pool_free_ordered(ta_pool *pool, void *ptr, si
     slot = space->ordered ? tai_slot_any(pool) : tai_slot_for(pool, 0);
     me = tai_slot_me(slot);
     tai_gate_enter(&space->gate, me);
-    tai_pool_note_peak(pool);
+    tai_pool_note_peak_any(pool);
     index = tai_pool_claim(pool, ptr, size, &result);
     if (index != 0) {
         block = &space->blocks.at[index];
@@ -11568,7 +11795,7 @@ TAI_INLINE int tai_pool_free_at_once(ta_pool *pool, void *ptr, size_t size, int 
     }
     slot = tai_slot_last(pool);
     if (TAI_LIKELY(slot != NULL)) {
-        tai_gate_enter_hot(&space->gate, &slot->holder);
+        tai_gate_enter_hot(&space->gate, &slot->top.holder);
         index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
         block = &pool->at[index];
         if (TAI_LIKELY(block->addr == (uintptr_t)ptr && TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE &&
@@ -11586,10 +11813,10 @@ TAI_INLINE int tai_pool_free_at_once(ta_pool *pool, void *ptr, size_t size, int 
             pool->count.freed_bytes += block->requested;
             space->used[TAI_LARGE] -= block->size;
             (void)tai_heap_give(space, index);
-            tai_gate_leave_hot(&space->gate, &slot->holder);
+            tai_gate_leave_hot(&space->gate, &slot->top.holder);
             return 1;
         }
-        tai_gate_leave_hot(&space->gate, &slot->holder);
+        tai_gate_leave_hot(&space->gate, &slot->top.holder);
     }
     return 0;
 }
@@ -11676,63 +11903,63 @@ static TAI_NOINLINE ta_result tai_pool_free_large_on(ta_pool *pool, void *ptr, s
     return tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
-/* A small block into this thread's cache for its stream, which is not at hand, or not of the simple kind. */
-static TAI_NOINLINE ta_result tai_pool_free_far(ta_pool *pool, void *ptr, size_t size, uint32_t index)
+/* A small block into this thread's cache, which is not at hand, or not of the simple kind. */
+static TAI_NOINLINE ta_result tai_pool_free_far(ta_pool *pool, void *ptr, uint32_t index)
 {
-    int order = (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0;
-    tai_slot *slot = order ? tai_slot_search(pool, 0, 0, pool->at[index].place.stream) : NULL;
-    return tai_pool_free_cached(pool, slot, ptr, size, index, 0) ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+    tai_slot *slot = !pool->space.ordered || pool->single_slot != NULL ? tai_slot_last(pool)
+                     : (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0
+                         ? tai_slot_search(pool, 0, 0, pool->at[index].place.stream) : NULL;
+    return tai_pool_free_cached(pool, slot, ptr, 0, index, 0) ? TA_OK : tai_pool_free_slow(pool, ptr, 0, NULL);
 }
 
-/* A small block into this thread's cache for its stream. Every instruction here counts. */
-static TAI_NOINLINE ta_result tai_pool_free_on(ta_pool *pool, void *ptr, size_t size)
+/* A small block into a pool for one thread. */
+static TAI_NOINLINE ta_result tai_pool_free_alone(ta_pool *pool, void *ptr, uint32_t index)
 {
-    const tai_window *window = &pool->windows[3];
+    return TAI_LIKELY(tai_pool_free_cached(pool, pool->single_slot, ptr, 0, index, 0))
+               ? TA_OK : tai_pool_free_slow(pool, ptr, 0, NULL);
+}
+
+/* A small block into this thread's cache where the shortest path is not enough: it is that for its stream, or the way
+   is longer. The size is right, if there is one. Every instruction here counts. */
+static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, tai_block *block, uint32_t index)
+{
     tai_slot *slot;
-    tai_block *block;
-    uint32_t index, c;
-    size_t offset = (size_t)((uintptr_t)ptr - window->base), cached;
-    if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
-        window = &pool->windows[4];
-        offset = (size_t)((uintptr_t)ptr - window->base);
-        if (offset >= TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
-            return tai_pool_free_large_on(pool, ptr, size);
-        }
+    size_t cached, c;
+    if (pool->single_slot != NULL) {
+        return tai_pool_free_alone(pool, ptr, index);
     }
-    index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
-    block = &pool->at[index];
     slot = tai_slot_guess_of(pool, block->place.stream);
     cached = slot->cached_bytes + block->size;
     c = block->place.class_index;
     if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool || slot->stream != block->place.stream ||
                      block->addr != (uintptr_t)ptr || TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE || c == 0 ||
-                     cached > slot->bytes_max || (size != 0 && size != block->requested))) {
-        return tai_pool_free_far(pool, ptr, size, index);
+                     cached > slot->bytes_max)) {
+        return tai_pool_free_far(pool, ptr, index);
     }
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
     TAI_BUMP32(block->generation, 1);
     TAI_BUMP64(slot->count.deallocation_count, 1);
     TAI_BUMP64(slot->count.freed_bytes, block->requested);
     TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
-    block->right = slot->heads[c];
-    slot->heads[c] = index;
+    block->right = slot->top.heads[c];
+    slot->top.heads[c] = index;
     return TA_OK;
 }
 
-static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size_t size)
+/* What lies in no window that is open, and is no large block of the simplest pools. */
+static TAI_NOINLINE ta_result tai_pool_free_else(ta_pool *pool, void *ptr, size_t size)
 {
-    if (TAI_LIKELY(tai_pool_free_at_once(pool, ptr, size, 0))) {
-        return TA_OK;
+    if (TAI_GRAPHS && TENSORALLOC_LOAD_RELAXED(&pool->scopes) != 0) {
+        return pool->hooks->put(pool, ptr, size);
     }
-    return (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0     ? tai_pool_free_on(pool, ptr, size)
+    return (TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0     ? tai_pool_free_large_on(pool, ptr, size)
            : (TAI_ALERTS(pool) & TAI_ALERT_WATCHED) != 0 ? tai_pool_free_watched(pool, ptr, size)
                                                     : tai_pool_free_slow(pool, ptr, size, NULL);
 }
 
-static TAI_NOINLINE ta_result tai_pool_free_small(ta_pool *pool, void *ptr, size_t size, uint32_t index)
+static TAI_NOINLINE ta_result tai_pool_free_large(ta_pool *pool, void *ptr, size_t size)
 {
-    return TAI_LIKELY(tai_pool_free_cached(pool, tai_slot_last(pool), ptr, size, index, 0))
-               ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+    return TAI_LIKELY(tai_pool_free_at_once(pool, ptr, size, 0)) ? TA_OK : tai_pool_free_else(pool, ptr, size);
 }
 
 /* Every instruction here counts. */
@@ -11755,15 +11982,20 @@ TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
         }
     }
     index = TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]);
-    block = &pool->at[index];
     slot = tai_slot_quick(pool);
+    block = &pool->at[index];
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool)) {
+        return size == 0 || size == block->requested ? tai_pool_free_small(pool, ptr, block, index)
+                                                     : tai_pool_free_slow(pool, ptr, size, NULL);
+    }
     capacity = block->size;
     requested = block->requested;
     c = block->place.class_index;
-    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&slot->quick) != pool || block->addr != (uintptr_t)ptr ||
+    if (TAI_UNLIKELY(block->addr != (uintptr_t)ptr ||
                      TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE || c == 0 ||
                      capacity + slot->cached_bytes > slot->bytes_max || (size != 0 && size != requested))) {
-        return tai_pool_free_small(pool, ptr, size, index);
+        return size == 0 || size == requested ? tai_pool_free_small(pool, ptr, block, index)
+                                              : tai_pool_free_slow(pool, ptr, size, NULL);
     }
     TAI_HIDE(&pool->space, block->addr, capacity);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
@@ -11771,8 +12003,8 @@ TAI_INLINE ta_result tai_pool_free_any(ta_pool *pool, void *ptr, size_t size)
     TAI_BUMP64(slot->count.deallocation_count, 1);
     TAI_BUMP64(slot->count.freed_bytes, requested);
     TAI_BUMP64(slot->cached_bytes, capacity);
-    block->right = slot->heads[c];
-    slot->heads[c] = index;
+    block->right = slot->top.heads[c];
+    slot->top.heads[c] = index;
     return TA_OK;
 }
 
@@ -12157,7 +12389,7 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
     if (old_bytes != 0 && old_bytes != block->requested) {
         return TA_ERROR_SIZE_MISMATCH;
     }
-    tai_pool_note_peak(pool);
+    tai_pool_note_peak_any(pool);
     size = tai_round_up(tai_guard_padded(&pool->guard, new_bytes), space->granule);
     if (size < space->heaps[block->place.heap].block_bytes_min) {
         size = space->heaps[block->place.heap].block_bytes_min;
@@ -12172,7 +12404,7 @@ static ta_result tai_pool_resize_once(ta_pool *pool, const void *ptr, size_t old
     tai_guard_paint(pool, index, new_bytes);
     tai_pool_record(pool, TA_EVENT_RESIZE, block, 0);
     pool->resize_count++;
-    tai_pool_note_peak(pool);
+    tai_pool_note_peak_any(pool);
     return TA_OK;
 }
 
@@ -12514,7 +12746,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_stats(ta_pool *pool, ta_stats *ou
     }
     slot = tai_slot_last(pool);
     tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
-    tai_pool_note_peak(pool);
+    tai_pool_note_peak_any(pool);
     count = tai_pool_count(pool);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
     out->reserved_bytes = space->reserved;
@@ -12560,11 +12792,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_reset_peaks(ta_pool *pool)
     if (!pool->disposed && tai_pool_forked(pool)) {
         return TA_ERROR_FORKED;
     }
-    tai_gate_enter(&pool->space.gate, pool->single_slot != NULL ? &pool->slot0.holder : NULL);
+    tai_gate_enter(&pool->space.gate, pool->single_slot != NULL ? &pool->slot0.top.holder : NULL);
     pool->space.peak_reserved = pool->space.reserved;
     pool->slot0.cached_low = pool->slot0.cached_bytes;
     pool->peak_in_use = tai_space_used(&pool->space) - (pool->single_slot != NULL ? pool->slot0.cached_bytes : 0);
-    tai_gate_leave(&pool->space.gate, pool->single_slot != NULL ? &pool->slot0.holder : NULL);
+    tai_gate_leave(&pool->space.gate, pool->single_slot != NULL ? &pool->slot0.top.holder : NULL);
     return TA_OK;
 }
 
@@ -12767,7 +12999,8 @@ static TAI_COLD void tai_pool_open_paths(ta_pool *pool)
     int watched = !pool->observed && (desc->trace != NULL || desc->tag_blocks);
     int plain = !pool->observed && !desc->zeroed && !pool->space.ordered && !tai_guard_is_on(pool);
     int order = !pool->observed && !desc->zeroed && pool->space.ordered && !tai_guard_is_on(pool) && !watched;
-    int w = watched || order ? 3 : 0;
+    int w = watched ? 3 : 0;
+    int small = pool->space.undivided ? TAI_LARGE : (int)pool->space.tiny;
     pool->alert = (capture ? TAI_ALERT_CAPTURE : 0) | (pool->observed || watched ? TAI_ALERT_TAG : 0) |
                   (watched ? TAI_ALERT_WATCHED : 0) | (watched && plain ? TAI_ALERT_LARGE : 0) |
                   (desc->trace != NULL || desc->tag_blocks ? TAI_ALERT_COPY : 0) | (order ? TAI_ALERT_ORDER : 0) |
@@ -12776,10 +13009,13 @@ static TAI_COLD void tai_pool_open_paths(ta_pool *pool)
     pool->hot_bytes = pool->space.ordered || watched ? 0 : pool->cacheable_bytes;
     pool->watched_bytes = capture || !watched ? 0 : pool->cacheable_bytes;
     pool->large_above = watched ? 0 : order ? TA_UNLIMITED : desc->thread_cache_block_bytes;
-    tai_pool_open_window(&pool->windows[w], pool->space.primary[pool->space.undivided ? TAI_LARGE : TAI_TINY]);
-    tai_pool_open_window(&pool->windows[w + 1], pool->space.primary[TAI_MIDDLE]);
+    pool->query = capture ? pool->space.info.capture_query : NULL;
+    tai_pool_open_window(&pool->windows[w], pool->space.primary[small]);
+    if (small == TAI_TINY) {
+        tai_pool_open_window(&pool->windows[w + 1], pool->space.primary[TAI_MIDDLE]);
+    }
     if ((plain || order) && desc->cached_bytes_max == TA_UNLIMITED && !pool->space.undivided) {
-        tai_pool_open_window(&pool->windows[w + 2], pool->space.primary[TAI_LARGE]);
+        tai_pool_open_window(&pool->windows[order ? 5 : w + 2], pool->space.primary[TAI_LARGE]);
     }
     if (desc->trace != NULL) {
         pool->trace_source = tai_trace_source(desc->trace, pool->name);
@@ -12825,13 +13061,22 @@ typedef struct tai_pool_kind {
     const void *owner; /* NULL, or the dynamic that has made it */
 } tai_pool_kind;
 
+/* The slot of pools for one thread. Graph pools for one thread have no lists. */
+static TAI_COLD void tai_pool_make_slot(ta_pool *pool)
+{
+    int ok;
+    tai_slot_reset(&pool->slot0, pool, 0, tai_stream_index(&pool->space, 0, &ok));
+    pool->slot0.quick = pool->slot0.ordered = NULL;
+    pool->slot0.bytes_max = pool->space.parks ? 0 : pool->slot0.bytes_max;
+    pool->slot0.stream_id = ok ? 0 : TAI_STREAM_EVENTS;
+}
+
 static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool_kind *kind, ta_pool **out)
 {
     ta_pool *pool;
     tai_space_desc space_desc;
     ta_pool_desc resolved;
     ta_result result;
-    int ok;
     if (out == NULL) {
         return TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
@@ -12861,20 +13106,19 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
     pool->guard.on = kind->parks ? 0 : tai_guard_mode(&pool->space.info);
 #endif
     pool->id = tai_mix((uint64_t)(uintptr_t)pool ^ TENSORALLOC_CLOCK_NS()) | 1;
-    pool->slot_hint = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
+    pool->slot_hint = pool->places = (uint32_t)tai_mix((uint64_t)(uintptr_t)pool) % TAI_THREAD_SLOTS;
+    pool->spread = 0x9E3779B1u;
     tai_pool_make_classes(pool);
     pool->at = pool->space.blocks.at;
     tai_pool_open_paths(pool);
     pool->limited = resolved.buffers_per_bucket_max <= 0x7fffffff;
-    tai_slot_reset(&pool->slot0, pool, 0, tai_stream_index(&pool->space, 0, &ok));
-    pool->slot0.quick = pool->slot0.ordered = NULL;
-    pool->slot0.stream_id = ok ? 0 : TAI_STREAM_EVENTS;
+    tai_pool_make_slot(pool);
 #ifdef TENSORALLOC_NO_THREADS
     pool->single_slot = &pool->slot0;
 #else
     if (resolved.single_threaded) {
         pool->single_slot = &pool->slot0;
-        pool->space.gate.favoured = &pool->slot0.holder;
+        pool->space.gate.favoured = &pool->slot0.top.holder;
     }
     tai_process_init();
     pool->process_id = pool->single_slot == NULL || pool->space.ordered ? TENSORALLOC_LOAD_RELAXED(&tai_process) : 0;
@@ -12917,7 +13161,7 @@ static TAI_COLD void tai_pool_forget_blocks(ta_pool *pool)
     tai_counters count = tai_pool_count(pool);
     pool->count.deallocation_count += count.allocation_count - count.deallocation_count;
     pool->count.freed_bytes += count.allocated_bytes - count.freed_bytes;
-    memset(pool->slot0.heads, 0, sizeof pool->slot0.heads);
+    memset(&pool->slot0.top.heads[1], 0, sizeof pool->slot0.top.heads - sizeof pool->slot0.top.heads[0]);
     pool->slot0.cached_bytes = pool->slot0.cached_low = pool->slot0.bytes_max = 0;
 }
 
@@ -13027,7 +13271,7 @@ static void *tai_pool_v_alloc(void *self, const ta_request *request, ta_result *
     }
     if ((TAI_ALERTS(pool) & TAI_ALERT_ORDER) != 0 && request->alignment_bytes == 0 && request->tag == NULL &&
         request->flags == 0 && request->reserved == 0) {
-        return tai_pool_alloc_on(pool, request->size_bytes, request->stream, result);
+        return tai_pool_alloc_of(pool, request->size_bytes, request->stream, result);
     }
     return tai_pool_alloc_request(pool, request, result);
 }
@@ -13051,7 +13295,7 @@ static void *tai_pool_v_remap(void *self, void *ptr, size_t old_bytes, size_t ne
 static int tai_pool_is_home(const ta_pool *pool, const void *ptr, const tai_slot *slot)
 {
     int w;
-    for (w = 3; w < 6; w++) {
+    for (w = 0; w < 6; w++) {
         const tai_window *window = &pool->windows[w];
         size_t offset = (size_t)((uintptr_t)ptr - window->base);
         if (offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped)) {
@@ -13068,9 +13312,10 @@ static ta_result tai_pool_v_free(void *self, void *ptr, size_t size, size_t alig
     (void)alignment;
     if (pool->space.ordered) {
         const tai_slot *slot = tai_slot_guess(pool, stream);
-        return !TAI_CHECKED && TENSORALLOC_LOAD_RELAXED(&slot->ordered) == pool && slot->stream_id == stream &&
-                       tai_pool_is_home(pool, ptr, slot)
-                   ? tai_pool_free_on(pool, ptr, size) : tai_pool_free_slow(pool, ptr, size, &stream);
+        if (TAI_CHECKED || TENSORALLOC_LOAD_RELAXED(&slot->ordered) != pool || slot->stream_id != stream ||
+            !tai_pool_is_home(pool, ptr, slot)) {
+            return tai_pool_free_slow(pool, ptr, size, &stream);
+        }
     }
     return size != 0 ? ta_pool_free_sized(pool, ptr, size) : ta_pool_free(pool, ptr);
 }
@@ -19790,6 +20035,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
   Growth in a capture commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a
   wait on each stream.
 
+  Small blocks that a capture frees wait in lists of the thread's slot for their stream, in the memory of the graph
+  pool: part of the heap's free memory in all but name. They go back to it before anything is taken that lies beyond
+  all blocks, so that what is committed decides nothing, and whenever figures are taken or captures end.
+  The thread that is favoured at the gate goes there without the lock of tai_graphs, by its slots: which scope serves a
+  capture holds until the list of scopes changes (epoch), and memory that goes away waits for who is inside.
+
   Owners and frees: a pointer that the pool does not know is looked up in the graph pools beside it. A block of the
   pool's own that a capture uses is held: a use without a ticket (has_ticket 3, ticket = id of the graph pool), so
   that a free leaves it pending until the graph pool lets go.
@@ -19881,6 +20132,17 @@ typedef struct tai_graphs {
 } tai_graphs;
 
 /* ---- memory of a graph pool */
+/* All lists of slots go back to the heap, whosever they are. Inside the gate. */
+static TAI_COLD void tai_graph_unlist(ta_pool *memory)
+{
+    tai_slot *slot;
+    for (slot = memory->slots; slot != NULL; slot = slot->pool_next) {
+        if (slot->cached_bytes != 0) {
+            (void)tai_slot_flush(memory, slot, 0xffffffffu, 0);
+        }
+    }
+}
+
 /* Blocks that wait for the end of captures go to the lists of their streams: they are over. Inside the gate, and nobody
    polls. */
 static TAI_COLD void tai_graph_unpark(tai_space *space)
@@ -19910,13 +20172,20 @@ static TAI_COLD void tai_graph_unpark(tai_space *space)
     }
 }
 
-static TAI_COLD void tai_graph_enter_unpolled(tai_space *space)
+/* The calling thread's place at the gate of a graph pool. Who opens and leaves scopes mostly is who allocates in them,
+   and stays favoured. */
+static TAI_COLD tai_holder *tai_graph_me(const ta_graph_pool *g)
 {
-    tai_gate_enter(&space->gate, NULL);
+    return tai_slot_me(tai_slot_any(g->memory));
+}
+
+static TAI_COLD void tai_graph_enter_unpolled(tai_space *space, tai_holder *me)
+{
+    tai_gate_enter(&space->gate, me);
     while (space->polling) {
-        tai_gate_leave(&space->gate, NULL);
+        tai_gate_leave(&space->gate, me);
         TAI_WAIT_A_MOMENT();
-        tai_gate_enter(&space->gate, NULL);
+        tai_gate_enter(&space->gate, me);
     }
 }
 
@@ -19926,13 +20195,15 @@ static TAI_COLD void tai_graph_enter_unpolled(tai_space *space)
 static TAI_COLD int tai_graph_settle(ta_graph_pool *g, const uint32_t *unproven)
 {
     tai_space *space = &g->memory->space;
+    tai_holder *me = tai_graph_me(g);
     uint32_t s;
     int ok;
-    tai_graph_enter_unpolled(space);
+    tai_graph_enter_unpolled(space, me);
     tai_graph_unpark(space);
-    tai_gate_leave(&space->gate, NULL);
-    (void)tai_space_poll(space, 0, NULL);
-    tai_gate_enter(&space->gate, NULL);
+    tai_gate_leave(&space->gate, me);
+    (void)tai_space_poll(space, 0, me);
+    tai_gate_enter(&space->gate, me);
+    tai_graph_unlist(g->memory);
     ok = unproven == NULL || space->unproven == *unproven;
     if (ok && unproven != NULL) {
         TENSORALLOC_STORE_RELAXED(&space->unproven, 0u);
@@ -19940,7 +20211,7 @@ static TAI_COLD int tai_graph_settle(ta_graph_pool *g, const uint32_t *unproven)
     for (s = 1; ok && s < space->stream_count; s++) {
         (void)tai_stream_refill(space, tai_stream_drain(space, s), 1);
     }
-    tai_gate_leave(&space->gate, NULL);
+    tai_gate_leave(&space->gate, me);
     return ok;
 }
 
@@ -19997,7 +20268,7 @@ static TAI_COLD ta_result tai_graph_drain(ta_graph_pool *g)
     uint32_t unproven;
     ta_result result;
     do {
-        tai_graph_enter_unpolled(space);
+        tai_graph_enter_unpolled(space, NULL);
         space->polling = 1;
         unproven = space->unproven;
         tai_gate_leave(&space->gate, NULL);
@@ -20203,12 +20474,13 @@ static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *
 static TAI_COLD void tai_graph_set_floors(ta_graph_pool *g, int raise)
 {
     tai_space *space = &g->memory->space;
+    tai_holder *me = tai_graph_me(g);
     uint32_t r;
-    tai_gate_enter(&space->gate, NULL);
+    tai_gate_enter(&space->gate, me);
     for (r = 0; r < space->region_count; r++) {
         space->regions[r]->floor = raise ? space->regions[r]->touched_end : 0;
     }
-    tai_gate_leave(&space->gate, NULL);
+    tai_gate_leave(&space->gate, me);
 }
 
 /* The long way: memory is missing, or zeros are wanted, or it must be memory that no graph has. */
@@ -20229,7 +20501,7 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     tai_gate_leave(&space->gate, me);
     while (ok && index == 0) {
         tai_gate_enter(&space->gate, me);
-        tai_pool_note_peak(memory);
+        tai_graph_unlist(memory);
         index = whom->apart == TAI_APART_NOT
                     ? tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, &why)
                     : tai_graph_take_apart(space, plan, stream, whom->apart, &more, &why);
@@ -20271,13 +20543,60 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     return ptr;
 }
 
-/* A block of the graph pool: free and whole, in one visit to the gate; or the long way. */
-static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, const tai_graph_for *whom, ta_result *result)
+/* A listed block of exactly this size, busy; NULL: none. Inside the gate. */
+TAI_INLINE tai_block *tai_graph_unlist_one(const ta_pool *memory, tai_slot *slot, size_t size, size_t rounded)
+{
+    uint32_t *head = &slot->top.heads[memory->class_of[(size - 1) / 64]];
+    tai_block *block = &memory->at[*head]; /* at[0] has no size */
+    if (TAI_UNLIKELY(block->size != rounded)) {
+        return NULL;
+    }
+    *head = block->right;
+    TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, slot->cached_bytes - rounded);
+    return block;
+}
+
+/* Free memory, busy: what was freed on the stream and is listed, then the heap's best fit, and only if nothing else
+   fits what comes after all blocks: then all lists first, so that where blocks lie does not hang on what is committed.
+   0: none. Inside the gate. */
+static uint32_t tai_graph_find(ta_pool *memory, tai_slot *slot, size_t size, uint32_t stream, ta_result *result)
+{
+    tai_space *space = &memory->space;
+    size_t rounded = tai_round_up(size, space->granule);
+    tai_bins *const *bins = space->bins;
+    const tai_block *listed = slot != NULL && size <= memory->desc.thread_cache_block_bytes
+                                  ? tai_graph_unlist_one(memory, slot, size, rounded) : NULL;
+    uint32_t index = listed != NULL ? (uint32_t)(listed - memory->at) : 0;
+    if (index == 0 && TAI_LIKELY(tai_blocks_ensure(&space->blocks, 2))) {
+        index = tai_heap_take_bin(space, bins[TAI_HEAPS * stream + TAI_LARGE], rounded, space->granule);
+        index = index == 0 && stream != 0 ? tai_heap_take_bin(space, bins[TAI_LARGE], rounded, space->granule) : index;
+        if (index != 0) {
+            tai_heap_taken(space, index);
+        }
+    }
+    if (index == 0) {
+        tai_graph_unlist(memory);
+        index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, stream, result);
+    }
+    return index;
+}
+
+/* The class in whose list a block goes when it is freed; 0: it is large. */
+static uint32_t tai_graph_class(const ta_pool *memory, uint32_t index)
+{
+    size_t size = memory->at[index].size;
+    return size <= memory->desc.thread_cache_block_bytes ? memory->class_of[(size - 1) / 64] : 0u;
+}
+
+/* A block of the graph pool: free and whole, in one visit to the gate; or the long way. slot: the calling thread's for
+   the stream, or NULL. */
+static void *tai_graph_take(ta_graph_pool *g, tai_slot *slot, const ta_request *request, const tai_graph_for *whom,
+                            ta_result *result)
 {
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
     const tai_region *first = space->primary[TAI_LARGE];
-    tai_holder *me = NULL; /* a short lock: looking for the thread's place at the gate costs more */
+    tai_holder *me = tai_slot_me(slot);
     tai_plan plan;
     size_t size = request->size_bytes;
     uint32_t index = 0, stream;
@@ -20289,15 +20608,14 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, const t
                    size - 1 < (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && !memory->desc.zeroed)) {
         tai_gate_enter_hot(&space->gate, me);
         stream = tai_stream_index(space, request->stream, &ok);
-        index = ok ? tai_heap_take(space, TAI_LARGE, tai_round_up(size, space->granule), space->granule, stream, &why)
-                   : 0;
+        index = ok ? tai_graph_find(memory, slot, size, stream, &why) : 0;
         if (index != 0 && space->blocks.at[index].place.flags != 0) {
             tai_heap_put(space, index);
             index = 0;
         }
         if (index != 0) {
-            tai_pool_note_peak(memory);
-            tai_pool_make_live(memory, index, size, request->tag, 0, 0, stream);
+            tai_pool_make_live(memory, index, size, request->tag, tai_graph_class(memory, index), 0, stream);
+            tai_pool_note_parked(memory);
             space->blocks.at[index].right = whom->serial;
             memory->count.allocation_count++;
             memory->count.allocated_bytes += size;
@@ -20317,6 +20635,169 @@ static void *tai_graph_take(ta_graph_pool *g, const ta_request *request, const t
         *result = TA_OK;
     }
     return (void *)ptr;
+}
+
+/* A block that was allocated in a capture is freed on its stream. Inside the gate, by the thread of the slot (NULL: it
+   has none for that stream). 0: this is not that simple. */
+TAI_INLINE int tai_graph_give(ta_pool *memory, tai_slot *slot, uint32_t index, const void *ptr, size_t size)
+{
+    tai_block *block = &memory->at[index];
+    size_t c = block->place.class_index, bytes = block->size, requested = block->requested, cached;
+    if (block->addr != (uintptr_t)ptr || TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE || block->left != 0 ||
+        block->right == 0 || block->right == TAI_RIGHT_SHARED || (size != 0 && size != requested)) {
+        return 0;
+    }
+    TAI_BUMP32(block->generation, 1);
+    memory->count.deallocation_count++;
+    memory->count.freed_bytes += requested;
+    cached = slot != NULL ? slot->cached_bytes + bytes : 0;
+    if (TAI_LIKELY(c != 0 && slot != NULL && cached <= slot->bytes_max)) {
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+        TENSORALLOC_STORE_RELAXED(&slot->cached_bytes, cached);
+        block->right = slot->top.heads[c];
+        slot->top.heads[c] = index;
+    } else {
+        TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+        tai_heap_put(&memory->space, index);
+    }
+    return 1;
+}
+
+/* Enters the gate of the memory that a slot is of, if this thread is the favoured one there; else NULL, at once. The
+   memory may be going away: it waits for those who are inside, see tai_pool_close_slots. */
+TAI_INLINE ta_pool *tai_graph_enter_quick(const tai_slot *mine)
+{
+    ta_pool *memory = TENSORALLOC_LOAD_RELAXED(&mine->ordered);
+    if (TAI_LIKELY(memory != NULL)) { /* else me may be gone */
+        tai_holder *me = mine->me;
+        TENSORALLOC_STORE_RELAXED(&me->inside, 1u);
+        TENSORALLOC_COMPILER_BARRIER();
+        if (TAI_LIKELY(TENSORALLOC_LOAD_RELAXED(&mine->ordered) == memory &&
+                       TENSORALLOC_LOAD_RELAXED(&memory->space.gate.favoured) == me)) {
+            TENSORALLOC_COMPILER_BARRIER();
+            return memory;
+        }
+        TENSORALLOC_STORE_RELEASE(&me->inside, 0u);
+    }
+    return NULL;
+}
+
+/* More than the peak is in use or in lists: which of both is looked at, and the gate is left. */
+static TAI_NOINLINE void *tai_graph_hit_noted(ta_pool *memory, const tai_block *block, const tai_slot *mine,
+                                              ta_result *result)
+{
+    void *ptr = (void *)block->addr;
+    tai_pool_note_parked(memory);
+    TENSORALLOC_STORE_RELEASE(&mine->me->inside, 0u);
+    if (result != NULL) {
+        *result = TA_OK;
+    }
+    return ptr;
+}
+
+/* An allocation in a capture, of what was freed in it on the same stream; or the long way. The answer of the last long
+   way still holds if no scope was opened or left since. */
+static void *tai_graphs_hit(ta_pool *pool, size_t size, const tai_slot *slot, ta_result *result, uint64_t capture)
+{
+    tai_slot *mine = slot->beside;
+    ta_pool *memory = mine != NULL && mine->stream_id == slot->stream_id && mine->capture == capture
+                          ? tai_graph_enter_quick(mine) : NULL;
+    if (TAI_LIKELY(memory != NULL)) {
+        tai_block *block = size - 1 < memory->desc.thread_cache_block_bytes &&
+                                   mine->epoch == TENSORALLOC_LOAD_RELAXED(&pool->epoch)
+                               ? tai_graph_unlist_one(memory, mine, size, tai_round_up(size, memory->space.granule))
+                               : NULL;
+        if (TAI_LIKELY(block != NULL)) {
+            void *ptr = (void *)block->addr;
+            block->requested = size;
+            block->tag = NULL;
+            block->right = mine->serial;
+            TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
+            TAI_BUMP64(memory->count.allocation_count, 1);
+            TAI_BUMP64(memory->count.allocated_bytes, size);
+            if (TAI_UNLIKELY(memory->space.used[TAI_LARGE] > memory->peak_in_use)) {
+                return tai_graph_hit_noted(memory, block, mine, result);
+            }
+            TENSORALLOC_STORE_RELEASE(&mine->me->inside, 0u);
+            if (result != NULL) {
+                *result = TA_OK;
+            }
+            return ptr;
+        }
+        TENSORALLOC_STORE_RELEASE(&mine->me->inside, 0u);
+    }
+    return tai_pool_alloc_not_eager(pool, size, slot->stream_id, capture, TA_OK, result);
+}
+
+/* A block that no list takes goes to the heap, or is not what it seems; the gate is left. */
+static TAI_NOINLINE ta_result tai_graph_put_heap(ta_pool *pool, ta_pool *memory, const tai_slot *any, uint32_t index,
+                                                 void *ptr, size_t size)
+{
+    int given = tai_graph_give(memory, NULL, index, ptr, size);
+    TENSORALLOC_STORE_RELEASE(&any->me->inside, 0u);
+    return given ? TA_OK : tai_pool_free_slow(pool, ptr, size, NULL);
+}
+
+/* And back. */
+static ta_result tai_graphs_put(ta_pool *pool, void *ptr, size_t size)
+{
+    const tai_slot *any = tai_slot_guess_beside(pool);
+    size_t offset = (size_t)((uintptr_t)ptr - any->base), c, cached;
+    const tai_window *window;
+    ta_pool *memory;
+    tai_slot *mine;
+    tai_block *block;
+    uint32_t index;
+    if (any->via != pool || offset >= any->range_bytes || (memory = tai_graph_enter_quick(any)) == NULL) {
+        return tai_pool_free_slow(pool, ptr, size, NULL);
+    }
+    window = &memory->windows[0]; /* of the same range */
+    index = offset < TENSORALLOC_LOAD_ACQUIRE(&window->mapped)
+                ? TENSORALLOC_LOAD_RELAXED(&window->map[offset >> window->map_shift]) : 0;
+    block = &memory->at[index];
+    mine = tai_slot_guess_of(memory, block->place.stream);
+    c = block->place.class_index;
+    cached = mine->cached_bytes + block->size;
+    if (TAI_UNLIKELY(TENSORALLOC_LOAD_RELAXED(&mine->ordered) != memory || mine->stream != block->place.stream ||
+                     block->addr != (uintptr_t)ptr || TENSORALLOC_LOAD_RELAXED(&block->state) != TAI_LIVE ||
+                     block->left != 0 || block->right == 0 || block->right == TAI_RIGHT_SHARED || c == 0 ||
+                     cached > mine->bytes_max || (size != 0 && size != block->requested))) {
+        return tai_graph_put_heap(pool, memory, any, index, ptr, size);
+    }
+    TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_CACHED);
+    TAI_BUMP32(block->generation, 1);
+    TAI_BUMP64(memory->count.deallocation_count, 1);
+    TAI_BUMP64(memory->count.freed_bytes, block->requested);
+    TENSORALLOC_STORE_RELAXED(&mine->cached_bytes, cached);
+    block->right = mine->top.heads[c];
+    mine->top.heads[c] = index;
+    TENSORALLOC_STORE_RELEASE(&any->me->inside, 0u);
+    return TA_OK;
+}
+
+/* The calling thread's slot of the memory of a graph pool; NULL if it has none, and one heap gate is for all. */
+static tai_slot *tai_graph_slot(const ta_graph_pool *g, ta_stream stream)
+{
+    return g->memory->single_slot != NULL ? NULL : tai_slot_for(g->memory, stream);
+}
+
+/* The next allocations of this thread in this capture may take the short path. */
+static void tai_graph_shorten(ta_graph_pool *g, tai_slot *mine, uint64_t capture, uint32_t serial, uint32_t epoch)
+{
+    const tai_region *first = g->memory->space.primary[TAI_LARGE];
+    tai_slot *slot;
+    if (mine == NULL || !g->memory->space.gate.can_favour || first == NULL || g->memory->windows[0].map == NULL ||
+        TENSORALLOC_LOAD_RELAXED(&mine->ordered) != g->memory ||
+        (slot = tai_slot_for(g->parent, mine->stream_id)) == NULL) {
+        return;
+    }
+    mine->via = g->parent;
+    mine->base = first->base;
+    mine->range_bytes = first->size;
+    mine->capture = capture;
+    mine->serial = serial;
+    mine->epoch = epoch;
+    tai_slot_remember_beside(g->parent, slot, mine);
 }
 
 /* ---- tensors with bounds that graphs use */
@@ -20710,7 +21191,7 @@ static tai_capture *tai_scope_of(const tai_graphs *all, uint64_t capture, uint32
 }
 
 /* The graph pool that serves a capture, as a visitor, with the serial number of its scope; NULL: none. */
-static ta_graph_pool *tai_graphs_route(ta_pool *pool, uint64_t capture, uint32_t *serial)
+static ta_graph_pool *tai_graphs_route(ta_pool *pool, uint64_t capture, uint32_t *serial, uint32_t *epoch)
 {
     tai_graphs *all = pool->graphs;
     const ta_backend *backend = &pool->space.backend;
@@ -20727,6 +21208,7 @@ static ta_graph_pool *tai_graphs_route(ta_pool *pool, uint64_t capture, uint32_t
             *serial = below = scope->serial;
             stream = scope->stream;
             g = asks ? NULL : scope->owner;
+            *epoch = TENSORALLOC_LOAD_RELAXED(&pool->epoch);
             if (g != NULL) {
                 g->visitors++;
             }
@@ -20762,8 +21244,10 @@ static void *tai_graphs_alloc(ta_pool *pool, const ta_request *request, uint64_t
 {
     tai_graph_for whom = {0, TAI_APART_NOT};
     ta_result why = TA_OK;
-    ta_graph_pool *g = tai_graphs_route(pool, capture, &whom.serial);
+    uint32_t epoch = 0;
+    ta_graph_pool *g = tai_graphs_route(pool, capture, &whom.serial, &epoch);
     ta_request tagged;
+    tai_slot *mine;
     void *ptr;
     if (g == NULL) {
         return tai_fail_null(TA_ERROR_CAPTURE, result);
@@ -20773,7 +21257,11 @@ static void *tai_graphs_alloc(ta_pool *pool, const ta_request *request, uint64_t
         tagged.tag = tai_here.tag;
         request = &tagged;
     }
-    ptr = tai_graph_take(g, request, &whom, &why);
+    mine = tai_graph_slot(g, request->stream);
+    ptr = tai_graph_take(g, mine, request, &whom, &why);
+    if (ptr != NULL) {
+        tai_graph_shorten(g, mine, capture, whom.serial, epoch);
+    }
     tai_graph_visited(g);
     if (ptr == NULL) { /* the program asks the pool it called */
         ta_failure failure;
@@ -20836,6 +21324,8 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
     tai_graphs *all = pool->graphs;
     const tai_region *first = NULL;
     tai_space *space;
+    tai_slot *slot;
+    tai_holder *me;
     ta_graph_pool *g;
     uint32_t index;
     int given = 0;
@@ -20852,23 +21342,17 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
         return 0;
     }
     space = &g->memory->space;
-    tai_gate_enter_hot(&space->gate, NULL);
+    slot = tai_slot_any(g->memory);
+    me = tai_slot_me(slot);
+    tai_gate_enter_hot(&space->gate, me);
     index = tai_region_find(space, first, (uintptr_t)ptr);
     if (index != 0) {
-        tai_block *block = &space->blocks.at[index];
-        given = TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && (size == 0 || size == block->requested) &&
-                block->left == 0 && block->right != 0 && block->right != TAI_RIGHT_SHARED &&
-                (g->memory->alert & TAI_ALERT_TAG) == 0 &&
-                (stream == NULL || *stream == space->streams[block->place.stream].id);
-        if (given) {
-            TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
-            TENSORALLOC_STORE_RELAXED(&block->generation, block->generation + 1);
-            g->memory->count.deallocation_count++;
-            g->memory->count.freed_bytes += block->requested;
-            tai_heap_put(space, index);
-        }
+        uint32_t home = space->blocks.at[index].place.stream;
+        slot = slot != NULL && slot->stream != home ? tai_slot_search(g->memory, 0, 0, home) : slot;
+        given = (g->memory->alert & TAI_ALERT_TAG) == 0 && (stream == NULL || *stream == space->streams[home].id) &&
+                tai_graph_give(g->memory, slot, index, ptr, size);
     }
-    tai_gate_leave_hot(&space->gate, NULL);
+    tai_gate_leave_hot(&space->gate, me);
     TAI_LOCK_ACQUIRE(&all->lock);
     g->visitors--;
     TAI_LOCK_RELEASE(&all->lock);
@@ -20905,7 +21389,7 @@ static TAI_COLD ta_result tai_graphs_use(ta_pool *pool, void *ptr, ta_stream str
 {
     const ta_backend *backend = &pool->space.backend;
     ta_graph_pool *g;
-    uint32_t serial = 0;
+    uint32_t serial = 0, epoch;
     uint64_t capture = 0;
     ta_result result;
     if (freed && !tai_graphs_home(pool, ptr, &stream)) {
@@ -20918,7 +21402,7 @@ static TAI_COLD ta_result tai_graphs_use(ta_pool *pool, void *ptr, ta_stream str
     if (result != TA_OK) {
         return result;
     }
-    g = tai_graphs_route(pool, capture, &serial);
+    g = tai_graphs_route(pool, capture, &serial, &epoch);
     if (g == NULL) {
         return freed ? TA_OK : TA_ERROR_CAPTURE;
     }
@@ -20960,8 +21444,8 @@ static TAI_COLD int tai_graphs_close(ta_pool *pool)
 }
 
 static const tai_graph_hooks tai_graphs_hooks = {
-    tai_graphs_alloc, tai_graphs_find, tai_graphs_give, tai_graphs_let_go, tai_graphs_use, tai_graphs_retire,
-    tai_graphs_collect, tai_graphs_close
+    tai_graphs_alloc, tai_graphs_hit, tai_graphs_put, tai_graphs_find, tai_graphs_give, tai_graphs_let_go,
+    tai_graphs_use, tai_graphs_retire, tai_graphs_collect, tai_graphs_close
 };
 
 /* ---- life */
@@ -21195,8 +21679,10 @@ TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *re
 {
     tai_graph_for whom = {0, TAI_APART_NOT};
     tai_apart apart;
+    tai_slot *slot;
     void *ptr = NULL;
     uint64_t capture = 0;
+    uint32_t epoch;
     ta_result why = tai_graph_usable(g);
     if (why == TA_OK && request == NULL) {
         why = TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -21206,7 +21692,7 @@ TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *re
         why = backend->vtable->capture(backend->self, request->stream, &capture);
     }
     if (why == TA_OK && capture != 0) {
-        ta_graph_pool *serves = tai_graphs_route(g->parent, capture, &whom.serial);
+        ta_graph_pool *serves = tai_graphs_route(g->parent, capture, &whom.serial, &epoch);
         if (serves != NULL) {
             tai_graph_visited(serves);
         }
@@ -21214,7 +21700,8 @@ TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *re
     } else if (why == TA_OK) {
         whom.apart = tai_graph_apart(g);
     }
-    while (why == TA_OK && (ptr = tai_graph_take(g, request, &whom, &why)) != NULL && capture == 0 &&
+    slot = why == TA_OK ? tai_graph_slot(g, request->stream) : NULL;
+    while (why == TA_OK && (ptr = tai_graph_take(g, slot, request, &whom, &why)) != NULL && capture == 0 &&
            (apart = tai_graph_apart(g)) > whom.apart) { /* a capture may have had it meanwhile */
         (void)tai_pool_free_slow(g->memory, ptr, 0, NULL);
         whom.apart = apart;
@@ -21561,6 +22048,7 @@ static TAI_COLD void tai_graphs_divert(ta_pool *pool)
         }
     }
     TENSORALLOC_STORE_RELAXED(&pool->scopes, on);
+    TENSORALLOC_STORE_RELAXED(&pool->query, all->strict || on ? space->info.capture_query : NULL);
     if (!all->strict) {
         TENSORALLOC_STORE_RELAXED(&pool->alert, (pool->alert & ~TAI_ALERT_CAPTURE) | (on ? TAI_ALERT_CAPTURE : 0));
     }
@@ -21572,8 +22060,10 @@ static TAI_COLD void tai_scope_begin(tai_capture *scope)
 {
     ta_pool *memory = scope->owner->memory;
     const tai_region *first = memory->space.primary[TAI_LARGE];
-    tai_gate_enter(&memory->space.gate, NULL);
-    tai_pool_note_peak(memory);
+    tai_holder *me = tai_graph_me(scope->owner);
+    tai_gate_enter(&memory->space.gate, me);
+    tai_graph_unlist(memory);
+    tai_pool_note_parked(memory);
     scope->before = tai_pool_count(memory);
     scope->failures_before = memory->failure_count;
     scope->growth_before = memory->miss_grow_count + memory->miss_recommit_count;
@@ -21583,7 +22073,7 @@ static TAI_COLD void tai_scope_begin(tai_capture *scope)
     scope->high_before = scope->owner->high;
     scope->owner->high = first != NULL ? first->top : 0;
     memory->space.capturing++;
-    tai_gate_leave(&memory->space.gate, NULL);
+    tai_gate_leave(&memory->space.gate, me);
 }
 
 static TAI_COLD void tai_scope_report(tai_capture *scope, ta_capture_report *report)
@@ -21593,7 +22083,9 @@ static TAI_COLD void tai_scope_report(tai_capture *scope, ta_capture_report *rep
     tai_space *space = &memory->space;
     const tai_region *first = space->primary[TAI_LARGE];
     tai_counters now;
-    tai_gate_enter(&space->gate, NULL);
+    tai_holder *me = tai_graph_me(g);
+    tai_gate_enter(&space->gate, me);
+    tai_graph_unlist(memory);
     now = tai_pool_count(memory);
     report->capture = scope->capture;
     report->reserve_bytes = space->reserved;
@@ -21616,7 +22108,7 @@ static TAI_COLD void tai_scope_report(tai_capture *scope, ta_capture_report *rep
     }
     memory->peak_in_use = memory->peak_in_use < scope->peak_before ? scope->peak_before : memory->peak_in_use;
     g->high = g->high < scope->high_before ? scope->high_before : g->high;
-    tai_gate_leave(&space->gate, NULL);
+    tai_gate_leave(&space->gate, me);
 }
 
 /* Whether a graph pool can serve another scope. With the lock. */
@@ -21688,6 +22180,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
         scope->serial = ++all->serial; /* in the order of the list */
         scope->next = all->scopes;     /* at once: two threads do not both find that there is none */
         all->scopes = scope;
+        TENSORALLOC_STORE_RELAXED(&g->parent->epoch, g->parent->epoch + 1);
     }
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
@@ -21715,10 +22208,13 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_capture_enter(ta_graph_pool *g, ta_stream 
 static TAI_COLD tai_capture *tai_scope_take(tai_graphs *all, const ta_graph_pool *g, ta_stream stream)
 {
     tai_capture *scope;
+    ta_pool *parent;
     TAI_LOCK_ACQUIRE(&all->lock);
     for (scope = all->scopes; scope != NULL; scope = scope->next) {
         if (scope->stream == stream && !scope->left && (g == NULL ? scope->by_mode : scope->owner == g)) {
+            parent = scope->owner->parent;
             scope->left = 1;
+            TENSORALLOC_STORE_RELAXED(&parent->epoch, parent->epoch + 1);
             break;
         }
     }
@@ -21742,13 +22238,14 @@ static TAI_COLD tai_capture *tai_scope_around(const tai_graphs *all, const tai_c
 static TAI_COLD void tai_scope_take_back(const tai_capture *scope, int still)
 {
     ta_pool *memory = scope->owner->memory;
+    tai_holder *me = tai_graph_me(scope->owner);
     tai_graphs *all = scope->owner->parent->graphs;
     ta_stream nobody = TAI_STREAM_EVENTS;
     tai_hold *hold;
     uint32_t index, end;
-    tai_gate_enter(&memory->space.gate, NULL);
+    tai_gate_enter(&memory->space.gate, me);
     end = memory->space.blocks.end;
-    tai_gate_leave(&memory->space.gate, NULL);
+    tai_gate_leave(&memory->space.gate, me);
     for (index = 1; index < end; index++) {
         const tai_block *block = &memory->space.blocks.at[index];
         if (TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->right == scope->serial) {
@@ -21768,15 +22265,16 @@ static TAI_COLD void tai_scope_take_back(const tai_capture *scope, int still)
 static TAI_COLD void tai_scope_hand_over(const tai_capture *scope, uint32_t serial)
 {
     tai_space *space = &scope->owner->memory->space;
+    tai_holder *me = tai_graph_me(scope->owner);
     uint32_t index;
-    tai_gate_enter(&space->gate, NULL);
+    tai_gate_enter(&space->gate, me);
     for (index = 1; index < space->blocks.end; index++) {
         tai_block *block = &space->blocks.at[index];
         if (TENSORALLOC_LOAD_RELAXED(&block->state) == TAI_LIVE && block->right == scope->serial) {
             block->right = serial;
         }
     }
-    tai_gate_leave(&space->gate, NULL);
+    tai_gate_leave(&space->gate, me);
 }
 
 /* A capture has succeeded, or may yet (still), and waits to be attached, unless it was already, or goes on in a scope
@@ -21797,9 +22295,10 @@ static TAI_COLD void tai_scope_end(tai_capture *scope, int failed, int still, in
     ta_graph_pool *g = scope->owner;
     tai_graphs *all = g->parent->graphs;
     tai_capture **link = &all->scopes;
-    tai_gate_enter(&g->memory->space.gate, NULL);
+    tai_holder *me = tai_graph_me(g);
+    tai_gate_enter(&g->memory->space.gate, me);
     g->memory->space.capturing--;
-    tai_gate_leave(&g->memory->space.gate, NULL);
+    tai_gate_leave(&g->memory->space.gate, me);
     TAI_LOCK_ACQUIRE(&all->lock);
     while (*link != scope) {
         link = &(*link)->next;
@@ -23992,6 +24491,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef TAI_THREAD_INDEX
 #undef TAI_THREAD_SANITIZER
 #undef TAI_THREAD_SLOTS
+#undef TAI_THREAD_PLACES
+#undef TAI_MOVES_MAX
+#undef TAI_NO_SLOTS_32
 #undef TAI_TICKS_OF_PROCESSOR
 #undef TAI_TINY_BYTES
 #undef TAI_TORCH_DEVICES

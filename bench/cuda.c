@@ -1,16 +1,15 @@
 /* cuda.c - the CUDA backend beside the driver's own allocators: hot pairs, steals, pinned memory, growth, traces.
 
    build   cc -O2 -DNDEBUG -I.. -o cuda cuda.c -lpthread -ldl        Linux; no toolkit is needed
-   run     ./cuda [--smoke | --host | --csv] [file.trace ...]     --csv: a line for each number, the device in the first
+   run     ./cuda [--smoke] [--host | --csv] [file.trace ...]     --csv: a line for each number, the device in the first
 
    A number is nanoseconds of the host for one operation. On the software driver of tests/driver time means nothing, and
    a number is driver calls. Steady state: each row runs once before it is measured.
 
-   --host measures the pool alone, on any driver: what a hit costs the host beside the same hit of a host pool. The
-   driver's answer about captures is taken out (a function that answers "none" is called in its place). Eleven batches
-   of each row in turn; the median batch counts. Counted instead of timed:
-       valgrind --tool=callgrind --callgrind-out-file=out --toggle-collect='rows_*' ./cuda --host
-       callgrind_annotate --inclusive=yes out | grep rows_       divided by the pairs that --host prints */
+   --host measures the pool alone, on any driver: what a hit costs the host beside the same hit of a host pool, and what
+   an allocation in a capture costs beside the same hit outside of captures. The driver's answer about captures is taken
+   out (a function that answers as told is called in its place). Eleven batches of each row in turn; the median batch
+   counts. tests/cost.py counts the instructions of the same rows. */
 #define _POSIX_C_SOURCE 200809L
 #define TENSORALLOC_CUDA
 #define TENSORALLOC_IMPLEMENTATION
@@ -203,9 +202,11 @@ static void hot(void)
 
 /* ---- what the host does for a hit, without the driver */
 static ta_pool *host_pool, *strict_pool, *scopes_pool;
+static ta_graph_pool *graph_pool; /* of strict_pool */
 static size_t host_pairs = 20000;
+static ta_cuda *told_device;
 
-static int no_capture(void *stream, int *status, uint64_t *id)
+static int none(void *stream, int *status, uint64_t *id)
 {
     (void)stream;
     (void)id;
@@ -213,9 +214,19 @@ static int no_capture(void *stream, int *status, uint64_t *id)
     return 0;
 }
 
+static uint64_t captures;
+
+static int captured(void *stream, int *status, uint64_t *id)
+{
+    (void)stream;
+    *status = 1;
+    *id = captures;
+    return 0;
+}
+
 static void *without_question(void *user, const char *name)
 {
-    int (*answer)(void *stream, int *status, uint64_t *id) = no_capture;
+    int (*answer)(void *stream, int *status, uint64_t *id) = none;
     void *symbol = NULL;
     (void)user;
     if (strcmp(name, "cuStreamGetCaptureInfo") == 0) {
@@ -249,20 +260,27 @@ ROW(small_strict, ta_pool_alloc(strict_pool, 4096, NULL), strict_pool)
 ROW(small_scopes, ta_pool_alloc(scopes_pool, 4096, NULL), scopes_pool)
 ROW(small_stream, ta_pool_alloc_stream(strict_pool, 4096, STREAM(s), NULL), strict_pool)
 ROW(small_two_streams, ta_pool_alloc_stream(strict_pool, 4096, EITHER, NULL), strict_pool)
+ROW(small_capture, ta_pool_alloc_stream(strict_pool, 4096, STREAM(s), NULL), strict_pool)
+ROW(small_two_captured, ta_pool_alloc_stream(strict_pool, 4096, EITHER, NULL), strict_pool)
 ROW(large_host, ta_pool_alloc(host_pool, 1 << 20, NULL), host_pool)
 ROW(large_strict, ta_pool_alloc(strict_pool, 1 << 20, NULL), strict_pool)
 ROW(large_scopes, ta_pool_alloc(scopes_pool, 1 << 20, NULL), scopes_pool)
 ROW(large_stream, ta_pool_alloc_stream(strict_pool, 1 << 20, STREAM(s), NULL), strict_pool)
 ROW(large_two_streams, ta_pool_alloc_stream(strict_pool, 1 << 20, EITHER, NULL), strict_pool)
+ROW(large_capture, ta_pool_alloc_stream(strict_pool, 1 << 20, STREAM(s), NULL), strict_pool)
+ROW(large_two_captured, ta_pool_alloc_stream(strict_pool, 1 << 20, EITHER, NULL), strict_pool)
 
 static const struct row {
     const char *name;
     void (*run)(void);
+    int captured;
 } host_rows[] = {
-    {"host pool, 4 KiB", rows_small_host}, {"strict", rows_small_strict}, {"scopes only", rows_small_scopes},
-    {"strict, a stream", rows_small_stream}, {"strict, two streams in turn", rows_small_two_streams},
-    {"host pool, 1 MiB", rows_large_host}, {"strict", rows_large_strict}, {"scopes only", rows_large_scopes},
-    {"strict, a stream", rows_large_stream}, {"strict, two streams in turn", rows_large_two_streams}
+    {"host pool, 4 KiB", rows_small_host, 0}, {"strict", rows_small_strict, 0}, {"scopes only", rows_small_scopes, 0},
+    {"strict, a stream", rows_small_stream, 0}, {"strict, two streams in turn", rows_small_two_streams, 0},
+    {"in a capture", rows_small_capture, 1}, {"in a capture of two streams", rows_small_two_captured, 1},
+    {"host pool, 1 MiB", rows_large_host, 0}, {"strict", rows_large_strict, 0}, {"scopes only", rows_large_scopes, 0},
+    {"strict, a stream", rows_large_stream, 0}, {"strict, two streams in turn", rows_large_two_streams, 0},
+    {"in a capture", rows_large_capture, 1}, {"in a capture of two streams", rows_large_two_captured, 1}
 };
 enum { HOST_ROWS = sizeof host_rows / sizeof host_rows[0], BATCHES = 11 };
 
@@ -277,6 +295,31 @@ static double cpu_ns(void)
     struct timespec time;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
     return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+/* From now on the driver says this of every stream. */
+static void say(int (*answer)(void *stream, int *status, uint64_t *id))
+{
+    told_device->query = told_device->cu.capture_info = answer;
+}
+
+/* One batch of a row, in a capture of its own where it wants one; ns for a pair. */
+static double batch_of(const struct row *row)
+{
+    double start;
+    captures += (uint64_t)row->captured;
+    say(row->captured ? captured : none);
+    if (row->captured && ta_capture_enter(graph_pool, STREAM(s)) != TA_OK) {
+        stop("no scope");
+    }
+    start = cpu_ns();
+    row->run();
+    start = cpu_ns() - start;
+    say(none);
+    if (row->captured && ta_capture_leave(graph_pool, STREAM(s), 0, NULL) != TA_OK) {
+        stop("no scope to leave");
+    }
+    return start / (double)host_pairs;
 }
 
 static ta_pool *pool_over(ta_backend backend, ta_capture_check check)
@@ -296,35 +339,41 @@ static void host_cost(void)
 {
     static double at[HOST_ROWS][BATCHES];
     ta_cuda_desc desc;
-    ta_cuda *device = NULL;
-    double host = 1;
+    ta_graph_pool_desc graph_desc;
+    double host = 1, eager = 1;
     size_t r;
     int b;
     memset(&desc, 0, sizeof desc);
+    memset(&graph_desc, 0, sizeof graph_desc);
     desc.resolve = without_question;
-    if (ta_cuda_create(&desc, &device, NULL) != TA_OK) {
+    if (ta_cuda_create(&desc, &told_device, NULL) != TA_OK) {
         stop("no device");
     }
     host_pool = pool_over(ta_backend_host(), TA_CAPTURE_STRICT);
-    strict_pool = pool_over(ta_cuda_backend(device), TA_CAPTURE_STRICT);
-    scopes_pool = pool_over(ta_cuda_backend(device), TA_CAPTURE_SCOPES_ONLY);
+    strict_pool = pool_over(ta_cuda_backend(told_device), TA_CAPTURE_STRICT);
+    scopes_pool = pool_over(ta_cuda_backend(told_device), TA_CAPTURE_SCOPES_ONLY);
+    graph_desc.pool = strict_pool;
+    graph_desc.share_sequential = 1;
+    if (ta_graph_pool_create(&graph_desc, &graph_pool) != TA_OK) {
+        stop("no graph pool");
+    }
     text("what a hit costs the host: pairs of alloc and free, %zu for each row\n", host_pairs * BATCHES);
     for (b = 0; b < BATCHES; b++) {
         for (r = 0; r < HOST_ROWS; r++) {
-            double start = cpu_ns();
-            host_rows[r].run();
-            at[r][b] = (cpu_ns() - start) / (double)host_pairs;
+            at[r][b] = batch_of(&host_rows[r]);
         }
     }
     for (r = 0; r < HOST_ROWS; r++) {
         qsort(at[r], BATCHES, sizeof at[r][0], compare_times);
         host = r % (HOST_ROWS / 2) == 0 ? at[r][BATCHES / 2] : host;
-        text("%30s %8.1f ns  %5.2f of the host pool's\n", host_rows[r].name,
+        eager = strcmp(host_rows[r].name, "strict, a stream") == 0 ? at[r][BATCHES / 2] : eager;
+        text("%30s %8.1f ns  %5.2f of %s\n", host_rows[r].name,
              put("host cost", r < HOST_ROWS / 2 ? 4096 : MIB, host_rows[r].name, at[r][BATCHES / 2], "ns"),
-             at[r][BATCHES / 2] / host);
+             at[r][BATCHES / 2] / (host_rows[r].captured ? eager : host),
+             host_rows[r].captured ? "the same outside of it (strict, a stream)" : "the host pool's");
     }
-    if (ta_pool_destroy(host_pool) != TA_OK || ta_pool_destroy(strict_pool) != TA_OK ||
-        ta_pool_destroy(scopes_pool) != TA_OK || ta_cuda_destroy(device) != TA_OK) {
+    if (ta_graph_pool_destroy(graph_pool) != TA_OK || ta_pool_destroy(host_pool) != TA_OK || ta_pool_destroy(strict_pool) != TA_OK ||
+        ta_pool_destroy(scopes_pool) != TA_OK || ta_cuda_destroy(told_device) != TA_OK) {
         stop("the pools cannot be closed");
     }
 }
@@ -476,18 +525,21 @@ int main(int argc, char **argv)
     CUmemPoolProps props;
     uint64_t keep = UINT64_MAX;
     char device[100] = "";
-    int i = 1, version = 0, smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
-    int host = argc > 1 && strcmp(argv[1], "--host") == 0;
-    csv = argc > 1 && strcmp(argv[1], "--csv") == 0;
-    if (argc > 1 && argv[1][0] == '-' && !smoke && !host && !csv) {
-        fprintf(stderr, "usage: cuda [--smoke | --host | --csv] [file.trace ...]\n");
-        return 2;
+    int i = 1, version = 0, smoke = 0, host = 0;
+    for (; i < argc && argv[i][0] == '-'; i++) {
+        smoke |= strcmp(argv[i], "--smoke") == 0;
+        host |= strcmp(argv[i], "--host") == 0;
+        csv |= strcmp(argv[i], "--csv") == 0;
+        if (strcmp(argv[i], "--smoke") != 0 && strcmp(argv[i], "--host") != 0 && strcmp(argv[i], "--csv") != 0) {
+            fprintf(stderr, "usage: cuda [--smoke] [--host | --csv] [file.trace ...]\n");
+            return 2;
+        }
     }
     if (!driver_load() || cu.cuInit(0) != CUDA_SUCCESS || cu.cuDevicePrimaryCtxRetain(&context, 0) != CUDA_SUCCESS) {
         printf("skipped: there is no CUDA device\n");
         return 77;
     }
-    counts = fake.tafake_calls != NULL;
+    counts = fake.tafake_reset != NULL; /* else real, or played as if it were */
     rounds = smoke ? 100 : counts ? 1000 : rounds;
     if (counts) {
         (void)fake.tafake_reset("cap=8G;fill=0;sched=eager");
@@ -521,7 +573,7 @@ int main(int argc, char **argv)
     text("\n");
     host_cost();
     text("\n");
-    for (i += smoke || csv; i < argc; i++) {
+    for (; i < argc; i++) {
         replay(argv[i]);
     }
     return 0;

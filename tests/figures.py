@@ -42,7 +42,8 @@ def sources():
 # ---- counted: from what is committed
 def count_tests():
     programs = [path for path in sources() if cases(path)]
-    return 'over %d cases in %d programs' % (rounded(sum(len(set(cases(path))) for path in programs), 50), len(programs))
+    return 'over %d cases in over %d programs' % (rounded(sum(len(set(cases(path))) for path in programs), 100),
+                                                  rounded(len(programs), 10))
 
 
 def count_configurations():
@@ -85,7 +86,7 @@ def count_seeds():
     chosen = [name for path in sources() for name in cases(path)
               if path == 'tests/test_model.c' or re.search('random|churn|programs_', name)]
     default = re.search(r'TEST_SEED_DEFAULT (\d+)', text('tests/test.h')).group(1)
-    return '%d simulations, each from a seed (%s, or `--seed N`)' % (len(chosen), default)
+    return 'over %d, each from a seed (%s, or `--seed N`)' % (rounded(len(chosen), 10), default)
 
 
 # ---- measured: from the last runs; None without one

@@ -402,7 +402,7 @@ static void scene_close(void)
     cuda = NULL;
 }
 
-/* What fails in a run: the n-th call of a function of the driver, or request for memory for memory. */
+/* What fails in a run: the n-th call of a function of the driver, or request for memory for records. */
 typedef struct fault {
     int symbol; /* its place in the list; NO_CALL, RECORDS */
     int part, code, stays;
@@ -676,6 +676,31 @@ static void every_pair_of_calls(void)
     CHECK_GT(pairs, 500);
 }
 
+/* The context is gone, and there is no memory for the record that says so: the block is still live, and freed later. */
+static void lost_without_records(void)
+{
+    void *ptr;
+    if (!driver_open(0)) {
+        return;
+    }
+    scene.sticky = 1;
+    CHECK(scene_open(TA_CUDA_RANGES));
+    ptr = ta_pool_alloc_stream(pool, 3 * MIB, STREAM(scene.s), NULL);
+    CHECK_OK(ta_pool_record_use(pool, ptr, STREAM(scene.t)));
+    fake.tafake_lose_context(0, CUDA_ERROR_ILLEGAL_ADDRESS);
+    record_calls.seen = 0;
+    record_calls.fails = 1;
+    record_calls.stays = 1;
+    CHECK_RESULT(ta_pool_free(pool, ptr), TA_ERROR_RECORDS);
+    record_calls.fails = 0;
+    CHECK_EQ(check_books(pool).live_count, 1);
+    CHECK_OK(ta_pool_free(pool, ptr));
+    CHECK_EQ(check_books(pool).live_count, 0);
+    scene_close();
+    (void)cu.cuCtxSetCurrent(NULL);
+    CHECK_EQ(fake.tafake_reset(""), 0);
+}
+
 static const int invalid = CUDA_ERROR_INVALID_VALUE, no_memory = CUDA_ERROR_OUT_OF_MEMORY;
 static void ranges_used_invalid(void) { every_call(TA_CUDA_RANGES, invalid, USED, "ranges"); }
 static void ranges_used_no_memory(void) { every_call(TA_CUDA_RANGES, no_memory, USED, "ranges"); }
@@ -707,4 +732,4 @@ TEST_MAIN(TEST_CASE(ranges_used_invalid), TEST_CASE(ranges_used_no_memory), TEST
           TEST_CASE(managed_opened), TEST_CASE(ranges_closed), TEST_CASE(segments_closed), TEST_CASE(async_closed),
           TEST_CASE(pinned_closed), TEST_CASE(managed_closed), TEST_CASE(ranges_sticky), TEST_CASE(async_sticky),
           TEST_CASE(ranges_records), TEST_CASE(ranges_records_opened), TEST_CASE(async_records),
-          TEST_CASE(pinned_records), TEST_CASE(every_pair_of_calls))
+          TEST_CASE(pinned_records), TEST_CASE(lost_without_records), TEST_CASE(every_pair_of_calls))

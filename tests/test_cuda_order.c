@@ -451,6 +451,8 @@ static struct program {
     ta_dynamic *dynamic;
     int announcements, drop; /* the number of the call that is left out, 0: none */
     int tight;               /* memory may run out */
+    int pressing;            /* blocks of one size, used again at once and moved to higher streams only, so that hardly
+                                anything else orders what the pool does not */
     uint64_t refused;
 } run;
 
@@ -484,7 +486,7 @@ static void block_new(piece *p)
 {
     ta_result result;
     static const uint32_t sizes[] = {300, 4096, 4096, 70000, 300000};
-    p->words = sizes[below(5)];
+    p->words = run.pressing ? 4096 : sizes[below(5)];
     p->home = p->at = (int)below(STREAMS);
     p->after = 0;
     p->value = below(1000);
@@ -497,7 +499,7 @@ static void block_new(piece *p)
 /* The block is used on another stream from now on. */
 static void block_move(piece *p, int to)
 {
-    if (to != p->at && !p->after) {
+    if (to != p->at && !p->after && (!run.pressing || to > p->at)) {
         order(run.streams[p->at], run.streams[to]);
         p->at = to;
         if (below(5) == 0) {
@@ -620,8 +622,12 @@ static void handle_step(grown *g)
 
 static void program_step(void)
 {
-    piece *p = &run.blocks[below(BLOCKS)], *q = &run.blocks[below(BLOCKS)];
+    const uint32_t blocks = run.pressing ? 5 : BLOCKS;
+    piece *p = &run.blocks[below(blocks)], *q = &run.blocks[below(blocks)];
     uint32_t what = below(40);
+    if (run.pressing && ((what >= 12 && what < 17) || (what >= 33 && what < 36))) { /* nothing that orders streams */
+        what = 20;
+    }
     if (p->ptr == 0) {
         block_new(p);
     } else if (what < 12) {
@@ -645,8 +651,63 @@ static void program_step(void)
     }
 }
 
-static int tight;
+static int tight, pressing;
 static uint64_t all_refused;
+
+/* Pools whose order is broken on purpose: one entry of the backend's table does not do what it says. */
+typedef enum fault {
+    SOUND, WAITS_FOR_NOTHING, ALWAYS_DONE, SYNCS_NOTHING, MARKS_AN_IDLE_STREAM, ADOPTS_NO_EVENT, FAULTS
+} fault;
+static const char *const fault_names[] = {"sound", "waits for nothing", "says that all is done", "returns before it is",
+                                          "marks a stream that is idle", "forgets the program's event"};
+static fault broken;
+static ta_backend_vtable broken_table;
+static CUstream idle;
+
+static ta_result wait_for_nothing(void *self, ta_stream stream, uint64_t ticket)
+{
+    (void)self;
+    (void)stream;
+    (void)ticket;
+    return TA_OK;
+}
+
+static ta_result always_done(void *self, uint64_t ticket)
+{
+    (void)self;
+    (void)ticket;
+    return TA_OK;
+}
+
+static ta_result mark_an_idle_stream(void *self, ta_stream stream, uint64_t *out_ticket)
+{
+    (void)stream;
+    return ta_cuda_backend((ta_cuda *)self).vtable->mark(self, STREAM(idle), out_ticket);
+}
+
+static ta_result adopt_no_event(void *self, uint64_t event, uint64_t *out_ticket)
+{
+    return mark_an_idle_stream(self, event, out_ticket);
+}
+
+static ta_backend backend_now(void)
+{
+    ta_backend backend = ta_cuda_backend(cuda);
+    broken_table = *backend.vtable;
+    if (broken == WAITS_FOR_NOTHING) {
+        broken_table.wait = wait_for_nothing;
+    } else if (broken == ALWAYS_DONE) {
+        broken_table.is_done = always_done;
+    } else if (broken == SYNCS_NOTHING) {
+        broken_table.sync = always_done;
+    } else if (broken == MARKS_AN_IDLE_STREAM) {
+        broken_table.mark = mark_an_idle_stream;
+    } else if (broken == ADOPTS_NO_EVENT) {
+        broken_table.adopt = adopt_no_event;
+    }
+    backend.vtable = &broken_table;
+    return backend;
+}
 
 static void program_begin(uint64_t seed, int drop)
 {
@@ -657,15 +718,15 @@ static void program_begin(uint64_t seed, int drop)
     run.random = seed;
     run.drop = drop;
     run.tight = tight;
+    run.pressing = pressing;
     memset(&options, 0, sizeof options);
     options.disable_stealing = (int)below(3) == 0;
     options.cached_bytes_max = below(4) == 0 ? 4 * MIB : 0;
     options.capture_check = below(2) == 0 ? TA_CAPTURE_STRICT : TA_CAPTURE_SCOPES_ONLY;
     cuda = cuda_new(below(3) == 0 ? TA_CUDA_SEGMENTS : below(8) == 0 ? TA_CUDA_ASYNC : TA_CUDA_RANGES);
-    pool = pool_new(cuda, &options);
     memset(&desc, 0, sizeof desc);
-    desc.backend = ta_cuda_backend(cuda);
-    desc.disable_ranges = 0;
+    options.backend = desc.backend = broken == SOUND ? ta_cuda_backend(cuda) : backend_now();
+    CHECK_OK(ta_pool_create(&options, &pool));
     CHECK_OK(ta_dynamic_create(&desc, &run.dynamic));
     for (i = 1; i < STREAMS; i++) { /* 0: the default stream */
         run.streams[i] = stream_new();
@@ -699,7 +760,7 @@ static uint64_t program(uint64_t seed, int drop)
     int i;
     uint64_t races;
     program_begin(seed, drop);
-    for (i = 0; i < STEPS; i++) {
+    for (i = 0; i < (run.pressing ? 4 * STEPS : STEPS); i++) {
         program_step();
     }
     program_end();
@@ -741,7 +802,7 @@ static uint32_t errors_close(void)
 
 /* Each scheduler has seeds of its own: 1,200 programs in all. The kinds of scheduler that take a seed get one for each
    program. */
-enum { RANDOM = 500, LAZY = 250, EAGER = 150, ON_THREADS = 100, TIGHT = 200 };
+enum { RANDOM = 500, LAZY = 250, EAGER = 150, ON_THREADS = 100, TIGHT = 200, BROKEN = 40 };
 
 static void programs(const char *kind, const char *more, uint64_t first, uint64_t count)
 {
@@ -807,6 +868,7 @@ static void random_programs_without_an_announcement(void)
     if (!errors_open("sched=eager;fill=4096;cap=1G")) { /* needs the checker's reports */
         return;
     }
+    pressing = 1;
     for (seed = 0; seed < 40; seed++) {
         int calls, drop;
         test_context("seed %llu", (unsigned long long)(test_now.seed + seed));
@@ -817,9 +879,35 @@ static void random_programs_without_an_announcement(void)
             wrong += program(test_now.seed + seed, drop) != 0;
         }
     }
+    pressing = 0;
     printf("%llu of %llu found out ... ", (unsigned long long)wrong, (unsigned long long)runs);
-    CHECK_GT(wrong, 0);
+    CHECK_GE(wrong, runs / 5);
     (void)errors_close();
+}
+
+/* The order of the pool broken in one place: that is found out, so no broken pool can pass the programs above. */
+static void random_programs_over_broken_order(void)
+{
+    int f;
+    for (f = WAITS_FOR_NOTHING; f < FAULTS; f++) {
+        uint64_t seed, wrong = 0;
+        if (!errors_open("sched=eager;fill=4096;cap=1G")) {
+            return;
+        }
+        idle = stream_new();
+        broken = (fault)f;
+        pressing = 1;
+        for (seed = 0; seed < BROKEN; seed++) {
+            test_context("%s, seed %llu", fault_names[f], (unsigned long long)(test_now.seed + seed));
+            wrong += program(test_now.seed + seed, -1) != 0;
+        }
+        broken = SOUND;
+        pressing = 0;
+        printf("%s: %llu of %d ... ", fault_names[f], (unsigned long long)wrong, (int)BROKEN);
+        CHECK_GE(wrong, BROKEN / 20);
+        OK(cu.cuStreamDestroy_v2(idle));
+        (void)errors_close();
+    }
 }
 
 /*---------------------------------------------------------------------------------------------------------
@@ -918,4 +1006,4 @@ TEST_MAIN(TEST_CASE(announced_uses_are_waited_for), TEST_CASE(stealing), TEST_CA
           TEST_CASE(random_programs_random), TEST_CASE(random_programs_lazy), TEST_CASE(random_programs_eager),
           TEST_CASE(random_programs_threads), TEST_CASE(random_programs_without_memory),
           TEST_CASE(threads_with_streams_of_their_own),
-          TEST_CASE(random_programs_without_an_announcement))
+          TEST_CASE(random_programs_without_an_announcement), TEST_CASE(random_programs_over_broken_order))

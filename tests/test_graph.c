@@ -247,6 +247,67 @@ static void exact_reservation(void)
     graphs_close();
 }
 
+/* What a step leaves on the short way: pairs of small blocks, all of them at once, and then one large block that fits
+   only where the small ones were. */
+static void allocate_small(CUdeviceptr *at)
+{
+    static const size_t sizes[] = {4096, 300, 20000};
+    CUdeviceptr small[16];
+    int i;
+    for (i = 0; i < 300; i++) {
+        at[0] = take(sizes[i % 3], s);
+        give(at[0]);
+    }
+    for (i = 0; i < 3; i++) {
+        at[i] = take(sizes[i], s);
+        CHECK_EQ(ta_pool_capacity_of(pool, pointer(at[i])), (sizes[i] + 255) / 256 * 256);
+    }
+    for (i = 0; i < 3; i++) {
+        give(at[i]);
+        CHECK_EQ(take(sizes[i], s), at[i]); /* what was freed last comes first */
+        give(at[i]);
+        CHECK_EQ(ta_pool_free(pool, pointer(at[i])), TA_ERROR_STALE);
+    }
+    for (i = 0; i < 16; i++) {
+        small[i] = take(4096, s);
+    }
+    for (i = 0; i < 16; i++) {
+        give(small[i]);
+    }
+    at[3] = take(65536, s);
+    at[4] = take(4096, s);
+    give(at[3]);
+    give(at[4]);
+}
+
+/* Small blocks that a capture frees wait apart from the heap: figures, addresses and reservations are as without. */
+static void short_ways(void)
+{
+    ta_capture_report first, second;
+    CUdeviceptr before[5], after[5];
+    CUgraphExec exec[2];
+    if (!graphs_open("sched=lazy;fill=4096", 1)) { return; }
+    enter(graphs, s);
+    allocate_small(before);
+    exec[0] = finish(graphs, s, &first);
+    CHECK_EQ(first.allocation_count, 300 + 3 + 3 + 16 + 2);
+    CHECK_EQ(first.deallocation_count, first.allocation_count);
+    CHECK_EQ(first.live_count + first.in_use_bytes, 0);
+    CHECK_EQ(first.peak_in_use_bytes, 65536 + 4096);
+    CHECK_EQ(stats_of(graphs).memory.in_use_bytes + stats_of(graphs).memory.block_count, 0);
+    enter(graphs, s);
+    allocate_small(after);
+    exec[1] = finish(graphs, s, &second);
+    CHECK(memcmp(before, after, sizeof before) == 0);
+    CHECK_EQ(second.growth_count + second.grown_bytes, 0);
+    CHECK_EQ(second.reserve_bytes, first.reserve_bytes);
+    CHECK_EQ(second.peak_in_use_bytes, first.peak_in_use_bytes);
+    OK(cu.cuGraphExecDestroy(exec[0]));
+    OK(cu.cuGraphExecDestroy(exec[1]));
+    check_books(pool);
+    graphs_close();
+}
+
 /* Less than the least that will do is too little. */
 static void reservation_is_not_generous(void)
 {
@@ -642,7 +703,8 @@ static void failures_name_graphs(void)
 
 TEST_MAIN(TEST_CASE(a_capture_without_a_scope_is_an_error), TEST_CASE(replays_keep_their_memory),
           TEST_CASE(forked_streams_are_routed), TEST_CASE(uses_on_forks_are_parked), TEST_CASE(scopes_nest),
-          TEST_CASE(exact_reservation), TEST_CASE(reservation_is_not_generous), TEST_CASE(out_of_memory_in_a_capture),
+          TEST_CASE(exact_reservation), TEST_CASE(short_ways), TEST_CASE(reservation_is_not_generous),
+          TEST_CASE(out_of_memory_in_a_capture),
           TEST_CASE(a_failed_capture_leaves_nothing), TEST_CASE(sharing), TEST_CASE(eight_shared_graphs),
           TEST_CASE(memory_lives_as_long_as_replays), TEST_CASE(nothing_is_taken_in_flight),
           TEST_CASE(retain_and_release), TEST_CASE(failures_name_graphs))

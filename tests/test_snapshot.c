@@ -486,6 +486,81 @@ static void events_are_told(void)
 /*---------------------------------------------------------------------------------------------------------
   Bad input and faults.
   -------------------------------------------------------------------------------------------------------*/
+/* Segments of an arena, blocks behind an alignment, more of each than are looked at at once, dimensions without an end,
+   and a dynamic that is gone. */
+static void many_of_every_kind(void)
+{
+    tb_counting segments;
+    ta_arena_desc arena_desc;
+    ta_arena *arena = NULL;
+    ta_direct *direct = NULL;
+    ta_dynamic *dynamic = NULL;
+    ta_dynamic_desc dynamic_desc;
+    ta_allocator list[3];
+    ta_request request;
+    ta_shape_bounds bounds;
+    ta_handle handle;
+    document d;
+    const int64_t least = 1, most = TA_DIM_UNBOUNDED;
+    int64_t now = 100000;
+    sums sum;
+    void *ptr = NULL;
+    int i, with_ranges = host_has_ranges();
+    memset(&d, 0, sizeof d);
+    memset(&arena_desc, 0, sizeof arena_desc);
+    memset(&dynamic_desc, 0, sizeof dynamic_desc);
+    memset(&request, 0, sizeof request);
+    arena_desc.backend = tb_counting_init(&segments, ta_backend_host(), TA_CAP_RANGES);
+    arena_desc.chunk_bytes = 64 * KIB;
+    CHECK_OK(ta_arena_create(&arena_desc, &arena));
+    CHECK_OK(ta_direct_create(NULL, &direct));
+    dynamic_desc.unbounded_bytes = 4 * MIB;
+    CHECK_OK(ta_dynamic_create(&dynamic_desc, &dynamic));
+    list[0] = ta_arena_allocator(arena);
+    list[1] = ta_direct_allocator(direct);
+    list[2] = ta_dynamic_allocator(dynamic);
+    for (i = 0; i < 100; i++) {
+        request.size_bytes = 10000;
+        request.alignment_bytes = i % 10 == 0 ? 4096 : 0;
+        ptr = ta_allocator_alloc(list[0], &request, NULL);
+        CHECK(ptr != NULL);
+        if (i % 7 == 3) {
+            CHECK_OK(ta_allocator_free(list[0], ptr, 0, 0, 0));
+        }
+        request.alignment_bytes = i % 10 == 0 ? 2 * MIB : 0;
+        CHECK(ta_allocator_alloc(list[1], &request, NULL) != NULL);
+        CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &now, &most));
+        CHECK_OK(ta_dynamic_alloc(dynamic, &bounds, &handle));
+    }
+    if (take_snapshot(&d, list, 3, NULL)) {
+        size_t at = allocator_at(&d.tree, 0);
+        check_sums(&d.tree, at, list[0]);
+        CHECK_GT(add_up(&d.tree, at).ranges, 2);
+        CHECK(json_says(&d.tree, json_get(&d.tree, json_first(&d.tree, json_get(&d.tree, at, "ranges")), "kind"), "segment"));
+        at = allocator_at(&d.tree, 1);
+        check_sums(&d.tree, at, list[1]);
+        CHECK_EQ(add_up(&d.tree, at).ranges, 100);
+        CHECK_GE(add_up(&d.tree, at).free_bytes, 1); /* in front of those that are aligned */
+        at = allocator_at(&d.tree, 2);
+        sum = add_up(&d.tree, at);
+        CHECK(sum.tiles);
+        CHECK(!with_ranges || (sum.ranges == 100 && sum.live_count == 100));
+        at = json_get(&d.tree, at, "handles");
+        CHECK_EQ(d.tree.nodes[json_first(&d.tree, json_get(&d.tree, json_first(&d.tree, at), "max"))].kind, '0');
+    }
+    CHECK_OK(ta_allocator_dispose(list[2]));
+    if (take_snapshot(&d, &list[2], 1, NULL)) {
+        size_t at = allocator_at(&d.tree, 0);
+        CHECK_EQ(d.tree.nodes[json_get(&d.tree, at, "disposed")].kind, 't');
+        CHECK_EQ(json_get(&d.tree, at, "handles"), 0);
+        CHECK(json_get(&d.tree, at, "options") != 0);
+    }
+    for (i = 0; i < 3; i++) {
+        CHECK_OK(ta_allocator_destroy(list[i]));
+    }
+    forget(&d);
+}
+
 static void arguments_are_checked(void)
 {
     ta_pool *pool = open_pool(NULL);
@@ -920,7 +995,7 @@ int main(int argc, char **argv)
         TEST_CASE(streams_and_pending_blocks_are_told), TEST_CASE(arenas_and_direct_allocators_are_told),
         TEST_CASE(tensors_with_bounds_are_told), TEST_CASE(shared_budgets_and_backends_are_told_once),
         TEST_CASE(idle_backends_are_not_asked), TEST_CASE(other_peoples_allocators_show_what_they_say),
-        TEST_CASE(events_are_told),
+        TEST_CASE(events_are_told), TEST_CASE(many_of_every_kind),
         TEST_CASE(arguments_are_checked), TEST_CASE(figures_without_blocks),
         TEST_CASE(tags_and_names_may_hold_anything), TEST_CASE(sinks_that_fail_end_it), TEST_CASE(files_take_it),
         TEST_CASE(the_sink_may_use_the_pool), TEST_CASE(scratch_of_any_size_and_place_is_used),
