@@ -5541,7 +5541,7 @@ static ta_result tai_cu_result(ta_cuda *c, int code)
         code == TAI_CU_CONTEXT_DESTROYED || code == TAI_CU_ASSERT ||
         (code >= TAI_CU_HARDWARE_STACK && code <= TAI_CU_LAUNCH_FAILED)) {
         TENSORALLOC_STORE_RELEASE(&c->lost, 1u); /* the context, or the driver, is gone for good */
-        TENSORALLOC_STORE_RELAXED(&c->query, tai_cu_no_answer);
+        TENSORALLOC_STORE_RELAXED(&c->query, &tai_cu_no_answer);
     }
     return code == TAI_CU_OUT_OF_MEMORY ? TA_ERROR_OUT_OF_MEMORY
            : code >= TAI_CU_CAPTURE_FIRST && code <= TAI_CU_CAPTURE_LAST ? TA_ERROR_CAPTURE

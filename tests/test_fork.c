@@ -203,7 +203,7 @@ static void check_new_pool_works(const ta_pool_desc *desc)
     ta_stats stats;
     pthread_t threads[2];
     worker workers[2];
-    int stop = 0, i, count = THREADS_AFTER_FORK && (desc == NULL || !desc->single_threaded) ? 2 : 0;
+    int stop = 0, i, some = THREADS_AFTER_FORK && (desc == NULL || !desc->single_threaded);
     CHECK_OK(ta_pool_create(desc, &pool));
     for (i = 0; i < 50; i++) {
         size_t size = (size_t)100 << (i % 14);
@@ -214,19 +214,19 @@ static void check_new_pool_works(const ta_pool_desc *desc)
             CHECK_OK(ta_pool_free(pool, ptr));
         }
     }
-    for (i = 0; i < count; i++) {
+    for (i = 0; some && i < 2; i++) {
         memset(&workers[i], 0, sizeof workers[i]);
         workers[i].allocator = ta_pool_allocator(pool);
         workers[i].stop = &stop;
         CHECK_EQ(pthread_create(&threads[i], NULL, worker_thread, &workers[i]), 0);
     }
-    for (i = 0; i < count; i++) {
+    for (i = 0; some && i < 2; i++) {
         while (LOAD(&workers[i].rounds) < 3) {
             sched_yield();
         }
     }
     STORE(&stop, 1);
-    for (i = 0; i < count; i++) {
+    for (i = 0; some && i < 2; i++) {
         CHECK_EQ(pthread_join(threads[i], NULL), 0);
         CHECK_EQ(workers[i].wrong, 0);
     }
