@@ -1287,7 +1287,8 @@ typedef struct ta_dynamic_request {
     uintptr_t site;                /* handles with the same number (not 0) learn together, also from those that are
                                       gone: one per place in the program. 0: this handle learns alone */
     ta_stream stream;              /* home stream */
-    const char *tag;               /* NULL, or a string that outlives the handle */
+    const char *tag;               /* NULL, or a string that outlives the handle, and the object if a failure is looked
+                                      at later: it is named there */
     ta_strategy strategy;          /* zero: that of the site if others are there already, else the object's. Those of a
                                       site have one strategy: another is TA_ERROR_INVALID_ARGUMENT. Its settings must
                                       live as long as the handle, with a site as long as the object */
@@ -1357,7 +1358,8 @@ TENSORALLOC_DEF void *ta_dynamic_resize_data(ta_dynamic *dynamic, ta_handle hand
    the backend above cached_bytes_max. */
 TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *dynamic, ta_handle handle);
 /* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations): its
-   strategy learns, capacity and figures stay. Errors: as ta_dynamic_resize, but for memory. Threads: any. Never blocks
+   strategy learns, capacity and figures stay. A resize tells it already: what is told twice counts as two uses, and
+   rates that are regulated per use double. Errors: as ta_dynamic_resize, but for memory. Threads: any. Never blocks
    in the backend. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
 /* Address of the tensor; NULL if the handle is stale or foreign, or the tensor never had memory. Valid until a resize
@@ -9448,8 +9450,8 @@ static TAI_COLD int tai_slot_renew(ta_pool *pool, tai_slot *slot)
     return ok;
 }
 
-/* Where this thread looks first for its slot of a pool with order: that of stream 0, a place that no other stream has;
-   those of all streams, by name and by index. */
+/* Where this thread looks first for its slot of a pool with order: that of stream 0, a place of its own;
+   those of all streams, by name and by index. Places may move: what lies there says whose it is. */
 TAI_INLINE size_t tai_slot_place_0(const ta_pool *pool)
 {
     return (size_t)TENSORALLOC_LOAD_RELAXED(&pool->places) + 1;
@@ -11471,7 +11473,7 @@ TAI_INLINE void *tai_pool_alloc_on(ta_pool *pool, size_t size, ta_result *result
         int status = 0, answer;
         answer = TENSORALLOC_LOAD_RELAXED(query)((void *)(uintptr_t)slot->stream_id, &status, &capture);
         answer |= status;
-        pool = TENSORALLOC_LOAD_RELAXED(&slot->ordered); /* the same: to read it is less than to keep it */
+        pool = TENSORALLOC_LOAD_RELAXED(&slot->pool); /* the same: to read it is less than to keep it */
         if (TAI_UNLIKELY(answer != 0)) {
             return tai_pool_alloc_asked(pool, size, slot, result, answer == 1 ? capture : 0);
         }
@@ -11504,8 +11506,8 @@ TAI_INLINE void *tai_pool_alloc_on(ta_pool *pool, size_t size, ta_result *result
 static TAI_NOINLINE void *tai_pool_alloc_on_0(ta_pool *pool, size_t size, ta_result *result)
 {
     tai_slot *slot = tai_slot_guess_0(pool);
-    return TAI_LIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) == pool) ? tai_pool_alloc_on(pool, size, result, slot)
-                                                                        : tai_pool_alloc_far(pool, size, result, 0);
+    return TAI_LIKELY(TENSORALLOC_LOAD_RELAXED(&slot->ordered) == pool && slot->stream_id == 0)
+               ? tai_pool_alloc_on(pool, size, result, slot) : tai_pool_alloc_far(pool, size, result, 0);
 }
 
 /* The same by the name of the stream. */
@@ -16557,7 +16559,6 @@ enum {
     TAI_COMMIT_STEPS = 64,             /* positions for a debt of one mean size: sixteen of them double the uses */
     TAI_COMMIT_AHEAD_MAX = 19,         /* mean sizes paid ahead: down to 3 uses */
     TAI_COMMIT_DEBT_MAX = 144,         /* mean sizes of debt: nothing goes back that has not been forgotten */
-    TAI_COMMIT_CARRIED_MAX = 32,       /* of a debt when sizes have fallen for good: in the largest that still occur */
     TAI_RANGE_USES = 6864,             /* uses without debt: position of 109 sixteenths */
     TAI_RANGE_MEAN_USES = 128
 };
@@ -16737,9 +16738,8 @@ static uint64_t tai_predictor_bounded(uint64_t size)
 /* Sizes have fallen for good: what is owed in large ones is not paid off in small ones. */
 static TAI_COLD void tai_predictor_forgive(tai_predictor *p)
 {
-    int64_t most = TAI_COMMIT_CARRIED_MAX * (int64_t)tai_predictor_bounded(tai_position_size(p->recent_top));
-    if (p->of.sizes.commit_debt_bytes > most) {
-        p->of.sizes.commit_debt_bytes = most;
+    if (p->of.sizes.commit_debt_bytes > 0) {
+        p->of.sizes.commit_debt_bytes = 0;
     }
 }
 
@@ -18675,7 +18675,8 @@ static TAI_COLD void tai_dynamic_measure(ta_dynamic *d, ta_failure *out, size_t 
     out->in_use_bytes = stats.in_use_bytes;
     out->thread_cached_bytes = stats.thread_cached_bytes;
     out->pending_bytes = stats.pending_bytes + *graphs;
-    out->free_bytes = stats.cached_bytes - stats.thread_cached_bytes; /* others may allocate meanwhile */
+    out->free_bytes = stats.cached_bytes; /* others may allocate meanwhile */
+    out->free_bytes -= stats.thread_cached_bytes < out->free_bytes ? stats.thread_cached_bytes : out->free_bytes;
     out->free_bytes -= out->pending_bytes < out->free_bytes ? out->pending_bytes : out->free_bytes;
 }
 
@@ -18684,6 +18685,7 @@ static TAI_COLD ta_verdict tai_dynamic_judge(ta_dynamic *d, size_t need, int ask
 {
     tai_budget_explain(d->common.budget, &d->common.member, need, asked, out);
     out->graph_bytes += held;
+    held = held < out->pending_bytes ? held : out->pending_bytes;
     return out->pending_bytes - held >= out->action_bytes      ? TA_VERDICT_WAITING
            : !asked && out->free_bytes >= out->action_bytes    ? TA_VERDICT_OWN_CACHE
            : out->sibling_cached_bytes >= out->action_bytes    ? TA_VERDICT_SIBLINGS
@@ -18701,7 +18703,8 @@ static TAI_COLD ta_verdict tai_dynamic_judge_block(size_t ranges, size_t graphs,
     out->graph_bytes += graphs;
     out->sibling_reserved_bytes =
         out->budget_used_bytes > out->reserved_bytes ? out->budget_used_bytes - out->reserved_bytes : 0;
-    if (verdict == TA_VERDICT_LIMIT || verdict == TA_VERDICT_FULL || verdict == TA_VERDICT_OUTSIDE) {
+    if (missing != 0 && /* others may have freed since */
+        (verdict == TA_VERDICT_LIMIT || verdict == TA_VERDICT_FULL || verdict == TA_VERDICT_OUTSIDE)) {
         verdict = !asked && ranges >= missing        ? TA_VERDICT_OWN_CACHE
                   : out->graph_bytes >= missing      ? TA_VERDICT_GRAPHS
                                                      : verdict;
@@ -22803,6 +22806,7 @@ static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, t
     ta_block_info info;
     uint64_t capture = 0;
     ta_result result = backend->vtable->capture(backend->self, stream, &capture);
+    memset(&made, 0, sizeof made);
     if (result == TA_OK && capture != 0 && !recorded) {
         result = TA_ERROR_CAPTURE; /* each replay would read the old place */
     }
@@ -24152,7 +24156,7 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
     tai_json_end(w, "}");
 }
 
-static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p, const ta_predictive_config *c)
+static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p, uint64_t price, uint64_t uses)
 {
     uint32_t i;
     int growing = p->growing;
@@ -24162,8 +24166,8 @@ static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p, c
     tai_json_u64(w, "mean_bytes", p->mean_bytes);
     tai_json_u64(w, "target_bytes", growing ? 0 : p->of.sizes.target_bytes);
     tai_json_u64(w, "step_bytes", growing ? p->of.growth.step_bytes : 0);
-    tai_json_u64(w, "block_price_sixteenths", growing ? 0 : tai_predictor_price(p, c));
-    tai_json_u64(w, "range_uses_sixteenths", growing ? 0 : tai_predictor_uses(p, c));
+    tai_json_u64(w, "block_price_sixteenths", growing ? 0 : price);
+    tai_json_u64(w, "range_uses_sixteenths", growing ? 0 : uses);
     tai_json_begin(w, "weights", "[");
     for (i = 0; i < TAI_PREDICT_BINS; i++) {
         if (p->weights[i] != 0) {
@@ -24182,7 +24186,7 @@ static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
 {
     tai_writer *w = &s->writer;
     tai_predictor predictor;
-    const void *config = NULL;
+    uint64_t price = 0, uses = 0;
     uintptr_t number = 0, busy = 1;
     int round, is_live = 0, is_predictor = 0;
     for (round = 0; round < 100 && busy != 0; round++) {
@@ -24193,8 +24197,12 @@ static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
             number = tai_site_at(d, index)->link.addr;
             if (busy == 0) {
                 is_predictor = tai_site_at(d, index)->full_size;
-                config = tai_site_at(d, index)->strategy.config;
                 memcpy(&predictor, tai_site_at(d, index)->state, sizeof predictor);
+                if (is_predictor && !predictor.growing) { /* here, for settings live no longer than what uses them */
+                    const void *config = tai_site_at(d, index)->strategy.config;
+                    price = tai_predictor_price(&predictor, (const ta_predictive_config *)config);
+                    uses = tai_predictor_uses(&predictor, (const ta_predictive_config *)config);
+                }
             }
         }
         tai_gate_leave(&d->common.gate, NULL);
@@ -24210,7 +24218,7 @@ static TAI_COLD void tai_snap_site(tai_snap *s, ta_dynamic *d, uint32_t index)
     tai_json_hex(w, "number", (uint64_t)number);
     tai_json_bool(w, "busy", busy != 0);
     if (busy == 0 && is_predictor) {
-        tai_snap_predictor(w, &predictor, (const ta_predictive_config *)config);
+        tai_snap_predictor(w, &predictor, price, uses);
     }
     tai_json_end(w, "}");
 }
@@ -24675,7 +24683,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
      the first one.
      How much capacity a tensor has is its strategy's affair. The default one learns the sizes that occur, in under
      200 bytes for each tensor or each site (a number that you give to the places in your program that make
-     tensors): a range gives memory back that fewer than one use in eight needs; a block is as large as pays; a
+     tensors): a range gives memory back that few uses need, a block is as large as pays, both at a regulated rate; a
      tensor that grows until it is freed (TA_DYNAMIC_GROWING, a cache of tokens) grows in the steps that its
      predecessors needed. What is predicted never exceeds the declared maximum. Freed ranges stay warm: the next
      tensor with similar bounds takes one over with its pages. They count as cached and go back when a limit is

@@ -71,6 +71,7 @@ DRAWN = ['lognormal_narrow', 'lognormal', 'lognormal_wide', 'lognormal_large', '
          'batches', 'constant']
 TIMED = ['alternating', 'random_walk', 'sawtooth_50', 'sawtooth_500', 'days', 'regimes', 'regimes_short',
          'switch_once', 'drift']
+FALLING = ['regimes_short', 'bimodal_rare']
 
 
 def run(program, *arguments):
@@ -133,7 +134,8 @@ def check_held_out_stream(checks, stream, rows):
     heap_waste, changes, _ = rows['predictive_heap']
     checks.check(list(rows) == POLICIES + FRONTIER, stream + ': rows', str(list(rows)))
     # What is rare and very large is known to come again only when it has: three of the largest are granted.
-    limit = 0.11 + 3 * largest / HELD_OUT
+    # Where sizes fall for good again and again, being back to normal soon counts more than the rate.
+    limit = 0.125 if stream in FALLING else 0.11 + 3 * largest / HELD_OUT
     checks.check(recommit <= limit, stream + ': recommitted', '%.4f, limit %.4f' % (recommit, limit))
     checks.check(changes <= 112, stream + ': changes', '%.2f in 1000' % changes)
     # Independent draws: the best fixed level, chosen with the whole stream in hand, is the best that there is.

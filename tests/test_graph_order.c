@@ -2,6 +2,7 @@
    ours, played by a driver call that does it; and eager work on what captures left. Whatever is given to somebody else,
    or back to the driver, too early is reported by the software driver. */
 #include "graph.h"
+#include <pthread.h>
 
 /* ---- a driver call that does something of the program's first, once */
 static void (*meanwhile)(void);
@@ -737,6 +738,91 @@ static void reservations_of_several_ranges(void)
     }
 }
 
+/* ---- what threads look at first is theirs, or they look further */
+#define MANY_POOLS 12
+#define MANY_STREAMS 20
+
+/* Pools that share a thread move their places: an old entry must not serve stream 0 with another stream's block. */
+static void places_of_many_pools(void)
+{
+    ta_pool *pools[MANY_POOLS];
+    CUstream streams[MANY_STREAMS];
+    uint64_t random = 1;
+    int i, round;
+    if (!graphs_open("sched=eager", 0)) {
+        return;
+    }
+    for (i = 0; i < MANY_STREAMS; i++) {
+        streams[i] = stream_new();
+    }
+    for (i = 0; i < MANY_POOLS; i++) {
+        ta_pool_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.backend = pool->space.backend;
+        CHECK_OK(ta_pool_create(&desc, &pools[i]));
+    }
+    for (round = 0; round < 20000; round++) {
+        ta_pool *one = pools[test_below(&random, MANY_POOLS)];
+        uint64_t which = test_below(&random, MANY_STREAMS + 4);
+        ta_stream wanted = which < MANY_STREAMS ? STREAM(streams[which]) : 0;
+        ta_block_info info;
+        void *ptr = which < MANY_STREAMS ? ta_pool_alloc_stream(one, 4096, wanted, NULL)
+                                         : ta_pool_alloc(one, 4096, NULL);
+        CHECK_OK(ta_pool_describe(one, ptr, &info));
+        CHECK_EQ(info.stream, wanted);
+        CHECK_OK(ta_pool_free(one, ptr));
+    }
+    for (i = 0; i < MANY_POOLS; i++) {
+        CHECK_OK(ta_pool_destroy(pools[i]));
+    }
+    for (i = 0; i < MANY_STREAMS; i++) {
+        OK(cu.cuStreamDestroy_v2(streams[i]));
+    }
+    graphs_close();
+}
+
+static int retired_all;
+
+static void *allocates_meanwhile(void *stream)
+{
+    uintptr_t wrong = 0;
+    while (!__atomic_load_n(&retired_all, __ATOMIC_ACQUIRE)) {
+        void *ptr = ta_pool_alloc_stream(pool, 4096, STREAM((CUstream)stream), NULL);
+        wrong += ptr == NULL || ta_pool_free(pool, ptr) != TA_OK;
+    }
+    return (void *)wrong;
+}
+
+/* Retiring makes all threads look their streams up anew, in the middle of what they do. */
+static void streams_retired_beside_allocations(void)
+{
+    pthread_t thread;
+    CUstream own;
+    void *wrong = NULL;
+    int i, failed;
+    if (!graphs_open("sched=eager", 0)) {
+        return;
+    }
+    own = stream_new();
+    retired_all = 0;
+    failed = pthread_create(&thread, NULL, allocates_meanwhile, own);
+    CHECK_EQ(failed, 0);
+    for (i = 0; i < 1500; i++) {
+        CUstream gone = stream_new();
+        void *ptr = ta_pool_alloc_stream(pool, 4096, STREAM(gone), NULL);
+        CHECK_OK(ta_pool_free(pool, ptr));
+        CHECK_OK(ta_pool_retire_stream(pool, STREAM(gone)));
+        OK(cu.cuStreamDestroy_v2(gone));
+    }
+    __atomic_store_n(&retired_all, 1, __ATOMIC_RELEASE);
+    if (failed == 0) {
+        CHECK_EQ(pthread_join(thread, &wrong), 0);
+    }
+    CHECK(wrong == NULL);
+    OK(cu.cuStreamDestroy_v2(own));
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -744,4 +830,5 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(no_scope_while_one_is_left), TEST_CASE(a_capture_meanwhile_is_seen),
           TEST_CASE(scopes_without_a_capture), TEST_CASE(captures_that_only_hold), TEST_CASE(inner_scopes_that_fail),
           TEST_CASE(recorded_copies_across_streams), TEST_CASE(holds_of_one_record),
-          TEST_CASE(disposed_while_graphs_live), TEST_CASE(reservations_of_several_ranges))
+          TEST_CASE(disposed_while_graphs_live), TEST_CASE(reservations_of_several_ranges),
+          TEST_CASE(places_of_many_pools), TEST_CASE(streams_retired_beside_allocations))

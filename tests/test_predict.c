@@ -528,7 +528,7 @@ static void all_inputs(void)
 /* The same decisions on every machine: their hash is part of the test. */
 static void golden_decisions(void)
 {
-    static const uint64_t golden[5] = {0x4bdc1b032c7868c9u, 0x7ea65f1ff6f18eb0u, 0xd1630830c23c7847u,
+    static const uint64_t golden[5] = {0x4bdc1b032c7868c9u, 0xf4dc5ce2fc5ba80fu, 0xd1630830c23c7847u,
                                        0xa38dbceecc90d4ddu, 0x08af70c3c0c89b21u};
     int kind;
     for (kind = 0; kind < 5; kind++) {
