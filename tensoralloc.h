@@ -11491,6 +11491,7 @@ TAI_INLINE void *tai_pool_alloc_on(ta_pool *pool, size_t size, ta_result *result
     block = &pool->at[index];
     *head = block->right;
     TAI_DROP64(slot->cached_bytes, block->size);
+    TAI_SHOW(&pool->space, block->addr, block->size);
     TENSORALLOC_STORE_RELAXED(&block->requested, size); /* a walk may be looking */
     TENSORALLOC_STORE_RELAXED(&block->tag, (const char *)NULL);
     TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_LIVE);
@@ -20712,6 +20713,7 @@ static void *tai_graphs_hit(ta_pool *pool, size_t size, const tai_slot *slot, ta
                                : NULL;
         if (TAI_LIKELY(block != NULL)) {
             void *ptr = (void *)block->addr;
+            TAI_SHOW(&memory->space, block->addr, block->size);
             block->requested = size;
             block->tag = NULL;
             block->right = mine->serial;

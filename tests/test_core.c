@@ -56,7 +56,7 @@ static void arguments_of_pools(void)
     CHECK(ta_pool_alloc_aligned(NULL, 100, 3, &result) == NULL && result == TA_ERROR_INVALID_ARGUMENT);
     CHECK(ta_pool_get_aligned(NULL, 100, 3, &result) == NULL && result == TA_ERROR_INVALID_ARGUMENT);
     CHECK(ta_pool_alloc_stream(NULL, 100, 5, &result) == NULL && result == TA_ERROR_INVALID_ARGUMENT);
-    CHECK_RESULT(ta_pool_put_aligned(NULL, &result, 100, 64), TA_ERROR_FOREIGN);
+    CHECK_RESULT(ta_pool_put_aligned(NULL, (char *)&result + 1, 100, 64), TA_ERROR_FOREIGN);
     memset(&desc, 0, sizeof desc);
     desc.thread_cache_block_bytes = 65537;
     CHECK_RESULT(ta_pool_create(&desc, &pool), TA_ERROR_INVALID_ARGUMENT);

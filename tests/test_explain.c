@@ -949,6 +949,9 @@ static void limits_of_arenas_and_direct_allocators(void)
         succeeds_in(of, &request);
         CHECK_OK(ta_allocator_destroy(of));
         CHECK_OK(ta_budget_destroy(budget));
+        if (round % 3 == 1) {
+            tb_counting_end(&segments);
+        }
     }
     test_context("%s", "");
 }
@@ -1010,6 +1013,7 @@ static void other_reasons_of_arenas_and_direct_allocators(void)
     succeeds_in(ta_arena_allocator(arena), &request);
     CHECK_OK(ta_arena_destroy(arena));
     CHECK_OK(ta_budget_destroy(budget));
+    tb_counting_end(&segments);
 }
 
 /* Frees what lies behind the freed blocks of an arena: from blocking_ptr on. */
@@ -1086,6 +1090,9 @@ static void freed_blocks_inside_of_arenas(void)
         free_the_end(arena, ptrs, 7, &failure);
         succeeds_in(ta_arena_allocator(arena), &request);
         CHECK_OK(ta_arena_destroy(arena));
+        if (way == 2) {
+            tb_counting_end(&segments);
+        }
         free(buffer);
     }
     test_context("%s", "");

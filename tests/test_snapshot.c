@@ -558,6 +558,7 @@ static void many_of_every_kind(void)
     for (i = 0; i < 3; i++) {
         CHECK_OK(ta_allocator_destroy(list[i]));
     }
+    tb_counting_end(&segments);
     forget(&d);
 }
 
