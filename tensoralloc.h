@@ -918,7 +918,9 @@ TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t 
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
    (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured). Threads: any.
-   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew. */
+   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew. Where the
+   driver has given the handle of a destroyed stream to a new one, the first mark on it (here, or in a free of a block
+   that it used) waits for the whole context, and that breaks any capture that goes on. */
 TENSORALLOC_DEF ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream);
 
 /* The calling thread's cache goes back to the heap. */
@@ -1581,8 +1583,9 @@ TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
    after it. */
 TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 /* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs): then, while there are
-   graphs, only memory that none of them has had, so that no replay writes into it. A block that graphs use is freed
-   when they are gone. Alignment: 256 on CUDA
+   graphs, only memory that none of them has had, so that no replay writes into it. While a scope is open, and once one
+   was left before its capture was over until a reset, what is freed there is not used again. A block that graphs use
+   is freed when they are gone. Alignment: 256 on CUDA
    devices, or a power of two up to 1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
 
@@ -1652,7 +1655,8 @@ TENSORALLOC_DEF ta_result ta_graph_pool_get_stats(ta_graph_pool *graph_pool, ta_
 /* What a scope needed. */
 typedef struct ta_capture_report {
     uint64_t capture;            /* number of the capture; 0: none was seen */
-    size_t reserve_bytes;        /* for ta_graph_pool_reserve: with it the same capture does not grow */
+    size_t reserve_bytes;        /* for ta_graph_pool_reserve: with it the same capture does not grow, but for what it
+                                    resizes in place; what others allocate from the pool meanwhile, outside, is in it */
     size_t peak_in_use_bytes;
     size_t in_use_bytes;         /* left live */
     size_t live_count;
@@ -21284,9 +21288,28 @@ static void *tai_graphs_alloc(ta_pool *pool, const ta_request *request, uint64_t
     return ptr;
 }
 
-static ta_pool *tai_graphs_find(ta_pool *pool, const void *ptr)
+/* The graph pool of a pool after g (NULL: the first), which stays until the next call. NULL: there is none. */
+static TAI_COLD ta_graph_pool *tai_graphs_visit(ta_pool *pool, ta_graph_pool *g)
 {
-    tai_graphs *all = pool->graphs;
+    tai_graphs *all = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->graphs : NULL;
+    ta_graph_pool *next = NULL;
+    if (all != NULL) {
+        TAI_LOCK_ACQUIRE(&all->lock);
+        next = g == NULL ? all->pools : g->next;
+        if (g != NULL) {
+            g->visitors--;
+        }
+        if (next != NULL) {
+            next->visitors++;
+        }
+        TAI_LOCK_RELEASE(&all->lock);
+    }
+    return next;
+}
+
+/* The graph pool in whose first range ptr lies, which stays; NULL: none, as for segments and chained ranges. */
+TAI_INLINE ta_graph_pool *tai_graphs_around(tai_graphs *all, const void *ptr)
+{
     ta_graph_pool *g;
     TAI_LOCK_ACQUIRE(&all->lock);
     for (g = all->pools; g != NULL; g = g->next) {
@@ -21297,52 +21320,31 @@ static ta_pool *tai_graphs_find(ta_pool *pool, const void *ptr)
         }
     }
     TAI_LOCK_RELEASE(&all->lock);
+    return g;
+}
+
+static ta_pool *tai_graphs_find(ta_pool *pool, const void *ptr)
+{
+    ta_graph_pool *g = tai_graphs_around(pool->graphs, ptr);
     if (g != NULL) {
         return g->memory;
     }
-    for (;;) { /* segments, and ranges that were chained: one graph pool after the other */
-        ta_graph_pool *next;
-        int here = 0;
-        TAI_LOCK_ACQUIRE(&all->lock);
-        next = g == NULL ? all->pools : g->next;
-        if (g != NULL) {
-            g->visitors--;
-        }
-        if (next != NULL) {
-            next->visitors++;
-        }
-        TAI_LOCK_RELEASE(&all->lock);
-        g = next;
-        if (g == NULL) {
-            return NULL;
-        }
-        here = tai_pool_has(g->memory, ptr);
-        if (here) {
-            return g->memory;
-        }
-    }
+    do { /* one graph pool after the other */
+        g = tai_graphs_visit(pool, g);
+    } while (g != NULL && !tai_pool_has(g->memory, ptr));
+    return g != NULL ? g->memory : NULL;
 }
 
 /* The usual free: of a block in the first range that no other stream uses, in one visit to the gate. */
 static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta_stream *stream)
 {
     tai_graphs *all = pool->graphs;
-    const tai_region *first = NULL;
+    ta_graph_pool *g = tai_graphs_around(all, ptr);
     tai_space *space;
     tai_slot *slot;
     tai_holder *me;
-    ta_graph_pool *g;
     uint32_t index;
     int given = 0;
-    TAI_LOCK_ACQUIRE(&all->lock);
-    for (g = all->pools; g != NULL; g = g->next) {
-        first = g->memory->space.primary[TAI_LARGE]; /* constant */
-        if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size && !g->memory->disposed) {
-            g->visitors++;
-            break;
-        }
-    }
-    TAI_LOCK_RELEASE(&all->lock);
     if (g == NULL) {
         return 0;
     }
@@ -21350,7 +21352,7 @@ static int tai_graphs_give(ta_pool *pool, const void *ptr, size_t size, const ta
     slot = tai_slot_any(g->memory);
     me = tai_slot_me(slot);
     tai_gate_enter_hot(&space->gate, me);
-    index = tai_region_find(space, first, (uintptr_t)ptr);
+    index = tai_region_find(space, space->primary[TAI_LARGE], (uintptr_t)ptr);
     if (index != 0) {
         uint32_t home = space->blocks.at[index].place.stream;
         slot = slot != NULL && slot->stream != home ? tai_slot_search(g->memory, 0, 0, home) : slot;
@@ -22611,25 +22613,6 @@ TENSORALLOC_DEF TAI_COLD ta_allocator ta_graph_pool_allocator(ta_graph_pool *g)
 static TAI_COLD ta_pool *tai_graph_memory_of(ta_allocator allocator)
 {
     return allocator.vtable == &tai_graph_vtable ? ((const ta_graph_pool *)allocator.self)->memory : NULL;
-}
-
-/* The graph pool of a pool after g (NULL: the first), which stays until the next call. NULL: there is none. */
-static TAI_COLD ta_graph_pool *tai_graphs_visit(ta_pool *pool, ta_graph_pool *g)
-{
-    tai_graphs *all = TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL ? pool->graphs : NULL;
-    ta_graph_pool *next = NULL;
-    if (all != NULL) {
-        TAI_LOCK_ACQUIRE(&all->lock);
-        next = g == NULL ? all->pools : g->next;
-        if (g != NULL) {
-            g->visitors--;
-        }
-        if (next != NULL) {
-            next->visitors++;
-        }
-        TAI_LOCK_RELEASE(&all->lock);
-    }
-    return next;
 }
 
 /* An element of a list of a graph pool: an open scope, a graph, a hold. */
