@@ -12,7 +12,8 @@ which mutants it reaches; a mutant then meets the cases that reach it, the quick
 
 The seed is that of the header's text unless given. tests/mutants.txt lists survivors with their reasons: "equivalent" ones
 behave like the header and do not count, "open" ones count. Not mutated: other systems' code, invariants that are asserted,
-case labels, what sizeof only takes a type from; a yes (return 1) becomes no, but no other yes; names of memory orders and the taking of locks, which TSan and the explorer watch (tests/explorer.c); what only
+case labels, what sizeof only takes a type from; a yes (return 1) becomes no, but no other yes; a < b ? a : b does not
+become a <= b ? a : b; names of memory orders and the taking of locks, which TSan and the explorer watch (tests/explorer.c); what only
 AddressSanitizer is told (tests/test_hidden.c). Leaks are found where the compiler has LeakSanitizer.
 """
 
@@ -135,6 +136,17 @@ class Source:
                         yield Mutant(function, i, column, line, new, place)
 
 
+def is_twin(found, other):
+    return found.group() + '=' == other or found.group() == other + '='
+
+
+def chooses(bare, found):
+    """Whether it is the one of `a < b ? a : b`: where they are equal it does not matter which is chosen."""
+    left = re.search(r'([\w.>\[\]-]+) $', bare[:found.start()])
+    right = re.match(r' ([\w.>\[\]-]+) \? ([\w.>\[\]-]+) : ([\w.>\[\]-]+)(?=[;,) ])', bare[found.end():])
+    return bool(left and right) and sorted(right.group(2, 3)) == sorted([left.group(1), right.group(1)])
+
+
 def changes(line, bare, truth=False):
     """(column, changed line) of every mutant of a line; truth: its function answers 0 for no, anything else for yes."""
     def with_(start, end, text):
@@ -144,6 +156,8 @@ def changes(line, bare, truth=False):
         bare = ' ' * label.end() + bare[label.end():]
     for found in OPERATOR.finditer(bare):
         for other in BINARY[found.group()]:
+            if is_twin(found, other) and chooses(bare, found):
+                continue
             yield with_(found.start(), found.end(), other)
     types = [found.span() for found in TYPE_ONLY.finditer(bare)]
     for found in NUMBER.finditer(bare) if not ARRAY.match(bare) else []:
