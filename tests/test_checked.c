@@ -349,7 +349,7 @@ typedef struct device {
 static void device_info(void *self, ta_backend_info *out)
 {
     memset(out, 0, sizeof *out);
-    out->caps = TA_CAP_SEGMENTS | (((device *)self)->ordered ? TA_CAP_ORDERED : 0u);
+    out->caps = TA_CAP_SEGMENTS | (((device *)self)->ordered ? (uint32_t)TA_CAP_ORDERED : 0u);
     out->device.type = TA_DEVICE_OTHER;
     out->granularity_bytes = 65536;
     out->alignment_bytes = 256;
