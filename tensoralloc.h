@@ -10048,13 +10048,14 @@ static TAI_COLD int tai_guard_read_back(ta_pool *pool, const tai_block *block, t
     return whole;
 }
 
-/* Freed blocks go on to the heap, the oldest first, until at most keep bytes are held back. What was written into them
-   meanwhile is told. Returns how many went. Outside the gate. */
+/* Freed blocks go on to the heap, the oldest first, until at most keep bytes are held back, or as many went as were too
+   many at first: what other threads free meanwhile is their affair. What was written into them is told. Returns how
+   many went. Outside the gate. */
 static TAI_COLD size_t tai_guard_release(ta_pool *pool, size_t keep)
 {
     tai_guard *guard = &pool->guard;
     tai_space *space = &pool->space;
-    size_t count = 0;
+    size_t count = 0, rest = (size_t)-1;
     for (;;) {
         tai_block *block;
         uint32_t index;
@@ -10063,10 +10064,12 @@ static TAI_COLD size_t tai_guard_release(ta_pool *pool, size_t keep)
         tai_gate_enter(&space->gate, NULL);
         index = guard->first;
         block = &space->blocks.at[index];
-        if (index == 0 || guard->bytes <= keep || (keep != 0 && index == guard->last)) {
+        rest = rest == (size_t)-1 && guard->bytes > keep ? guard->bytes - keep : rest;
+        if (index == 0 || rest == 0 || guard->bytes <= keep || (keep != 0 && index == guard->last)) {
             tai_gate_leave(&space->gate, NULL);
             return count;
         }
+        rest -= block->size < rest ? block->size : rest;
         guard->first = block->right;
         guard->last = guard->first == 0 ? 0 : guard->last;
         guard->bytes -= block->size;
@@ -10083,6 +10086,35 @@ static TAI_COLD size_t tai_guard_release(ta_pool *pool, size_t keep)
         tai_gate_leave(&space->gate, NULL);
         count++;
     }
+}
+
+/* The blocks of a stream that will be gone are released: it is asked whether they are whole. Those of others stay. */
+static TAI_COLD void tai_guard_retire(ta_pool *pool, ta_stream stream)
+{
+    tai_block *at = pool->space.blocks.at;
+    const tai_stream *streams;
+    tai_guard *guard = &pool->guard;
+    uint32_t index, next, first = 0, others = 0, *last = &first, *last_other = &others;
+    size_t keep = 0;
+    tai_gate_enter(&pool->space.gate, NULL);
+    streams = pool->space.streams;
+    for (index = guard->first; index != 0; index = next) { /* its own come first */
+        next = at[index].right;
+        if (streams[at[index].place.stream].id == stream) {
+            *last = index;
+            last = &at[index].right;
+        } else {
+            *last_other = index;
+            last_other = &at[index].right;
+            guard->last = index;
+            keep += at[index].size;
+        }
+    }
+    *last_other = 0;
+    *last = others;
+    guard->first = first;
+    tai_gate_leave(&pool->space.gate, NULL);
+    (void)tai_guard_release(pool, keep);
 }
 
 /* A busy block was freed: it is held back. Inside the gate: 0 if this pool does not do that. */
@@ -10182,6 +10214,7 @@ static TAI_COLD ta_result tai_guard_close(ta_pool *pool, int leaks)
     #define tai_guard_look(pool, ptr) TA_OK
     #define tai_guard_paint(pool, index, requested) ((void)0)
     #define tai_guard_release(pool, keep) 0u
+    #define tai_guard_retire(pool, stream) ((void)0)
     #define tai_guard_take(pool, index) 0
     #define tai_guard_hold(pool, index) ((void)0)
     #define tai_guard_check(pool, leaks) TA_OK
@@ -12211,7 +12244,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
     if (!space->ordered) {
         return TA_OK;
     }
-    (void)ta_pool_thread_flush(pool);
+    (void)tai_pool_flush_thread(pool);
+    tai_guard_retire(pool, stream);
     result = space->backend.vtable->mark(space->backend.self, stream, &ticket);
     if (result != TA_OK) {
         return result;
@@ -24520,6 +24554,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef tai_guard_padded
 #undef tai_guard_paint
 #undef tai_guard_release
+#undef tai_guard_retire
 #undef tai_guard_take
 #undef tai_pool_blame
 #undef tai_pool_told
