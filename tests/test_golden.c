@@ -6,11 +6,14 @@
      test_golden --write >tests/golden.h
      test_golden_checked --write >tests/golden_checked.h */
 #ifdef TENSORALLOC_CHECKED
-    #define CHECKED 1
+    #define CHECKED (TENSORALLOC_CHECKED + 0 >= 2 ? 2 : 1)
 #else
     #define CHECKED 0
 #endif
-#if defined(__x86_64__) && defined(__linux__) && CHECKED == defined(GOLDEN_CHECKED) && \
+#ifndef GOLDEN_CHECKED
+    #define GOLDEN_CHECKED 0 /* which build the lines are of */
+#endif
+#if defined(__x86_64__) && defined(__linux__) && CHECKED == GOLDEN_CHECKED && \
     !defined(TENSORALLOC_NO_THREADS) && !defined(TENSORALLOC_MALLOC_BACKEND)
     #define TENSORALLOC_CUDA /* graph pools; no driver is asked */
     #define GOLDEN 1
@@ -29,7 +32,7 @@ static void golden_log(int result, const char *text);
 #include "backends.h"
 
 static const char *const golden[] = {
-#ifdef GOLDEN_CHECKED
+#if GOLDEN_CHECKED
     #include "golden_checked.h"
 #else
     #include "golden.h"

@@ -2,5 +2,5 @@
 #ifndef TENSORALLOC_CHECKED
     #define TENSORALLOC_CHECKED 2
 #endif
-#define GOLDEN_CHECKED
+#define GOLDEN_CHECKED 2
 #include "test_golden.c"
