@@ -4147,7 +4147,7 @@ static void what_comes_back_is_counted(void)
     ta_dynamic_request request = request_of(&bounds, 0);
     const tai_predictor *p;
     ta_handle h[2];
-    int64_t debt;
+    int32_t debt;
     int k, i;
     request.site = 77;
     for (k = 0; k < 2; k++) {
@@ -4158,15 +4158,15 @@ static void what_comes_back_is_counted(void)
         CHECK_OK(resize(d, h[0], MIB));
     }
     CHECK_OK(resize(d, h[0], 32 * MIB));
-    CHECK(p->of.sizes.commit_debt_bytes < 0); /* for the first time: it was paid for nothing */
+    CHECK(p->of.sizes.commit_debt < 0); /* for the first time: it was paid for nothing */
     CHECK_OK(resize(d, h[0], MIB));
     CHECK_LT(info_of(d, h[0]).capacity_bytes, 32 * MIB); /* it went back */
-    CHECK(p->of.sizes.commit_debt_bytes < 0);
+    CHECK(p->of.sizes.commit_debt < 0);
     CHECK_OK(resize(d, h[1], 32 * MIB));
-    CHECK(p->of.sizes.commit_debt_bytes < 0);
-    debt = p->of.sizes.commit_debt_bytes;
+    CHECK(p->of.sizes.commit_debt < 0);
+    debt = p->of.sizes.commit_debt;
     CHECK_OK(resize(d, h[0], 32 * MIB));
-    CHECK(p->of.sizes.commit_debt_bytes > debt + (int64_t)(20 * MIB)); /* less what this use pays */
+    CHECK(p->of.sizes.commit_debt > debt + tai_predictor_means(p, 20 * MIB)); /* less what this use pays */
     for (k = 0; k < 2; k++) {
         CHECK_OK(ta_dynamic_free(d, h[k]));
     }
