@@ -1197,7 +1197,8 @@ typedef struct ta_strategy_vtable {
     uint32_t struct_bytes; /* sizeof(ta_strategy_vtable) */
     const char *name;
     size_t state_bytes;    /* at most TA_STRATEGY_STATE_BYTES */
-    /* Capacity to have for in->size_bytes: when a handle is made, grows, or should_resize said yes. */
+    /* Capacity to have for in->size_bytes: when a handle is made, grows, or should_resize said yes. When nothing comes of
+       it (no memory, or a block that cannot shrink), state and own are put back as they were before. */
     size_t (*required_size)(const void *config, void *state, const ta_strategy_input *in);
     /* Nonzero: change the capacity although the size fits into it. NULL: never. */
     int (*should_resize)(const void *config, void *state, const ta_strategy_input *in);
@@ -1360,8 +1361,8 @@ TENSORALLOC_DEF void *ta_dynamic_resize_data(ta_dynamic *dynamic, ta_handle hand
    the backend above cached_bytes_max. */
 TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *dynamic, ta_handle handle);
 /* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations): its
-   strategy learns, capacity and figures stay. A resize tells it already: what is told twice counts as two uses, and
-   rates that are regulated per use double. Errors: as ta_dynamic_resize, but for memory. Threads: any. Never blocks
+   strategy learns, capacity and figures stay. A resize, or the allocation, tells it already: the first call after it is
+   of the same use if it is of the same size, and teaches nothing anew. Errors: as ta_dynamic_resize, but for memory. Threads: any. Never blocks
    in the backend. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
 /* Address of the tensor; NULL if the handle is stale or foreign, or the tensor never had memory. Valid until a resize
@@ -17483,6 +17484,7 @@ typedef struct tai_handle {
     uint32_t holds;    /* by graph pools: it stays where it is, with all its memory */
     int orphan;        /* freed while held: its range is nobody's until that ends */
     uint32_t strategy_word;
+    int is_told;       /* the strategy has observed the last resize, and nothing since */
     int rank;
     int has_symbols;   /* then sizes are asked for anew each time */
     ta_bounds_sizes sizes; /* of the bounds */
@@ -18500,8 +18502,16 @@ static void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t
     in->growing = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0;
 }
 
+/* What a strategy knew before it was asked for a capacity. */
+typedef struct tai_strategy_past {
+    uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
+    uint32_t word;
+    int is_set;
+} tai_strategy_past;
+
 /* The capacity that a tensor with bounds and this size is to have. */
-static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
+static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size,
+                                tai_strategy_past *past)
 {
     size_t most = sizes->max_bytes < size ? size : sizes->max_bytes, target;
     tai_site *site = tai_site_at(d, h->site);
@@ -18515,6 +18525,9 @@ static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bou
         (strategy->should_resize == NULL || !strategy->should_resize(site->strategy.config, site->state, &in))) {
         return h->capacity;
     }
+    memcpy(past->state, site->state, sizeof past->state);
+    past->word = h->strategy_word;
+    past->is_set = 1;
     target = strategy->required_size(site->strategy.config, site->state, &in);
     target = target < size ? size : target > most ? most : target;
     if (target > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
@@ -18525,6 +18538,13 @@ static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bou
         target = tai_round_up(target, d->common.info.granularity_bytes);
     }
     return target > most ? most : target;
+}
+
+/* Nothing came of what the strategy wanted: it has not been asked. */
+static TAI_COLD void tai_handle_unask(const ta_dynamic *d, tai_handle *h, const tai_strategy_past *past)
+{
+    memcpy(tai_site_at(d, h->site)->state, past->state, sizeof past->state);
+    h->strategy_word = past->word;
 }
 
 static void tai_handle_observe(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
@@ -18618,11 +18638,13 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     uintptr_t addr = h->link.addr;
     int64_t was[TA_RANK_MAX];
     int first = h->use_count == 0;
+    tai_strategy_past past;
     ta_result result = TA_OK;
+    past.is_set = 0;
     if (TAI_UNLIKELY(h->keep != TA_UNLIMITED)) {
         tai_handle_settle(d, h);
     }
-    target = tai_handle_target(d, h, sizes, size);
+    target = tai_handle_target(d, h, sizes, size, &past);
     target = TAI_GRAPHS && h->holds != 0 && target < old ? old : target;
     if (target < old && size < from) {
         memcpy(was, h->dims, sizeof was);
@@ -18639,13 +18661,17 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
             tai_handle_undo(d, h, old);
         }
     }
+    if (past.is_set && (result != TA_OK || h->capacity == old)) {
+        tai_handle_unask(d, h, &past);
+    }
     if (result != TA_OK) {
         if (h->effective != from) {
             tai_handle_shape_first(d, h, from, was);
         }
         return result;
     }
-    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0) {
+    h->is_told = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0;
+    if (h->is_told) {
         tai_handle_observe(d, h, sizes, size);
     }
     tai_news_take(d, h, news);
@@ -19169,9 +19195,10 @@ TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, co
     }
     if (result == TA_OK) {
         result = h->flat ? TA_ERROR_UNSUPPORTED : tai_handle_measure(d, h, dims, rank, &sizes, &size);
-        if (result == TA_OK) {
+        if (result == TA_OK && !(h->is_told && size == h->effective)) {
             tai_handle_observe(d, h, &sizes, size);
         }
+        h->is_told = result == TA_OK ? 0 : h->is_told;
         tai_handle_release(d, h);
     }
     return result;
