@@ -10049,13 +10049,14 @@ static TAI_COLD int tai_guard_read_back(ta_pool *pool, const tai_block *block, t
     return whole;
 }
 
-/* Freed blocks go on to the heap, the oldest first, until at most keep bytes are held back. What was written into them
-   meanwhile is told. Returns how many went. Outside the gate. */
+/* Freed blocks go on to the heap, the oldest first, until at most keep bytes are held back, or as many went as were too
+   many at first: what other threads free meanwhile is their affair. What was written into them is told. Returns how
+   many went. Outside the gate. */
 static TAI_COLD size_t tai_guard_release(ta_pool *pool, size_t keep)
 {
     tai_guard *guard = &pool->guard;
     tai_space *space = &pool->space;
-    size_t count = 0;
+    size_t count = 0, rest = (size_t)-1;
     for (;;) {
         tai_block *block;
         uint32_t index;
@@ -10064,10 +10065,12 @@ static TAI_COLD size_t tai_guard_release(ta_pool *pool, size_t keep)
         tai_gate_enter(&space->gate, NULL);
         index = guard->first;
         block = &space->blocks.at[index];
-        if (index == 0 || guard->bytes <= keep || (keep != 0 && index == guard->last)) {
+        rest = rest == (size_t)-1 && guard->bytes > keep ? guard->bytes - keep : rest;
+        if (index == 0 || rest == 0 || guard->bytes <= keep || (keep != 0 && index == guard->last)) {
             tai_gate_leave(&space->gate, NULL);
             return count;
         }
+        rest -= block->size < rest ? block->size : rest;
         guard->first = block->right;
         guard->last = guard->first == 0 ? 0 : guard->last;
         guard->bytes -= block->size;
@@ -10084,6 +10087,35 @@ static TAI_COLD size_t tai_guard_release(ta_pool *pool, size_t keep)
         tai_gate_leave(&space->gate, NULL);
         count++;
     }
+}
+
+/* The blocks of a stream that will be gone are released: it is asked whether they are whole. Those of others stay. */
+static TAI_COLD void tai_guard_retire(ta_pool *pool, ta_stream stream)
+{
+    tai_block *at = pool->space.blocks.at;
+    const tai_stream *streams;
+    tai_guard *guard = &pool->guard;
+    uint32_t index, next, first = 0, others = 0, *last = &first, *last_other = &others;
+    size_t keep = 0;
+    tai_gate_enter(&pool->space.gate, NULL);
+    streams = pool->space.streams;
+    for (index = guard->first; index != 0; index = next) { /* its own come first */
+        next = at[index].right;
+        if (streams[at[index].place.stream].id == stream) {
+            *last = index;
+            last = &at[index].right;
+        } else {
+            *last_other = index;
+            last_other = &at[index].right;
+            guard->last = index;
+            keep += at[index].size;
+        }
+    }
+    *last_other = 0;
+    *last = others;
+    guard->first = first;
+    tai_gate_leave(&pool->space.gate, NULL);
+    (void)tai_guard_release(pool, keep);
 }
 
 /* A busy block was freed: it is held back. Inside the gate: 0 if this pool does not do that. */
@@ -10183,6 +10215,7 @@ static TAI_COLD ta_result tai_guard_close(ta_pool *pool, int leaks)
     #define tai_guard_look(pool, ptr) TA_OK
     #define tai_guard_paint(pool, index, requested) ((void)0)
     #define tai_guard_release(pool, keep) 0u
+    #define tai_guard_retire(pool, stream) ((void)0)
     #define tai_guard_take(pool, index) 0
     #define tai_guard_hold(pool, index) ((void)0)
     #define tai_guard_check(pool, leaks) TA_OK
@@ -12212,7 +12245,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
     if (!space->ordered) {
         return TA_OK;
     }
-    (void)ta_pool_thread_flush(pool);
+    (void)tai_pool_flush_thread(pool);
+    tai_guard_retire(pool, stream);
     result = space->backend.vtable->mark(space->backend.self, stream, &ticket);
     if (result != TA_OK) {
         return result;
@@ -17461,7 +17495,7 @@ typedef struct tai_site {
 } tai_site;
 
 typedef struct tai_handle {
-    tai_link link;     /* addr: data, 0 if there is none */
+    tai_link link;     /* addr: data, 0 if there is none; pending: freed while held, its range waits until that ends */
     size_t effective, capacity, held;
     size_t committed, accessible, span_bytes; /* ranges; span_bytes 0: a block of the upstream */
     size_t start;      /* effective when it was made */
@@ -17482,7 +17516,6 @@ typedef struct tai_handle {
     int all_streams;   /* used by other streams too */
     int flat;          /* a plain block: no bounds */
     uint32_t holds;    /* by graph pools: it stays where it is, with all its memory */
-    int orphan;        /* freed while held: its range is nobody's until that ends */
     uint32_t strategy_word;
     int is_told;       /* the strategy has observed the last resize, and nothing since */
     int rank;
@@ -18702,8 +18735,8 @@ static TAI_COLD size_t tai_dynamic_graph_bytes(const ta_dynamic *d)
     uint32_t i;
     for (i = 1; TAI_GRAPHS && d->held != 0 && i < d->handles.end; i++) {
         const tai_handle *h = tai_handle_at(d, i);
-        if (h->span_bytes != 0 && h->holds != 0 && (h->link.state == TAI_LIVE || h->orphan)) {
-            bytes += h->committed - (h->orphan ? 0 : h->held);
+        if ((h->link.state == TAI_LIVE || h->link.state == TAI_PENDING) && h->span_bytes != 0 && h->holds != 0) {
+            bytes += h->committed - (h->link.state == TAI_PENDING ? 0 : h->held);
         }
     }
     return bytes;
@@ -19204,17 +19237,6 @@ TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, co
     return result;
 }
 
-/* Whether the range of a tensor that was freed has to wait for graphs. */
-static TAI_COLD int tai_handle_orphan(ta_dynamic *d, tai_handle *h)
-{
-    int waits;
-    tai_gate_enter(&d->common.gate, NULL);
-    waits = h->holds != 0;
-    h->orphan = waits;
-    tai_gate_leave(&d->common.gate, NULL);
-    return waits;
-}
-
 /* Frees a claimed tensor. On failure it is still claimed. */
 static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t index)
 {
@@ -19222,7 +19244,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     ta_result result = TA_OK;
     tai_news news;
     size_t size = h->effective;
-    int in_range = h->span_bytes != 0;
+    int in_range = h->span_bytes != 0, waits;
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && tai_handle_sizes(h, &sizes) == TA_OK) {
         tai_handle_observe(d, h, &sizes, h->effective);
     }
@@ -19250,14 +19272,15 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     d->effective -= h->effective;
     tai_handle_hold(d, h, 0);
     h->link.generation++;
-    h->link.state = TAI_BUSY;
+    waits = TAI_GRAPHS && in_range && h->holds != 0;
+    h->link.state = waits ? TAI_PENDING : TAI_BUSY;
     tai_site_leave(d, h->site);
     h->busy = 0;
     if (!in_range) {
         tai_record_drop(&d->handles, index);
     }
     tai_gate_leave(&d->common.gate, NULL);
-    if (in_range && (!TAI_GRAPHS || !tai_handle_orphan(d, h))) {
+    if (in_range && !waits) { /* one that waits is tai_dynamic_unhold's */
         tai_range_kill(d, h);
         tai_range_give(d, index);
     }
@@ -20877,10 +20900,11 @@ static TAI_COLD void tai_dynamic_unhold(ta_dynamic *d, uint32_t index, uint32_t 
     tai_handle *h = tai_handle_at(d, index);
     int give = 0;
     tai_gate_enter(&d->common.gate, NULL);
-    if (h->link.generation == generation + (h->orphan ? 1u : 0u) && (h->orphan || h->link.state == TAI_LIVE)) {
+    if (h->link.state == TAI_LIVE ? h->link.generation == generation
+                                  : h->link.state == TAI_PENDING && h->link.generation == generation + 1) {
         h->holds--;
-        give = h->orphan && h->holds == 0;
-        h->orphan = h->orphan && !give;
+        give = h->link.state == TAI_PENDING && h->holds == 0;
+        h->link.state = give ? (uint32_t)TAI_BUSY : h->link.state;
     }
     d->held--;
     tai_gate_leave(&d->common.gate, NULL);
@@ -23682,18 +23706,21 @@ static TAI_COLD int tai_dynamic_shoot(tai_snap *s, const void *self)
     const ta_dynamic *d = (const ta_dynamic *)self;
     for (s->range += s->range == 0; s->range < d->handles.end; s->range++) {
         const tai_handle *h = tai_handle_at(d, s->range);
-        uintptr_t base = h->link.addr, held;
+        uint32_t state = h->link.state;
+        int waits = state == TAI_PENDING;
+        uintptr_t base, held;
         if (s->room - s->count < 4) {
             return 0;
         }
-        if ((h->link.state != TAI_LIVE && h->link.state != TAI_CACHED && !h->orphan) || h->span_bytes == 0) {
-            continue;
+        if ((state != TAI_LIVE && state != TAI_CACHED && !waits) || h->span_bytes == 0) {
+            continue; /* what a busy one holds is read by its thread alone */
         }
+        base = h->link.addr;
         tai_snap_add(s, TAI_SHOT_RANGE, base, base + h->span_bytes, h->committed, TAI_LARGE);
-        held = base + (h->orphan ? h->committed : h->link.state == TAI_LIVE ? h->held : 0);
+        held = base + (waits ? h->committed : state == TAI_LIVE ? h->held : 0);
         if (held != base) {
-            tai_snap_add(s, h->orphan ? TAI_SHOT_HELD : TAI_SHOT_LIVE, base, held, h->orphan ? 0 : h->effective,
-                         h->orphan ? h->holds : h->link.generation);
+            tai_snap_add(s, waits ? TAI_SHOT_HELD : TAI_SHOT_LIVE, base, held, waits ? 0 : h->effective,
+                         waits ? h->holds : h->link.generation);
             s->shots[s->count - 1].stream = h->stream;
             s->shots[s->count - 1].tag = h->tag;
             s->shots[s->count - 1].holds = h->holds;
@@ -24146,7 +24173,7 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
     if (index < d->handles.end) {
         const tai_handle *h = tai_handle_at(d, index);
         state = h->link.state;
-        seen = state == TAI_LIVE || state == TAI_CACHED || h->orphan;
+        seen = state == TAI_LIVE || state == TAI_CACHED || state == TAI_PENDING;
         if (seen) {
             tai_handle_show(d, h, &info);
             generation = h->link.generation;
@@ -24571,6 +24598,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef tai_guard_padded
 #undef tai_guard_paint
 #undef tai_guard_release
+#undef tai_guard_retire
 #undef tai_guard_take
 #undef tai_pool_blame
 #undef tai_pool_told
