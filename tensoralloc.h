@@ -1197,8 +1197,8 @@ typedef struct ta_strategy_vtable {
     uint32_t struct_bytes; /* sizeof(ta_strategy_vtable) */
     const char *name;
     size_t state_bytes;    /* at most TA_STRATEGY_STATE_BYTES */
-    /* Capacity to have for in->size_bytes: when a handle is made, grows, or should_resize said yes. When nothing comes of
-       it (no memory, or a block that cannot shrink), state and own are put back as they were before. */
+    /* Capacity to have for in->size_bytes: when a handle is made, grows, or should_resize said yes. When nothing comes
+       of it (no memory, or a block that cannot shrink), state and own are put back as they were before. */
     size_t (*required_size)(const void *config, void *state, const ta_strategy_input *in);
     /* Nonzero: change the capacity although the size fits into it. NULL: never. */
     int (*should_resize)(const void *config, void *state, const ta_strategy_input *in);
@@ -1362,8 +1362,8 @@ TENSORALLOC_DEF void *ta_dynamic_resize_data(ta_dynamic *dynamic, ta_handle hand
 TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *dynamic, ta_handle handle);
 /* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations): its
    strategy learns, capacity and figures stay. A resize, or the allocation, tells it already: the first call after it is
-   of the same use if it is of the same size, and teaches nothing anew. Errors: as ta_dynamic_resize, but for memory. Threads: any. Never blocks
-   in the backend. O(1). */
+   of the same use if it is of the same size, and teaches nothing anew. Errors: as ta_dynamic_resize, but for memory.
+   Threads: any. Never blocks in the backend. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
 /* Address of the tensor; NULL if the handle is stale or foreign, or the tensor never had memory. Valid until a resize
    that moves, or the free. Not to be dereferenced on the host for device memory. Threads: any. Pure. O(1). */
@@ -17280,7 +17280,7 @@ static void tai_predictive_observe(const void *config, void *state, const ta_str
     if (!in->growing) {
         uint32_t uses = p->count + TAI_PREDICT_MEAN_FIRST - 1u;
         if (in->in_range) {
-            uses = uses < TAI_PREDICT_MEAN_USES ? uses : TAI_PREDICT_MEAN_USES;
+            uses = uses < TAI_PREDICT_MEAN_USES ? uses : (uint32_t)TAI_PREDICT_MEAN_USES;
             p->mean_bytes = tai_mean_toward(p->mean_bytes, in->size_bytes, uses);
             tai_predictor_pay_range(p, -(int32_t)((int64_t)tai_predictor_means(p, in->size_bytes) *
                                                   TAI_COMMIT_ALLOWED / TAI_COMMIT_ONE));
