@@ -1695,7 +1695,8 @@ static void as_before(const char *name, void (*live)(void))
         test_context("line %u", (unsigned)number + 1);
         CHECK_STRING(now, golden[number]);
         if (strcmp(now, golden[number]) != 0) {
-            printf("if that is meant: test_golden --write >tests/golden.h\n");
+            printf("if that is meant: test_golden%s --write >tests/golden%s.h\n", GOLDEN_CHECKED ? "_checked" : "",
+                   GOLDEN_CHECKED ? "_checked" : "");
             return;
         }
         is += n + (is[n] != 0);
