@@ -566,7 +566,8 @@ typedef struct ta_backend_vtable {
     /* O. The last failure. */
     void (*last_error)(void *self, ta_backend_error *out);
 
-    /* R ORDERED. *out = a ticket for all work on stream up to now. */
+    /* R ORDERED. *out = a ticket for all work on stream up to now. TA_ERROR_NOT_READY: not while captures may be open,
+       for it would break them; the caller asks again. */
     ta_result (*mark)(void *self, ta_stream stream, uint64_t *out_ticket);
     /* R ORDERED. TA_OK when the work before the ticket is finished, TA_ERROR_NOT_READY when not, else an error. */
     ta_result (*is_done)(void *self, uint64_t ticket);
@@ -592,6 +593,11 @@ typedef struct ta_backend_vtable {
        and all that was made of it are gone and no replay is in flight; until then it stays valid. On an error it is 1
        already or becomes so. TA_ERROR_UNSUPPORTED when the driver cannot tell. */
     ta_result (*attach)(void *self, uint64_t graph, uint32_t *gone);
+
+    /* O ORDERED. The stream has been marked for the last time: what comes under its name is another one. */
+    void (*retire)(void *self, ta_stream stream);
+    /* O ORDERED. change 1: captures may be open from now on; -1: they are over. Waits for what would break them. */
+    void (*expect_captures)(void *self, int change);
 } ta_backend_vtable;
 
 /* A backend is a table and its pointer, passed by value. It must outlive every allocator and budget over it. */
@@ -918,9 +924,11 @@ TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t 
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
    (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured). Threads: any.
-   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew. Where the
-   driver has given the handle of a destroyed stream to a new one, the first mark on it (here, or in a free of a block
-   that it used) waits for the whole context, and that breaks any capture that goes on. */
+   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew.
+   A stream that is destroyed without: what it used, or what its handle used since the driver gave that out again, waits
+   until the whole context has been waited for: at once, in the call that frees it, or later while a scope of a graph
+   pool over the backend is open, or a stream is captured that blocks the legacy one (this call: TA_ERROR_NOT_READY).
+   Captures of other streams without a scope are broken by that. */
 TENSORALLOC_DEF ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream);
 
 /* The calling thread's cache goes back to the heap. */
@@ -4360,7 +4368,8 @@ static TAI_COLD ta_result tai_host_free(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_host_vtable = {
     sizeof(ta_backend_vtable), "host-malloc", tai_host_info, tai_host_alloc, tai_host_free,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL
 };
 #else
 static TAI_COLD void tai_host_info(void *self, ta_backend_info *out)
@@ -4478,7 +4487,7 @@ static TAI_COLD ta_result tai_host_memory_info(void *self, size_t *out_free, siz
 static const ta_backend_vtable tai_host_vtable = {
     sizeof(ta_backend_vtable), "host", tai_host_info, tai_host_alloc, tai_host_free,
     tai_host_reserve, tai_host_release, tai_host_commit, tai_host_decommit, NULL, TAI_HOST_DISCARD,
-    tai_host_memory_info, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    tai_host_memory_info, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 #endif
 
@@ -4541,7 +4550,7 @@ static TAI_COLD ta_result tai_fixed_nothing(void *self, void *ptr, size_t size)
 static const ta_backend_vtable tai_fixed_vtable = {
     sizeof(ta_backend_vtable), "fixed", tai_fixed_info, NULL, NULL,
     tai_fixed_reserve, tai_fixed_release, tai_fixed_nothing, tai_fixed_nothing, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer, size_t size_bytes,
@@ -4573,7 +4582,8 @@ static void tai_no_backend_info(void *self, ta_backend_info *out)
 /* Every create function refuses it. */
 static const ta_backend_vtable tai_no_backend_vtable = {
     sizeof(ta_backend_vtable), "none", tai_no_backend_info, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL
 };
 
 static TAI_COLD ta_backend tai_backend_or_host(ta_backend backend)
@@ -5435,7 +5445,7 @@ typedef struct tai_cu_spare {
 typedef struct tai_cu_seen {
     struct tai_cu_seen *next;
     ta_stream stream;
-    unsigned long long id;
+    uint64_t name; /* 0: it has retired */
 } tai_cu_seen;
 
 struct ta_cuda {
@@ -5455,6 +5465,8 @@ struct ta_cuda {
     size_t chunk_bytes;
     tai_cu_spare *events; /* free ones */
     tai_cu_seen *seen;
+    uint32_t captures; /* that may be open: scopes of graph pools */
+    uint32_t syncing;  /* threads that wait for the whole context; never while there are captures */
     ta_capture_query query; /* the driver's function, while the context is there */
     uint64_t thread_stream; /* who may say stream 2; 0: nobody has yet */
     uint32_t lost;
@@ -6142,33 +6154,66 @@ static void *tai_cu_event_of(uint64_t ticket)
     return (void *)(uintptr_t)((tai_cu_spare *)(uintptr_t)ticket)->handle;
 }
 
-/* Whether the stream is another one under an old handle: the driver gives handles out again. Inside a scope; the
-   stream is not being captured. */
-static TAI_COLD int tai_cu_stream_changed(ta_cuda *c, ta_stream stream)
+/* What the driver calls the stream, plus 1; 0: it does not tell. Inside a scope; the stream is not being captured. */
+static TAI_COLD uint64_t tai_cu_stream_name(const ta_cuda *c, ta_stream stream)
 {
     unsigned long long id = 0;
-    tai_cu_seen *seen;
-    int changed = 0;
-    if (stream <= 2 || c->cu.stream_id == NULL || c->cu.stream_id(tai_cu_stream(stream), &id) != TAI_CU_OK) {
-        return 0;
+    return c->cu.stream_id != NULL && c->cu.stream_id(tai_cu_stream(stream), &id) == TAI_CU_OK ? (uint64_t)id + 1 : 0;
+}
+
+/* The name under which a stream was seen last, 0: it was not. With the lock. */
+static TAI_COLD uint64_t *tai_cu_seen_as(const ta_cuda *c, ta_stream stream)
+{
+    tai_cu_seen *seen = c->seen;
+    while (seen != NULL && seen->stream != stream) {
+        seen = seen->next;
     }
+    return seen != NULL ? &seen->name : NULL;
+}
+
+/* Notes the name of a stream; whoever had the handle before is done. */
+static TAI_COLD void tai_cu_see(ta_cuda *c, ta_stream stream, uint64_t name)
+{
+    tai_cu_seen *seen = (tai_cu_seen *)TENSORALLOC_MALLOC(sizeof *seen);
+    uint64_t *known;
     TAI_LOCK_ACQUIRE(&c->lock);
-    for (seen = c->seen; seen != NULL && seen->stream != stream; seen = seen->next) {
-    }
-    if (seen != NULL) {
-        changed = seen->id != id;
-        seen->id = id;
-    }
-    TAI_LOCK_RELEASE(&c->lock);
-    if (seen == NULL && (seen = (tai_cu_seen *)TENSORALLOC_MALLOC(sizeof *seen)) != NULL) {
+    known = tai_cu_seen_as(c, stream);
+    if (known != NULL) {
+        *known = name;
+    } else if (seen != NULL) {
         seen->stream = stream;
-        seen->id = id;
-        TAI_LOCK_ACQUIRE(&c->lock);
+        seen->name = name;
         seen->next = c->seen;
         c->seen = seen;
-        TAI_LOCK_RELEASE(&c->lock);
+        seen = NULL;
     }
-    return changed;
+    TAI_LOCK_RELEASE(&c->lock);
+    TENSORALLOC_FREE(seen);
+}
+
+static TAI_COLD void tai_cuda_retire(void *self, ta_stream stream)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    uint64_t *known;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    known = tai_cu_seen_as(c, stream);
+    if (known != NULL) {
+        *known = 0;
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+}
+
+static TAI_COLD void tai_cuda_expect_captures(void *self, int change)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    c->captures += (uint32_t)change;
+    while (c->syncing != 0) {
+        TAI_LOCK_RELEASE(&c->lock);
+        TAI_WAIT_A_MOMENT();
+        TAI_LOCK_ACQUIRE(&c->lock);
+    }
+    TAI_LOCK_RELEASE(&c->lock);
 }
 
 /* What the driver says of a capture on the stream. */
@@ -6190,13 +6235,9 @@ static int tai_cu_capture(ta_cuda *c, ta_stream stream, int *status, uint64_t *i
    stream is not being captured. */
 static TAI_COLD int tai_cu_own_default(ta_cuda *c)
 {
-    unsigned long long id = 0;
-    uint64_t mine;
+    uint64_t mine = tai_cu_stream_name(c, 2);
     int is_mine;
-    if (c->cu.stream_id == NULL || c->cu.stream_id(tai_cu_stream(2), &id) != TAI_CU_OK) {
-        id = (unsigned long long)tai_thread_id();
-    }
-    mine = (uint64_t)id + 1;
+    mine = mine != 0 ? mine : (uint64_t)tai_thread_id() + 1;
     TAI_LOCK_ACQUIRE(&c->lock);
     c->thread_stream = c->thread_stream == 0 ? mine : c->thread_stream;
     is_mine = c->thread_stream == mine;
@@ -6273,8 +6314,52 @@ static TAI_COLD int tai_cu_record(ta_cuda *c, tai_cu_spare **event, ta_stream st
         (void)c->cu.event_destroy(tai_cu_event_of((uint64_t)(uintptr_t)*event));
         TENSORALLOC_FREE(*event);
         *event = NULL;
+        code = TAI_CU_CAPTURE_FIRST;
     }
     return code;
+}
+
+/* Waits for the work of streams that are out of reach: for all of the context. That breaks every capture in it, so it
+   is not done (TAI_CU_NOT_READY) while there may be one: in a scope, or of streams that block the legacy one, which
+   says so. Inside a scope. */
+static TAI_COLD int tai_cu_context_sync(ta_cuda *c)
+{
+    uint64_t ignored = 0;
+    int status = 0, code = c->cu.capture_info(tai_cu_stream(1), &status, &ignored);
+    TAI_LOCK_ACQUIRE(&c->lock);
+    code = code != TAI_CU_OK || c->captures != 0 ? TAI_CU_NOT_READY : TAI_CU_OK;
+    c->syncing += code == TAI_CU_OK;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (code == TAI_CU_OK) {
+        code = c->cu.context_sync();
+        TAI_LOCK_ACQUIRE(&c->lock);
+        c->syncing--;
+        TAI_LOCK_RELEASE(&c->lock);
+    }
+    return code;
+}
+
+/* An event for the work on the stream, and on those whose handle it has: the driver gives them out again. Inside a
+   scope. */
+static TAI_COLD tai_cu_spare *tai_cu_mark(ta_cuda *c, ta_stream stream, int vanished, int *code)
+{
+    tai_cu_spare *event = tai_cu_event(c, code);
+    uint64_t name = vanished || stream <= 2 ? 0 : tai_cu_stream_name(c, stream), known;
+    const uint64_t *seen;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    known = name != 0 && seen != NULL ? *seen : 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (event != NULL && (vanished || (known != 0 && known != name))) {
+        *code = tai_cu_context_sync(c);
+    }
+    if (event != NULL && *code == TAI_CU_OK && name != known) {
+        tai_cu_see(c, stream, name);
+    }
+    if (event != NULL && *code == TAI_CU_OK && !vanished) { /* else the event's last work is finished as well */
+        *code = tai_cu_record(c, &event, stream);
+    }
+    return event;
 }
 
 static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *out_ticket)
@@ -6283,7 +6368,7 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
     tai_cu_scope scope;
     tai_cu_spare *event = NULL;
     uint64_t capture = 0;
-    int status = 0, code = TAI_CU_OK, vanished, captured = 0;
+    int status = 0, code = TAI_CU_OK, vanished;
     if (!tai_cu_lost(c)) {
         code = tai_cu_capture(c, stream, &status, &capture);
     }
@@ -6294,17 +6379,10 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
     if (tai_cu_enter(c, &scope) != TA_OK) {
         return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : TA_ERROR_BACKEND;
     }
-    event = tai_cu_event(c, &code);
     vanished |= stream == 2 && !tai_cu_own_default(c); /* another thread's: out of reach here */
-    if (event != NULL && (vanished || tai_cu_stream_changed(c, stream))) { /* work of a stream that is gone may run */
-        code = c->cu.context_sync();
-    }
-    if (event != NULL && code == TAI_CU_OK && !vanished) { /* else the event's last work is finished as well */
-        code = tai_cu_record(c, &event, stream);
-        captured = event == NULL;
-    }
+    event = tai_cu_mark(c, stream, vanished, &code);
     tai_cu_leave(c, &scope);
-    return captured ? TA_ERROR_CAPTURE : tai_cu_ticket(c, event, code, out_ticket);
+    return tai_cu_ticket(c, event, code, out_ticket);
 }
 
 /* When the context is gone, so is its work. */
@@ -6499,7 +6577,7 @@ static const ta_backend_vtable tai_cuda_vtable = {
     sizeof(ta_backend_vtable), "cuda", tai_cuda_info_entry, tai_cuda_alloc, tai_cuda_free,
     tai_cuda_reserve, tai_cuda_release, tai_cuda_commit, tai_cuda_decommit, tai_cuda_pieces, NULL, tai_cuda_memory_info,
     tai_cuda_last_error, tai_cuda_mark, tai_cuda_is_done, tai_cuda_wait, tai_cuda_sync, tai_cuda_drop, tai_cuda_adopt,
-    tai_cuda_capture, tai_cuda_zero, tai_cuda_copy, tai_cuda_attach
+    tai_cuda_capture, tai_cuda_zero, tai_cuda_copy, tai_cuda_attach, tai_cuda_retire, tai_cuda_expect_captures
 };
 
 /* ---- life */
@@ -8416,8 +8494,8 @@ static TAI_COLD void tai_space_drop(tai_space *space, uint64_t ticket)
 }
 
 /* Frees a busy block that streams still use: marks each of them, then the block waits in their lists. Outside the
-   gate. patient: a stream that is being captured is marked later, when its block is looked at. On failure nothing has
-   changed but the marks made so far, which are dropped. */
+   gate. patient: a stream that is being captured is marked later, when its block is looked at, as is one that cannot be
+   marked beside captures. On failure nothing has changed but the marks made so far, which are dropped. */
 static ta_result tai_space_give_later(tai_space *space, uint32_t index, int patient, tai_holder *me)
 {
     tai_use *at = (tai_use *)(void *)space->uses.base;
@@ -8434,8 +8512,10 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
         tai_gate_leave(&space->gate, me);
         if (!at[use].has_ticket) {
             result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
-            if (TAI_GRAPHS && result == TA_ERROR_CAPTURE && (patient || space->parks)) {
-                at[use].has_ticket = block->right != 0 ? 3 : 4; /* what no capture owns was used before it, too */
+            if (TAI_GRAPHS && (result == TA_ERROR_NOT_READY ||
+                               (result == TA_ERROR_CAPTURE && (patient || space->parks)))) {
+                /* what no capture owns was used before it, too */
+                at[use].has_ticket = result == TA_ERROR_CAPTURE && block->right != 0 ? 3 : 4;
                 result = TA_OK;
             }
         }
@@ -8582,6 +8662,7 @@ static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *m
             if (--block->right == 0) {
                 TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
                 space->pending_bytes -= block->size;
+                block->place.stream = space->streams[block->place.stream].retired == 2 ? 0 : block->place.stream;
                 tai_heap_give(space, at[use].block);
                 freed++;
             }
@@ -12269,6 +12350,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
     tai_gate_leave(&space->gate, NULL);
     if (s == space->stream_count) { /* never seen */
         tai_space_drop(space, ticket);
+    }
+    if (space->backend.vtable->retire != NULL) {
+        space->backend.vtable->retire(space->backend.self, stream);
     }
     return TA_OK;
 }
@@ -15978,7 +16062,8 @@ static TAI_COLD ta_result tai_upstream_free(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_upstream_vtable = {
     sizeof(ta_backend_vtable), "upstream", tai_upstream_info, tai_upstream_alloc, tai_upstream_free,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL
 };
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator,
@@ -17674,7 +17759,7 @@ static TAI_COLD ta_result tai_addresses_copy(void *self, void *dst, const void *
 static const ta_backend_vtable tai_addresses_vtable = {
     sizeof(ta_backend_vtable), "addresses", tai_addresses_info, NULL, NULL, tai_addresses_reserve,
     tai_addresses_release, tai_addresses_nothing, tai_addresses_nothing, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, tai_addresses_zero, tai_addresses_copy, NULL
+    NULL, NULL, NULL, tai_addresses_zero, tai_addresses_copy, NULL, NULL, NULL
 };
 
 /* A piece of addresses; 0 with *result. Outside the gates. */
@@ -20173,6 +20258,29 @@ typedef struct tai_graphs {
     int padding;
 } tai_graphs;
 
+/* Captures may be open from now on, or are over: nothing waits for the whole device meanwhile. */
+static TAI_COLD void tai_graph_expect(const ta_graph_pool *g, int change)
+{
+    const ta_backend *backend = &g->memory->space.backend;
+    if (backend->vtable->expect_captures != NULL) {
+        backend->vtable->expect_captures(backend->self, change);
+    }
+}
+
+/* The capture that went on when its scope was left is over, or not looked at any more. */
+static TAI_COLD void tai_graph_finished(ta_graph_pool *g)
+{
+    tai_graphs *all = g->parent->graphs;
+    int was;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    was = g->unfinished;
+    g->unfinished = 0;
+    TAI_LOCK_RELEASE(&all->lock);
+    if (was) {
+        tai_graph_expect(g, -1);
+    }
+}
+
 /* ---- memory of a graph pool */
 /* All lists of slots go back to the heap, whosever they are. Inside the gate. */
 static TAI_COLD void tai_graph_unlist(ta_pool *memory)
@@ -21460,6 +21568,7 @@ static TAI_COLD void tai_graphs_retire(ta_pool *pool, ta_stream stream)
 {
     tai_graphs *all = pool->graphs;
     ta_graph_pool *g = NULL, *next;
+    int over = 0;
     do {
         TAI_LOCK_ACQUIRE(&all->lock);
         next = g == NULL ? all->pools : g->next;
@@ -21468,11 +21577,14 @@ static TAI_COLD void tai_graphs_retire(ta_pool *pool, ta_stream stream)
         }
         if (next != NULL) {
             next->visitors++;
-            next->unfinished = next->last_stream == stream ? 0 : next->unfinished;
+            over = next->last_stream == stream;
         }
         TAI_LOCK_RELEASE(&all->lock);
         g = next;
         if (g != NULL) {
+            if (over) { /* another stream may have the name */
+                tai_graph_finished(g);
+            }
             (void)ta_pool_retire_stream(g->memory, stream);
         }
     } while (g != NULL);
@@ -21684,6 +21796,7 @@ static TAI_COLD ta_result tai_graph_give_up(ta_graph_pool *g, int disposed)
     }
     TAI_LOCK_RELEASE(&all->lock);
     if (result == TA_OK) {
+        tai_graph_finished(g);
         (void)tai_graphs_collect(parent);
     }
     return result;
@@ -21856,8 +21969,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
         }
         TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
         g->loose = 0;
-        g->unfinished = 0;
         TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+        tai_graph_finished(g);
     }
     return result;
 }
@@ -22236,6 +22349,8 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     if (first) {
         tai_graphs_divert(g->parent);
     }
+    tai_graph_expect(g, 1);
+    tai_graph_finished(g);
     return TA_OK;
 }
 
@@ -22330,8 +22445,8 @@ static TAI_COLD void tai_scope_succeeded(const tai_graphs *all, const tai_captur
     }
 }
 
-/* Takes it out of the list. *last: of all graph pools'. */
-static TAI_COLD void tai_scope_end(tai_capture *scope, int failed, int still, int *last)
+/* Takes it out of the list. *last: of all graph pools'. *still, its capture goes on: from now on, without any scope. */
+static TAI_COLD void tai_scope_end(tai_capture *scope, int failed, int *still, int *last)
 {
     ta_graph_pool *g = scope->owner;
     tai_graphs *all = g->parent->graphs;
@@ -22347,13 +22462,14 @@ static TAI_COLD void tai_scope_end(tai_capture *scope, int failed, int still, in
     *link = scope->next;
     g->open--;
     *last = --all->open == 0;
-    if (!failed || still) {
+    if (!failed || *still) {
         tai_scope_succeeded(all, scope);
     }
     g->capture_count += !failed;
     g->failed_count += failed != 0;
-    g->unfinished = still;
-    if (g->open == 0 && !still) {
+    *still = *still && g->open == 0;
+    g->unfinished |= *still;
+    if (g->open == 0 && !*still) {
         g->last_capture = 0;
     }
     TAI_LOCK_RELEASE(&all->lock);
@@ -22391,7 +22507,10 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
     if (other == NULL && !still) {
         (void)tai_graph_settle(g, NULL);
     }
-    tai_scope_end(scope, failed, still, &last);
+    tai_scope_end(scope, failed, &still, &last);
+    if (!still) {
+        tai_graph_expect(g, -1);
+    }
     TENSORALLOC_FREE(scope);
     if (last) {
         tai_graphs_divert(parent);

@@ -3,6 +3,7 @@
    or back to the driver, too early is reported by the software driver. */
 #include "graph.h"
 #include <pthread.h>
+#include <time.h>
 
 /* ---- a driver call that does something of the program's first, once */
 static void (*meanwhile)(void);
@@ -823,6 +824,185 @@ static void streams_retired_beside_allocations(void)
     graphs_close();
 }
 
+/* ---- streams whose work is out of reach */
+static uint64_t context_syncs(void)
+{
+    return fake.tafake_calls("cuCtxSynchronize");
+}
+
+/* A destroyed stream, and one that has its handle now where again is set. */
+static CUstream stream_gone(int retired, int again)
+{
+    CUstream old = stream_new(), stream;
+    void *ptr = ta_pool_alloc_stream(pool, 4096, STREAM(old), NULL);
+    CHECK_OK(ta_pool_record_use(pool, ptr, STREAM(t)));
+    CHECK_OK(ta_pool_free(pool, ptr));
+    ptr = ta_pool_alloc_stream(pool, 4096, STREAM(t), NULL);
+    CHECK_OK(ta_pool_record_use(pool, ptr, STREAM(old)));
+    CHECK_OK(ta_pool_free(pool, ptr)); /* marked: its name is known */
+    if (retired) {
+        CHECK_OK(ta_pool_retire_stream(pool, STREAM(old)));
+    }
+    OK(cu.cuStreamDestroy_v2(old));
+    stream = again ? stream_new() : old;
+    CHECK(stream == old); /* else nothing is tested */
+    return stream;
+}
+
+/* The handle of a stream that was retired comes again: that is a stream like any other, and nobody waits. */
+static void retired_handles_come_again(void)
+{
+    CUstream again;
+    CUdeviceptr x, y;
+    uint64_t before;
+    int round;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    for (round = 0; round < 3; round++) {
+        again = stream_gone(1, 1);
+        before = context_syncs();
+        enter(graphs, s);
+        x = take(MIB, t);
+        order(t, again);
+        OK(fill(x, 1, 64, again));
+        CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(again)));
+        give(x);
+        give(take(MIB, s));
+        CHECK_OK(ta_pool_retire_stream(pool, STREAM(again)));
+        y = take(MIB, t);
+        OK(fill(y, 2, 64, t));
+        OK(cu.cuGraphDestroy(end(s)));
+        CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+        give(y);
+        CHECK_EQ(context_syncs(), before);
+        OK(cu.cuStreamDestroy_v2(again));
+    }
+    graphs_close();
+}
+
+/* A stream that went without a word: to wait for its work would break captures. What it used waits until they are
+   over. */
+static void vanished_streams_beside_captures(void)
+{
+    int how, again;
+    for (how = 0; how < 4; how++) { /* in a scope; left before the end; of another pool's; without one, and it blocks */
+        for (again = 0; again < 2; again++) {
+            ta_pool *own, *beside = NULL;
+            CUstream gone, captured;
+            CUdeviceptr x, y;
+            CUgraph graph;
+            uint64_t before;
+            if (!graphs_open("sched=lazy", 0)) { return; }
+            test_context("how %d, again %d", how, again);
+            own = pool;
+            captured = s;
+            if (how == 3) {
+                OK(cu.cuStreamCreate(&captured, 0));
+            }
+            gone = stream_gone(0, 1); /* with work of its own */
+            x = take(MIB, t);
+            OK(cu.cuStreamSynchronize(t));
+            OK(spin_ns(1000000, gone));
+            OK(fill(x, 1, 64, gone));
+            CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(gone)));
+            OK(cu.cuStreamDestroy_v2(gone));
+            if (again) {
+                CHECK(stream_new() == gone);
+            }
+            if (how == 3) {
+                OK(cu.cuStreamBeginCapture_v2(captured, CU_STREAM_CAPTURE_MODE_RELAXED));
+            } else if (how == 2) {
+                beside = pool_new(cuda, NULL);
+                CHECK_OK(ta_graph_pool_destroy(graphs));
+                pool = beside;
+                graphs = graphs_new(0);
+                pool = own;
+                CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+                OK(cu.cuStreamBeginCapture_v2(s, CU_STREAM_CAPTURE_MODE_RELAXED));
+            } else {
+                enter(graphs, s);
+                give(take(MIB, s));
+            }
+            if (how == 1) {
+                CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+            }
+            before = context_syncs();
+            give(x);
+            CHECK_RESULT(ta_pool_retire_stream(pool, STREAM(gone)), TA_ERROR_NOT_READY);
+            y = take(MIB, t);
+            OK(fill(y, 2, 64, t));
+            give(y);
+            CHECK_EQ(context_syncs(), before);
+            graph = end(captured);
+            CHECK(graph != NULL);
+            OK(cu.cuGraphDestroy(graph));
+            if (how == 0 || how == 2) {
+                CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+            } else if (how == 1) {
+                CHECK_OK(ta_graph_pool_reset(graphs));
+            } else {
+                OK(cu.cuStreamDestroy_v2(captured));
+            }
+            CHECK_EQ(context_syncs(), before);
+            CHECK_OK(ta_pool_retire_stream(pool, STREAM(gone)));
+            CHECK_GE(context_syncs(), before + 1);
+            CHECK_OK(ta_pool_empty_cache(pool));
+            CHECK_EQ(check_books(pool).reserved_bytes, 0);
+            CHECK_EQ(fake.tafake_race_count(), 0);
+            if (again) {
+                OK(cu.cuStreamDestroy_v2(gone));
+            }
+            if (beside != NULL) {
+                CHECK_OK(ta_graph_pool_destroy(graphs));
+                CHECK_OK(ta_pool_destroy(beside));
+                graphs = NULL;
+            }
+            graphs_close();
+        }
+    }
+}
+
+static int (*real_context_sync)(void);
+static int scope_is_open, scope_was_open;
+static pthread_t entering;
+
+static void *enters(void *unused)
+{
+    entered = ta_capture_enter(graphs, STREAM(s));
+    __atomic_store_n(&scope_is_open, 1, __ATOMIC_RELEASE);
+    return unused;
+}
+
+static int sync_beside_enter(void)
+{
+    const struct timespec moment = {0, 20000000};
+    CHECK_EQ(pthread_create(&entering, NULL, enters, NULL), 0);
+    (void)nanosleep(&moment, NULL);
+    scope_was_open = __atomic_load_n(&scope_is_open, __ATOMIC_ACQUIRE);
+    return real_context_sync();
+}
+
+/* A scope that is opened while somebody waits for the whole context waits for that. */
+static void scopes_wait_for_who_waits(void)
+{
+    CUstream gone;
+    CUdeviceptr x;
+    if (!graphs_open("sched=eager", 0)) { return; }
+    x = take(MIB, t);
+    gone = stream_gone(0, 0);
+    scope_is_open = 0;
+    scope_was_open = -1;
+    real_context_sync = cuda->cu.context_sync;
+    cuda->cu.context_sync = sync_beside_enter;
+    CHECK_OK(ta_pool_retire_stream(pool, STREAM(gone)));
+    cuda->cu.context_sync = real_context_sync;
+    CHECK_EQ(pthread_join(entering, NULL), 0);
+    CHECK_EQ(scope_was_open, 0);
+    CHECK_OK(entered);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    give(x);
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -831,4 +1011,6 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(scopes_without_a_capture), TEST_CASE(captures_that_only_hold), TEST_CASE(inner_scopes_that_fail),
           TEST_CASE(recorded_copies_across_streams), TEST_CASE(holds_of_one_record),
           TEST_CASE(disposed_while_graphs_live), TEST_CASE(reservations_of_several_ranges),
-          TEST_CASE(places_of_many_pools), TEST_CASE(streams_retired_beside_allocations))
+          TEST_CASE(places_of_many_pools), TEST_CASE(streams_retired_beside_allocations),
+          TEST_CASE(retired_handles_come_again), TEST_CASE(vanished_streams_beside_captures),
+          TEST_CASE(scopes_wait_for_who_waits))
