@@ -17562,7 +17562,7 @@ typedef struct tai_site {
 } tai_site;
 
 typedef struct tai_handle {
-    tai_link link;     /* addr: data, 0 if there is none */
+    tai_link link;     /* addr: data, 0 if there is none; pending: freed while held, its range waits until that ends */
     size_t effective, capacity, held;
     size_t committed, accessible, span_bytes; /* ranges; span_bytes 0: a block of the upstream */
     size_t start;      /* effective when it was made */
@@ -17583,7 +17583,6 @@ typedef struct tai_handle {
     int all_streams;   /* used by other streams too */
     int flat;          /* a plain block: no bounds */
     uint32_t holds;    /* by graph pools: it stays where it is, with all its memory */
-    int orphan;        /* freed while held: its range is nobody's until that ends */
     uint32_t strategy_word;
     int rank;
     int has_symbols;   /* then sizes are asked for anew each time */
@@ -18778,8 +18777,8 @@ static TAI_COLD size_t tai_dynamic_graph_bytes(const ta_dynamic *d)
     uint32_t i;
     for (i = 1; TAI_GRAPHS && d->held != 0 && i < d->handles.end; i++) {
         const tai_handle *h = tai_handle_at(d, i);
-        if (h->span_bytes != 0 && h->holds != 0 && (h->link.state == TAI_LIVE || h->orphan)) {
-            bytes += h->committed - (h->orphan ? 0 : h->held);
+        if ((h->link.state == TAI_LIVE || h->link.state == TAI_PENDING) && h->span_bytes != 0 && h->holds != 0) {
+            bytes += h->committed - (h->link.state == TAI_PENDING ? 0 : h->held);
         }
     }
     return bytes;
@@ -19279,17 +19278,6 @@ TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, co
     return result;
 }
 
-/* Whether the range of a tensor that was freed has to wait for graphs. */
-static TAI_COLD int tai_handle_orphan(ta_dynamic *d, tai_handle *h)
-{
-    int waits;
-    tai_gate_enter(&d->common.gate, NULL);
-    waits = h->holds != 0;
-    h->orphan = waits;
-    tai_gate_leave(&d->common.gate, NULL);
-    return waits;
-}
-
 /* Frees a claimed tensor. On failure it is still claimed. */
 static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t index)
 {
@@ -19297,7 +19285,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     ta_result result = TA_OK;
     tai_news news;
     size_t size = h->effective;
-    int in_range = h->span_bytes != 0;
+    int in_range = h->span_bytes != 0, waits;
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && tai_handle_sizes(h, &sizes) == TA_OK) {
         tai_handle_observe(d, h, &sizes, h->effective);
     }
@@ -19325,14 +19313,15 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     d->effective -= h->effective;
     tai_handle_hold(d, h, 0);
     h->link.generation++;
-    h->link.state = TAI_BUSY;
+    waits = TAI_GRAPHS && in_range && h->holds != 0;
+    h->link.state = waits ? TAI_PENDING : TAI_BUSY;
     tai_site_leave(d, h->site);
     h->busy = 0;
     if (!in_range) {
         tai_record_drop(&d->handles, index);
     }
     tai_gate_leave(&d->common.gate, NULL);
-    if (in_range && (!TAI_GRAPHS || !tai_handle_orphan(d, h))) {
+    if (in_range && !waits) { /* one that waits is tai_dynamic_unhold's */
         tai_range_kill(d, h);
         tai_range_give(d, index);
     }
@@ -20975,10 +20964,11 @@ static TAI_COLD void tai_dynamic_unhold(ta_dynamic *d, uint32_t index, uint32_t 
     tai_handle *h = tai_handle_at(d, index);
     int give = 0;
     tai_gate_enter(&d->common.gate, NULL);
-    if (h->link.generation == generation + (h->orphan ? 1u : 0u) && (h->orphan || h->link.state == TAI_LIVE)) {
+    if (h->link.state == TAI_LIVE ? h->link.generation == generation
+                                  : h->link.state == TAI_PENDING && h->link.generation == generation + 1) {
         h->holds--;
-        give = h->orphan && h->holds == 0;
-        h->orphan = h->orphan && !give;
+        give = h->link.state == TAI_PENDING && h->holds == 0;
+        h->link.state = give ? (uint32_t)TAI_BUSY : h->link.state;
     }
     d->held--;
     tai_gate_leave(&d->common.gate, NULL);
@@ -23791,18 +23781,21 @@ static TAI_COLD int tai_dynamic_shoot(tai_snap *s, const void *self)
     const ta_dynamic *d = (const ta_dynamic *)self;
     for (s->range += s->range == 0; s->range < d->handles.end; s->range++) {
         const tai_handle *h = tai_handle_at(d, s->range);
-        uintptr_t base = h->link.addr, held;
+        uint32_t state = h->link.state;
+        int waits = state == TAI_PENDING;
+        uintptr_t base, held;
         if (s->room - s->count < 4) {
             return 0;
         }
-        if ((h->link.state != TAI_LIVE && h->link.state != TAI_CACHED && !h->orphan) || h->span_bytes == 0) {
-            continue;
+        if ((state != TAI_LIVE && state != TAI_CACHED && !waits) || h->span_bytes == 0) {
+            continue; /* what a busy one holds is read by its thread alone */
         }
+        base = h->link.addr;
         tai_snap_add(s, TAI_SHOT_RANGE, base, base + h->span_bytes, h->committed, TAI_LARGE);
-        held = base + (h->orphan ? h->committed : h->link.state == TAI_LIVE ? h->held : 0);
+        held = base + (waits ? h->committed : state == TAI_LIVE ? h->held : 0);
         if (held != base) {
-            tai_snap_add(s, h->orphan ? TAI_SHOT_HELD : TAI_SHOT_LIVE, base, held, h->orphan ? 0 : h->effective,
-                         h->orphan ? h->holds : h->link.generation);
+            tai_snap_add(s, waits ? TAI_SHOT_HELD : TAI_SHOT_LIVE, base, held, waits ? 0 : h->effective,
+                         waits ? h->holds : h->link.generation);
             s->shots[s->count - 1].stream = h->stream;
             s->shots[s->count - 1].tag = h->tag;
             s->shots[s->count - 1].holds = h->holds;
@@ -24255,7 +24248,7 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
     if (index < d->handles.end) {
         const tai_handle *h = tai_handle_at(d, index);
         state = h->link.state;
-        seen = state == TAI_LIVE || state == TAI_CACHED || h->orphan;
+        seen = state == TAI_LIVE || state == TAI_CACHED || state == TAI_PENDING;
         if (seen) {
             tai_handle_show(d, h, &info);
             generation = h->link.generation;
