@@ -1591,10 +1591,9 @@ TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
    after it. */
 TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 /* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs): then, while there are
-   graphs, only memory that none of them has had, so that no replay writes into it. While a scope is open, and once one
-   was left before its capture was over until a reset, what is freed there is not used again. A block that graphs use
-   is freed when they are gone. Alignment: 256 on CUDA
-   devices, or a power of two up to 1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
+   graphs or captures, only memory that none of them has had, above the highest place that they had, so that no replay
+   writes into it. A block that graphs use is freed when they are gone. Alignment: 256 on CUDA devices, or a power of
+   two up to 1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
 
 /* Takes memory until size_bytes are reserved in all, from the beginning of its range, so that a capture need not grow:
@@ -1663,8 +1662,9 @@ TENSORALLOC_DEF ta_result ta_graph_pool_get_stats(ta_graph_pool *graph_pool, ta_
 /* What a scope needed. */
 typedef struct ta_capture_report {
     uint64_t capture;            /* number of the capture; 0: none was seen */
-    size_t reserve_bytes;        /* for ta_graph_pool_reserve: with it the same capture does not grow, but for what it
-                                    resizes in place; what others allocate from the pool meanwhile, outside, is in it */
+    size_t reserve_bytes;        /* for ta_graph_pool_reserve: with it the same capture does not grow. Up to the highest
+                                    place of a block of the capture, or live before it: what others allocated from the
+                                    graph pool meanwhile, outside, and lies between those counts */
     size_t peak_in_use_bytes;
     size_t in_use_bytes;         /* left live */
     size_t live_count;
@@ -6970,7 +6970,9 @@ typedef struct tai_region {
     uintptr_t top;
     uintptr_t commit_end;
     uintptr_t touched_end; /* never handed out from here on: still as the backend gave it */
-    uintptr_t floor;       /* of graph pools: replays may write into what is free below */
+    uintptr_t floor;       /* of graph pools: what is free below was a capture's, and replays may write there */
+    uintptr_t floor_safe;  /* the floor without captures that may come to nothing yet */
+    uintptr_t high;        /* end of what the captures of the newest scope had; what was live before counts */
     uint32_t first, last;  /* blocks by address */
     uint32_t index;        /* in the space's table */
     uint32_t heap;
@@ -7036,7 +7038,6 @@ typedef struct tai_space {
     int stealing;
     int parks;              /* uses by captured streams wait to be told: there is nothing to mark (graph pools) */
     int polling;            /* a thread is asking for tickets */
-    uint32_t capturing;     /* scopes that are open (graph pools): only memory that none was given is eager's */
     uint32_t unproven;      /* blocks freed unmarked although eager work may use them, since all work was waited for */
     ta_backend backend;
     ta_backend_info info;
@@ -8235,13 +8236,12 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
 
 /* ---- giving back */
 /* Decommits the committed pages of [from, to), which nobody else can reach now, and writes them down as holes. With
-   the turn, not inside the gate. Returns 1 if all of it is gone, 2 if only whole pieces of it went, 0 if the backend
-   refused. */
+   the turn, not inside the gate. Returns 1 if all whole pieces of it are gone, 0 if the backend refused. */
 static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, uintptr_t from, uintptr_t to,
                                         tai_holder *me, size_t *released)
 {
     uintptr_t run = 0, run_end = 0, next;
-    int more, all = 1;
+    int more;
     for (;;) {
         tai_gate_enter(&space->gate, me);
         more = from < to && tai_holes_run(space, region, from, to, 0, &run, &run_end);
@@ -8251,12 +8251,11 @@ static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, ui
         }
         tai_gate_leave(&space->gate, me);
         if (!more) {
-            return all;
+            return 1;
         }
         next = run_end;
         run = run < from ? from : run;
         run_end = run_end > to ? to : run_end;
-        all = space->backend.vtable->pieces != NULL ? 2 : all;
         if (tai_backend_decommit(space->backend, &run, &run_end) != TA_OK) {
             return 0;
         }
@@ -8270,6 +8269,24 @@ static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, ui
         *released += (size_t)(run_end - run);
         from = next;
     }
+}
+
+/* The committed tail from end on, which is out of everybody's reach already, goes back as far as the backend takes it.
+   With the turn, not inside the gate. */
+static TAI_COLD void tai_region_cut_tail(tai_space *space, tai_region *region, uintptr_t end, uintptr_t old_end,
+                                         tai_holder *me, size_t *released)
+{
+    uintptr_t run = 0, run_end = 0;
+    int gone = end < old_end && tai_region_decommit(space, region, end, old_end, me, released);
+    tai_gate_enter(&space->gate, me);
+    while (gone && end < old_end && tai_holes_run(space, region, end, old_end, 0, &run, &run_end)) {
+        end = run_end; /* only whole pieces go */
+    }
+    if (gone) {
+        tai_holes_set(space, region, end, old_end, 0);
+    }
+    region->commit_end = gone ? end : old_end; /* with holes, as far as it went */
+    tai_gate_leave(&space->gate, me);
 }
 
 /* Bytes that are to go: free and committed, beyond keep. Inside the gate. */
@@ -8300,16 +8317,7 @@ static TAI_COLD void tai_region_trim_tail(tai_space *space, tai_region *region, 
     end = end > old_end ? old_end : end;
     region->commit_end = end; /* out of everybody's reach */
     tai_gate_leave(&space->gate, me);
-    if (end != old_end) {
-        int all = tai_region_decommit(space, region, end, old_end, me, released);
-        tai_gate_enter(&space->gate, me);
-        if (all == 1) {
-            tai_holes_set(space, region, end, old_end, 0);
-        } else {
-            region->commit_end = old_end;
-        }
-        tai_gate_leave(&space->gate, me);
-    }
+    tai_region_cut_tail(space, region, end, old_end, me, released);
 }
 
 /* Whole pages inside free blocks, from the highest address down. */
@@ -12267,6 +12275,15 @@ TAI_INLINE int tai_block_outside(const tai_space *space, const tai_block *block)
     return TAI_GRAPHS && space->parks && (block->right == 0 || block->right == TAI_RIGHT_SHARED);
 }
 
+/* A capture has a live block of a graph pool, of this size now. Inside the gate. */
+TAI_INLINE void tai_block_captured(const tai_space *space, const tai_block *block)
+{
+    tai_region *region = space->regions[block->place.region];
+    uintptr_t end = block->addr + block->size;
+    region->floor = region->floor < end ? end : region->floor;
+    region->high = region->high < end ? end : region->high;
+}
+
 /* Whether it is a block of a graph pool that a capture has which goes on: it waits for the end of that in any case. */
 static TAI_COLD int tai_pool_is_captured(ta_pool *pool, const void *ptr)
 {
@@ -12415,9 +12432,8 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
     tai_region *region = space->regions[block->place.region];
     size_t more = size - block->size;
     uint32_t next = block->next;
-    if (tai_block_outside(space, block) &&
-        (space->capturing != 0 ? next != 0 || region->top < region->touched_end
-                               : block->addr + block->size < region->floor)) { /* what follows may be in a graph */
+    int outside = tai_block_outside(space, block);
+    if (outside && block->addr + block->size < region->floor) { /* what follows may be in a graph */
         return 0;
     }
     if (next == 0) { /* the tail */
@@ -12454,6 +12470,10 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
     space->used[block->place.heap] += more;
     if (block->addr + block->size > region->touched_end) {
         region->touched_end = block->addr + block->size;
+    }
+    if (TAI_GRAPHS && space->parks && block->right != 0) {
+        tai_block_captured(space, block);
+        region->floor_safe = outside ? region->floor : region->floor_safe; /* freed unmarked: for captures alone */
     }
     return 1;
 }
@@ -20145,8 +20165,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
       left after failure: live blocks of the serial are freed, parked
       end of the capture (leave, or the next enter): lists and parked blocks become ready for all: settled
       memory goes back: all streams are waited for, until nothing unproven was freed meanwhile
-  What is allocated outside of captures while graphs may replay comes from above the floors: each region's end of what
-  had been handed out when the last capture succeeded. Below it is what replays write.
+  What is allocated outside of captures while graphs may replay, or a capture goes on, comes from above the floors: each
+  region's end of what captures had that succeeded or may yet. Below it is what replays write.
   Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair.
   Growth in a capture commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a
   wait on each stream.
@@ -20218,7 +20238,6 @@ struct ta_graph_pool {
     uint64_t hold_count, capture_count, failed_count;
     uint64_t last_capture; /* whose blocks are in the lists of its streams */
     ta_stream last_stream;
-    uintptr_t high;        /* end of what was handed out in the first range */
     uint32_t retains, loose, open, visitors;
     int unfinished;        /* last_capture went on when its scope was left */
     uintptr_t trimmer;     /* the thread that takes memory back: no scope is opened; 0: nobody */
@@ -20227,14 +20246,10 @@ struct ta_graph_pool {
     int ready; /* in the list */
 };
 
-/* How an allocation outside of captures keeps away from what replays write: not at all while there are no graphs; above
-   the floors of the regions; or, while a capture goes on, above all that was ever handed out. */
-typedef enum tai_apart { TAI_APART_NOT, TAI_APART_GRAPHS, TAI_APART_OPEN } tai_apart;
-
 /* For whom a block is. */
 typedef struct tai_graph_for {
     uint32_t serial; /* of the scope; 0: outside of any capture */
-    tai_apart apart;
+    int apart;       /* there are graphs, or captures: only memory above the floors, that none of them had */
 } tai_graph_for;
 
 typedef struct tai_graphs {
@@ -20544,18 +20559,12 @@ static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan,
     return result;
 }
 
-/* What is free in a region below it may be in a graph. */
-static uintptr_t tai_graph_floor(const tai_region *region, tai_apart apart)
-{
-    return apart == TAI_APART_OPEN ? region->touched_end : region->floor;
-}
-
 /* A piece of a free block of a region that no graph has, busy; or of its tail. 0: none. Inside the gate. */
 static TAI_COLD uint32_t tai_graph_take_region(tai_space *space, tai_region *region, const tai_plan *plan,
-                                               uint32_t stream, tai_apart apart)
+                                               uint32_t stream)
 {
     tai_block *at = space->blocks.at;
-    uintptr_t floor = tai_graph_floor(region, apart), addr, end;
+    uintptr_t floor = region->floor, addr, end;
     uint32_t index;
     for (index = region->last; index != 0 && at[index].addr + at[index].size > floor; index = at[index].prev) {
         if (TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_FREE &&
@@ -20583,8 +20592,8 @@ static TAI_COLD uint32_t tai_graph_take_region(tai_space *space, tai_region *reg
 }
 
 /* As tai_heap_take, of memory that no graph has. *more: what growth must bring beyond the size. Inside the gate. */
-static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *plan, uint32_t stream, tai_apart apart,
-                                              size_t *more, ta_result *result)
+static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *plan, uint32_t stream, size_t *more,
+                                              ta_result *result)
 {
     uint32_t r, index = 0;
     *more = 0;
@@ -20594,9 +20603,9 @@ static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *
     }
     for (r = 0; r < space->region_count && index == 0; r++) {
         tai_region *region = space->regions[r];
-        uintptr_t floor = (uintptr_t)tai_round_up((size_t)tai_graph_floor(region, apart), plan->alignment);
+        uintptr_t floor = (uintptr_t)tai_round_up((size_t)region->floor, plan->alignment);
         if (region->is_live) {
-            index = tai_graph_take_region(space, region, plan, stream, apart);
+            index = tai_graph_take_region(space, region, plan, stream);
         }
         if (region->is_live && !region->is_segment && floor > region->top && (size_t)(floor - region->top) > *more) {
             *more = (size_t)(floor - region->top);
@@ -20609,15 +20618,17 @@ static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *
     return index;
 }
 
-/* A capture has succeeded (or none can be replayed any more): all that was handed out until now may be in its graph. */
-static TAI_COLD void tai_graph_set_floors(ta_graph_pool *g, int raise)
+/* What captures had is in a graph now (keep), or has come to nothing. none: there are no graphs any more, either. */
+static TAI_COLD void tai_graph_set_floors(ta_graph_pool *g, int keep, int none)
 {
     tai_space *space = &g->memory->space;
     tai_holder *me = tai_graph_me(g);
     uint32_t r;
     tai_gate_enter(&space->gate, me);
     for (r = 0; r < space->region_count; r++) {
-        space->regions[r]->floor = raise ? space->regions[r]->touched_end : 0;
+        tai_region *region = space->regions[r];
+        region->floor_safe = none ? 0 : keep ? region->floor : region->floor_safe;
+        region->floor = region->floor_safe;
     }
     tai_gate_leave(&space->gate, me);
 }
@@ -20630,7 +20641,6 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     size_t more = 0;
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
-    tai_region *first = space->primary[TAI_LARGE];
     uint32_t index = 0, stream;
     int missed = 0, ok = 1;
     void *ptr = NULL;
@@ -20638,18 +20648,20 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     tai_gate_enter(&space->gate, me);
     stream = tai_stream_index(space, request->stream, &ok);
     tai_gate_leave(&space->gate, me);
+    if (whom->apart && TENSORALLOC_LOAD_RELAXED(&space->pending_bytes) != 0) { /* before it takes new memory */
+        (void)tai_space_poll(space, 0, me);
+    }
     while (ok && index == 0) {
         tai_gate_enter(&space->gate, me);
         tai_graph_unlist(memory);
-        index = whom->apart == TAI_APART_NOT
-                    ? tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, &why)
-                    : tai_graph_take_apart(space, plan, stream, whom->apart, &more, &why);
+        index = whom->apart ? tai_graph_take_apart(space, plan, stream, &more, &why)
+                            : tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, &why);
         tai_gate_leave(&space->gate, me);
         wanted.size = plan->size + more;
         if (why == TA_ERROR_RECORDS || (index != 0 && space->blocks.at[index].place.flags == 0)) {
             break;
         }
-        why = tai_graph_grow(g, &wanted, index, whom->apart == TAI_APART_NOT ? stream : 0, me, &missed);
+        why = tai_graph_grow(g, &wanted, index, whom->apart ? 0 : stream, me, &missed);
         if (why != TA_OK) {
             if (index != 0) {
                 tai_gate_enter(&space->gate, me);
@@ -20669,9 +20681,8 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     }
     tai_gate_enter(&space->gate, me);
     space->blocks.at[index].right = whom->serial;
-    if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size &&
-        (uintptr_t)ptr + space->blocks.at[index].size > g->high) {
-        g->high = (uintptr_t)ptr + space->blocks.at[index].size;
+    if (whom->serial != 0) {
+        tai_block_captured(space, &space->blocks.at[index]);
     }
     tai_gate_leave(&space->gate, me);
     tai_pool_event(memory, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan->size, request->stream, request->tag,
@@ -20734,7 +20745,6 @@ static void *tai_graph_take(ta_graph_pool *g, tai_slot *slot, const ta_request *
 {
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
-    const tai_region *first = space->primary[TAI_LARGE];
     tai_holder *me = tai_slot_me(slot);
     tai_plan plan;
     size_t size = request->size_bytes;
@@ -20743,7 +20753,7 @@ static void *tai_graph_take(ta_graph_pool *g, tai_slot *slot, const ta_request *
     uintptr_t ptr = 0;
     ta_result why;
     if (TAI_LIKELY((request->alignment_bytes | request->flags | request->reserved) == 0 &&
-                   (memory->alert & TAI_ALERT_TAG) == 0 && whom->apart == TAI_APART_NOT &&
+                   (memory->alert & TAI_ALERT_TAG) == 0 && !whom->apart &&
                    size - 1 < (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && !memory->desc.zeroed)) {
         tai_gate_enter_hot(&space->gate, me);
         stream = tai_stream_index(space, request->stream, &ok);
@@ -20759,9 +20769,8 @@ static void *tai_graph_take(ta_graph_pool *g, tai_slot *slot, const ta_request *
             memory->count.allocation_count++;
             memory->count.allocated_bytes += size;
             ptr = space->blocks.at[index].addr;
-            if (first != NULL && (size_t)(ptr - first->base) < first->size &&
-                ptr + space->blocks.at[index].size > g->high) {
-                g->high = ptr + space->blocks.at[index].size;
+            if (whom->serial != 0) {
+                tai_block_captured(space, &space->blocks.at[index]);
             }
         }
         tai_gate_leave_hot(&space->gate, me);
@@ -21383,7 +21392,7 @@ static void tai_graph_visited(ta_graph_pool *g)
 
 static void *tai_graphs_alloc(ta_pool *pool, const ta_request *request, uint64_t capture, ta_result *result)
 {
-    tai_graph_for whom = {0, TAI_APART_NOT};
+    tai_graph_for whom = {0, 0};
     ta_result why = TA_OK;
     uint32_t epoch = 0;
     ta_graph_pool *g = tai_graphs_route(pool, capture, &whom.serial, &epoch);
@@ -21629,7 +21638,7 @@ static TAI_COLD size_t tai_graph_reclaim(void *self, size_t want_bytes)
         return 0;
     }
     if (tai_graph_drain(g) == TA_OK) {
-        tai_graph_set_floors(g, 0);
+        tai_graph_set_floors(g, 0, 1);
         released = tai_pool_trim(g->memory, TAI_ALL_HEAPS, 0, 0, NULL);
     }
     tai_graph_trim_end(g);
@@ -21804,16 +21813,15 @@ static ta_result tai_graph_usable(const ta_graph_pool *g)
 }
 
 /* Whether what is allocated outside of captures must keep away from graphs; those that are gone do not count. */
-static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
+static TAI_COLD int tai_graph_apart(ta_graph_pool *g)
 {
     tai_graphs *all = g->parent->graphs;
     tai_tie *gone;
-    tai_apart apart;
+    int apart;
     TAI_LOCK_ACQUIRE(&all->lock);
     gone = tai_graph_untie(g);
-    apart = g->open != 0 || g->unfinished ? TAI_APART_OPEN
-            : tai_graph_referenced(g) || g->loose != 0 ||
-              TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) != 0 ? TAI_APART_GRAPHS : TAI_APART_NOT;
+    apart = tai_graph_referenced(g) || g->loose != 0 || g->unfinished ||
+            TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) != 0;
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
     return apart;
@@ -21821,8 +21829,7 @@ static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
 
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *request, ta_result *result)
 {
-    tai_graph_for whom = {0, TAI_APART_NOT};
-    tai_apart apart;
+    tai_graph_for whom = {0, 0};
     tai_slot *slot;
     void *ptr = NULL;
     uint64_t capture = 0;
@@ -21846,9 +21853,9 @@ TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *re
     }
     slot = why == TA_OK ? tai_graph_slot(g, request->stream) : NULL;
     while (why == TA_OK && (ptr = tai_graph_take(g, slot, request, &whom, &why)) != NULL && capture == 0 &&
-           (apart = tai_graph_apart(g)) > whom.apart) { /* a capture may have had it meanwhile */
+           !whom.apart && tai_graph_apart(g)) { /* a capture may have had it meanwhile */
         (void)tai_pool_free_slow(g->memory, ptr, 0, NULL);
-        whom.apart = apart;
+        whom.apart = 1;
     }
     if (result != NULL) {
         *result = why;
@@ -21878,13 +21885,7 @@ static TAI_COLD void tai_graph_cut_tail(ta_graph_pool *g)
     end = end < old_end ? end : old_end;
     region->commit_end = end; /* out of everybody's reach */
     tai_gate_leave(&space->gate, NULL);
-    if (end != old_end && tai_region_decommit(space, region, end, old_end, NULL, &released) != 1) {
-        region->commit_end = old_end; /* with holes, as far as it went */
-    } else if (end != old_end) {
-        tai_gate_enter(&space->gate, NULL);
-        tai_holes_set(space, region, end, old_end, 0);
-        tai_gate_leave(&space->gate, NULL);
-    }
+    tai_region_cut_tail(space, region, end, old_end, NULL, &released);
     tai_turn_end(space, NULL);
 }
 
@@ -21955,7 +21956,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
         result = ta_pool_clear(g->memory);
         (void)tai_graph_settle(g, NULL);
         if (TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) == 0) { /* else only captures get it for now */
-            tai_graph_set_floors(g, 0);
+            tai_graph_set_floors(g, 0, 1);
         }
         TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
         g->loose = 0;
@@ -21977,7 +21978,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_trim(ta_graph_pool *g)
     }
     result = tai_graph_drain(g);
     if (result == TA_OK) {
-        tai_graph_set_floors(g, 0);
+        tai_graph_set_floors(g, 0, 1);
         result = ta_pool_trim(g->memory, 0, NULL);
     }
     tai_graph_trim_end(g);
@@ -22203,7 +22204,7 @@ static TAI_COLD void tai_graphs_divert(ta_pool *pool)
 static TAI_COLD void tai_scope_begin(tai_capture *scope)
 {
     ta_pool *memory = scope->owner->memory;
-    const tai_region *first = memory->space.primary[TAI_LARGE];
+    tai_region *first = memory->space.primary[TAI_LARGE];
     tai_holder *me = tai_graph_me(scope->owner);
     tai_gate_enter(&memory->space.gate, me);
     tai_graph_unlist(memory);
@@ -22214,9 +22215,10 @@ static TAI_COLD void tai_scope_begin(tai_capture *scope)
     scope->reserved_before = memory->space.reserved;
     scope->peak_before = memory->peak_in_use;
     memory->peak_in_use = tai_space_used(&memory->space);
-    scope->high_before = scope->owner->high;
-    scope->owner->high = first != NULL ? first->top : 0;
-    memory->space.capturing++;
+    if (first != NULL) {
+        scope->high_before = first->high;
+        first->high = first->top;
+    }
     tai_gate_leave(&memory->space.gate, me);
 }
 
@@ -22225,7 +22227,7 @@ static TAI_COLD void tai_scope_report(tai_capture *scope, ta_capture_report *rep
     ta_graph_pool *g = scope->owner;
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
-    const tai_region *first = space->primary[TAI_LARGE];
+    tai_region *first = space->primary[TAI_LARGE];
     tai_counters now;
     tai_holder *me = tai_graph_me(g);
     tai_gate_enter(&space->gate, me);
@@ -22235,7 +22237,8 @@ static TAI_COLD void tai_scope_report(tai_capture *scope, ta_capture_report *rep
     report->reserve_bytes = space->reserved;
     if (first != NULL) { /* up to the highest block, whatever is committed of it */
         report->reserve_bytes -= (size_t)(first->commit_end - first->base) - first->hole_bytes;
-        report->reserve_bytes += tai_round_up((size_t)(g->high - first->base), space->granularity);
+        report->reserve_bytes += tai_round_up((size_t)(first->high - first->base), space->granularity);
+        first->high = first->high < scope->high_before ? scope->high_before : first->high;
     }
     report->peak_in_use_bytes = memory->peak_in_use;
     report->in_use_bytes = tai_space_used(space);
@@ -22251,7 +22254,6 @@ static TAI_COLD void tai_scope_report(tai_capture *scope, ta_capture_report *rep
         report->missing_bytes = tai_round_up(memory->failure.requested_bytes, space->granularity);
     }
     memory->peak_in_use = memory->peak_in_use < scope->peak_before ? scope->peak_before : memory->peak_in_use;
-    g->high = g->high < scope->high_before ? scope->high_before : g->high;
     tai_gate_leave(&space->gate, me);
 }
 
@@ -22441,10 +22443,6 @@ static TAI_COLD void tai_scope_end(tai_capture *scope, int failed, int *still, i
     ta_graph_pool *g = scope->owner;
     tai_graphs *all = g->parent->graphs;
     tai_capture **link = &all->scopes;
-    tai_holder *me = tai_graph_me(g);
-    tai_gate_enter(&g->memory->space.gate, me);
-    g->memory->space.capturing--;
-    tai_gate_leave(&g->memory->space.gate, me);
     TAI_LOCK_ACQUIRE(&all->lock);
     while (*link != scope) {
         link = &(*link)->next;
@@ -22491,8 +22489,8 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
     } else {
         tai_scope_hand_over(scope, serial);
     }
-    if (!failed || still) {
-        tai_graph_set_floors(g, 1);
+    if (!failed || still || other == NULL) {
+        tai_graph_set_floors(g, !failed || still, 0);
     }
     if (other == NULL && !still) {
         (void)tai_graph_settle(g, NULL);
