@@ -8003,7 +8003,7 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
     tai_region *region = NULL;
     uint32_t r, index = 0;
     uintptr_t target = 0, end, exact;
-    int holed = 0;
+    size_t holes = 0; /* below: they are paid for next */
     ta_result result;
     for (;;) {
         tai_gate_enter(&space->gate, me);
@@ -8020,7 +8020,7 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
                 size <= candidate->size - (size_t)(addr - candidate->base)) {
                 region = candidate;
                 target = addr + size;
-                holed = top < region->commit_end && tai_holes_any(space, region, top, region->commit_end);
+                holes = tai_holes_bytes(space, region, top, region->commit_end);
             }
         }
         tai_gate_leave(&space->gate, me);
@@ -8040,8 +8040,12 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
     tai_region_skip(space, region, target - size, me);
     exact = region->base + tai_round_up((size_t)(target - region->base), space->granularity);
     exact = (size_t)(exact - region->base) > region->size ? region->base + region->size : exact;
-    end = holed && TENSORALLOC_LOAD_RELAXED(&space->budget->limit) != TA_UNLIMITED /* the holes are paid for next */
+    end = holes != 0 && TENSORALLOC_LOAD_RELAXED(&space->budget->limit) != TA_UNLIMITED
               ? exact : tai_growth_end(space, region, target);
+    if (holes != 0 && !tai_budget_may_hold(space->budget, TENSORALLOC_LOAD_RELAXED(&space->budget->reserved),
+                                           (size_t)(exact - region->commit_end) + holes)) {
+        return TA_ERROR_LIMIT;
+    }
     *out_bytes = (size_t)(end - region->commit_end);
     result = tai_region_commit(space, region, end, me);
     if (result != TA_OK && end != exact) {
@@ -8133,6 +8137,7 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
     tai_block *block = &space->blocks.at[index];
     tai_region *region;
     uintptr_t from = block->addr, to = block->addr + block->size, run = 0, run_end = 0;
+    size_t bytes = 0;
     ta_result result = TA_OK;
     int more;
     *out_bytes = 0;
@@ -8140,7 +8145,16 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
         return TA_ERROR_OUT_OF_MEMORY;
     }
     region = space->regions[block->place.region]; /* the table of regions changes only with the turn */
-    for (;;) {
+    tai_gate_enter(&space->gate, me);
+    for (; from < to && tai_holes_run(space, region, from, to, 1, &run, &run_end); from = run_end) {
+        bytes += (size_t)(run_end - run);
+    }
+    tai_gate_leave(&space->gate, me);
+    if (!tai_budget_may_hold(space->budget, TENSORALLOC_LOAD_RELAXED(&space->budget->reserved), bytes)) {
+        tai_turn_end(space, me); /* a part of it would be for nothing */
+        return TA_ERROR_LIMIT;
+    }
+    for (from = block->addr;;) {
         tai_gate_enter(&space->gate, me);
         more = tai_holes_run(space, region, from, to, 1, &run, &run_end);
         tai_gate_leave(&space->gate, me);
@@ -8365,6 +8379,7 @@ enum { TAI_IF_SYNCED = 1, TAI_IF_FLUSHED = 2, TAI_IF_UNHELD = 4 };
 typedef struct tai_gain {
     size_t bytes; /* that would go back to the backend if all caches were emptied */
     int fits;     /* a piece of the size that was asked for would be free, with memory behind all of it */
+    int alone;    /* and out of blocks of one home stream, which merge without waiting for others */
     int holed;    /* such pieces without all of it: best fit may choose one of them */
 } tai_gain;
 
@@ -8399,10 +8414,17 @@ static TAI_COLD void tai_space_measure(const tai_space *space, unsigned what, in
     memset(out, 0, sizeof *out);
     for (r = 0; r < space->region_count; r++) {
         const tai_region *region = space->regions[r];
-        uintptr_t from = region->base, to;
-        uint32_t index = region->is_live ? region->first : 0;
+        uintptr_t from = region->base, to, alone;
+        uint32_t index = region->is_live ? region->first : 0, stream;
         while (region->is_live) {
+            alone = from;
+            stream = index != 0 ? at[index].place.stream : 0;
             for (; index != 0 && tai_block_would_be_free(&at[index], what); index = at[index].next) {
+                alone = at[index].place.stream == stream ? alone : at[index].addr;
+                stream = at[index].place.stream;
+                to = at[index].addr + at[index].size;
+                out->alone |= (int)region->heap == heap && (size_t)(to - alone) >= size &&
+                              !tai_holes_any(space, region, alone, to);
             }
             to = index != 0 ? at[index].addr : bounded ? region->base + region->size : region->commit_end;
             if ((int)region->heap == heap && (size_t)(to - from) >= size) {
@@ -8423,6 +8445,7 @@ static TAI_COLD void tai_space_measure(const tai_space *space, unsigned what, in
         }
     }
     out->fits = out->fits && !out->holed;
+    out->alone = space->ordered ? out->alone && space->stealing && !out->holed : out->fits;
 }
 
 /* ---- order between streams. Nothing here is reached without TA_CAP_ORDERED. */
@@ -10540,7 +10563,7 @@ static TAI_COLD void tai_run_count(tai_run *run, const tai_space *space, uint32_
     const tai_region *region = space->regions[block->place.region];
     uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
     size_t bytes = block->size;
-    if (index == region->last) {
+    if (index == region->last && (kind != TAI_RUN_WHOLE || !space->ordered)) { /* a stream's block and the end: apart */
         bytes += (size_t)((kind == TAI_RUN_BOUNDED ? region->base + region->size : region->commit_end) - region->top);
     }
     if (kind == TAI_RUN_PAGES) {
@@ -10572,6 +10595,10 @@ static TAI_COLD void tai_region_find_run(const tai_space *space, const tai_regio
             run.bytes = run.blocked = run.count = 0;
             run.first = at[run.last].next;
             continue;
+        }
+        if (kind == TAI_RUN_WHOLE && at[run.first].place.stream != at[run.last].place.stream) {
+            run.bytes = run.blocked = run.count = 0; /* they do not merge at once */
+            run.first = run.last;
         }
         tai_run_count(&run, space, run.last, kind, 1);
         while (run.bytes >= need) {
@@ -10654,6 +10681,7 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     const size_t need = tai_round_up(piece, space->granularity);
     const int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0;
     const int bounded = space->info.range_bytes_max != 0 && out->result != TA_ERROR_LIMIT; /* a trim brings nothing */
+    const int whole = asked || !space->ordered || space->stealing;
     const unsigned kinds = asked && !bounded ? 1u << TAI_RUN_PAGES : 0u;
     const unsigned synced = space->parks ? 0 : TAI_IF_SYNCED; /* parked: that ends with a capture */
     tai_gain own, flushed, unheld;
@@ -10674,19 +10702,20 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     flushed.bytes = bounded ? 0 : flushed.bytes;
     unheld.bytes = asked && !bounded ? tai_add_saturated(unheld.bytes, out->graph_bytes) : out->graph_bytes;
     out->graph_bytes += held;
-    if (out->pending_bytes > held && !space->parks && (own.fits || (asked && own.bytes >= lack))) {
+    if (out->pending_bytes > held && !space->parks &&
+        (asked ? own.fits || own.bytes >= lack : own.alone)) {
         verdict = TA_VERDICT_WAITING;
-    } else if (!asked && !bounded && (own.fits || own.bytes >= lack)) {
+    } else if (!asked && !bounded && (own.bytes >= lack || (own.fits && lack <= need))) { /* not above the limit */
         verdict = TA_VERDICT_OWN_CACHE;
     } else if (siblings >= lack) {
         verdict = TA_VERDICT_SIBLINGS;
-    } else if (flushed.fits || (asked && flushed.bytes >= lack)) {
+    } else if (asked ? flushed.fits || flushed.bytes >= lack : flushed.alone) {
         verdict = TA_VERDICT_THREAD_CACHES;
     } else if (tai_add_saturated(flushed.bytes, siblings) >= lack) {
         verdict = TA_VERDICT_CACHES;
     } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && out->free_bytes >= lack)) &&
                tai_pool_find_blocking(pool, plan, kinds | (bounded ? 1u << TAI_RUN_BOUNDED : 0u) |
-                                                  (own.holed ? 0u : 1u << TAI_RUN_WHOLE), out)) {
+                                                  (whole && !own.holed ? 1u << TAI_RUN_WHOLE : 0u), out)) {
         verdict = TA_VERDICT_FRAGMENTED;
         out->action_bytes = out->blocking_bytes;
     } else if (unheld.fits || unheld.bytes >= lack) {
@@ -10979,9 +11008,10 @@ static TAI_COLD int tai_pool_is_hopeless(ta_pool *pool, const tai_plan *plan, ta
     tai_gate_enter(&space->gate, me);
     live = tai_space_used(space);
     cached = tai_pool_thread_cached(pool) + tai_guard_held(pool);
+    total = tai_space_cached(space) + cached; /* may be enough where the limit was lowered below what is live */
     tai_gate_leave(&space->gate, me);
     live = live > cached ? live - cached : 0;
-    if (!tai_budget_may_hold(space->budget, live, plan->size)) {
+    if (total < plan->size && !tai_budget_may_hold(space->budget, live, plan->size)) {
         return 1;
     }
     return space->backend.vtable->memory_info != NULL &&
@@ -18108,22 +18138,31 @@ static TAI_COLD size_t tai_dynamic_give_back(ta_dynamic *d, size_t want, int wha
     return got;
 }
 
-/* Takes bytes out of the budget, with what must be given back for that: ours, the siblings' free memory, the
-   headroom of other tensors. */
-static TAI_COLD int tai_dynamic_charge(ta_dynamic *d, size_t bytes, uint32_t flags)
+/* Has bytes given back, if the request may: ours, then the siblings' free memory, then the headroom of other tensors.
+   0: the end. */
+static TAI_COLD int tai_dynamic_climb(ta_dynamic *d, size_t bytes, uint32_t flags, int *rung)
 {
     ta_budget *budget = d->common.budget;
-    if (tai_budget_charge(budget, bytes)) {
-        return 1;
+    size_t got = 0;
+    while (got == 0 && *rung < 3 && (flags & TA_REQUEST_WITHIN_BUDGET) == 0 && tai_budget_may_hold(budget, 0, bytes)) {
+        got = *rung == 1 ? tai_budget_reclaim(budget, &d->common.member, bytes)
+                         : tai_dynamic_give_back(d, tai_budget_lacks(budget, bytes),
+                                                 *rung == 0 ? TAI_SURPLUS : TAI_HEADROOM);
+        ++*rung;
     }
-    if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0 || !tai_budget_may_hold(budget, 0, bytes)) {
-        return 0;
+    return got != 0;
+}
+
+/* Takes bytes out of the budget, with what must be given back for that. */
+static TAI_COLD int tai_dynamic_charge(ta_dynamic *d, size_t bytes, uint32_t flags)
+{
+    int rung = 0;
+    while (!tai_budget_charge(d->common.budget, bytes)) {
+        if (!tai_dynamic_climb(d, bytes, flags, &rung)) {
+            return 0;
+        }
     }
-    return (tai_dynamic_give_back(d, tai_budget_lacks(budget, bytes), TAI_SURPLUS) != 0 &&
-            tai_budget_charge(budget, bytes)) ||
-           (tai_budget_reclaim(budget, &d->common.member, bytes) != 0 && tai_budget_charge(budget, bytes)) ||
-           (tai_dynamic_give_back(d, tai_budget_lacks(budget, bytes), TAI_HEADROOM) != 0 &&
-            tai_budget_charge(budget, bytes));
+    return 1;
 }
 
 /* With an upstream of the program's: its blocks are part of what is reserved. Inside the gate. */
@@ -18138,6 +18177,7 @@ static void tai_dynamic_note_peak(ta_dynamic *d)
 static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
 {
     size_t step = d->common.info.granularity_bytes, end, bytes, accessible = h->accessible;
+    int rung = 0;
     ta_result result = TA_OK;
     if (!h->by_touch) { /* each commit is a call: fewer of them, for at most a sixteenth more */
         while (step < ((size_t)64 << 20) && step * 32 <= want) {
@@ -18161,8 +18201,10 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
         bytes = end - h->committed;
     }
     if (end > accessible) {
-        result = d->common.backend.vtable->commit(d->common.backend.self, (void *)(h->link.addr + accessible),
-                                                  end - accessible);
+        do {
+            result = d->common.backend.vtable->commit(d->common.backend.self, (void *)(h->link.addr + accessible),
+                                                      end - accessible);
+        } while (result == TA_ERROR_OUT_OF_MEMORY && tai_dynamic_climb(d, end - accessible, h->flags, &rung));
         accessible = end;
     }
     if (result != TA_OK) {
