@@ -8379,7 +8379,7 @@ enum { TAI_IF_SYNCED = 1, TAI_IF_FLUSHED = 2, TAI_IF_UNHELD = 4 };
 typedef struct tai_gain {
     size_t bytes; /* that would go back to the backend if all caches were emptied */
     int fits;     /* a piece of the size that was asked for would be free, with memory behind all of it */
-    int alone;    /* and out of blocks of one home stream, which merge without waiting for others */
+    int waits;    /* a block that waits for streams would do */
     int holed;    /* such pieces without all of it: best fit may choose one of them */
 } tai_gain;
 
@@ -8414,17 +8414,11 @@ static TAI_COLD void tai_space_measure(const tai_space *space, unsigned what, in
     memset(out, 0, sizeof *out);
     for (r = 0; r < space->region_count; r++) {
         const tai_region *region = space->regions[r];
-        uintptr_t from = region->base, to, alone;
-        uint32_t index = region->is_live ? region->first : 0, stream;
+        uintptr_t from = region->base, to;
+        uint32_t index = region->is_live ? region->first : 0;
         while (region->is_live) {
-            alone = from;
-            stream = index != 0 ? at[index].place.stream : 0;
             for (; index != 0 && tai_block_would_be_free(&at[index], what); index = at[index].next) {
-                alone = at[index].place.stream == stream ? alone : at[index].addr;
-                stream = at[index].place.stream;
-                to = at[index].addr + at[index].size;
-                out->alone |= (int)region->heap == heap && (size_t)(to - alone) >= size &&
-                              !tai_holes_any(space, region, alone, to);
+                out->waits |= TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_PENDING && at[index].size >= size;
             }
             to = index != 0 ? at[index].addr : bounded ? region->base + region->size : region->commit_end;
             if ((int)region->heap == heap && (size_t)(to - from) >= size) {
@@ -8445,7 +8439,6 @@ static TAI_COLD void tai_space_measure(const tai_space *space, unsigned what, in
         }
     }
     out->fits = out->fits && !out->holed;
-    out->alone = space->ordered ? out->alone && space->stealing && !out->holed : out->fits;
 }
 
 /* ---- order between streams. Nothing here is reached without TA_CAP_ORDERED. */
@@ -10563,7 +10556,7 @@ static TAI_COLD void tai_run_count(tai_run *run, const tai_space *space, uint32_
     const tai_region *region = space->regions[block->place.region];
     uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
     size_t bytes = block->size;
-    if (index == region->last && (kind != TAI_RUN_WHOLE || !space->ordered)) { /* a stream's block and the end: apart */
+    if (index == region->last && (kind != TAI_RUN_WHOLE || !space->ordered)) { /* a stream's block does not join it */
         bytes += (size_t)((kind == TAI_RUN_BOUNDED ? region->base + region->size : region->commit_end) - region->top);
     }
     if (kind == TAI_RUN_PAGES) {
@@ -10616,9 +10609,9 @@ static TAI_COLD void tai_region_find_run(const tai_space *space, const tai_regio
     }
 }
 
-/* The cheapest run for the piece: with kinds of runs (a bit each) that do. lack: what the backend must get back for
-   pages. 0: there is none. Inside the gate. */
-static TAI_COLD int tai_pool_find_run(const tai_space *space, const tai_plan *plan, unsigned kinds, size_t lack,
+/* The cheapest run of a kind for the piece. lack: what the backend must get back for pages. 0: there is none. Inside the
+   gate. */
+static TAI_COLD int tai_pool_find_run(const tai_space *space, const tai_plan *plan, int kind, size_t lack,
                                       tai_run *best)
 {
     size_t piece = plan->size + (plan->alignment > space->granule ? plan->alignment : 0);
@@ -10626,22 +10619,19 @@ static TAI_COLD int tai_pool_find_run(const tai_space *space, const tai_plan *pl
     memset(best, 0, sizeof *best);
     for (r = 0; r < space->region_count; r++) {
         const tai_region *region = space->regions[r];
-        int kind;
-        for (kind = TAI_RUN_WHOLE; kind <= TAI_RUN_BOUNDED; kind++) {
-            tai_run run = *best;
-            int pages = kind == TAI_RUN_PAGES && !region->is_segment;
-            if (region->is_live && region->heap == (uint32_t)plan->heap && (kinds >> kind & 1) != 0) {
-                tai_region_find_run(space, region, pages ? tai_add_saturated(lack, 2 * space->granularity) : piece,
-                                    kind, &run);
-            }
-            if (run.first != best->first || run.last != best->last) {
-                const tai_block *last = &space->blocks.at[run.last];
-                uintptr_t from = space->blocks.at[run.first].addr,
-                          to = run.last == region->last ? region->commit_end : last->addr + last->size;
-                if (kind == TAI_RUN_BOUNDED || (pages ? tai_region_yields(space, region, from, to) >= lack
-                                                      : !tai_holes_any(space, region, from, to))) {
-                    *best = run;
-                }
+        const int pages = kind == TAI_RUN_PAGES && !region->is_segment;
+        tai_run run = *best;
+        if (region->is_live && region->heap == (uint32_t)plan->heap) {
+            tai_region_find_run(space, region, pages ? tai_add_saturated(lack, 2 * space->granularity) : piece, kind,
+                                &run);
+        }
+        if (run.first != best->first) {
+            const tai_block *last = &space->blocks.at[run.last];
+            uintptr_t from = space->blocks.at[run.first].addr,
+                      to = run.last == region->last ? region->commit_end : last->addr + last->size;
+            if (kind == TAI_RUN_BOUNDED ||
+                (pages ? tai_region_yields(space, region, from, to) >= lack : !tai_holes_any(space, region, from, to))) {
+                *best = run;
             }
         }
     }
@@ -10649,14 +10639,14 @@ static TAI_COLD int tai_pool_find_run(const tai_space *space, const tai_plan *pl
 }
 
 /* What is in the way, by tag. 0: no place would be large enough. Inside the gate. */
-static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *plan, unsigned kinds, ta_failure *out)
+static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *plan, int kind, ta_failure *out)
 {
     const tai_block *at = pool->space.blocks.at;
     uint32_t index;
     tai_tally tally;
     tai_run best;
     tally.count = 0;
-    if (!tai_pool_find_run(&pool->space, plan, kinds, out->action_bytes, &best)) {
+    if (!tai_pool_find_run(&pool->space, plan, kind, out->action_bytes, &best)) {
         return 0;
     }
     out->blocking_ptr = (void *)at[best.first].addr;
@@ -10681,8 +10671,7 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     const size_t need = tai_round_up(piece, space->granularity);
     const int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0;
     const int bounded = space->info.range_bytes_max != 0 && out->result != TA_ERROR_LIMIT; /* a trim brings nothing */
-    const int whole = asked || !space->ordered || space->stealing;
-    const unsigned kinds = asked && !bounded ? 1u << TAI_RUN_PAGES : 0u;
+    const int kind = bounded ? TAI_RUN_BOUNDED : asked ? TAI_RUN_PAGES : TAI_RUN_WHOLE;
     const unsigned synced = space->parks ? 0 : TAI_IF_SYNCED; /* parked: that ends with a capture */
     tai_gain own, flushed, unheld;
     size_t held, lack, siblings;
@@ -10698,24 +10687,25 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     tai_space_measure(space, synced, bounded, plan->heap, piece, &own);
     tai_space_measure(space, synced | TAI_IF_FLUSHED, bounded, plan->heap, piece, &flushed);
     tai_space_measure(space, synced | TAI_IF_UNHELD, bounded, plan->heap, piece, &unheld);
-    own.bytes = bounded ? 0 : own.bytes;
-    flushed.bytes = bounded ? 0 : flushed.bytes;
     unheld.bytes = asked && !bounded ? tai_add_saturated(unheld.bytes, out->graph_bytes) : out->graph_bytes;
     out->graph_bytes += held;
+    if (bounded) {
+        own.bytes = flushed.bytes = 0;
+    }
     if (out->pending_bytes > held && !space->parks &&
-        (asked ? own.fits || own.bytes >= lack : own.alone)) {
+        (asked ? own.fits || own.bytes >= lack : own.fits && own.waits && space->stealing)) {
         verdict = TA_VERDICT_WAITING;
     } else if (!asked && !bounded && (own.bytes >= lack || (own.fits && lack <= need))) { /* not above the limit */
-        verdict = TA_VERDICT_OWN_CACHE;
+        verdict = TA_VERDICT_OWN_CACHE; /* a trim waits for streams, too */
     } else if (siblings >= lack) {
         verdict = TA_VERDICT_SIBLINGS;
-    } else if (asked ? flushed.fits || flushed.bytes >= lack : flushed.alone) {
+    } else if (asked ? flushed.fits || flushed.bytes >= lack : flushed.fits && !space->ordered) {
         verdict = TA_VERDICT_THREAD_CACHES;
     } else if (tai_add_saturated(flushed.bytes, siblings) >= lack) {
         verdict = TA_VERDICT_CACHES;
     } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && out->free_bytes >= lack)) &&
-               tai_pool_find_blocking(pool, plan, kinds | (bounded ? 1u << TAI_RUN_BOUNDED : 0u) |
-                                                  (whole && !own.holed ? 1u << TAI_RUN_WHOLE : 0u), out)) {
+               (kind != TAI_RUN_WHOLE || (!own.holed && (!space->ordered || space->stealing))) &&
+               tai_pool_find_blocking(pool, plan, kind, out)) {
         verdict = TA_VERDICT_FRAGMENTED;
         out->action_bytes = out->blocking_bytes;
     } else if (unheld.fits || unheld.bytes >= lack) {
@@ -12261,7 +12251,7 @@ static uint32_t tai_pool_live(const ta_pool *pool, const void *ptr, ta_result *r
     return index;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out)
 {
     ta_result result = tai_pool_usable(pool);
     ta_pool *beside;
@@ -15091,7 +15081,7 @@ static TAI_COLD size_t tai_arena_trim_turn(ta_arena *arena, size_t keep)
     return released;
 }
 
-static ta_result tai_arena_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
+static TAI_COLD ta_result tai_arena_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
 {
     ta_arena *arena = (ta_arena *)self;
     ta_result result = tai_common_usable(&arena->common);
@@ -15190,7 +15180,7 @@ static ta_result tai_arena_v_destroy(void *self)
     return ta_arena_destroy((ta_arena *)self);
 }
 
-static ta_result tai_arena_v_describe(void *self, const void *ptr, ta_block_info *out)
+static TAI_COLD ta_result tai_arena_v_describe(void *self, const void *ptr, ta_block_info *out)
 {
     ta_arena *arena = (ta_arena *)self;
     const tai_arena_block *block;
@@ -15651,7 +15641,7 @@ static TAI_COLD ta_result tai_direct_wait(tai_common *common, ta_stream stream)
     return (common->info.caps & TA_CAP_ORDERED) == 0 ? TA_OK : tai_common_sync(common, stream);
 }
 
-static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
+static TAI_COLD ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
 {
     ta_direct *direct = (ta_direct *)self;
     tai_common *common = &direct->common;
@@ -15707,7 +15697,7 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
     return result;
 }
 
-static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
+static TAI_COLD ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
 {
     ta_direct *direct = (ta_direct *)self;
     tai_direct_block now;
@@ -15749,7 +15739,7 @@ static void *tai_direct_v_remap(void *self, void *ptr, size_t old_bytes, size_t 
 }
 
 /* There is no cache; but segments that the backend would not take back are offered again. */
-static ta_result tai_direct_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
+static TAI_COLD ta_result tai_direct_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
 {
     ta_direct *direct = (ta_direct *)self;
     ta_result result = tai_common_usable(&direct->common);
@@ -15827,7 +15817,7 @@ static ta_result tai_direct_v_destroy(void *self)
     return ta_direct_destroy((ta_direct *)self);
 }
 
-static ta_result tai_direct_v_describe(void *self, const void *ptr, ta_block_info *out)
+static TAI_COLD ta_result tai_direct_v_describe(void *self, const void *ptr, ta_block_info *out)
 {
     ta_direct *direct = (ta_direct *)self;
     uint32_t index;
@@ -16315,7 +16305,7 @@ TENSORALLOC_DEF ta_result ta_shape_offset(const int64_t *dims, const int64_t *st
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_tensor_create(ta_allocator allocator, ta_dtype dtype, const int64_t *dims, int rank,
+TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_create(ta_allocator allocator, ta_dtype dtype, const int64_t *dims, int rank,
                                            size_t alignment_bytes, ta_stream stream, ta_tensor *out)
 {
     ta_tensor tensor;
