@@ -1200,7 +1200,8 @@ typedef struct ta_strategy_vtable {
     uint32_t struct_bytes; /* sizeof(ta_strategy_vtable) */
     const char *name;
     size_t state_bytes;    /* at most TA_STRATEGY_STATE_BYTES */
-    /* Capacity to have for in->size_bytes: when a handle is made, grows, or should_resize said yes. */
+    /* Capacity to have for in->size_bytes: when a handle is made, grows, or should_resize said yes. When nothing comes
+       of it (no memory, or a block that cannot shrink), state and own are put back as they were before. */
     size_t (*required_size)(const void *config, void *state, const ta_strategy_input *in);
     /* Nonzero: change the capacity although the size fits into it. NULL: never. */
     int (*should_resize)(const void *config, void *state, const ta_strategy_input *in);
@@ -1223,8 +1224,8 @@ typedef struct ta_predictive_config {
     uint32_t growing_price; /* of a growing block, in means of its sizes; 0: 16. What such blocks grow by is learned by
                                their size at the start, in four groups */
     uint32_t range_uses;    /* of a range: memory that fewer than one in so many uses needs goes back; 0: regulated,
-                               about 7 at first, such that 0.106 of the bytes used are committed again, or fewer
-                               (3 to 3500) */
+                               about 7 at first, such that 0.108 of the bytes used are committed again, or fewer
+                               (1 to 560) */
 } ta_predictive_config;
 
 /* Settings of the specification's strategy; zero: its defaults. */
@@ -1363,9 +1364,9 @@ TENSORALLOC_DEF void *ta_dynamic_resize_data(ta_dynamic *dynamic, ta_handle hand
    the backend above cached_bytes_max. */
 TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *dynamic, ta_handle handle);
 /* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations): its
-   strategy learns, capacity and figures stay. A resize tells it already: what is told twice counts as two uses, and
-   rates that are regulated per use double. Errors: as ta_dynamic_resize, but for memory. Threads: any. Never blocks
-   in the backend. O(1). */
+   strategy learns, capacity and figures stay. A resize, or the allocation, tells it already: the first call after it is
+   of the same use if it is of the same size, and teaches nothing anew. Errors: as ta_dynamic_resize, but for memory.
+   Threads: any. Never blocks in the backend. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
 /* Address of the tensor; NULL if the handle is stale or foreign, or the tensor never had memory. Valid until a resize
    that moves, or the free. Not to be dereferenced on the host for device memory. Threads: any. Pure. O(1). */
@@ -10150,13 +10151,14 @@ static TAI_COLD int tai_guard_read_back(ta_pool *pool, const tai_block *block, t
     return whole;
 }
 
-/* Freed blocks go on to the heap, the oldest first, until at most keep bytes are held back. What was written into them
-   meanwhile is told. Returns how many went. Outside the gate. */
+/* Freed blocks go on to the heap, the oldest first, until at most keep bytes are held back, or as many went as were too
+   many at first: what other threads free meanwhile is their affair. What was written into them is told. Returns how
+   many went. Outside the gate. */
 static TAI_COLD size_t tai_guard_release(ta_pool *pool, size_t keep)
 {
     tai_guard *guard = &pool->guard;
     tai_space *space = &pool->space;
-    size_t count = 0;
+    size_t count = 0, rest = (size_t)-1;
     for (;;) {
         tai_block *block;
         uint32_t index;
@@ -10165,10 +10167,12 @@ static TAI_COLD size_t tai_guard_release(ta_pool *pool, size_t keep)
         tai_gate_enter(&space->gate, NULL);
         index = guard->first;
         block = &space->blocks.at[index];
-        if (index == 0 || guard->bytes <= keep || (keep != 0 && index == guard->last)) {
+        rest = rest == (size_t)-1 && guard->bytes > keep ? guard->bytes - keep : rest;
+        if (index == 0 || rest == 0 || guard->bytes <= keep || (keep != 0 && index == guard->last)) {
             tai_gate_leave(&space->gate, NULL);
             return count;
         }
+        rest -= block->size < rest ? block->size : rest;
         guard->first = block->right;
         guard->last = guard->first == 0 ? 0 : guard->last;
         guard->bytes -= block->size;
@@ -10185,6 +10189,35 @@ static TAI_COLD size_t tai_guard_release(ta_pool *pool, size_t keep)
         tai_gate_leave(&space->gate, NULL);
         count++;
     }
+}
+
+/* The blocks of a stream that will be gone are released: it is asked whether they are whole. Those of others stay. */
+static TAI_COLD void tai_guard_retire(ta_pool *pool, ta_stream stream)
+{
+    tai_block *at = pool->space.blocks.at;
+    const tai_stream *streams;
+    tai_guard *guard = &pool->guard;
+    uint32_t index, next, first = 0, others = 0, *last = &first, *last_other = &others;
+    size_t keep = 0;
+    tai_gate_enter(&pool->space.gate, NULL);
+    streams = pool->space.streams;
+    for (index = guard->first; index != 0; index = next) { /* its own come first */
+        next = at[index].right;
+        if (streams[at[index].place.stream].id == stream) {
+            *last = index;
+            last = &at[index].right;
+        } else {
+            *last_other = index;
+            last_other = &at[index].right;
+            guard->last = index;
+            keep += at[index].size;
+        }
+    }
+    *last_other = 0;
+    *last = others;
+    guard->first = first;
+    tai_gate_leave(&pool->space.gate, NULL);
+    (void)tai_guard_release(pool, keep);
 }
 
 /* A busy block was freed: it is held back. Inside the gate: 0 if this pool does not do that. */
@@ -10284,6 +10317,7 @@ static TAI_COLD ta_result tai_guard_close(ta_pool *pool, int leaks)
     #define tai_guard_look(pool, ptr) TA_OK
     #define tai_guard_paint(pool, index, requested) ((void)0)
     #define tai_guard_release(pool, keep) 0u
+    #define tai_guard_retire(pool, stream) ((void)0)
     #define tai_guard_take(pool, index) 0
     #define tai_guard_hold(pool, index) ((void)0)
     #define tai_guard_check(pool, leaks) TA_OK
@@ -12373,7 +12407,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
     if (!space->ordered) {
         return TA_OK;
     }
-    (void)ta_pool_thread_flush(pool);
+    (void)tai_pool_flush_thread(pool);
+    tai_guard_retire(pool, stream);
     result = space->backend.vtable->mark(space->backend.self, stream, &ticket);
     if (result != TA_OK) {
         return result;
@@ -16746,6 +16781,7 @@ enum {
     TAI_PREDICT_WEIGHT_EXPECTED = 32,  /* what the expected size of the bounds counts, at first */
     TAI_PREDICT_WEIGHT_MAX = 8,        /* and the maximum */
     TAI_PREDICT_TOTAL = 4096,          /* sizes: the last 128 to 256 count most */
+    TAI_PREDICT_TOTAL_DRIFT = 512,     /* while they drift: the last 16 to 32 */
     TAI_PREDICT_TOTAL_GROWING = 14336,
     TAI_PREDICT_GROUPS = 4,
     TAI_PREDICT_ZONES = 8,
@@ -16759,25 +16795,33 @@ enum {
     TAI_PREDICT_LAZY = 32,             /* observations until a plan is made anew */
     TAI_PREDICT_UNKNOWN = 255,         /* the plan is for other bins */
     TAI_PREDICT_MEAN_USES = 512,
-    TAI_PREDICT_RECENT = 64,
+    TAI_PREDICT_MEAN_FIRST = 8,        /* uses that the expected size counts as in the mean of a range */
+    TAI_DRIFT_ONE = 64,                /* to a position */
+    TAI_DRIFT_SPREAD = 512,            /* positions: what sizes are thought to lie apart at first, */
+    TAI_DRIFT_LEAST = 16,              /* and what they may at least */
+    TAI_DRIFT_USES = 32,               /* observations before any drift is seen */
     TAI_CHANGE_ONE = 1024,             /* of blocks: what a change of capacity costs */
     TAI_CHANGE_ALLOWED = 111,          /* what each use pays: 108 changes in 1000 uses are paid for */
     TAI_CHANGE_DOUBLES = 45,           /* a debt of so many changes doubles the price; above 31 a third as many do */
     TAI_CHANGE_STEEP = 31500,
     TAI_CHANGE_DEBT_MAX = 112500,      /* of the debt, and of what is paid ahead */
     TAI_CHANGE_PRICE = 6016,           /* the price without debt: position of 60 sixteenths of the mean size */
-    TAI_COMMIT_ALLOWED = 109,          /* of ranges: what each 1024 bytes used pay, in bytes committed again */
-    TAI_COMMIT_STEPS = 64,             /* positions for a debt of one mean size: sixteen of them double the uses */
-    TAI_COMMIT_AHEAD_MAX = 19,         /* mean sizes paid ahead: down to 3 uses */
-    TAI_COMMIT_DEBT_MAX = 144,         /* mean sizes of debt: nothing goes back that has not been forgotten */
-    TAI_RANGE_USES = 6864,             /* uses without debt: position of 109 sixteenths */
-    TAI_RANGE_MEAN_USES = 128
+    TAI_COMMIT_ONE = 65536,            /* of ranges: a mean size committed again */
+    TAI_COMMIT_ALLOWED = 7078,         /* what each mean size used pays: 0.108 */
+    TAI_COMMIT_AHEAD_MAX = 32 * TAI_COMMIT_ONE,
+    TAI_COMMIT_DEBT_MAX = 512 * TAI_COMMIT_ONE,
+    TAI_COMMIT_STEEP = 68 * TAI_COMMIT_ONE, /* of the debt: up to here 16 mean sizes double the odds, above it 192 */
+    TAI_RANGE_ONE = 4096,              /* to a use */
+    TAI_RANGE_ODDS = 14797             /* without debt a level holds 5.8 uses for one that exceeds it: its position */
 };
 
 typedef struct tai_predictor_sizes {
     uint64_t target_bytes;  /* the cheapest capacity of a block */
-    int64_t commit_debt_bytes; /* of ranges: committed again, beyond what is allowed; below 0: that much less */
+    int32_t commit_debt;    /* of ranges: committed again, beyond what is allowed; below 0: that much less */
     int32_t change_debt;    /* changes of blocks beyond what is allowed, likewise */
+    int32_t near_mean;      /* where sizes lie: positions in TAI_DRIFT_ONE, over the last 16, */
+    int32_t far_mean;       /* over the last 64, */
+    int32_t spread;         /* and how far from the former they do */
     uint32_t given_top;     /* position of the largest capacity that was given back; where handles have no word */
     uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
 } tai_predictor_sizes;
@@ -16798,8 +16842,6 @@ typedef struct tai_predictor {
     uint32_t weight_total;
     uint16_t count;         /* observations, at most TAI_PREDICT_MEAN_USES */
     uint16_t base;          /* position of bin 0, a multiple of 2^shift */
-    uint16_t recent_top;    /* the largest of the last recent_count observations */
-    uint8_t recent_count;
     uint8_t shift;
     uint8_t unplanned;      /* observations that target_bytes or stops do not know yet; or TAI_PREDICT_UNKNOWN */
     uint8_t growing;        /* which of the two it is; another use begins anew */
@@ -16940,54 +16982,44 @@ static uint32_t tai_predictor_put(tai_predictor *p, uint32_t position, uint32_t 
     return i;
 }
 
-/* A size as debts count it: products with what they are held to fit. */
-static uint64_t tai_predictor_bounded(uint64_t size)
+/* at + (to - at) / steps, but no farther than from most away. */
+static int32_t tai_drift_toward(int32_t at, int32_t to, int32_t most, int32_t steps)
 {
-    return size >> 54 != 0 ? (uint64_t)1 << 54 : size;
+    int32_t way = to - at;
+    way = way > most ? most : way < -most ? -most : way;
+    return at + way / steps;
 }
 
-/* Sizes have fallen for good: what is owed in large ones is not paid off in small ones. */
-static TAI_COLD void tai_predictor_forgive(tai_predictor *p)
+/* What all observations may count together. Where sizes lie is followed in two ways, a nimble and a slow one; what is
+   drawn from one distribution keeps them together. When they part, by more than six tenths of what sizes lie apart, the
+   past is of little use, and soon forgotten. One that lies far off is held for nearer: it says little about others. */
+static uint32_t tai_predictor_total(tai_predictor *p, uint32_t position)
 {
-    if (p->of.sizes.commit_debt_bytes > 0) {
-        p->of.sizes.commit_debt_bytes = 0;
+    tai_predictor_sizes *s = &p->of.sizes;
+    int32_t at = (int32_t)position * TAI_DRIFT_ONE, most, off, apart;
+    if (p->count == 1) {
+        s->near_mean = s->far_mean = at;
+        s->spread = TAI_DRIFT_SPREAD * TAI_DRIFT_ONE;
     }
+    most = 3 * s->spread + TAI_DRIFT_LEAST * TAI_DRIFT_ONE;
+    off = at > s->near_mean ? at - s->near_mean : s->near_mean - at;
+    s->spread += (off - s->spread) / 64;
+    s->near_mean = tai_drift_toward(s->near_mean, at, most, 16);
+    s->far_mean = tai_drift_toward(s->far_mean, at, most, 64);
+    apart = s->near_mean > s->far_mean ? s->near_mean - s->far_mean : s->far_mean - s->near_mean;
+    return p->count >= TAI_DRIFT_USES && 5 * apart > 3 * (s->spread + TAI_DRIFT_LEAST * TAI_DRIFT_ONE)
+               ? TAI_PREDICT_TOTAL_DRIFT : TAI_PREDICT_TOTAL;
 }
 
-/* Sizes may have fallen for good: when a quarter of the weight is above all of the last 64, that is forgotten, and the
-   rest counts less. */
-static TAI_COLD void tai_predictor_review(tai_predictor *p)
+static void tai_predictor_learn(tai_predictor *p, uint32_t position)
 {
-    uint32_t i, above = 0;
-    for (i = 0; i < TAI_PREDICT_BINS; i++) {
-        if (tai_bin_top(p, i) > p->recent_top) {
-            above += p->weights[i];
-        }
-    }
-    if (above > p->weight_total / 4) {
+    uint32_t total = tai_predictor_total(p, position);
+    if (total == TAI_PREDICT_TOTAL_DRIFT && p->of.sizes.near_mean < (int32_t)p->base * TAI_DRIFT_ONE) {
+        memset(p->weights, 0, sizeof p->weights); /* sizes have fallen below the scale: it begins anew */
         p->weight_total = 0;
-        for (i = 0; i < TAI_PREDICT_BINS; i++) {
-            p->weights[i] = tai_bin_top(p, i) > p->recent_top ? (uint16_t)0 : (uint16_t)(p->weights[i] / 4);
-            p->weight_total += p->weights[i];
-        }
-        tai_predictor_fit(p, p->recent_top, TAI_PREDICT_SHIFT_MIN);
-        (void)tai_predictor_put(p, p->recent_top, TAI_PREDICT_WEIGHT);
-        tai_predictor_forgive(p);
     }
-    p->recent_count = 0;
-    p->recent_top = 0;
-}
-
-static void tai_predictor_add(tai_predictor *p, uint64_t size, uint32_t weight)
-{
-    uint32_t position = tai_size_position(size);
-    if (p->recent_count == TAI_PREDICT_RECENT) {
-        tai_predictor_review(p);
-    }
-    p->recent_count = (uint8_t)(p->recent_count + 1);
-    p->recent_top = p->recent_top > position ? p->recent_top : (uint16_t)position;
-    (void)tai_predictor_put(p, position, weight);
-    if (p->weight_total > TAI_PREDICT_TOTAL) {
+    (void)tai_predictor_put(p, position, TAI_PREDICT_WEIGHT);
+    while (p->weight_total > total) {
         tai_predictor_fade(p);
     }
 }
@@ -17048,11 +17080,11 @@ static TAI_COLD void tai_predictor_begin(tai_predictor *p, const ta_strategy_inp
 {
     memset(p, 0, sizeof *p);
     p->growing = (uint8_t)(in->growing != 0);
-    p->mean_bytes = in->growing ? 0 : tai_predictor_bounded(in->expected_bytes);
+    p->mean_bytes = in->growing ? 0 : in->expected_bytes;
     if (!in->growing && in->expected_bytes != 0) {
-        tai_predictor_add(p, in->expected_bytes, TAI_PREDICT_WEIGHT_EXPECTED);
+        (void)tai_predictor_put(p, tai_size_position(in->expected_bytes), TAI_PREDICT_WEIGHT_EXPECTED);
         if (in->max_bytes / 64 < in->expected_bytes) { /* else it is a mere precaution */
-            tai_predictor_add(p, in->max_bytes, TAI_PREDICT_WEIGHT_MAX);
+            (void)tai_predictor_put(p, tai_size_position(in->max_bytes), TAI_PREDICT_WEIGHT_MAX);
         }
     }
 }
@@ -17087,11 +17119,21 @@ static void tai_predictor_pay(tai_predictor *p, int32_t changes)
     p->of.sizes.change_debt = debt > TAI_CHANGE_DEBT_MAX ? TAI_CHANGE_DEBT_MAX : debt;
 }
 
-static void tai_predictor_pay_range(tai_predictor *p, int64_t bytes)
+/* In mean sizes, at most 1024. Debts of ranges are counted so: what was owed in large sizes is not paid off in small
+   ones when sizes fall for good, nor the other way round. */
+static int32_t tai_predictor_means(const tai_predictor *p, uint64_t bytes)
 {
-    int64_t mean = (int64_t)p->mean_bytes, debt = p->of.sizes.commit_debt_bytes + bytes;
-    debt = debt < -TAI_COMMIT_AHEAD_MAX * mean ? -TAI_COMMIT_AHEAD_MAX * mean : debt;
-    p->of.sizes.commit_debt_bytes = debt > TAI_COMMIT_DEBT_MAX * mean ? TAI_COMMIT_DEBT_MAX * mean : debt;
+    uint64_t mean = p->mean_bytes | 1;
+    uint32_t shift = tai_high_bit(mean) > 36 ? tai_high_bit(mean) - 36 : 0;
+    return bytes / 1024 >= mean ? 1024 * TAI_COMMIT_ONE
+                                : (int32_t)((bytes >> shift) * TAI_COMMIT_ONE / (mean >> shift));
+}
+
+static void tai_predictor_pay_range(tai_predictor *p, int32_t means)
+{
+    int32_t debt = p->of.sizes.commit_debt + means;
+    debt = debt < -TAI_COMMIT_AHEAD_MAX ? -TAI_COMMIT_AHEAD_MAX : debt;
+    p->of.sizes.commit_debt = debt > TAI_COMMIT_DEBT_MAX ? TAI_COMMIT_DEBT_MAX : debt;
 }
 
 /* What a change of a block's capacity is worth, in sixteenths of the mean size held idle for one use. */
@@ -17163,27 +17205,35 @@ static int tai_predictor_block_shrinks(const tai_predictor *p, uint64_t capacity
     return saved + price * (p->weight_total - within) > 3 * price * (p->weight_total - within_target);
 }
 
-/* Range: what fewer than one in so many uses need goes back. In sixteenths. */
+/* Range: what fewer than one in so many uses need goes back. The debt sets the odds: ahead of it they fall faster, for
+   little is committed again where a level is low, and in large debt, which is owed to what is rare and large, they
+   rise slower: else the memory held for it would be all that ever came. */
 static uint32_t tai_predictor_uses(const tai_predictor *p, const ta_predictive_config *c)
 {
-    int64_t steps;
+    int32_t debt = p->of.sizes.commit_debt, steps = debt / (TAI_COMMIT_ONE / 64);
     if (c != NULL && c->range_uses != 0) {
-        return 16 * tai_setting(c->range_uses);
+        return TAI_RANGE_ONE * tai_setting(c->range_uses);
     }
-    steps = p->of.sizes.commit_debt_bytes / (int64_t)(p->mean_bytes / TAI_COMMIT_STEPS + 1);
-    steps = steps < -TAI_COMMIT_STEPS * TAI_COMMIT_AHEAD_MAX ? -TAI_COMMIT_STEPS * TAI_COMMIT_AHEAD_MAX : steps;
-    steps = steps > TAI_COMMIT_STEPS * TAI_COMMIT_DEBT_MAX ? TAI_COMMIT_STEPS * TAI_COMMIT_DEBT_MAX : steps;
-    return (uint32_t)tai_position_size((uint32_t)(TAI_RANGE_USES + (int32_t)steps));
+    if (debt < 0) {
+        steps = debt / (TAI_COMMIT_ONE / 256);
+    } else if (debt > TAI_COMMIT_STEEP) {
+        steps = TAI_COMMIT_STEEP / (TAI_COMMIT_ONE / 64) + (debt - TAI_COMMIT_STEEP) / (12 * (TAI_COMMIT_ONE / 64));
+    }
+    return TAI_RANGE_ONE + (uint32_t)tai_position_size((uint32_t)(TAI_RANGE_ODDS + steps));
 }
 
-/* Range: the size that one use in so many exceeds. */
-static uint64_t tai_predictor_quantile(const tai_predictor *p, const ta_predictive_config *c)
+/* Range: the size that one use in so many exceeds; those of a bin lie evenly in it. */
+static uint64_t tai_predictor_level(const tai_predictor *p, const ta_predictive_config *c)
 {
-    uint32_t i = TAI_PREDICT_BINS, above = 0, least = p->weight_total * 16 / tai_predictor_uses(p, c);
-    while (i > 0 && above <= least) {
-        above += p->weights[--i];
+    uint32_t least = 16 * TAI_RANGE_ONE * p->weight_total / tai_predictor_uses(p, c), i = TAI_PREDICT_BINS;
+    while (i > 0 && 16u * p->weights[i - 1] <= least) {
+        least -= 16u * p->weights[--i];
     }
-    return tai_bin_size(p, i);
+    if (i == 0) {
+        return 0;
+    }
+    i--;
+    return tai_position_size(tai_bin_top(p, i) - p->tops[i] * least / (16u * p->weights[i]));
 }
 
 /* Range: position of the largest capacity of which the handle gave something back. */
@@ -17199,7 +17249,7 @@ static void tai_predictor_commit(tai_predictor *p, const ta_strategy_input *in)
     top = top == 0 ? 0 : tai_position_size((uint32_t)top);
     top = top < in->size_bytes ? top : in->size_bytes;
     if (top > in->capacity_bytes) {
-        tai_predictor_pay_range(p, (int64_t)tai_predictor_bounded(top - in->capacity_bytes));
+        tai_predictor_pay_range(p, tai_predictor_means(p, top - in->capacity_bytes));
     }
 }
 
@@ -17208,7 +17258,7 @@ static size_t tai_predictor_give(tai_predictor *p, const ta_predictive_config *c
 {
     uint32_t *top = tai_predictor_given_top(p, in), position = tai_size_position(in->capacity_bytes);
     *top = *top > position ? *top : position;
-    return tai_strategy_clamp(in, tai_predictor_quantile(p, c));
+    return tai_strategy_clamp(in, tai_predictor_level(p, c));
 }
 
 /* a * b * c / 2^shift, at most 2^47; c < 2^17. */
@@ -17409,8 +17459,8 @@ static int tai_predictive_should_resize(const void *config, void *state, const t
         return 0;
     }
     if (in->in_range) {
-        target = tai_strategy_clamp(in, tai_predictor_quantile(p, c));
-        return target < in->capacity_bytes && in->capacity_bytes - target > in->size_bytes / 8;
+        target = tai_strategy_clamp(in, tai_predictor_level(p, c));
+        return target < in->capacity_bytes && in->capacity_bytes - target > in->capacity_bytes / 8;
     }
     price = tai_predictor_price(p, c);
     if (tai_predictor_is_due(p)) {
@@ -17434,14 +17484,16 @@ static void tai_predictive_observe(const void *config, void *state, const ta_str
     p = tai_predictor_of(state, in);
     p->count = (uint16_t)(p->count + (p->count < TAI_PREDICT_MEAN_USES));
     if (!in->growing) {
+        uint32_t uses = p->count + TAI_PREDICT_MEAN_FIRST - 1u;
         if (in->in_range) {
-            uint64_t size = tai_predictor_bounded(in->size_bytes);
-            p->mean_bytes = p->mean_bytes == 0 ? size : tai_mean_toward(p->mean_bytes, size, TAI_RANGE_MEAN_USES);
-            tai_predictor_pay_range(p, -(int64_t)(size * TAI_COMMIT_ALLOWED / 1024));
+            uses = uses < TAI_PREDICT_MEAN_USES ? uses : (uint32_t)TAI_PREDICT_MEAN_USES;
+            p->mean_bytes = tai_mean_toward(p->mean_bytes, in->size_bytes, uses);
+            tai_predictor_pay_range(p, -(int32_t)((int64_t)tai_predictor_means(p, in->size_bytes) *
+                                                  TAI_COMMIT_ALLOWED / TAI_COMMIT_ONE));
         } else {
             tai_predictor_pay(p, -TAI_CHANGE_ALLOWED);
         }
-        tai_predictor_add(p, in->size_bytes, TAI_PREDICT_WEIGHT);
+        tai_predictor_learn(p, tai_size_position(in->size_bytes));
         return;
     }
     tai_predictor_add_growth(p, in->start_bytes, growth);
@@ -17649,7 +17701,7 @@ typedef struct tai_site {
 } tai_site;
 
 typedef struct tai_handle {
-    tai_link link;     /* addr: data, 0 if there is none */
+    tai_link link;     /* addr: data, 0 if there is none; pending: freed while held, its range waits until that ends */
     size_t effective, capacity, held;
     size_t committed, accessible, span_bytes; /* ranges; span_bytes 0: a block of the upstream */
     size_t start;      /* effective when it was made */
@@ -17670,8 +17722,8 @@ typedef struct tai_handle {
     int all_streams;   /* used by other streams too */
     int flat;          /* a plain block: no bounds */
     uint32_t holds;    /* by graph pools: it stays where it is, with all its memory */
-    int orphan;        /* freed while held: its range is nobody's until that ends */
     uint32_t strategy_word;
+    int is_told;       /* the strategy has observed the last resize, and nothing since */
     int rank;
     int has_symbols;   /* then sizes are asked for anew each time */
     ta_bounds_sizes sizes; /* of the bounds */
@@ -18703,8 +18755,16 @@ static void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t
     in->growing = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0;
 }
 
+/* What a strategy knew before it was asked for a capacity. */
+typedef struct tai_strategy_past {
+    uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
+    uint32_t word;
+    int is_set;
+} tai_strategy_past;
+
 /* The capacity that a tensor with bounds and this size is to have. */
-static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
+static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size,
+                                tai_strategy_past *past)
 {
     size_t most = sizes->max_bytes < size ? size : sizes->max_bytes, target;
     tai_site *site = tai_site_at(d, h->site);
@@ -18718,6 +18778,9 @@ static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bou
         (strategy->should_resize == NULL || !strategy->should_resize(site->strategy.config, site->state, &in))) {
         return h->capacity;
     }
+    memcpy(past->state, site->state, sizeof past->state);
+    past->word = h->strategy_word;
+    past->is_set = 1;
     target = strategy->required_size(site->strategy.config, site->state, &in);
     target = target < size ? size : target > most ? most : target;
     if (target > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
@@ -18728,6 +18791,13 @@ static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bou
         target = tai_round_up(target, d->common.info.granularity_bytes);
     }
     return target > most ? most : target;
+}
+
+/* Nothing came of what the strategy wanted: it has not been asked. */
+static TAI_COLD void tai_handle_unask(const ta_dynamic *d, tai_handle *h, const tai_strategy_past *past)
+{
+    memcpy(tai_site_at(d, h->site)->state, past->state, sizeof past->state);
+    h->strategy_word = past->word;
 }
 
 static void tai_handle_observe(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
@@ -18821,11 +18891,13 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     uintptr_t addr = h->link.addr;
     int64_t was[TA_RANK_MAX];
     int first = h->use_count == 0;
+    tai_strategy_past past;
     ta_result result = TA_OK;
+    past.is_set = 0;
     if (TAI_UNLIKELY(h->keep != TA_UNLIMITED)) {
         tai_handle_settle(d, h);
     }
-    target = tai_handle_target(d, h, sizes, size);
+    target = tai_handle_target(d, h, sizes, size, &past);
     target = TAI_GRAPHS && h->holds != 0 && target < old ? old : target;
     if (target < old && size < from) {
         memcpy(was, h->dims, sizeof was);
@@ -18842,13 +18914,17 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
             tai_handle_undo(d, h, old);
         }
     }
+    if (past.is_set && (result != TA_OK || h->capacity == old)) {
+        tai_handle_unask(d, h, &past);
+    }
     if (result != TA_OK) {
         if (h->effective != from) {
             tai_handle_shape_first(d, h, from, was);
         }
         return result;
     }
-    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0) {
+    h->is_told = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0;
+    if (h->is_told) {
         tai_handle_observe(d, h, sizes, size);
     }
     tai_news_take(d, h, news);
@@ -18879,8 +18955,8 @@ static TAI_COLD size_t tai_dynamic_graph_bytes(const ta_dynamic *d)
     uint32_t i;
     for (i = 1; TAI_GRAPHS && d->held != 0 && i < d->handles.end; i++) {
         const tai_handle *h = tai_handle_at(d, i);
-        if (h->span_bytes != 0 && h->holds != 0 && (h->link.state == TAI_LIVE || h->orphan)) {
-            bytes += h->committed - (h->orphan ? 0 : h->held);
+        if ((h->link.state == TAI_LIVE || h->link.state == TAI_PENDING) && h->span_bytes != 0 && h->holds != 0) {
+            bytes += h->committed - (h->link.state == TAI_PENDING ? 0 : h->held);
         }
     }
     return bytes;
@@ -19425,23 +19501,13 @@ TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, co
     }
     if (result == TA_OK) {
         result = h->flat ? TA_ERROR_UNSUPPORTED : tai_handle_measure(d, h, dims, rank, &sizes, &size);
-        if (result == TA_OK) {
+        if (result == TA_OK && !(h->is_told && size == h->effective)) {
             tai_handle_observe(d, h, &sizes, size);
         }
+        h->is_told = result == TA_OK ? 0 : h->is_told;
         tai_handle_release(d, h);
     }
     return result;
-}
-
-/* Whether the range of a tensor that was freed has to wait for graphs. */
-static TAI_COLD int tai_handle_orphan(ta_dynamic *d, tai_handle *h)
-{
-    int waits;
-    tai_gate_enter(&d->common.gate, NULL);
-    waits = h->holds != 0;
-    h->orphan = waits;
-    tai_gate_leave(&d->common.gate, NULL);
-    return waits;
 }
 
 /* Frees a claimed tensor. On failure it is still claimed. */
@@ -19451,7 +19517,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     ta_result result = TA_OK;
     tai_news news;
     size_t size = h->effective;
-    int in_range = h->span_bytes != 0;
+    int in_range = h->span_bytes != 0, waits;
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && tai_handle_sizes(h, &sizes) == TA_OK) {
         tai_handle_observe(d, h, &sizes, h->effective);
     }
@@ -19479,14 +19545,15 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     d->effective -= h->effective;
     tai_handle_hold(d, h, 0);
     h->link.generation++;
-    h->link.state = TAI_BUSY;
+    waits = TAI_GRAPHS && in_range && h->holds != 0;
+    h->link.state = waits ? TAI_PENDING : TAI_BUSY;
     tai_site_leave(d, h->site);
     h->busy = 0;
     if (!in_range) {
         tai_record_drop(&d->handles, index);
     }
     tai_gate_leave(&d->common.gate, NULL);
-    if (in_range && (!TAI_GRAPHS || !tai_handle_orphan(d, h))) {
+    if (in_range && !waits) { /* one that waits is tai_dynamic_unhold's */
         tai_range_kill(d, h);
         tai_range_give(d, index);
     }
@@ -21105,10 +21172,11 @@ static TAI_COLD void tai_dynamic_unhold(ta_dynamic *d, uint32_t index, uint32_t 
     tai_handle *h = tai_handle_at(d, index);
     int give = 0;
     tai_gate_enter(&d->common.gate, NULL);
-    if (h->link.generation == generation + (h->orphan ? 1u : 0u) && (h->orphan || h->link.state == TAI_LIVE)) {
+    if (h->link.state == TAI_LIVE ? h->link.generation == generation
+                                  : h->link.state == TAI_PENDING && h->link.generation == generation + 1) {
         h->holds--;
-        give = h->orphan && h->holds == 0;
-        h->orphan = h->orphan && !give;
+        give = h->link.state == TAI_PENDING && h->holds == 0;
+        h->link.state = give ? (uint32_t)TAI_BUSY : h->link.state;
     }
     d->held--;
     tai_gate_leave(&d->common.gate, NULL);
@@ -23911,18 +23979,21 @@ static TAI_COLD int tai_dynamic_shoot(tai_snap *s, const void *self)
     const ta_dynamic *d = (const ta_dynamic *)self;
     for (s->range += s->range == 0; s->range < d->handles.end; s->range++) {
         const tai_handle *h = tai_handle_at(d, s->range);
-        uintptr_t base = h->link.addr, held;
+        uint32_t state = h->link.state;
+        int waits = state == TAI_PENDING;
+        uintptr_t base, held;
         if (s->room - s->count < 4) {
             return 0;
         }
-        if ((h->link.state != TAI_LIVE && h->link.state != TAI_CACHED && !h->orphan) || h->span_bytes == 0) {
-            continue;
+        if ((state != TAI_LIVE && state != TAI_CACHED && !waits) || h->span_bytes == 0) {
+            continue; /* what a busy one holds is read by its thread alone */
         }
+        base = h->link.addr;
         tai_snap_add(s, TAI_SHOT_RANGE, base, base + h->span_bytes, h->committed, TAI_LARGE);
-        held = base + (h->orphan ? h->committed : h->link.state == TAI_LIVE ? h->held : 0);
+        held = base + (waits ? h->committed : state == TAI_LIVE ? h->held : 0);
         if (held != base) {
-            tai_snap_add(s, h->orphan ? TAI_SHOT_HELD : TAI_SHOT_LIVE, base, held, h->orphan ? 0 : h->effective,
-                         h->orphan ? h->holds : h->link.generation);
+            tai_snap_add(s, waits ? TAI_SHOT_HELD : TAI_SHOT_LIVE, base, held, waits ? 0 : h->effective,
+                         waits ? h->holds : h->link.generation);
             s->shots[s->count - 1].stream = h->stream;
             s->shots[s->count - 1].tag = h->tag;
             s->shots[s->count - 1].holds = h->holds;
@@ -24375,7 +24446,7 @@ static TAI_COLD void tai_snap_handle(tai_snap *s, ta_dynamic *d, uint32_t index)
     if (index < d->handles.end) {
         const tai_handle *h = tai_handle_at(d, index);
         state = h->link.state;
-        seen = state == TAI_LIVE || state == TAI_CACHED || h->orphan;
+        seen = state == TAI_LIVE || state == TAI_CACHED || state == TAI_PENDING;
         if (seen) {
             tai_handle_show(d, h, &info);
             generation = h->link.generation;
@@ -24425,7 +24496,7 @@ static TAI_COLD void tai_snap_predictor(tai_writer *w, const tai_predictor *p, u
     tai_json_u64(w, "target_bytes", growing ? 0 : p->of.sizes.target_bytes);
     tai_json_u64(w, "step_bytes", growing ? p->of.growth.step_bytes : 0);
     tai_json_u64(w, "block_price_sixteenths", growing ? 0 : price);
-    tai_json_u64(w, "range_uses_sixteenths", growing ? 0 : uses);
+    tai_json_u64(w, "range_uses_sixteenths", growing ? 0 : uses / (TAI_RANGE_ONE / 16));
     tai_json_begin(w, "weights", "[");
     for (i = 0; i < TAI_PREDICT_BINS; i++) {
         if (p->weights[i] != 0) {
@@ -24800,6 +24871,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_snapshot_write(const ta_allocator *allocat
 #undef tai_guard_padded
 #undef tai_guard_paint
 #undef tai_guard_release
+#undef tai_guard_retire
 #undef tai_guard_take
 #undef tai_pool_blame
 #undef tai_pool_told

@@ -4,10 +4,8 @@
 #define TEST_CUDA_H
 
 #include "test.h"
-#define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
 #define TENSORALLOC_CUDA
-#define TENSORALLOC_IMPLEMENTATION
-#include "tensoralloc.h"
+#include "implementation.h"
 #include "driver/testing.h"
 
 #define KIB ((size_t)1024)

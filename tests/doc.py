@@ -92,7 +92,7 @@ def try_c(checks, compiler, workplace, name, code):
     source, target = workplace / 'example.c', workplace / 'example'
     source.write_text(program(code))
     if checks.runs(name + ': compile', [*compiler, '-std=c99', '-Wall', '-Wextra', '-Wno-unused-variable',
-                                        '-Wno-unused-but-set-variable', '-Werror', '-O1', '-I', ROOT, source,
+                                        '-Wno-unused-but-set-variable', '-Werror', '-O0', '-I', ROOT, source,
                                         '-o', target, '-pthread', '-lm']):
         checks.runs(name + ': run', [target], cwd=workplace, timeout=120)
 

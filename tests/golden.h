@@ -75,8 +75,8 @@
 "  capacity allocated in all: 23.29 MiB",
 "  prediction: 91.0 % more than exact fit over 1386 uses, 0 sizes not foreseen, 1238 changes avoided",
 "tensors snapshot 4000 c0f2fdcba2dafeef",
-"tensors snapshot 8000 592812a372fe341d",
-"tensors snapshot 11989 22d31a2761092bf6",
+"tensors snapshot 8000 df88b0f5167ecb7a",
+"tensors snapshot 11614 f4b0f5e69bcfadc4",
 "tensors in segments c8cf0b92d838bde6 reserved 2734080 in use 2734080 cached 0 requested 1538077 live 12 hits 34 failures 0",
 "tensors in segments b636152df4ca214c reserved 2734080 in use 2734080 cached 0 requested 1397845 live 12 hits 59 failures 0",
 "tensors in segments 54fd82ffec8c9dce reserved 2717696 in use 2717696 cached 0 requested 682199 live 11 hits 76 failures 0",
@@ -88,5 +88,5 @@
 "  capacity allocated in all: 23.29 MiB",
 "  prediction: 91.0 % more than exact fit over 1386 uses, 0 sizes not foreseen, 1238 changes avoided",
 "tensors in segments snapshot 4000 c0f2fdcba2dafeef",
-"tensors in segments snapshot 8000 592812a372fe341d",
-"tensors in segments snapshot 11989 22d31a2761092bf6"
+"tensors in segments snapshot 8000 df88b0f5167ecb7a",
+"tensors in segments snapshot 11614 f4b0f5e69bcfadc4"

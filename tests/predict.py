@@ -71,7 +71,6 @@ DRAWN = ['lognormal_narrow', 'lognormal', 'lognormal_wide', 'lognormal_large', '
          'batches', 'constant']
 TIMED = ['alternating', 'random_walk', 'sawtooth_50', 'sawtooth_500', 'days', 'regimes', 'regimes_short',
          'switch_once', 'drift']
-FALLING = ['regimes_short', 'bimodal_rare']
 
 
 def run(program, *arguments):
@@ -134,15 +133,15 @@ def check_held_out_stream(checks, stream, rows):
     heap_waste, changes, _ = rows['predictive_heap']
     checks.check(list(rows) == POLICIES + FRONTIER, stream + ': rows', str(list(rows)))
     # What is rare and very large is known to come again only when it has: three of the largest are granted.
-    # Where sizes fall for good again and again, being back to normal soon counts more than the rate.
-    limit = 0.125 if stream in FALLING else 0.11 + 3 * largest / HELD_OUT
+    limit = 0.11 + 3 * largest / HELD_OUT
     checks.check(recommit <= limit, stream + ': recommitted', '%.4f, limit %.4f' % (recommit, limit))
     checks.check(changes <= 112, stream + ': changes', '%.2f in 1000' % changes)
-    # Independent draws: the best fixed level, chosen with the whole stream in hand, is the best that there is.
-    factor = 1.1 if stream in TIMED else 1.12 if largest <= 32 else 1.6
-    bound = factor * rows['fixed_range_same'][0] + (12 if stream in TIMED else 3)
+    # Independent draws: the best fixed level, chosen with the whole stream in hand, is the best that there is. The
+    # rate allowed is used up: where sizes lie close together, too.
+    factor = 1.0 if stream in TIMED else 1.1 if largest <= 32 else 1.4
+    bound = factor * rows['fixed_range'][0] + 5
     checks.check(waste <= bound, stream + ': waste of a range', '%.1f %%, bound %.1f' % (waste, bound))
-    bound = (1.75 if stream in TIMED else 1.05) * rows['fixed_heap_same'][0] + 3
+    bound = (1.15 if stream in TIMED else 1.05) * rows['fixed_heap_same'][0] + 3
     checks.check(heap_waste <= bound, stream + ': waste of a block', '%.1f %%, bound %.1f' % (heap_waste, bound))
     checks.check(rows['clairvoyant_range'][0] <= rows['fixed_range'][0] + 0.01, stream + ': who knows the future')
     checks.check(rows['fixed_heap_same'][1] == changes and abs(rows['fixed_range_same'][2] - recommit) < 1e-4,

@@ -109,6 +109,13 @@ TEST_STATIC int test_strings(const char *file, int line, const char *text, const
 /* For TENSORALLOC_ASSERT: it fails the case, unless that has said that it passes bad arguments. */
 #define TEST_ASSERT(condition) \
     ((void)(test_now.asserts_allowed || (condition) || test_check(0, __FILE__, __LINE__, "assert: " #condition, "")))
+#ifdef TEST_SHARED /* the same, out of an implementation that was compiled apart */
+void test_assert(const char *file, int line, const char *text);
+void test_assert(const char *file, int line, const char *text)
+{
+    (void)(test_now.asserts_allowed || test_check(0, file, line, text, ""));
+}
+#endif
 #define TEST_ALLOW_ASSERTS() (test_now.asserts_allowed = 1)
 #define TEST_SKIP(why) (test_now.skip = (why)) /* the case cannot run here; return from it afterwards */
 

@@ -342,14 +342,14 @@ static void destroyed_objects_are_given_up_in_the_end(void)
 /* ---- memory that the host does not reach: filled and read back by the backend */
 typedef struct device {
     ta_backend_vtable table;
-    int zeros, copies, fail;
+    int zeros, copies, fail, ordered;
+    ta_pool *busy; /* somebody else frees a block here during each copy */
 } device;
 
 static void device_info(void *self, ta_backend_info *out)
 {
-    (void)self;
     memset(out, 0, sizeof *out);
-    out->caps = TA_CAP_SEGMENTS;
+    out->caps = TA_CAP_SEGMENTS | (((device *)self)->ordered ? (uint32_t)TA_CAP_ORDERED : 0u);
     out->device.type = TA_DEVICE_OTHER;
     out->granularity_bytes = 65536;
     out->alignment_bytes = 256;
@@ -398,31 +398,70 @@ static ta_result device_copy(void *self, void *dst, const void *src, size_t size
         return TA_ERROR_BACKEND;
     }
     memcpy(dst, src, size);
+    if (d->busy != NULL && d->copies < 1000) {
+        return ta_pool_free(d->busy, ta_pool_alloc_stream(d->busy, size, 2, NULL));
+    }
     return TA_OK;
+}
+
+/* All work is done at once. */
+static ta_result device_mark(void *self, ta_stream stream, uint64_t *out_ticket)
+{
+    (void)self;
+    (void)stream;
+    *out_ticket = 1;
+    return TA_OK;
+}
+
+static ta_result device_is_done(void *self, uint64_t ticket)
+{
+    (void)self;
+    (void)ticket;
+    return TA_OK;
+}
+
+static ta_result device_wait(void *self, ta_stream stream, uint64_t ticket)
+{
+    (void)self;
+    (void)stream;
+    (void)ticket;
+    return TA_OK;
+}
+
+static ta_pool *device_pool(device *d, int ordered)
+{
+    ta_pool_desc desc;
+    ta_pool *pool = NULL;
+    memset(d, 0, sizeof *d);
+    memset(&desc, 0, sizeof desc);
+    d->ordered = ordered;
+    d->table.struct_bytes = sizeof d->table;
+    d->table.name = "device";
+    d->table.info = device_info;
+    d->table.alloc = device_alloc;
+    d->table.free = device_free;
+    d->table.zero = device_zero;
+    d->table.copy = device_copy;
+    d->table.mark = device_mark;
+    d->table.is_done = device_is_done;
+    d->table.wait = device_wait;
+    d->table.sync = device_is_done;
+    desc.backend.vtable = &d->table;
+    desc.backend.self = d;
+    CHECK_OK(ta_pool_create(&desc, &pool));
+    return pool;
 }
 
 static void writes_after_free_on_a_device(void)
 {
     static const size_t places[] = {0, 1, 65535, 65536, 299999};
     device d;
-    ta_pool_desc desc;
     size_t i;
     for (i = 0; i < 8; i++) {
-        ta_pool *pool = NULL;
+        ta_pool *pool = device_pool(&d, 0);
         char *block, *other;
         test_context("place %u", (unsigned)i);
-        memset(&d, 0, sizeof d);
-        memset(&desc, 0, sizeof desc);
-        d.table.struct_bytes = sizeof d.table;
-        d.table.name = "device";
-        d.table.info = device_info;
-        d.table.alloc = device_alloc;
-        d.table.free = device_free;
-        d.table.zero = device_zero;
-        d.table.copy = device_copy;
-        desc.backend.vtable = &d.table;
-        desc.backend.self = &d;
-        CHECK_OK(ta_pool_create(&desc, &pool));
+        REQUIRE(pool != NULL);
         block = (char *)ta_pool_alloc(pool, 300000, NULL);
         other = (char *)ta_pool_alloc(pool, 300000, NULL);
         REQUIRE(block != NULL && other != NULL);
@@ -444,8 +483,66 @@ static void writes_after_free_on_a_device(void)
     test_context("%s", "");
 }
 
+/* A stream that goes takes along what is held back of its own, not the blocks of all others. */
+static void retired_streams_let_go_of_their_own(void)
+{
+    device d;
+    ta_pool *pool = device_pool(&d, 1);
+    char *blocks[12];
+    int i, freed[2] = {0, 0};
+    REQUIRE(pool != NULL);
+    for (i = 0; i < 12; i++) {
+        blocks[i] = (char *)ta_pool_alloc_stream(pool, 5000, (ta_stream)(1 + i % 3 / 2), NULL); /* two, then one */
+        REQUIRE(blocks[i] != NULL);
+    }
+    for (i = 0; i < 12; i++) {
+        CHECK_OK(ta_pool_free(pool, blocks[i]));
+        freed[i % 3 / 2]++;
+    }
+    CHECK_EQ(d.copies, 0);
+    CHECK_OK(ta_pool_retire_stream(pool, 2));
+    CHECK_EQ(d.copies, freed[1]);
+    blocks[3][99] = 1; /* still held back */
+    CHECK_RESULT(ta_pool_check(pool), TA_ERROR_USE_AFTER_FREE);
+    CHECK_EQ(d.copies, freed[0] + freed[1]);
+    CHECK_OK(ta_pool_retire_stream(pool, 1)); /* nothing is left */
+    CHECK_EQ(d.copies, freed[0] + freed[1]);
+    for (i = 0; i < 2; i++) { /* the last one that is held back is there, and another behind it */
+        CHECK_OK(ta_pool_free(pool, ta_pool_alloc_stream(pool, 5000, 4, NULL)));
+        CHECK_OK(ta_pool_free(pool, ta_pool_alloc_stream(pool, 5000, (ta_stream)(5 + i), NULL)));
+        CHECK_OK(ta_pool_retire_stream(pool, (ta_stream)(5 + i)));
+        CHECK_OK(ta_pool_free(pool, ta_pool_alloc_stream(pool, 5000, 4, NULL)));
+        CHECK_EQ(d.copies, freed[0] + freed[1] + 1 + i);
+    }
+    CHECK_RESULT(ta_pool_destroy(pool), TA_ERROR_USE_AFTER_FREE);
+    CHECK_EQ(d.copies, freed[0] + freed[1] + 6);
+}
+
+/* Who lets go of what is held back does not run after what others free meanwhile. */
+static void letting_go_ends_beside_frees(void)
+{
+    device d;
+    ta_pool *pool = device_pool(&d, 1);
+    void *blocks[10];
+    int i;
+    REQUIRE(pool != NULL);
+    for (i = 0; i < 10; i++) {
+        blocks[i] = ta_pool_alloc_stream(pool, 5000, 1, NULL);
+    }
+    for (i = 0; i < 10; i++) {
+        CHECK_OK(ta_pool_free(pool, blocks[i]));
+    }
+    d.busy = pool;
+    CHECK_OK(ta_pool_thread_flush(pool));
+    CHECK_EQ(d.copies, 10);
+    d.busy = NULL;
+    CHECK_OK(ta_pool_destroy(pool));
+    CHECK_EQ(d.copies, 20);
+}
+
 TEST_MAIN(TEST_CASE_THREADS(double_free_in_thread_caches), TEST_CASE_THREADS(double_free_in_segments),
           TEST_CASE_THREADS(double_free_without_thread_caches), TEST_CASE_THREADS(double_free_under_a_cap),
           TEST_CASE(misuse_is_told), TEST_CASE(capacity_is_what_was_requested),
           TEST_CASE(what_is_held_back_is_let_go), TEST_CASE(destroyed_objects_are_given_up_in_the_end),
-          TEST_CASE(writes_after_free_on_a_device))
+          TEST_CASE(writes_after_free_on_a_device), TEST_CASE(retired_streams_let_go_of_their_own),
+          TEST_CASE(letting_go_ends_beside_frees))

@@ -1,9 +1,6 @@
 /* test_contract.c - one suite over every allocator and backend: what [TA:ALLOCATOR] promises, the tests of the
    interface specification among it, bad input, and failure of the backend at every call. */
-#include "test.h"
-#define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
-#define TENSORALLOC_IMPLEMENTATION
-#include "tensoralloc.h"
+#include "implementation.h"
 #include "backends.h"
 
 #ifdef CONTRACT_CUDA /* see test_cuda_contract.c */

@@ -4147,7 +4147,7 @@ static void what_comes_back_is_counted(void)
     ta_dynamic_request request = request_of(&bounds, 0);
     const tai_predictor *p;
     ta_handle h[2];
-    int64_t debt;
+    int32_t debt;
     int k, i;
     request.site = 77;
     for (k = 0; k < 2; k++) {
@@ -4158,18 +4158,156 @@ static void what_comes_back_is_counted(void)
         CHECK_OK(resize(d, h[0], MIB));
     }
     CHECK_OK(resize(d, h[0], 32 * MIB));
-    CHECK(p->of.sizes.commit_debt_bytes < 0); /* for the first time: it was paid for nothing */
+    CHECK(p->of.sizes.commit_debt < 0); /* for the first time: it was paid for nothing */
     CHECK_OK(resize(d, h[0], MIB));
     CHECK_LT(info_of(d, h[0]).capacity_bytes, 32 * MIB); /* it went back */
-    CHECK(p->of.sizes.commit_debt_bytes < 0);
+    CHECK(p->of.sizes.commit_debt < 0);
     CHECK_OK(resize(d, h[1], 32 * MIB));
-    CHECK(p->of.sizes.commit_debt_bytes < 0);
-    debt = p->of.sizes.commit_debt_bytes;
+    CHECK(p->of.sizes.commit_debt < 0);
+    debt = p->of.sizes.commit_debt;
     CHECK_OK(resize(d, h[0], 32 * MIB));
-    CHECK(p->of.sizes.commit_debt_bytes > debt + (int64_t)(20 * MIB)); /* less what this use pays */
+    CHECK(p->of.sizes.commit_debt > debt + tai_predictor_means(p, 20 * MIB)); /* less what this use pays */
     for (k = 0; k < 2; k++) {
         CHECK_OK(ta_dynamic_free(d, h[k]));
     }
+    close_dynamic(d);
+}
+
+/* What the predictor of a tensor knows. */
+typedef struct knowledge {
+    uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
+    uint32_t word;
+} knowledge;
+
+static knowledge knowledge_of(const ta_dynamic *d, ta_handle h)
+{
+    const tai_handle *record = tai_handle_at(d, h.index);
+    knowledge k;
+    memset(&k, 0, sizeof k);
+    memcpy(k.state, tai_site_at(d, record->site)->state, sizeof k.state);
+    k.word = record->strategy_word;
+    return k;
+}
+
+/* A resize that the limit or the backend refuses is not paid for: what others learn of, and the next decisions, are as
+   if it had never been tried. Nor is an allocation at a site. */
+static void what_fails_teaches_nothing(void)
+{
+    int kind; /* 0: a range, the limit; 1: a block, the limit; 2: a range, the backend */
+    for (kind = 0; kind < 3; kind++) {
+        tb_counting counting;
+        ta_dynamic_desc desc = zero_desc();
+        const ta_shape_bounds bounds = bounds_of(1, MIB, 32 * MIB);
+        ta_dynamic_request request = request_of(&bounds, 0);
+        const int64_t large = 30 * (int64_t)MIB;
+        ta_dynamic *d;
+        ta_handle h, other = no_handle(), third;
+        knowledge before, after;
+        size_t i;
+        test_context("kind %d", kind);
+        desc.disable_ranges = kind == 1;
+        desc.capacity_bytes_max = 64 * MIB;
+        desc.backend = tb_counting_init(&counting, ta_backend_host(), 0);
+        d = open_dynamic(&desc);
+        request.site = 5;
+        CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+        for (i = 0; i < 600; i++) {
+            CHECK_OK(resize(d, h, i % 300 == 50 ? (size_t)large : MIB + i % 7 * 1000));
+        }
+        CHECK_LT(info_of(d, h).capacity_bytes, 16 * MIB); /* it gave the large one back */
+        if (kind != 2) {
+            other = make(d, 40 * MIB, 40 * MIB, 40 * MIB);
+        }
+        before = knowledge_of(d, h);
+        for (i = 0; i < 10; i++) {
+            tb_counting_fail(&counting, TB_COMMIT, kind == 2 ? 1 : 0, kind == 2);
+            CHECK(resize(d, h, (size_t)large) != TA_OK);
+            request.dims = &large;
+            CHECK(ta_dynamic_alloc_request(d, &request, &third) != TA_OK);
+            tb_counting_fail(&counting, TB_ANY, 0, 0);
+        }
+        after = knowledge_of(d, h);
+        CHECK(memcmp(&before, &after, sizeof before) == 0);
+        CHECK_OK(ta_dynamic_free(d, other));
+        CHECK_OK(resize(d, h, (size_t)large));
+        after = knowledge_of(d, h);
+        CHECK(memcmp(&before, &after, sizeof before) != 0);
+        CHECK_OK(ta_dynamic_free(d, h));
+        close_dynamic(d);
+        tb_counting_check(&counting, 1);
+        tb_counting_end(&counting);
+    }
+}
+
+static ta_result no_shrinking(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    return new_bytes < old_bytes ? TA_ERROR_WOULD_MOVE : the_stubborn.pool.vtable->resize_in_place(self, ptr, old_bytes,
+                                                                                                   new_bytes);
+}
+
+/* A block whose upstream does not shrink it stays as it is, and that is no change to be paid for. */
+static void a_shrink_that_is_refused_costs_nothing(void)
+{
+    ta_dynamic_desc desc = zero_desc();
+    ta_allocator_vtable table;
+    ta_pool *pool;
+    ta_dynamic *d;
+    ta_handle h;
+    knowledge k;
+    size_t i;
+    CHECK_OK(ta_pool_create(NULL, &pool));
+    memset(&the_stubborn, 0, sizeof the_stubborn);
+    the_stubborn.pool = ta_pool_allocator(pool);
+    table = *the_stubborn.pool.vtable;
+    table.resize_in_place = no_shrinking;
+    desc.upstream.vtable = &table;
+    desc.upstream.self = the_stubborn.pool.self;
+    d = open_dynamic(&desc);
+    h = make(d, 0, 1000000, 1000000);
+    for (i = 0; i < 300; i++) {
+        CHECK_OK(resize(d, h, 1000));
+    }
+    CHECK_GE(info_of(d, h).capacity_bytes, 1000000);
+    k = knowledge_of(d, h);
+    CHECK(((const tai_predictor *)(const void *)k.state)->of.sizes.change_debt < 0);
+    CHECK_OK(ta_dynamic_free(d, h));
+    close_dynamic(d);
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
+/* A resize is a use; to observe the same size after it tells of the same use, once. */
+static void a_use_is_learned_once(void)
+{
+    const ta_dynamic_desc desc = spy_desc();
+    ta_dynamic *d = open_dynamic(&desc);
+    const ta_shape_bounds bounds = bounds_of(0, 300000, 2 * MIB);
+    ta_dynamic_request request = request_of(&bounds, 0);
+    const int64_t sizes[] = {300000, 200000, 1000};
+    ta_handle h;
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    the_spy.observe_calls = 0;
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[0], 1)); /* what it was made with */
+    CHECK_EQ(the_spy.observe_calls, 0);
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[0], 1)); /* again: another use */
+    CHECK_EQ(the_spy.observe_calls, 1);
+    CHECK_OK(resize(d, h, 200000));
+    CHECK_EQ(the_spy.observe_calls, 2);
+    CHECK_RESULT(ta_dynamic_observe(d, h, &sizes[1], 2), TA_ERROR_SHAPE); /* says nothing */
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[1], 1));
+    CHECK_EQ(the_spy.observe_calls, 2);
+    CHECK_OK(resize(d, h, 200000));
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[2], 1)); /* another size is another use, */
+    CHECK_EQ(the_spy.observe_calls, 4);
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[1], 1)); /* and so is all that follows */
+    CHECK_EQ(the_spy.observe_calls, 5);
+    CHECK_OK(ta_dynamic_free(d, h));
+    request.flags = (uint32_t)TA_DYNAMIC_GROWING; /* learned when it is freed, or observed */
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    CHECK_OK(resize(d, h, 200000));
+    the_spy.observe_calls = 0;
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[1], 1));
+    CHECK_EQ(the_spy.observe_calls, 1);
+    CHECK_OK(ta_dynamic_free(d, h));
     close_dynamic(d);
 }
 
@@ -4206,4 +4344,5 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(a_tensor_is_viewed), TEST_CASE(plain_blocks_have_no_shapes), TEST_CASE(odd_bounds),
           TEST_CASE(odd_upstreams), TEST_CASE(large_ranges_grow_in_large_steps), TEST_CASE(a_backend_that_does_not_say),
           TEST_CASE(plain_blocks_are_ordered),
-          TEST_CASE(what_comes_back_is_counted))
+          TEST_CASE(what_comes_back_is_counted), TEST_CASE(what_fails_teaches_nothing),
+          TEST_CASE(a_shrink_that_is_refused_costs_nothing), TEST_CASE(a_use_is_learned_once))

@@ -1,9 +1,6 @@
 /* test_explain.c - what is said of a failure is true: each verdict is provoked, what it advises is done, and the same
    request succeeds. */
-#include "test.h"
-#define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
-#define TENSORALLOC_IMPLEMENTATION
-#include "tensoralloc.h"
+#include "implementation.h"
 #include "backends.h"
 
 #define KIB ((size_t)1024)

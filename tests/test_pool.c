@@ -1,8 +1,5 @@
 /* test_pool.c - everything in [TA:POOL], and what [TA:STATS] says of a pool. */
-#include "test.h"
-#define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
-#define TENSORALLOC_IMPLEMENTATION
-#include "tensoralloc.h"
+#include "implementation.h"
 #include "backends.h"
 
 /* ThreadSanitizer leaves a program 1.5 TB for all its mappings. */

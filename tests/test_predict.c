@@ -528,8 +528,8 @@ static void all_inputs(void)
 /* The same decisions on every machine: their hash is part of the test. */
 static void golden_decisions(void)
 {
-    static const uint64_t golden[5] = {0x4bdc1b032c7868c9u, 0xf4dc5ce2fc5ba80fu, 0xd1630830c23c7847u,
-                                       0xa38dbceecc90d4ddu, 0x08af70c3c0c89b21u};
+    static const uint64_t golden[5] = {0x355c011a762fe277u, 0x29cdef8bc9402e56u, 0xd1630830c23c7847u,
+                                       0xdf62d825d05e5cf2u, 0x08af70c3c0c89b21u};
     int kind;
     for (kind = 0; kind < 5; kind++) {
         uint64_t random = 12345, hash = 14695981039346656037u;
@@ -596,6 +596,112 @@ static void back_to_normal(void)
             CHECK(after <= 1.25 * steady);
             CHECK(steady / round < (in_range ? 1.4 : 1.8));
         }
+    }
+}
+
+#define STREAM 88172645463325252u
+enum { NARROW, EVEN, LOGNORMAL, HEAVY };
+
+/* Sizes around scale: a logarithm of standard deviation 0.35 or 0.97, even ones, or with an endless mean square. */
+static size_t drawn(uint64_t *state, int kind, uint64_t scale)
+{
+    uint32_t position = tai_size_position(scale);
+    int i, bell = 0;
+    if (kind == EVEN) {
+        return 1 + (size_t)test_below(state, (uint32_t)(2 * scale));
+    }
+    if (kind == HEAVY) {
+        bell = (int)test_below(state, 1024);
+        while (bell < 20 * 1024 && test_below(state, 2) == 0) {
+            bell += 1024;
+        }
+        return (size_t)tai_position_size(position + (uint32_t)(bell * 2 / 3));
+    }
+    for (i = 0; i < 12; i++) {
+        bell += (int)test_below(state, 1024);
+    }
+    bell = kind == NARROW ? (bell - 6138) / 2 : (bell - 6138) * 7 / 5;
+    return (size_t)tai_position_size((uint32_t)((int)position + bell));
+}
+
+/* As above, of a range and long tailed, where a few large sizes leave debts: 12 streams, with and without the fall. */
+static void back_to_normal_with_long_tails(void)
+{
+    static const uint64_t scales[] = {4000000, 10000000, 100000000};
+    size_t s;
+    int in_range;
+    for (s = 0; s < 6; s++) {
+        double waste[2] = {0, 0};
+        int round, i;
+        in_range = s >= 3;
+        for (round = 0; round < 24; round++) {
+            uint64_t random = STREAM + (uint64_t)(round / 2);
+            tensor t = tensor_of(ta_strategy_predictive(NULL), 1000000, TA_UNLIMITED);
+            t.in.in_range = in_range;
+            for (i = 0; i < 4800; i++) {
+                if (i == 4400) {
+                    t.used = t.held = 0;
+                }
+                (void)tensor_use(&t, drawn(&random, LOGNORMAL, i < 4000 && round % 2 == 0 ? scales[s % 3] : 1000000));
+            }
+            waste[round % 2] += waste_of(&t);
+        }
+        test_context("%s, from %llu: %.3f and %.3f", in_range ? "range" : "block", (unsigned long long)scales[s % 3],
+                     waste[0] / 12, waste[1] / 12);
+        CHECK(waste[0] <= 1.25 * waste[1]);
+    }
+}
+
+/* Uses of a range; committed again per used. */
+static double recommitted(tensor *t, uint64_t *random, int kind, int count)
+{
+    double again = 0;
+    size_t top = 0;
+    int i;
+    for (i = 0; i < count; i++) {
+        size_t before = t->in.capacity_bytes, now = tensor_use(t, drawn(random, kind, 1000000));
+        again += now > before && before < top ? (double)((now < top ? now : top) - before) : 0.0;
+        top = now > top ? now : top;
+    }
+    return again / t->used;
+}
+
+/* What may be committed again is used up whatever the sizes are, and not more than that, in the long run too. */
+static void the_rate_is_kept(void)
+{
+    static const double most[] = {0.17, 0.41, 2.2, 20.0}; /* the best fixed levels: 0.14, 0.37, 1.84, 7.8 */
+    int kind;
+    for (kind = NARROW; kind <= HEAVY; kind++) {
+        uint64_t random = STREAM;
+        tensor t = tensor_of(ta_strategy_predictive(NULL), 1000000, TA_UNLIMITED);
+        uint32_t own = 0;
+        double again;
+        t.in.in_range = 1;
+        t.in.own = &own;
+        again = recommitted(&t, &random, kind, kind == HEAVY ? 160000 : 20000);
+        test_context("kind %d: waste %.3f, %.4f committed again", kind, waste_of(&t), again);
+        CHECK(again > 0.1 && again <= 0.11);
+        CHECK(waste_of(&t) <= most[kind]);
+    }
+}
+
+/* Sizes that wander up and down by a factor of 60 are followed, by a level for ranges and a plan for blocks. */
+static void drift_is_followed(void)
+{
+    int in_range;
+    for (in_range = 0; in_range < 2; in_range++) {
+        uint64_t random = STREAM;
+        tensor t = tensor_of(ta_strategy_predictive(NULL), 100000, TA_UNLIMITED);
+        int i;
+        t.in.in_range = in_range;
+        for (i = 0; i < 15000; i++) {
+            int phase = i % 1500;
+            uint64_t scale = tai_position_size(16 * 1024 + 8 * (uint32_t)(phase < 750 ? phase : 1500 - phase));
+            (void)tensor_use(&t, drawn(&random, NARROW, scale));
+        }
+        test_context("%s: waste %.3f, %u changes", in_range ? "range" : "block", waste_of(&t), t.changes);
+        CHECK(waste_of(&t) < (in_range ? 0.25 : 0.95));
+        CHECK(in_range || t.changes <= 1680);
     }
 }
 
@@ -792,15 +898,14 @@ static void debts_are_bounded(void)
             (void)tensor_use(&t, sizes[s]);
         }
         low = tai_predictor_uses(p, NULL);
-        CHECK_GE(low, s == 0 ? 24 : 45); /* three uses */
-        CHECK_LE(low, s == 0 ? 109 : 60); /* nothing is less than one byte */
+        CHECK_EQ(low, TAI_RANGE_ONE + 93); /* one use and a little */
         t.strategy = ta_strategy_predictive(&always); /* everything goes back, and all of it comes again */
         for (i = 0; i < 3000; i++) {
             (void)tensor_use(&t, i % 2 == 0 ? 0 : sizes[s]);
         }
         high = tai_predictor_uses(p, NULL);
-        CHECK_GE(high, s == 0 ? low : 200u);
-        CHECK_LE(high, 65536);
+        CHECK_GE(high, s == 0 ? low : 512u * TAI_RANGE_ONE); /* nothing is less than one byte */
+        CHECK_LE(high, 560u * TAI_RANGE_ONE);
         t = tensor_of(ta_strategy_predictive(NULL), sizes[s], TA_UNLIMITED);
         for (i = 0; i < 2000; i++) { /* a block that never changes */
             (void)tensor_use(&t, sizes[s]);
@@ -965,6 +1070,7 @@ TEST_MAIN(TEST_CASE(sizes_of_bounds), TEST_CASE(bad_bounds), TEST_CASE(shapes_wi
           TEST_CASE(tables), TEST_CASE(exact), TEST_CASE(padding), TEST_CASE(adaptive_step_by_step),
           TEST_CASE(adaptive_settings), TEST_CASE(adaptive_mean), TEST_CASE(the_scale_rounds_up),
           TEST_CASE(products_are_scaled), TEST_CASE(all_inputs), TEST_CASE(golden_decisions), TEST_CASE(back_to_normal),
+          TEST_CASE(back_to_normal_with_long_tails), TEST_CASE(the_rate_is_kept), TEST_CASE(drift_is_followed),
           TEST_CASE(first_decisions), TEST_CASE(ranges_keep_what_is_used), TEST_CASE(sizes_that_lie_close_together),
           TEST_CASE(sizes_that_creep_up), TEST_CASE(growth_is_learned),
           TEST_CASE(growth_depends_on_the_start), TEST_CASE(groups_are_quarters), TEST_CASE(edges_stay_on_the_scale),

@@ -8,10 +8,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-#include "test.h"
-#define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
-#define TENSORALLOC_IMPLEMENTATION
-#include "tensoralloc.h"
+#include "implementation.h"
 #include "backends.h"
 
 #if defined(__SANITIZE_THREAD__)

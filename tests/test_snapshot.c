@@ -2,10 +2,7 @@
    sinks that fail or use the allocator, other threads at work.
 
    With --write DIRECTORY it writes documents for tests/snapshot.py instead of testing. */
-#include "test.h"
-#define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
-#define TENSORALLOC_IMPLEMENTATION
-#include "tensoralloc.h"
+#include "implementation.h"
 #include "backends.h"
 #include "snapshot.h"
 

@@ -1,9 +1,6 @@
 /* test_streams.c - order between streams, on a backend with a logical clock: memory goes to another stream only if
    the new work comes after the old, whatever the device does. */
-#include "test.h"
-#define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
-#define TENSORALLOC_IMPLEMENTATION
-#include "tensoralloc.h"
+#include "implementation.h"
 #include "backends.h"
 
 #define KIB ((size_t)1024)

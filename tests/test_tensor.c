@@ -1,8 +1,5 @@
 /* test_tensor.c - [TA:TENSOR]: dtypes, shapes, strides, offsets, tensors over blocks. */
-#include "test.h"
-#define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
-#define TENSORALLOC_IMPLEMENTATION
-#include "tensoralloc.h"
+#include "implementation.h"
 #include "backends.h"
 
 #define I64_MAX INT64_MAX

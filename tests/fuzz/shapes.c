@@ -86,7 +86,7 @@ static void check_bounds(fuzz_input *in, int rank, ta_dtype dtype)
     ta_shape_bounds bounds;
     ta_bounds_sizes sizes;
     ta_result result;
-    int i, inside = 1, negative = 0, bad = 0;
+    int i, step, inside = 1, negative = 0, bad = 0;
     rank = rank < 0 || rank > TA_RANK_MAX ? 3 : rank;
     memset(min, 0, sizeof min);
     memset(expected, 0, sizeof expected);
@@ -101,7 +101,8 @@ static void check_bounds(fuzz_input *in, int rank, ta_dtype dtype)
             expected[i] = min[i] + (expected[i] & 15);
             max[i] = max[i] == TA_DIM_UNBOUNDED ? max[i] : expected[i] + (max[i] & 0xffffff);
         }
-        dims[i] = min[i] + (fuzz_byte(in) & 3) - 1;
+        step = (fuzz_byte(in) & 3) - 1; /* a little below and above, where there are such numbers */
+        dims[i] = min[i] > INT64_MAX - 2 || min[i] == INT64_MIN ? min[i] : min[i] + step;
         negative |= dims[i] < 0;
         inside = inside && dims[i] >= min[i] && (max[i] == TA_DIM_UNBOUNDED || dims[i] <= max[i]);
         bad |= min[i] < 0 || expected[i] < min[i] || (max[i] != TA_DIM_UNBOUNDED && max[i] < expected[i]) || max[i] == 0;
