@@ -8114,7 +8114,7 @@ static TAI_COLD ta_result tai_space_grow_segment(tai_space *space, int heap, siz
 }
 
 /* Gets more memory from the backend for a piece of size bytes. TA_OK: look again. Not inside the gate. */
-static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t size, size_t alignment,
+static TAI_COLD ta_result tai_space_grow(tai_space *space, int heap, size_t size, size_t alignment,
                                              uint32_t stream, tai_holder *me, size_t *out_bytes)
 {
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
@@ -8133,7 +8133,7 @@ static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t 
 }
 
 /* Commits the holes under a busy block. Not inside the gate. On failure the block is still busy, holes and all. */
-static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t index, tai_holder *me, size_t *out_bytes)
+static TAI_COLD ta_result tai_space_recommit(tai_space *space, uint32_t index, tai_holder *me, size_t *out_bytes)
 {
     tai_block *block = &space->blocks.at[index];
     tai_region *region;
@@ -10643,8 +10643,8 @@ static TAI_COLD void tai_region_find_run(const tai_space *space, const tai_regio
     }
 }
 
-/* The cheapest run of a kind for the piece. lack: what the backend must get back for pages. 0: there is none. Inside the
-   gate. */
+/* The cheapest run of a kind for the piece. lack: what the backend must get back for pages. 0: there is none. Inside
+   the gate. */
 static TAI_COLD int tai_pool_find_run(const tai_space *space, const tai_plan *plan, int kind, size_t lack,
                                       tai_run *best)
 {
@@ -10663,8 +10663,8 @@ static TAI_COLD int tai_pool_find_run(const tai_space *space, const tai_plan *pl
             const tai_block *last = &space->blocks.at[run.last];
             uintptr_t from = space->blocks.at[run.first].addr,
                       to = run.last == region->last ? region->commit_end : last->addr + last->size;
-            if (kind == TAI_RUN_BOUNDED ||
-                (pages ? tai_region_yields(space, region, from, to) >= lack : !tai_holes_any(space, region, from, to))) {
+            if (kind == TAI_RUN_BOUNDED || (pages ? tai_region_yields(space, region, from, to) >= lack
+                                                  : !tai_holes_any(space, region, from, to))) {
                 *best = run;
             }
         }
@@ -10720,7 +10720,10 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     held = held < out->pending_bytes ? held : out->pending_bytes;
     tai_space_measure(space, synced, bounded, plan->heap, piece, &own);
     tai_space_measure(space, synced | TAI_IF_FLUSHED, bounded, plan->heap, piece, &flushed);
-    tai_space_measure(space, synced | TAI_IF_UNHELD, bounded, plan->heap, piece, &unheld);
+    unheld = own;
+    if (TAI_GRAPHS && held != 0) {
+        tai_space_measure(space, synced | TAI_IF_UNHELD, bounded, plan->heap, piece, &unheld);
+    }
     unheld.bytes = asked && !bounded ? tai_add_saturated(unheld.bytes, out->graph_bytes) : out->graph_bytes;
     out->graph_bytes += held;
     if (bounded) {
@@ -10742,7 +10745,7 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
                tai_pool_find_blocking(pool, plan, kind, out)) {
         verdict = TA_VERDICT_FRAGMENTED;
         out->action_bytes = out->blocking_bytes;
-    } else if (unheld.fits || unheld.bytes >= lack) {
+    } else if (TAI_GRAPHS && out->graph_bytes != 0 && (unheld.fits || unheld.bytes >= lack)) {
         verdict = TA_VERDICT_GRAPHS;
     } else {
         verdict = tai_budget_verdict(space->budget, need, out);
@@ -10904,7 +10907,7 @@ static size_t tai_pool_thread_claims(const ta_pool *pool, const tai_slot *slot)
 }
 
 /* Keeps cached bytes under the cap: this thread's cache first, then whole pages. Outside the gate. */
-static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
+static TAI_COLD void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
 {
     tai_space *space = &pool->space;
     tai_holder *me = tai_slot_me(slot);
@@ -11394,7 +11397,7 @@ TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t si
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
     }
-    index = tai_heap_take_quick(space, rounded, 0);
+    index = watched ? 0 : tai_heap_take_quick(space, rounded, 0); /* one copy of it is enough */
     if (TAI_UNLIKELY(index == 0)) {
         index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
         if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
@@ -13929,26 +13932,37 @@ static TAI_COLD ta_result tai_common_failed(tai_common *common, ta_failure *fail
     return why;
 }
 
+/* Where memory is that was missing. own: what a trim would give back; flushed: after threads have flushed their caches;
+   waits: some of it waits for streams; asked: a trim has been tried. Outside the gate. */
+static TAI_COLD ta_verdict tai_common_judge_memory(tai_common *common, size_t need, int asked, size_t own,
+                                                   size_t flushed, int waits, size_t graphs, ta_failure *out)
+{
+    size_t lack, siblings;
+    tai_budget_explain(common->budget, &common->member, need, out);
+    lack = out->action_bytes;
+    siblings = out->sibling_cached_bytes;
+    out->graph_bytes += graphs;
+    return asked && waits && own >= lack                   ? TA_VERDICT_WAITING
+           : !asked && own >= lack                         ? TA_VERDICT_OWN_CACHE
+           : siblings >= lack                              ? TA_VERDICT_SIBLINGS
+           : asked && flushed >= lack                      ? TA_VERDICT_THREAD_CACHES
+           : tai_add_saturated(flushed, siblings) >= lack  ? TA_VERDICT_CACHES
+           : TAI_GRAPHS && out->graph_bytes >= lack        ? TA_VERDICT_GRAPHS
+                                                      : tai_budget_verdict(common->budget, need, out);
+}
+
 /* Why a request fails that lacks need bytes of the backend, where a trim would give spare bytes back. Outside the
    gate. */
 static TAI_COLD ta_verdict tai_common_judge(tai_common *common, size_t need, size_t spare, ta_failure *out)
 {
-    size_t lack;
     out->alignment_bytes = out->alignment_bytes != 0 ? out->alignment_bytes : common->info.alignment_bytes;
     tai_gate_enter(&common->gate, NULL);
     out->reserved_bytes = common->reserved;
     out->in_use_bytes = common->in_use;
     tai_gate_leave(&common->gate, NULL);
-    if (out->result != TA_ERROR_LIMIT && out->result != TA_ERROR_OUT_OF_MEMORY) {
-        return tai_result_verdict(out->result);
-    }
-    tai_budget_explain(common->budget, &common->member, need, out);
-    lack = out->action_bytes;
-    return spare >= lack                                                 ? TA_VERDICT_OWN_CACHE
-           : out->sibling_cached_bytes >= lack                           ? TA_VERDICT_SIBLINGS
-           : tai_add_saturated(spare, out->sibling_cached_bytes) >= lack ? TA_VERDICT_CACHES
-           : out->graph_bytes >= lack                                    ? TA_VERDICT_GRAPHS
-                                                               : tai_budget_verdict(common->budget, need, out);
+    return out->result != TA_ERROR_LIMIT && out->result != TA_ERROR_OUT_OF_MEMORY
+               ? tai_result_verdict(out->result)
+               : tai_common_judge_memory(common, need, 0, spare, spare, 0, 0, out);
 }
 
 /* ---- entries of tables, for objects that begin with their common part */
@@ -15592,7 +15606,7 @@ static TAI_COLD void *tai_direct_fail(tai_common *common, const ta_request *requ
         tai_common_failed(common, &failure, tai_common_judge(common, missing, 0, &failure)), result);
 }
 
-static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result *result)
+static TAI_COLD void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result *result)
 {
     ta_direct *direct = (ta_direct *)self;
     tai_common *common = &direct->common;
@@ -16340,7 +16354,7 @@ TENSORALLOC_DEF ta_result ta_shape_offset(const int64_t *dims, const int64_t *st
     return TA_OK;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_create(ta_allocator allocator, ta_dtype dtype, const int64_t *dims, int rank,
+TENSORALLOC_DEF ta_result ta_tensor_create(ta_allocator allocator, ta_dtype dtype, const int64_t *dims, int rank,
                                            size_t alignment_bytes, ta_stream stream, ta_tensor *out)
 {
     ta_tensor tensor;
@@ -19023,25 +19037,6 @@ static TAI_COLD void tai_dynamic_measure(ta_dynamic *d, ta_failure *out, tai_dyn
     out->free_bytes -= used < out->free_bytes ? used : out->free_bytes;
 }
 
-/* Memory was missing: where it is. held: kept for graphs here, in ranges and in our pool. */
-static TAI_COLD ta_verdict tai_dynamic_judge(ta_dynamic *d, size_t need, int asked, size_t held,
-                                             const tai_dynamic_gain *gain, ta_failure *out)
-{
-    size_t lack, siblings;
-    tai_budget_explain(d->common.budget, &d->common.member, need, out);
-    lack = out->action_bytes;
-    siblings = out->sibling_cached_bytes;
-    out->graph_bytes += held;
-    held = held < out->pending_bytes ? held : out->pending_bytes;
-    return asked && out->pending_bytes > held && gain->own >= lack ? TA_VERDICT_WAITING
-           : !asked && gain->own >= lack                           ? TA_VERDICT_OWN_CACHE
-           : siblings >= lack                                       ? TA_VERDICT_SIBLINGS
-           : asked && gain->flushed >= lack                        ? TA_VERDICT_THREAD_CACHES
-           : tai_add_saturated(gain->flushed, siblings) >= lack    ? TA_VERDICT_CACHES
-           : out->graph_bytes >= lack                               ? TA_VERDICT_GRAPHS
-                                                              : tai_budget_verdict(d->common.budget, need, out);
-}
-
 /* Our pool did not find what it wanted: perhaps it is in ranges, of which it knows nothing. */
 static TAI_COLD ta_verdict tai_dynamic_judge_block(const tai_dynamic_gain *gain, int asked, ta_failure *out)
 {
@@ -19101,8 +19096,11 @@ static TAI_COLD ta_verdict tai_dynamic_diagnose(ta_dynamic *d, ta_result why, si
         out->action_bytes = tai_add_saturated(d->desc.capacity_bytes_max, missing); /* others may have freed since */
         return TA_VERDICT_CAPACITY;
     }
+    held += gain.graphs; /* in ranges and in our pool */
     return why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY
-               ? tai_dynamic_judge(d, need, asked, gain.graphs + held, &gain, out) : tai_result_verdict(why);
+               ? tai_common_judge_memory(&d->common, need, asked, gain.own, gain.flushed, out->pending_bytes > held,
+                                         held, out)
+               : tai_result_verdict(why);
 }
 
 static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,

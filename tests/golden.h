@@ -8,7 +8,7 @@
 "23.00 MiB do not fit: the limit is 24.00 MiB, 12.38 MiB of it are reserved (12.38 MiB by this allocator): raise the limit to 35.38 MiB, or free as much as is missing",
 "pool: 10.99 MiB in use in 45 blocks (10.98 MiB requested, 14.07 KiB wasted), 1.38 MiB cached, 12.38 MiB reserved (peak 24.00 MiB)",
 "  allocations 672, frees 627, hit rate 89.73 % (34 grew, 35 recommitted), failures 13",
-"  thread caches 0 B, pending 0 B, trimmed 75825152 B, address range 106 MiB",
+"  thread caches 0 B, pending 0 B, trimmed 75038720 B, address range 106 MiB",
 "ranges snapshot 4000 a2b2f160e9fd379a",
 "ranges snapshot 8000 baf74f88c7047c4e",
 "ranges snapshot 9691 ffec4c6695d87565",
