@@ -114,7 +114,7 @@ static uint64_t name_of(const void *ptr)
 static void sound(ta_result result)
 {
     add((uint64_t)result);
-    CHECK(CHECKED || result == TA_OK);
+    CHECK(CHECKED > 0 || result == TA_OK);
 }
 
 /* A struct of numbers of 8 bytes. */
@@ -572,7 +572,7 @@ static void look(const bench *b, uint32_t i, size_t bytes)
 
 static void spoil(bench *b, ta_allocator a, uint32_t i)
 {
-    if (CHECKED && on_host() && b->ops % 16 == 3) {
+    if (CHECKED > 0 && on_host() && b->ops % 16 == 3) {
         unsigned char *at = (unsigned char *)b->ptrs[i] + b->sizes[i];
         const unsigned char was = *at;
         ta_result result;
@@ -755,8 +755,60 @@ static void work_ends(ta_allocator a, bench *b)
     sound(ta_allocator_empty_cache(a));
 }
 
+static void pool_after_dispose(ta_pool *pool)
+{
+    static const size_t sizes[] = {0, 64, 4000, 100000, 3000000};
+    ta_pool_desc desc;
+    ta_stats stats;
+    ta_bucket_stats bucket;
+    ta_result result = TA_OK;
+    size_t i;
+    for (i = 0; i < 5; i++) {
+        CHECK(ta_pool_alloc(pool, sizes[i], &result) == NULL);
+        add((uint64_t)result);
+        CHECK(ta_pool_alloc_stream(pool, sizes[i], i % 3, &result) == NULL);
+        add((uint64_t)result);
+        CHECK(ta_pool_alloc_aligned(pool, sizes[i], 4096, &result) == NULL);
+        add((uint64_t)result);
+        CHECK(ta_pool_alloc_zeroed(pool, sizes[i], &result) == NULL);
+        add((uint64_t)result);
+        CHECK(ta_pool_get(pool, sizes[i], &result) == NULL);
+        add((uint64_t)result);
+        add((uint64_t)ta_pool_free(pool, (void *)(device.clock.base + sizes[i])));
+        add((uint64_t)ta_pool_free_sized(pool, (void *)(device.clock.base + sizes[i]), 64));
+        add((uint64_t)ta_pool_put(pool, (void *)(device.clock.base + sizes[i]), 64));
+        add((uint64_t)ta_pool_resize_in_place(pool, (void *)(device.clock.base + sizes[i]), 64));
+        CHECK(ta_pool_realloc(pool, (void *)(device.clock.base + sizes[i]), 64, &result) == NULL);
+        add((uint64_t)result);
+        add(ta_pool_capacity_of(pool, (void *)(device.clock.base + sizes[i])));
+        add((uint64_t)ta_pool_owns(pool, (void *)(device.clock.base + sizes[i])));
+        add((uint64_t)ta_pool_record_use(pool, (void *)(device.clock.base + sizes[i]), 1));
+        add((uint64_t)ta_pool_free_after(pool, (void *)(device.clock.base + sizes[i]), 1));
+    }
+    add((uint64_t)ta_pool_get_bucket_stats(pool, 3, &bucket));
+    add((uint64_t)ta_pool_walk(pool, add_walked, NULL));
+    add((uint64_t)ta_pool_for_each_live(pool, add_walked, NULL));
+    add((uint64_t)ta_pool_check(pool));
+    add((uint64_t)ta_pool_clear(pool));
+    add((uint64_t)ta_pool_seal(pool, 1));
+    add((uint64_t)ta_pool_trim(pool, 0, NULL));
+    add((uint64_t)ta_pool_empty_cache(pool));
+    add((uint64_t)ta_pool_thread_flush(pool));
+    add((uint64_t)ta_pool_retire_stream(pool, 1));
+    CHECK_OK(ta_pool_reset_peaks(pool));
+    memset(&stats, 0xA5, sizeof stats);
+    CHECK_OK(ta_pool_get_stats(pool, &stats));
+    add_stats(&stats);
+    memset(&desc, 0xA5, sizeof desc);
+    CHECK_OK(ta_pool_get_desc(pool, &desc));
+    add_text(desc.name);
+    add(desc.range_bytes);
+    add(desc.block_count_max);
+    add_budget(pool->space.budget);
+}
+
 /* The end of an allocator; what it still answers. */
-static void dies(const char *what, ta_allocator a)
+static void dies(const char *what, ta_allocator a, ta_pool *pool)
 {
     ta_block_info info;
     ta_result result = TA_OK;
@@ -774,6 +826,10 @@ static void dies(const char *what, ta_allocator a)
     failure_line(a);
     report_lines(a);
     snapshot_lines(&a, 1);
+    if (pool != NULL) {
+        pool_after_dispose(pool);
+    }
+    sound(ta_allocator_dispose(a));
     sound(ta_allocator_destroy(a));
     device_close();
 }
@@ -807,7 +863,7 @@ static void life_of_a_pool(const char *what, uint32_t caps, ta_pool_desc desc, i
     memset(b.ptrs, 0, sizeof b.ptrs);
     stats_line(what, a);
     work(what, a, pool, &b, 250);
-    dies(what, a);
+    dies(what, a, pool);
 }
 
 static ta_pool_desc pool_plain(void)
@@ -1025,7 +1081,7 @@ static void life_of_an_arena(const char *what, uint32_t caps, ta_arena_desc desc
     CHECK(ta_arena_alloc(arena, 39 * MIB, NULL) == NULL || caps == SEGMENTS);
     failure_line(a);
     snapshot_lines(&a, 1);
-    dies(what, a);
+    dies(what, a, NULL);
 }
 
 static void arenas(void)
@@ -1049,6 +1105,7 @@ static void directs(void)
 {
     ta_direct_desc desc;
     ta_direct *direct;
+    ta_allocator a;
     bench b;
     int i;
     for (i = 0; i < 3; i++) {
@@ -1066,8 +1123,10 @@ static void directs(void)
         device.fails_each = 0;
         failure_line(ta_direct_allocator(direct));
         add_budget(direct->common.budget);
+        a = ta_direct_allocator(direct);
+        snapshot_lines(&a, 1);
         CHECK_OK(ta_direct_reset_peaks(direct));
-        dies("direct", ta_direct_allocator(direct));
+        dies("direct", a, NULL);
     }
 }
 
@@ -1214,6 +1273,19 @@ static void tensors_work(const char *what, tensors *all, int ops)
 }
 
 /* kind: 0 over a pool of the same budget, 1 over its own, 2 a device whose addresses are few, 3 over an arena alone */
+/* Plain blocks are handles too. */
+static void blocks_of_tensors(ta_dynamic *dynamic)
+{
+    const ta_allocator a = ta_dynamic_allocator(dynamic);
+    bench b;
+    memset(&b, 0, sizeof b);
+    b.seed = 29;
+    b.streams = 2;
+    work("plain", a, NULL, &b, 500);
+    snapshot_lines(&a, 1);
+    work_ends(a, &b);
+}
+
 static void life_of_tensors(const char *what, uint32_t caps, int kind, ta_dynamic_desc desc, uint32_t fails_each)
 {
     static char text[8192];
@@ -1253,6 +1325,7 @@ static void life_of_tensors(const char *what, uint32_t caps, int kind, ta_dynami
     device.fails_each = fails_each;
     tensors_work(what, &all, 1250);
     device.fails_each = 0;
+    blocks_of_tensors(all.dynamic);
     CHECK_LT(ta_dynamic_report(all.dynamic, text, sizeof text), sizeof text);
     line("%s", text);
     failure_line(ta_dynamic_allocator(all.dynamic));
@@ -1264,6 +1337,7 @@ static void life_of_tensors(const char *what, uint32_t caps, int kind, ta_dynami
     snapshot_lines(seen, pool != NULL ? 2 : 1);
     sound(ta_allocator_dispose(seen[0]));
     dynamic_line(what, all.dynamic);
+    add_budget(all.dynamic->common.budget);
     sound(ta_dynamic_destroy(all.dynamic));
     sound(ta_pool_destroy(pool));
     CHECK_OK(ta_budget_destroy(budget));
@@ -1316,6 +1390,8 @@ static void tensors_of_others(void)
     desc.disable_ranges = 1;
     desc.strategy = ta_strategy_adaptive(NULL);
     life_of_tensors("tensors in blocks", RANGES, 1, desc, 0);
+    life_of_tensors("tensors of a pool alone", RANGES | (uint32_t)TA_CAP_HOST_ACCESS, 3, desc, 0);
+    life_of_tensors("tensors in bad weather", SEGMENTS | (uint32_t)TA_CAP_HOST_ACCESS, 3, desc, 4);
 }
 
 /* ---- traces */
@@ -1364,7 +1440,7 @@ static void traces(void)
         ta_tag_end(outer);
         memset(&stats, 0xA5, sizeof stats);
         CHECK_OK(ta_trace_get_stats(trace, &stats));
-        add_words(&stats, sizeof stats - sizeof stats.record_bytes);
+        add_words(&stats, sizeof stats);
         if (i % 8 == 2) {
             CHECK_OK(ta_trace_for_each(trace, on_event, NULL));
         } else if (i % 4 == 3) {
@@ -1392,6 +1468,7 @@ typedef struct graphs {
     ta_dynamic *dynamic;
     ta_handle handle;
     ta_tensor tensor;
+    ta_trace *trace; /* or NULL */
     bench b;
     uint64_t graph_count;
 } graphs;
@@ -1471,6 +1548,7 @@ static void graph_work(graphs *g, uint32_t kind, uint32_t k, uint32_t i)
     ta_graph_pool *of = g->of[k];
     ta_result result = TA_OK;
     ta_graph_compatible how;
+    ta_tensor copy;
     const ta_stream other = (ta_stream)test_below(&g->b.seed, 4);
     ta_request request;
     switch (kind) {
@@ -1509,6 +1587,15 @@ static void graph_work(graphs *g, uint32_t kind, uint32_t k, uint32_t i)
         } else {
             add((uint64_t)ta_tensor_is_graph_compatible(&g->tensor, of));
             how = (ta_graph_compatible)test_below(&g->b.seed, 3);
+            memset(&copy, 0xA5, sizeof copy);
+            result = ta_tensor_with_graph_memory(&g->tensor, of, other, &copy);
+            add((uint64_t)result);
+            add(name_of(copy.buffer.data));
+            add(copy.buffer.size_bytes);
+            add((uint64_t)copy.rank);
+            add((uint64_t)copy.dims[0]);
+            add((uint64_t)copy.strides[0]);
+            add((uint64_t)ta_tensor_destroy(&copy, other));
             result = ta_tensor_ensure_graph_compatible(&g->tensor, of, other, how);
             add((uint64_t)result);
             add(name_of(g->tensor.buffer.data));
@@ -1559,7 +1646,11 @@ static void graphs_open(graphs *g, uint32_t caps, int share)
     desc.block_count_max = 4096;
     desc.limit_bytes = 40 * MIB;
     desc.single_threaded = 0;
-    desc.on_event = share ? on_event : NULL;
+    desc.on_event = share && caps == SEGMENTS ? on_event : NULL;
+    if (share && caps == RANGES) {
+        CHECK_OK(ta_trace_create(NULL, &g->trace));
+    }
+    desc.trace = g->trace;
     CHECK_OK(ta_pool_create(&desc, &g->pool));
     graph_desc.pool = g->pool;
     graph_desc.range_bytes = 8 * MIB;
@@ -1596,7 +1687,8 @@ static void graphs_end(graphs *g)
         sound(ta_graph_pool_destroy(g->of[i]));
     }
     sound(ta_dynamic_destroy(g->dynamic));
-    dies("graphs", ta_pool_allocator(g->pool));
+    dies("graphs", ta_pool_allocator(g->pool), g->pool);
+    CHECK_OK(ta_trace_destroy(g->trace));
 }
 
 static void life_of_graphs(const char *what, uint32_t caps, int share, uint32_t fails_each)
@@ -1636,6 +1728,10 @@ static void life_of_graphs(const char *what, uint32_t caps, int share, uint32_t 
             seen[0] = ta_pool_allocator(g.pool);
             seen[1] = ta_dynamic_allocator(g.dynamic);
             snapshot_lines(seen, 2);
+        }
+        if (g.trace != NULL && op % 500 == 0) {
+            CHECK_OK(ta_trace_flush(g.trace, op == 500 ? TA_TRACE_TEXT : TA_TRACE_CHROME, write_text, NULL));
+            sink_lines("trace");
         }
     }
     device.fails_each = 0;
@@ -1707,8 +1803,8 @@ static void as_before(const char *name, void (*live)(void))
 
 #define LIVES(X) \
     X(pools) X(pools_of_the_host) X(pools_with_locks) X(pools_of_segments) X(pools_with_events) \
-    X(pools_in_bad_weather) X(pools_zeroed) X(pools_as_specified) X(siblings) X(arenas) X(directs) X(tensors_over_a_pool) \
-    X(tensors_alone) X(tensors_in_bad_weather) X(tensors_of_others) X(traces)
+    X(pools_in_bad_weather) X(pools_zeroed) X(pools_as_specified) X(siblings) X(arenas) X(directs) \
+    X(tensors_over_a_pool) X(tensors_alone) X(tensors_in_bad_weather) X(tensors_of_others) X(traces)
 #ifdef TENSORALLOC_CUDA
     #define GRAPH_LIVES(X) X(graph_pools) X(graph_pools_shared) X(graph_pools_of_segments) X(graph_pools_in_bad_weather)
 #else
