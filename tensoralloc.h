@@ -19089,11 +19089,10 @@ static TAI_COLD size_t tai_dynamic_spare(const ta_dynamic *d)
     uint32_t i;
     for (i = 1; i < d->handles.end; i++) {
         const tai_handle *h = tai_handle_at(d, i);
-        uintptr_t from = h->link.addr + tai_round_up(h->held, d->common.info.granularity_bytes);
-        uintptr_t end = h->link.addr + h->committed, to = h->link.addr + h->accessible;
-        if (h->link.state == TAI_LIVE && h->span_bytes != 0 && h->busy == 0 && (!TAI_GRAPHS || h->holds == 0) &&
-            from < end) {
-            if (!h->by_touch) {
+        if (h->link.state == TAI_LIVE && h->busy == 0 && h->span_bytes != 0 && (!TAI_GRAPHS || h->holds == 0)) {
+            uintptr_t from = h->link.addr + tai_round_up(h->held, d->common.info.granularity_bytes);
+            uintptr_t end = h->link.addr + h->committed, to = h->link.addr + h->accessible;
+            if (from < end && !h->by_touch) {
                 tai_backend_pieces(d->common.backend, &from, &to);
             }
             bytes += from < end ? (size_t)(end - from) : 0;
