@@ -7020,7 +7020,7 @@ typedef struct tai_use {
     uint32_t stream;
     uint32_t has_ticket; /* 1: an event of the program's; 2: that of its stream, which has retired: nothing to mark;
                             3: none: it ends when somebody says so (of a graph pool: ticket is its id);
-                            4: none yet: its stream was being captured */
+                            4: none yet: its stream was being captured; 5: it has ended, see tai_uses_end */
 } tai_use;
 
 typedef struct tai_heap {
@@ -7067,6 +7067,7 @@ typedef struct tai_space {
     size_t used[TAI_HEAPS]; /* bytes of blocks out of each heap: live, in thread caches, busy */
     size_t pending_bytes;
     size_t held_bytes;      /* of these: graphs use them */
+    uint32_t uses_ended;    /* of graphs, on freed blocks, and in the list still */
     size_t address_range_bytes;
     size_t object_bytes;    /* malloced records: regions, bins, streams */
     uint64_t steal_count, trim_count, trimmed_bytes;
@@ -20510,7 +20511,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 /* A graph that is attached. */
 typedef struct tai_tie {
     struct tai_tie *next;
-    uint64_t graph, captures; /* and how many captures had succeeded: so that twice is once */
+    uint64_t graph;    /* 0: it could not be attached, or is tied twice: to be kept, not to be counted */
+    uint64_t captures; /* that had succeeded: so that twice is once */
     uint32_t gone; /* written by the backend, once */
     uint32_t padding;
 } tai_tie;
@@ -20524,7 +20526,7 @@ typedef struct tai_hold {
     uint32_t index, generation;
     uint64_t captures;   /* that had succeeded when it was asked for last: it waits for the next one */
     uint32_t serial;     /* scope in which it was made; 0: none, or asked for again since */
-    uint32_t padding;
+    uint32_t use;        /* of the block: the record of the use, in whatever list it is */
 } tai_hold;
 
 typedef struct tai_capture {
@@ -20627,32 +20629,43 @@ static TAI_COLD void tai_graph_unlist(ta_pool *memory)
     }
 }
 
+/* Takes the uses of one kind (has_ticket) out of what a stream has pending; whose last use that was is free. Inside the
+   gate, and nobody polls these. */
+static TAI_COLD void tai_uses_end(tai_space *space, tai_stream *stream, uint32_t kind)
+{
+    tai_use *at = (tai_use *)(void *)space->uses.base;
+    uint32_t *link = &stream->pending_first, use, last = 0;
+    while ((use = *link) != 0) {
+        uint32_t index = at[use].block;
+        tai_block *block = &space->blocks.at[index];
+        if (at[use].has_ticket != kind) {
+            last = use;
+            link = &at[use].next;
+            continue;
+        }
+        *link = at[use].next;
+        if (stream->id == TAI_STREAM_GRAPHS) {
+            space->held_bytes -= --block->left == 0 ? block->size : 0;
+        }
+        if (--block->right == 0) {
+            TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+            space->pending_bytes -= block->size;
+            (void)tai_heap_give(space, index);
+        }
+        tai_use_recycle(space, use);
+    }
+    stream->pending_last = last;
+}
+
 /* Blocks that wait for the end of captures go to the lists of their streams: they are over. Inside the gate, and nobody
    polls. */
 static TAI_COLD void tai_graph_unpark(tai_space *space)
 {
-    tai_use *at = (tai_use *)(void *)space->uses.base;
     uint32_t s;
     for (s = 1; s < space->stream_count; s++) {
-        tai_stream *stream = &space->streams[s];
-        uint32_t *link = &stream->pending_first, use, last = 0;
-        while (stream->id != TAI_STREAM_GRAPHS && (use = *link) != 0) {
-            uint32_t index = at[use].block;
-            tai_block *block = &space->blocks.at[index];
-            if (at[use].has_ticket != 3) {
-                last = use;
-                link = &at[use].next;
-                continue;
-            }
-            *link = at[use].next;
-            if (--block->right == 0) {
-                TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
-                space->pending_bytes -= block->size;
-                (void)tai_heap_give(space, index);
-            }
-            tai_use_recycle(space, use);
+        if (space->streams[s].id != TAI_STREAM_GRAPHS) {
+            tai_uses_end(space, &space->streams[s], 3);
         }
-        stream->pending_last = stream->id != TAI_STREAM_GRAPHS ? last : stream->pending_last;
     }
 }
 
@@ -21280,7 +21293,7 @@ static void tai_graph_shorten(ta_graph_pool *g, tai_slot *mine, uint64_t capture
 }
 
 /* ---- tensors with bounds that graphs use */
-static TAI_COLD ta_result tai_dynamic_hold(ta_dynamic *d, ta_handle handle)
+static TAI_COLD ta_result tai_dynamic_hold(ta_dynamic *d, ta_handle handle, int *again)
 {
     tai_handle *h = NULL;
     ta_result result = tai_handle_claim(d, handle, &h);
@@ -21289,7 +21302,7 @@ static TAI_COLD ta_result tai_dynamic_hold(ta_dynamic *d, ta_handle handle)
     }
     tai_handle_forget_shrink(d, h);
     tai_gate_enter(&d->common.gate, NULL);
-    h->holds++;
+    *again = h->holds++ != 0;
     d->held++;
     tai_handle_unclaim(d, h);
     tai_gate_leave(&d->common.gate, NULL);
@@ -21340,6 +21353,7 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
         hold->addr = block->addr;
+        hold->use = 0;
         hold->index = index;
         hold->generation = block->generation;
         if (*tai_hold_link(space, block, id) == 0) {
@@ -21353,6 +21367,7 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
                 block->left = use;
                 block->place.class_index = 0; /* not into a thread cache: it has to wait */
                 hold->pool = pool;
+                hold->use = use;
                 TENSORALLOC_STORE_RELAXED(&pool->held, pool->held + 1); /* read outside the gate */
             }
         }
@@ -21361,39 +21376,7 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
     return result;
 }
 
-/* A freed block is held by one less. Inside the gate. */
-static TAI_COLD void tai_hold_end_pending(tai_space *space, uint64_t id, uint32_t index)
-{
-    tai_use *at = (tai_use *)(void *)space->uses.base;
-    uint32_t s, use, before = 0;
-    for (s = 1; s < space->stream_count && space->streams[s].id != TAI_STREAM_GRAPHS; s++) {
-    }
-    use = s < space->stream_count ? space->streams[s].pending_first : 0;
-    while (use != 0 && (at[use].ticket != id || at[use].block != index)) {
-        before = use;
-        use = at[use].next;
-    }
-    if (use == 0) {
-        return;
-    }
-    if (before != 0) {
-        at[before].next = at[use].next;
-    } else {
-        space->streams[s].pending_first = at[use].next;
-    }
-    if (space->streams[s].pending_last == use) {
-        space->streams[s].pending_last = before;
-    }
-    space->held_bytes -= --space->blocks.at[index].left == 0 ? space->blocks.at[index].size : 0;
-    if (--space->blocks.at[index].right == 0) {
-        TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
-        space->pending_bytes -= space->blocks.at[index].size;
-        (void)tai_heap_give(space, index);
-    }
-    tai_use_recycle(space, use);
-}
-
-/* The graphs that used it are gone. */
+/* The graphs that used it are gone. A block that was freed waits for tai_hold_sweep. */
 static TAI_COLD void tai_hold_end(const tai_hold *hold, uint64_t id)
 {
     tai_space *space;
@@ -21417,9 +21400,28 @@ static TAI_COLD void tai_hold_end(const tai_hold *hold, uint64_t id)
             tai_use_recycle(space, use);
         }
     } else {
-        tai_hold_end_pending(space, id, hold->index);
+        tai_use *use = &((tai_use *)(void *)space->uses.base)[hold->use];
+        if (use->has_ticket == 3 && use->ticket == id && use->block == hold->index) {
+            use->has_ticket = 5;
+            space->uses_ended++;
+        }
     }
-    TENSORALLOC_STORE_RELAXED(&hold->pool->held, hold->pool->held - 1);
+    tai_gate_leave(&space->gate, NULL);
+}
+
+/* A hold of a block has ended. What waited for ended holds alone is free: all of a pool's at one look. */
+static TAI_COLD void tai_hold_sweep(ta_pool *pool)
+{
+    tai_space *space = &pool->space;
+    uint32_t s;
+    tai_gate_enter(&space->gate, NULL);
+    for (s = 1; s < space->stream_count && space->uses_ended != 0; s++) {
+        if (space->streams[s].id == TAI_STREAM_GRAPHS) {
+            tai_uses_end(space, &space->streams[s], 5);
+            space->uses_ended = 0;
+        }
+    }
+    TENSORALLOC_STORE_RELAXED(&pool->held, pool->held - 1);
     tai_gate_leave(&space->gate, NULL);
 }
 
@@ -21430,7 +21432,7 @@ static int tai_graph_referenced(const ta_graph_pool *g)
 }
 
 /* Which holds end. */
-typedef enum tai_hold_why { TAI_HOLDS_ALL, TAI_HOLDS_OF_SCOPE, TAI_HOLDS_OVER } tai_hold_why;
+typedef enum tai_hold_why { TAI_HOLDS_ALL, TAI_HOLDS_OF_SCOPE, TAI_HOLDS_OVER, TAI_HOLDS_STAY } tai_hold_why;
 
 /* Whether graphs that may have used it were there, and are gone. With the lock. */
 static int tai_hold_over(const ta_graph_pool *g, const tai_hold *hold)
@@ -21440,29 +21442,37 @@ static int tai_hold_over(const ta_graph_pool *g, const tai_hold *hold)
 
 static int tai_hold_ends(const ta_graph_pool *g, const tai_hold *hold, tai_hold_why why, uint32_t serial)
 {
-    return why == TAI_HOLDS_ALL || (why == TAI_HOLDS_OF_SCOPE ? hold->serial == serial : tai_hold_over(g, hold));
+    return why == TAI_HOLDS_ALL || (why == TAI_HOLDS_OF_SCOPE && hold->serial == serial) ||
+           (why == TAI_HOLDS_OVER && tai_hold_over(g, hold));
 }
 
-/* Ends holds: all, those of one scope, or those whose graphs are gone. */
+/* Ends holds: all, those of one scope, or those whose graphs are gone; or (stay) those of one scope are of none now. */
 static TAI_COLD void tai_graph_let_go(ta_graph_pool *g, tai_hold_why why, uint32_t serial)
 {
     tai_graphs *all = g->parent->graphs;
-    for (;;) {
-        tai_hold **link, *hold;
-        TAI_LOCK_ACQUIRE(&all->lock);
-        for (link = &g->holds; *link != NULL && !tai_hold_ends(g, *link, why, serial); link = &(*link)->next) {
-        }
-        hold = *link;
-        if (hold != NULL) {
+    tai_hold **link = &g->holds, *hold, *ended = NULL;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    while ((hold = *link) != NULL) {
+        if (tai_hold_ends(g, hold, why, serial)) {
             tai_looks_pass(all, hold, hold->next);
             *link = hold->next;
+            hold->next = ended;
+            ended = hold;
             g->hold_count--;
+        } else {
+            hold->serial = why == TAI_HOLDS_STAY && hold->serial == serial ? 0 : hold->serial;
+            link = &hold->next;
         }
-        TAI_LOCK_RELEASE(&all->lock);
-        if (hold == NULL) {
-            return;
-        }
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    for (hold = ended; hold != NULL; hold = hold->next) {
         tai_hold_end(hold, g->id);
+    }
+    while ((hold = ended) != NULL) {
+        ended = hold->next;
+        if (hold->pool != NULL) {
+            tai_hold_sweep(hold->pool);
+        }
         TENSORALLOC_FREE(hold);
     }
 }
@@ -21476,15 +21486,16 @@ static TAI_COLD int tai_graph_reaches(const ta_graph_pool *g, const ta_backend_i
             (info->device.type == mine->type && info->device.index == mine->index));
 }
 
-/* A block that is held is asked for again: it stays for what comes next, whatever becomes of the scope it was held in.
-   0: its hold is not in the list, but on its way there or out of it. */
+/* What is held is asked for again: it stays for what comes next, whatever becomes of the scope it was held in. pool
+   NULL: a handle. 0: its hold is not in the list, but on its way there or out of it. */
 static TAI_COLD int tai_hold_again(ta_graph_pool *g, const ta_pool *pool, const tai_hold *like)
 {
     tai_graphs *all = g->parent->graphs;
     tai_hold *hold;
     TAI_LOCK_ACQUIRE(&all->lock);
     for (hold = g->holds; hold != NULL; hold = hold->next) {
-        if (hold->pool == pool && hold->index == like->index && hold->generation == like->generation) {
+        if (hold->pool == pool && hold->dynamic == like->dynamic && hold->index == like->index &&
+            hold->generation == like->generation) {
             hold->serial = hold->serial == like->serial ? hold->serial : 0;
             hold->captures = g->capture_count;
             break;
@@ -22356,7 +22367,6 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64
     memset(tie, 0, sizeof *tie);
     result = backend->vtable->attach(backend->self, graph, &tie->gone);
     TAI_LOCK_ACQUIRE(&all->lock);
-    tie->graph = result == TA_OK ? graph : 0;
     tie->captures = g->capture_count;
     for (twin = g->ties; twin != NULL; twin = twin->next) {
         if (twin->graph == graph && twin->captures == tie->captures && TENSORALLOC_LOAD_ACQUIRE(&twin->gone) == 0) {
@@ -22364,6 +22374,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64
         }
     }
     if (result == TA_OK && twin == NULL) {
+        tie->graph = graph;
         tai_graph_tied(g);
     }
     tie->next = g->ties; /* after an error too: until the backend has let it go */
@@ -22413,18 +22424,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold(ta_graph_pool *g, ta_pool 
     return result == TA_OK ? tai_pool_blame(pool, tai_graph_hold(g, pool, ptr, 0), ptr, 0, NULL) : result;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle)
+static TAI_COLD ta_result tai_graph_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle,
+                                                uint32_t serial)
 {
+    tai_graphs *all = g->parent->graphs;
     ta_handle_info info;
     tai_hold *hold;
-    ta_result result = tai_graph_usable(g);
-    result = result == TA_OK ? tai_dynamic_usable(dynamic) : result;
+    int again = 0;
+    ta_result result = tai_dynamic_usable(dynamic);
     if (result == TA_OK && !tai_graph_reaches(g, &dynamic->common.info)) {
         result = TA_ERROR_UNSUPPORTED;
-    }
-    if (result == TA_OK) {
-        result = ta_dynamic_get_handle(dynamic, handle, &info);
-        result = tai_common_blame(&dynamic->common, result, NULL, 0, NULL);
     }
     if (result != TA_OK) {
         return result;
@@ -22435,28 +22444,40 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, t
     }
     memset(hold, 0, sizeof *hold);
     hold->dynamic = dynamic;
-    hold->addr = (uintptr_t)info.data;
     hold->index = handle.index;
     hold->generation = handle.generation;
-    if (!info.in_range && (dynamic->pool == NULL || info.data == NULL)) {
-        result = TA_ERROR_UNSUPPORTED;
-    } else if (!info.in_range) {
-        result = tai_graph_hold(g, dynamic->pool, info.data, 0);
-    }
+    hold->serial = serial;
+    result = tai_dynamic_hold(dynamic, handle, &again);
     if (result == TA_OK) {
-        result = tai_dynamic_hold(dynamic, handle);
+        result = ta_dynamic_get_handle(dynamic, handle, &info); /* stays there from now on */
+        hold->addr = (uintptr_t)info.data;
+        if (result == TA_OK && !info.in_range) {
+            result = dynamic->pool == NULL || info.data == NULL ? TA_ERROR_UNSUPPORTED
+                                                                : tai_graph_hold(g, dynamic->pool, info.data, serial);
+        }
+        if (result != TA_OK || (again && tai_hold_again(g, NULL, hold))) {
+            tai_dynamic_unhold(dynamic, handle.index, handle.generation);
+        } else {
+            again = 0;
+        }
     }
-    if (result != TA_OK) {
+    if (result != TA_OK || again) {
         TENSORALLOC_FREE(hold);
         return result;
     }
-    TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+    TAI_LOCK_ACQUIRE(&all->lock);
     hold->captures = g->capture_count;
     hold->next = g->holds;
     g->holds = hold;
     g->hold_count++;
-    TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+    TAI_LOCK_RELEASE(&all->lock);
     return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle)
+{
+    ta_result result = tai_graph_usable(g);
+    return result == TA_OK ? tai_graph_hold_handle(g, dynamic, handle, 0) : result;
 }
 
 /* Adds the figures of a pool. */
@@ -22490,7 +22511,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_get_stats(ta_graph_pool *g, ta_
     TAI_LOCK_ACQUIRE(&all->lock);
     gone = tai_graph_untie(g);
     for (tie = g->ties; tie != NULL; tie = tie->next) {
-        out->graph_count++;
+        out->graph_count += tie->graph != 0;
     }
     out->retain_count = g->retains;
     out->scope_count = g->open;
@@ -22720,9 +22741,7 @@ static TAI_COLD void tai_scope_take_back(const tai_capture *scope, int still)
 {
     ta_pool *memory = scope->owner->memory;
     tai_holder *me = tai_graph_me(scope->owner);
-    tai_graphs *all = scope->owner->parent->graphs;
     ta_stream nobody = TAI_STREAM_EVENTS;
-    tai_hold *hold;
     uint32_t index, end;
     tai_gate_enter(&memory->space.gate, me);
     end = memory->space.blocks.end;
@@ -22733,12 +22752,7 @@ static TAI_COLD void tai_scope_take_back(const tai_capture *scope, int still)
             (void)tai_pool_free_slow(memory, (void *)block->addr, 0, &nobody);
         }
     }
-    TAI_LOCK_ACQUIRE(&all->lock);
-    for (hold = scope->owner->holds; still && hold != NULL; hold = hold->next) {
-        hold->serial = hold->serial == scope->serial ? 0 : hold->serial;
-    }
-    TAI_LOCK_RELEASE(&all->lock);
-    tai_graph_let_go(scope->owner, TAI_HOLDS_OF_SCOPE, scope->serial);
+    tai_graph_let_go(scope->owner, still ? TAI_HOLDS_STAY : TAI_HOLDS_OF_SCOPE, scope->serial);
 }
 
 /* What a scope leaves live is the outputs of its graph, and used by eager work from now on; or belongs to the scope
@@ -23259,21 +23273,21 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_with_graph_memory(const ta_tensor *
     return result;
 }
 
-static TAI_COLD ta_result tai_tensor_pin(const ta_tensor *tensor, ta_graph_pool *g)
+static TAI_COLD ta_result tai_tensor_pin(const ta_tensor *tensor, ta_graph_pool *g, uint32_t serial)
 {
     ta_allocator from = tensor->allocator;
     if (from.vtable == &tai_pool_vtable) {
-        return tai_graph_hold(g, (ta_pool *)from.self, tensor->buffer.data, 0);
+        return tai_graph_hold(g, (ta_pool *)from.self, tensor->buffer.data, serial);
     }
     if (from.vtable == &tai_graph_vtable) {
-        return tai_graph_hold(g, ((ta_graph_pool *)from.self)->memory, tensor->buffer.data, 0);
+        return tai_graph_hold(g, ((ta_graph_pool *)from.self)->memory, tensor->buffer.data, serial);
     }
     if (from.vtable == &tai_dynamic_vtable) {
         ta_dynamic *d = (ta_dynamic *)from.self;
         ta_handle handle = {0, 0, 0};
         ta_result result = tai_dynamic_usable(d);
         result = result == TA_OK ? tai_dynamic_handle_of(d, tensor->buffer.data, &handle) : result;
-        return result == TA_OK ? ta_graph_pool_hold_handle(g, d, handle) : result;
+        return result == TA_OK ? tai_graph_hold_handle(g, d, handle, serial) : result;
     }
     return TA_ERROR_UNSUPPORTED;
 }
@@ -23285,7 +23299,9 @@ static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, t
     ta_tensor made;
     ta_device device;
     ta_block_info info;
+    tai_graphs *all = g->parent->graphs;
     uint64_t capture = 0;
+    uint32_t serial;
     ta_result result = backend->vtable->capture(backend->self, stream, &capture);
     memset(&made, 0, sizeof made);
     if (result == TA_OK && capture != 0 && !recorded) {
@@ -23303,7 +23319,10 @@ static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, t
     if (result != TA_OK) {
         return result;
     }
-    result = capture != 0 ? tai_tensor_pin(tensor, g) : TA_OK;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    serial = ++all->serial; /* of no scope: to find what is held for this copy */
+    TAI_LOCK_RELEASE(&all->lock);
+    result = capture != 0 ? tai_tensor_pin(tensor, g, serial) : TA_OK;
     if (result == TA_OK) {
         result = tai_backend_copy(*backend, made.buffer.data, tensor->buffer.data, tensor->buffer.size_bytes, stream);
     }
@@ -23312,6 +23331,9 @@ static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, t
     }
     if (result == TA_OK) {
         result = ta_allocator_free_buffer(tensor->allocator, &tensor->buffer, stream);
+    }
+    if (capture != 0) {
+        tai_graph_let_go(g, result == TA_OK ? TAI_HOLDS_STAY : TAI_HOLDS_OF_SCOPE, serial);
     }
     if (result != TA_OK) {
         (void)ta_tensor_destroy(&made, stream);
@@ -23335,7 +23357,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_ensure_graph_compatible(ta_tensor *
     if (result != TA_OK) {
         return result;
     }
-    return how == TA_GRAPH_PIN ? tai_tensor_pin(tensor, g)
+    return how == TA_GRAPH_PIN ? tai_tensor_pin(tensor, g, 0)
                                : tai_tensor_move(tensor, g, stream, how == TA_GRAPH_COPY_RECORDED);
 }
 
