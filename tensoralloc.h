@@ -21707,6 +21707,7 @@ static ta_graph_pool *tai_graphs_route(ta_pool *pool, uint64_t capture, uint32_t
                 scope->capture = capture;
                 scope->owner->last_capture = capture;
                 scope->owner->last_stream = stream;
+                TENSORALLOC_STORE_RELAXED(&pool->epoch, pool->epoch + 1); /* others in that capture had another one */
             }
             TAI_LOCK_RELEASE(&all->lock);
             below++;
