@@ -1,6 +1,10 @@
 /* test_core.c - odd cases of the core: arguments at the edge of what is allowed, backends that break the rules, upstreams
    that are not there, memory at the end of all addresses. */
 #include "test.h"
+static void *counted_malloc(size_t size);
+static void counted_free(void *ptr);
+#define TENSORALLOC_MALLOC(size) counted_malloc(size)
+#define TENSORALLOC_FREE(ptr) counted_free(ptr)
 #define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
 #define TENSORALLOC_IMPLEMENTATION
 #include "tensoralloc.h"
@@ -8,6 +12,29 @@
 
 #define KIB ((size_t)1024)
 #define MIB ((size_t)1024 * 1024)
+
+/* Memory of objects and records: how many bytes of it there are now. */
+static size_t counted_bytes;
+
+static void *counted_malloc(size_t size)
+{
+    size_t *at = size <= SIZE_MAX - 64 ? (size_t *)malloc(size + 64) : NULL;
+    if (at == NULL) {
+        return NULL;
+    }
+    *at = size;
+    counted_bytes += size;
+    return (char *)at + 64;
+}
+
+static void counted_free(void *ptr)
+{
+    if (ptr != NULL) {
+        size_t *at = (size_t *)(void *)((char *)ptr - 64);
+        counted_bytes -= *at;
+        free(at);
+    }
+}
 
 static void arguments_of_backends(void)
 {
@@ -21,7 +48,9 @@ static void arguments_of_backends(void)
         CHECK_RESULT(backend.vtable->reserve(backend.self, SIZE_MAX - 4095, MIB, 0, &ptr), TA_ERROR_OUT_OF_MEMORY);
         CHECK_RESULT(backend.vtable->release(backend.self, (char *)memory + 1, 4096), TA_ERROR_BACKEND);
     }
+    memset(&state, 0xA5, sizeof state);
     CHECK_OK(ta_backend_fixed(&state, memory, sizeof memory, &backend));
+    CHECK_EQ(state.padding + state.reserved, 0);
     {
         ta_backend_info info;
         size_t larger = 128;
@@ -80,6 +109,8 @@ static void arguments_of_pools(void)
     CHECK_RESULT(ta_pool_free_after(pool, ptr, 1), TA_ERROR_UNSUPPORTED); /* no streams on the host */
     CHECK_RESULT(ta_pool_retire_stream(pool, 0), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_pool_retire_stream(pool, UINT64_MAX), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_pool_retire_stream(pool, UINT64_MAX - 1), TA_ERROR_INVALID_ARGUMENT); /* the last that is none */
+    CHECK_OK(ta_pool_retire_stream(pool, UINT64_MAX - 2));
     CHECK_OK(ta_pool_retire_stream(pool, 7)); /* never seen, and without order there is nothing to do */
     CHECK_OK(ta_pool_free(pool, ptr));
     ptr = ta_pool_alloc_zeroed(pool, SIZE_MAX - 5, &result);
@@ -857,7 +888,125 @@ static void many_tags_block(void)
     CHECK_OK(ta_pool_destroy(pool));
 }
 
+/* What an allocator says that its records take is what it has of the two kinds of memory for them: whole pages of
+   tables, and what malloc was asked for. */
+static void record_bytes_are_all_there_are(void)
+{
+    static tb_clock clock;
+    int ranges, op;
+    for (ranges = 0; ranges < 2; ranges++) {
+        ta_pool_desc desc;
+        ta_pool *pool = NULL;
+        ta_stats s;
+        void *ptrs[64];
+        size_t first, most = 0;
+        uint64_t random = test_now.seed;
+        memset(&desc, 0, sizeof desc);
+        memset(ptrs, 0, sizeof ptrs);
+        desc.backend = tb_clock_init(&clock, ranges ? TA_CAP_RANGES | TA_CAP_SEGMENTS : TA_CAP_SEGMENTS, 0);
+        desc.single_threaded = 1;
+        desc.range_bytes = 4 * MIB; /* more of them are chained */
+        desc.block_count_max = 4096;
+        CHECK_OK(ta_pool_create(&desc, &pool));
+        CHECK_OK(ta_pool_get_stats(pool, &s));
+        first = s.record_bytes - counted_bytes;
+        for (op = 0; op < 3000; op++) {
+            const uint32_t i = test_below(&random, 64);
+            if (ptrs[i] != NULL) {
+                CHECK_OK(ta_pool_free(pool, ptrs[i]));
+                ptrs[i] = NULL;
+            } else {
+                ptrs[i] = ta_pool_alloc_stream(pool, 1 + test_below(&random, 400000), test_below(&random, 12), NULL);
+            }
+            CHECK_OK(ta_pool_get_stats(pool, &s));
+            CHECK_EQ((s.record_bytes - counted_bytes - first) % 4096, 0);
+            CHECK_LE(s.record_bytes - counted_bytes - first, (size_t)4 << 20); /* never less than at first */
+            most = s.record_bytes > most ? s.record_bytes : most;
+            if (op % 500 == 499) {
+                CHECK_OK(ta_pool_empty_cache(pool));
+            }
+        }
+        CHECK_GT(most, 12 * sizeof(tai_bins)); /* each stream has some */
+        CHECK_OK(ta_pool_clear(pool));
+        CHECK_OK(ta_pool_destroy(pool));
+        tb_clock_end(&clock);
+    }
+}
+
+static ta_result append(void *user, const char *text, size_t bytes)
+{
+    char *at = (char *)user + strlen((const char *)user);
+    if ((size_t)(at - (char *)user) + bytes >= 65536) {
+        return TA_ERROR_BACKEND;
+    }
+    memcpy(at, text, bytes);
+    at[bytes] = 0;
+    return TA_OK;
+}
+
+/* Every character that a JSON string must not have as it is. */
+static void control_characters_are_escaped(void)
+{
+    static char text[65536];
+    ta_pool_desc desc;
+    ta_pool *pool = NULL;
+    ta_allocator a;
+    char want[16], name[3] = {0, 'x', 0};
+    int c;
+    for (c = 1; c < 0x20; c++) {
+        memset(&desc, 0, sizeof desc);
+        name[0] = (char)c;
+        desc.name = name;
+        CHECK_OK(ta_pool_create(&desc, &pool));
+        a = ta_pool_allocator(pool);
+        text[0] = 0;
+        CHECK_OK(ta_snapshot_write(&a, 1, NULL, append, text));
+        (void)snprintf(want, sizeof want, "\"\\u%04xx\"", (unsigned)c);
+        CHECK(strstr(text, want) != NULL);
+        CHECK_OK(ta_pool_destroy(pool));
+    }
+}
+
+/* Which first bytes, second bytes and so on make a character, as the table of the Unicode standard has it. */
+static void utf8_is_that_of_the_standard(void)
+{
+    static const unsigned char table[][5] = { /* first bytes from, to, second byte from, to, length */
+        {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
+        {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
+        {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}
+    };
+    static const unsigned char edges[] = {0x41, 0x7f, 0x80, 0xbf, 0xc0, 0};
+    unsigned first, second, third, fourth;
+    uint64_t wrong = 0;
+    for (first = 0x80; first < 0x100; first++) {
+        const unsigned char *row = NULL;
+        size_t i;
+        for (i = 0; i < sizeof table / sizeof table[0]; i++) {
+            row = first >= table[i][0] && first <= table[i][1] ? table[i] : row;
+        }
+        for (second = 0; second < 0x100 * 36; second++) {
+            unsigned char text[5] = {0, 0, 0, 0, 0};
+            size_t want = 1, length;
+            int valid = -1;
+            third = edges[second / 0x100 % 6];
+            fourth = edges[second / 0x600];
+            text[0] = (unsigned char)first;
+            text[1] = (unsigned char)second;
+            text[2] = (unsigned char)third;
+            text[3] = (unsigned char)fourth;
+            if (row != NULL && text[1] >= row[2] && text[1] <= row[3]) {
+                for (want = 2; want < row[4] && text[want] >= 0x80 && text[want] <= 0xbf; want++) {
+                }
+            }
+            length = tai_utf8_length(text, &valid);
+            wrong += length != want || valid != (row != NULL && want == row[4]);
+        }
+    }
+    CHECK_EQ(wrong, 0);
+}
+
 TEST_MAIN(TEST_CASE(arguments_of_backends), TEST_CASE(arguments_of_pools), TEST_CASE(upstreams_and_buffers),
           TEST_CASE(tensors_of_other_devices), TEST_CASE(the_end_of_all_addresses), TEST_CASE(backends_that_call_above),
           TEST_CASE(options_in_all_pairs), TEST_CASE(records_run_out), TEST_CASE(streams_run_out),
-          TEST_CASE(many_tags_block))
+          TEST_CASE(many_tags_block), TEST_CASE(utf8_is_that_of_the_standard),
+          TEST_CASE(record_bytes_are_all_there_are), TEST_CASE(control_characters_are_escaped))

@@ -4153,6 +4153,11 @@ static void what_comes_back_is_counted(void)
     for (k = 0; k < 2; k++) {
         CHECK_OK(ta_dynamic_alloc_request(d, &request, &h[k]));
     }
+    if (!info_of(d, h[0]).in_range) {
+        TEST_SKIP("no address ranges here");
+        CHECK_OK(ta_dynamic_destroy(d));
+        return;
+    }
     p = (const tai_predictor *)(const void *)tai_site_at(d, tai_handle_at(d, h[0].index)->site)->state;
     for (i = 0; i < 200; i++) {
         CHECK_OK(resize(d, h[0], MIB));
