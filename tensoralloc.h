@@ -566,7 +566,8 @@ typedef struct ta_backend_vtable {
     /* O. The last failure. */
     void (*last_error)(void *self, ta_backend_error *out);
 
-    /* R ORDERED. *out = a ticket for all work on stream up to now. */
+    /* R ORDERED. *out = a ticket for all work on stream up to now. TA_ERROR_NOT_READY: not while captures may be open,
+       for it would break them; the caller asks again. */
     ta_result (*mark)(void *self, ta_stream stream, uint64_t *out_ticket);
     /* R ORDERED. TA_OK when the work before the ticket is finished, TA_ERROR_NOT_READY when not, else an error. */
     ta_result (*is_done)(void *self, uint64_t ticket);
@@ -592,6 +593,11 @@ typedef struct ta_backend_vtable {
        and all that was made of it are gone and no replay is in flight; until then it stays valid. On an error it is 1
        already or becomes so. TA_ERROR_UNSUPPORTED when the driver cannot tell. */
     ta_result (*attach)(void *self, uint64_t graph, uint32_t *gone);
+
+    /* O ORDERED. The stream has been marked for the last time: what comes under its name is another one. */
+    void (*retire)(void *self, ta_stream stream);
+    /* O ORDERED. change 1: captures may be open from now on; -1: they are over. Waits for what would break them. */
+    void (*expect_captures)(void *self, int change);
 } ta_backend_vtable;
 
 /* A backend is a table and its pointer, passed by value. It must outlive every allocator and budget over it. */
@@ -918,9 +924,11 @@ TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t 
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
    (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured). Threads: any.
-   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew. Where the
-   driver has given the handle of a destroyed stream to a new one, the first mark on it (here, or in a free of a block
-   that it used) waits for the whole context, and that breaks any capture that goes on. */
+   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew.
+   A stream that is destroyed without: what it used, or what its handle used since the driver gave that out again, waits
+   until the whole context has been waited for: at once, in the call that frees it, or later while a scope of a graph
+   pool over the backend is open, or a stream is captured that blocks the legacy one (this call: TA_ERROR_NOT_READY).
+   Captures of other streams without a scope are broken by that. */
 TENSORALLOC_DEF ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream);
 
 /* The calling thread's cache goes back to the heap. */
@@ -1584,10 +1592,9 @@ TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
    after it. */
 TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 /* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs): then, while there are
-   graphs, only memory that none of them has had, so that no replay writes into it. While a scope is open, and once one
-   was left before its capture was over until a reset, what is freed there is not used again. A block that graphs use
-   is freed when they are gone. Alignment: 256 on CUDA
-   devices, or a power of two up to 1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
+   graphs or captures, only memory that none of them has had, above the highest place that they had, so that no replay
+   writes into it. A block that graphs use is freed when they are gone. Alignment: 256 on CUDA devices, or a power of
+   two up to 1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
 
 /* Takes memory until size_bytes are reserved in all, from the beginning of its range, so that a capture need not grow:
@@ -1656,8 +1663,9 @@ TENSORALLOC_DEF ta_result ta_graph_pool_get_stats(ta_graph_pool *graph_pool, ta_
 /* What a scope needed. */
 typedef struct ta_capture_report {
     uint64_t capture;            /* number of the capture; 0: none was seen */
-    size_t reserve_bytes;        /* for ta_graph_pool_reserve: with it the same capture does not grow, but for what it
-                                    resizes in place; what others allocate from the pool meanwhile, outside, is in it */
+    size_t reserve_bytes;        /* for ta_graph_pool_reserve: with it the same capture does not grow. Up to the highest
+                                    place of a block of the capture, or live before it: what others allocated from the
+                                    graph pool meanwhile, outside, and lies between those counts */
     size_t peak_in_use_bytes;
     size_t in_use_bytes;         /* left live */
     size_t live_count;
@@ -4361,7 +4369,8 @@ static TAI_COLD ta_result tai_host_free(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_host_vtable = {
     sizeof(ta_backend_vtable), "host-malloc", tai_host_info, tai_host_alloc, tai_host_free,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL
 };
 #else
 static TAI_COLD void tai_host_info(void *self, ta_backend_info *out)
@@ -4479,7 +4488,7 @@ static TAI_COLD ta_result tai_host_memory_info(void *self, size_t *out_free, siz
 static const ta_backend_vtable tai_host_vtable = {
     sizeof(ta_backend_vtable), "host", tai_host_info, tai_host_alloc, tai_host_free,
     tai_host_reserve, tai_host_release, tai_host_commit, tai_host_decommit, NULL, TAI_HOST_DISCARD,
-    tai_host_memory_info, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    tai_host_memory_info, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 #endif
 
@@ -4542,7 +4551,7 @@ static TAI_COLD ta_result tai_fixed_nothing(void *self, void *ptr, size_t size)
 static const ta_backend_vtable tai_fixed_vtable = {
     sizeof(ta_backend_vtable), "fixed", tai_fixed_info, NULL, NULL,
     tai_fixed_reserve, tai_fixed_release, tai_fixed_nothing, tai_fixed_nothing, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_backend_fixed(ta_fixed_buffer *state, void *buffer, size_t size_bytes,
@@ -4574,7 +4583,8 @@ static void tai_no_backend_info(void *self, ta_backend_info *out)
 /* Every create function refuses it. */
 static const ta_backend_vtable tai_no_backend_vtable = {
     sizeof(ta_backend_vtable), "none", tai_no_backend_info, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL
 };
 
 static TAI_COLD ta_backend tai_backend_or_host(ta_backend backend)
@@ -5436,7 +5446,7 @@ typedef struct tai_cu_spare {
 typedef struct tai_cu_seen {
     struct tai_cu_seen *next;
     ta_stream stream;
-    unsigned long long id;
+    uint64_t name; /* 0: it has retired */
 } tai_cu_seen;
 
 struct ta_cuda {
@@ -5456,6 +5466,8 @@ struct ta_cuda {
     size_t chunk_bytes;
     tai_cu_spare *events; /* free ones */
     tai_cu_seen *seen;
+    uint32_t captures; /* that may be open: scopes of graph pools */
+    uint32_t syncing;  /* threads that wait for the whole context; never while there are captures */
     ta_capture_query query; /* the driver's function, while the context is there */
     uint64_t thread_stream; /* who may say stream 2; 0: nobody has yet */
     uint32_t lost;
@@ -6143,33 +6155,66 @@ static void *tai_cu_event_of(uint64_t ticket)
     return (void *)(uintptr_t)((tai_cu_spare *)(uintptr_t)ticket)->handle;
 }
 
-/* Whether the stream is another one under an old handle: the driver gives handles out again. Inside a scope; the
-   stream is not being captured. */
-static TAI_COLD int tai_cu_stream_changed(ta_cuda *c, ta_stream stream)
+/* What the driver calls the stream, plus 1; 0: it does not tell. Inside a scope; the stream is not being captured. */
+static TAI_COLD uint64_t tai_cu_stream_name(const ta_cuda *c, ta_stream stream)
 {
     unsigned long long id = 0;
-    tai_cu_seen *seen;
-    int changed = 0;
-    if (stream <= 2 || c->cu.stream_id == NULL || c->cu.stream_id(tai_cu_stream(stream), &id) != TAI_CU_OK) {
-        return 0;
+    return c->cu.stream_id != NULL && c->cu.stream_id(tai_cu_stream(stream), &id) == TAI_CU_OK ? (uint64_t)id + 1 : 0;
+}
+
+/* The name under which a stream was seen last, 0: it was not. With the lock. */
+static TAI_COLD uint64_t *tai_cu_seen_as(const ta_cuda *c, ta_stream stream)
+{
+    tai_cu_seen *seen = c->seen;
+    while (seen != NULL && seen->stream != stream) {
+        seen = seen->next;
     }
+    return seen != NULL ? &seen->name : NULL;
+}
+
+/* Notes the name of a stream; whoever had the handle before is done. */
+static TAI_COLD void tai_cu_see(ta_cuda *c, ta_stream stream, uint64_t name)
+{
+    tai_cu_seen *seen = (tai_cu_seen *)TENSORALLOC_MALLOC(sizeof *seen);
+    uint64_t *known;
     TAI_LOCK_ACQUIRE(&c->lock);
-    for (seen = c->seen; seen != NULL && seen->stream != stream; seen = seen->next) {
-    }
-    if (seen != NULL) {
-        changed = seen->id != id;
-        seen->id = id;
-    }
-    TAI_LOCK_RELEASE(&c->lock);
-    if (seen == NULL && (seen = (tai_cu_seen *)TENSORALLOC_MALLOC(sizeof *seen)) != NULL) {
+    known = tai_cu_seen_as(c, stream);
+    if (known != NULL) {
+        *known = name;
+    } else if (seen != NULL) {
         seen->stream = stream;
-        seen->id = id;
-        TAI_LOCK_ACQUIRE(&c->lock);
+        seen->name = name;
         seen->next = c->seen;
         c->seen = seen;
-        TAI_LOCK_RELEASE(&c->lock);
+        seen = NULL;
     }
-    return changed;
+    TAI_LOCK_RELEASE(&c->lock);
+    TENSORALLOC_FREE(seen);
+}
+
+static TAI_COLD void tai_cuda_retire(void *self, ta_stream stream)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    uint64_t *known;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    known = tai_cu_seen_as(c, stream);
+    if (known != NULL) {
+        *known = 0;
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+}
+
+static TAI_COLD void tai_cuda_expect_captures(void *self, int change)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    c->captures += (uint32_t)change;
+    while (c->syncing != 0) {
+        TAI_LOCK_RELEASE(&c->lock);
+        TAI_WAIT_A_MOMENT();
+        TAI_LOCK_ACQUIRE(&c->lock);
+    }
+    TAI_LOCK_RELEASE(&c->lock);
 }
 
 /* What the driver says of a capture on the stream. */
@@ -6191,13 +6236,9 @@ static int tai_cu_capture(ta_cuda *c, ta_stream stream, int *status, uint64_t *i
    stream is not being captured. */
 static TAI_COLD int tai_cu_own_default(ta_cuda *c)
 {
-    unsigned long long id = 0;
-    uint64_t mine;
+    uint64_t mine = tai_cu_stream_name(c, 2);
     int is_mine;
-    if (c->cu.stream_id == NULL || c->cu.stream_id(tai_cu_stream(2), &id) != TAI_CU_OK) {
-        id = (unsigned long long)tai_thread_id();
-    }
-    mine = (uint64_t)id + 1;
+    mine = mine != 0 ? mine : (uint64_t)tai_thread_id() + 1;
     TAI_LOCK_ACQUIRE(&c->lock);
     c->thread_stream = c->thread_stream == 0 ? mine : c->thread_stream;
     is_mine = c->thread_stream == mine;
@@ -6274,8 +6315,52 @@ static TAI_COLD int tai_cu_record(ta_cuda *c, tai_cu_spare **event, ta_stream st
         (void)c->cu.event_destroy(tai_cu_event_of((uint64_t)(uintptr_t)*event));
         TENSORALLOC_FREE(*event);
         *event = NULL;
+        code = TAI_CU_CAPTURE_FIRST;
     }
     return code;
+}
+
+/* Waits for the work of streams that are out of reach: for all of the context. That breaks every capture in it, so it
+   is not done (TAI_CU_NOT_READY) while there may be one: in a scope, or of streams that block the legacy one, which
+   says so. Inside a scope. */
+static TAI_COLD int tai_cu_context_sync(ta_cuda *c)
+{
+    uint64_t ignored = 0;
+    int status = 0, code = c->cu.capture_info(tai_cu_stream(1), &status, &ignored);
+    TAI_LOCK_ACQUIRE(&c->lock);
+    code = code != TAI_CU_OK || c->captures != 0 ? TAI_CU_NOT_READY : TAI_CU_OK;
+    c->syncing += code == TAI_CU_OK;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (code == TAI_CU_OK) {
+        code = c->cu.context_sync();
+        TAI_LOCK_ACQUIRE(&c->lock);
+        c->syncing--;
+        TAI_LOCK_RELEASE(&c->lock);
+    }
+    return code;
+}
+
+/* An event for the work on the stream, and on those whose handle it has: the driver gives them out again. Inside a
+   scope. */
+static TAI_COLD tai_cu_spare *tai_cu_mark(ta_cuda *c, ta_stream stream, int vanished, int *code)
+{
+    tai_cu_spare *event = tai_cu_event(c, code);
+    uint64_t name = vanished || stream <= 2 ? 0 : tai_cu_stream_name(c, stream), known;
+    const uint64_t *seen;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    known = name != 0 && seen != NULL ? *seen : 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (event != NULL && (vanished || (known != 0 && known != name))) {
+        *code = tai_cu_context_sync(c);
+    }
+    if (event != NULL && *code == TAI_CU_OK && name != known) {
+        tai_cu_see(c, stream, name);
+    }
+    if (event != NULL && *code == TAI_CU_OK && !vanished) { /* else the event's last work is finished as well */
+        *code = tai_cu_record(c, &event, stream);
+    }
+    return event;
 }
 
 static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *out_ticket)
@@ -6284,7 +6369,7 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
     tai_cu_scope scope;
     tai_cu_spare *event = NULL;
     uint64_t capture = 0;
-    int status = 0, code = TAI_CU_OK, vanished, captured = 0;
+    int status = 0, code = TAI_CU_OK, vanished;
     if (!tai_cu_lost(c)) {
         code = tai_cu_capture(c, stream, &status, &capture);
     }
@@ -6295,17 +6380,10 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
     if (tai_cu_enter(c, &scope) != TA_OK) {
         return tai_cu_lost(c) ? tai_cu_lost_ticket(out_ticket) : TA_ERROR_BACKEND;
     }
-    event = tai_cu_event(c, &code);
     vanished |= stream == 2 && !tai_cu_own_default(c); /* another thread's: out of reach here */
-    if (event != NULL && (vanished || tai_cu_stream_changed(c, stream))) { /* work of a stream that is gone may run */
-        code = c->cu.context_sync();
-    }
-    if (event != NULL && code == TAI_CU_OK && !vanished) { /* else the event's last work is finished as well */
-        code = tai_cu_record(c, &event, stream);
-        captured = event == NULL;
-    }
+    event = tai_cu_mark(c, stream, vanished, &code);
     tai_cu_leave(c, &scope);
-    return captured ? TA_ERROR_CAPTURE : tai_cu_ticket(c, event, code, out_ticket);
+    return tai_cu_ticket(c, event, code, out_ticket);
 }
 
 /* When the context is gone, so is its work. */
@@ -6500,7 +6578,7 @@ static const ta_backend_vtable tai_cuda_vtable = {
     sizeof(ta_backend_vtable), "cuda", tai_cuda_info_entry, tai_cuda_alloc, tai_cuda_free,
     tai_cuda_reserve, tai_cuda_release, tai_cuda_commit, tai_cuda_decommit, tai_cuda_pieces, NULL, tai_cuda_memory_info,
     tai_cuda_last_error, tai_cuda_mark, tai_cuda_is_done, tai_cuda_wait, tai_cuda_sync, tai_cuda_drop, tai_cuda_adopt,
-    tai_cuda_capture, tai_cuda_zero, tai_cuda_copy, tai_cuda_attach
+    tai_cuda_capture, tai_cuda_zero, tai_cuda_copy, tai_cuda_attach, tai_cuda_retire, tai_cuda_expect_captures
 };
 
 /* ---- life */
@@ -6893,7 +6971,9 @@ typedef struct tai_region {
     uintptr_t top;
     uintptr_t commit_end;
     uintptr_t touched_end; /* never handed out from here on: still as the backend gave it */
-    uintptr_t floor;       /* of graph pools: replays may write into what is free below */
+    uintptr_t floor;       /* of graph pools: what is free below was a capture's, and replays may write there */
+    uintptr_t floor_safe;  /* the floor without captures that may come to nothing yet */
+    uintptr_t high;        /* end of what the captures of the newest scope had; what was live before counts */
     uint32_t first, last;  /* blocks by address */
     uint32_t index;        /* in the space's table */
     uint32_t heap;
@@ -6959,7 +7039,6 @@ typedef struct tai_space {
     int stealing;
     int parks;              /* uses by captured streams wait to be told: there is nothing to mark (graph pools) */
     int polling;            /* a thread is asking for tickets */
-    uint32_t capturing;     /* scopes that are open (graph pools): only memory that none was given is eager's */
     uint32_t unproven;      /* blocks freed unmarked although eager work may use them, since all work was waited for */
     ta_backend backend;
     ta_backend_info info;
@@ -8158,13 +8237,12 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
 
 /* ---- giving back */
 /* Decommits the committed pages of [from, to), which nobody else can reach now, and writes them down as holes. With
-   the turn, not inside the gate. Returns 1 if all of it is gone, 2 if only whole pieces of it went, 0 if the backend
-   refused. */
+   the turn, not inside the gate. Returns 1 if all whole pieces of it are gone, 0 if the backend refused. */
 static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, uintptr_t from, uintptr_t to,
                                         tai_holder *me, size_t *released)
 {
     uintptr_t run = 0, run_end = 0, next;
-    int more, all = 1;
+    int more;
     for (;;) {
         tai_gate_enter(&space->gate, me);
         more = from < to && tai_holes_run(space, region, from, to, 0, &run, &run_end);
@@ -8174,12 +8252,11 @@ static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, ui
         }
         tai_gate_leave(&space->gate, me);
         if (!more) {
-            return all;
+            return 1;
         }
         next = run_end;
         run = run < from ? from : run;
         run_end = run_end > to ? to : run_end;
-        all = space->backend.vtable->pieces != NULL ? 2 : all;
         if (tai_backend_decommit(space->backend, &run, &run_end) != TA_OK) {
             return 0;
         }
@@ -8193,6 +8270,24 @@ static TAI_COLD int tai_region_decommit(tai_space *space, tai_region *region, ui
         *released += (size_t)(run_end - run);
         from = next;
     }
+}
+
+/* The committed tail from end on, which is out of everybody's reach already, goes back as far as the backend takes it.
+   With the turn, not inside the gate. */
+static TAI_COLD void tai_region_cut_tail(tai_space *space, tai_region *region, uintptr_t end, uintptr_t old_end,
+                                         tai_holder *me, size_t *released)
+{
+    uintptr_t run = 0, run_end = 0;
+    int gone = end < old_end && tai_region_decommit(space, region, end, old_end, me, released);
+    tai_gate_enter(&space->gate, me);
+    while (gone && end < old_end && tai_holes_run(space, region, end, old_end, 0, &run, &run_end)) {
+        end = run_end; /* only whole pieces go */
+    }
+    if (gone) {
+        tai_holes_set(space, region, end, old_end, 0);
+    }
+    region->commit_end = gone ? end : old_end; /* with holes, as far as it went */
+    tai_gate_leave(&space->gate, me);
 }
 
 /* Bytes that are to go: free and committed, beyond keep. Inside the gate. */
@@ -8223,16 +8318,7 @@ static TAI_COLD void tai_region_trim_tail(tai_space *space, tai_region *region, 
     end = end > old_end ? old_end : end;
     region->commit_end = end; /* out of everybody's reach */
     tai_gate_leave(&space->gate, me);
-    if (end != old_end) {
-        int all = tai_region_decommit(space, region, end, old_end, me, released);
-        tai_gate_enter(&space->gate, me);
-        if (all == 1) {
-            tai_holes_set(space, region, end, old_end, 0);
-        } else {
-            region->commit_end = old_end;
-        }
-        tai_gate_leave(&space->gate, me);
-    }
+    tai_region_cut_tail(space, region, end, old_end, me, released);
 }
 
 /* Whole pages inside free blocks, from the highest address down. */
@@ -8417,8 +8503,8 @@ static TAI_COLD void tai_space_drop(tai_space *space, uint64_t ticket)
 }
 
 /* Frees a busy block that streams still use: marks each of them, then the block waits in their lists. Outside the
-   gate. patient: a stream that is being captured is marked later, when its block is looked at. On failure nothing has
-   changed but the marks made so far, which are dropped. */
+   gate. patient: a stream that is being captured is marked later, when its block is looked at, as is one that cannot be
+   marked beside captures. On failure nothing has changed but the marks made so far, which are dropped. */
 static ta_result tai_space_give_later(tai_space *space, uint32_t index, int patient, tai_holder *me)
 {
     tai_use *at = (tai_use *)(void *)space->uses.base;
@@ -8435,8 +8521,10 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
         tai_gate_leave(&space->gate, me);
         if (!at[use].has_ticket) {
             result = space->backend.vtable->mark(space->backend.self, id, &at[use].ticket);
-            if (TAI_GRAPHS && result == TA_ERROR_CAPTURE && (patient || space->parks)) {
-                at[use].has_ticket = block->right != 0 ? 3 : 4; /* what no capture owns was used before it, too */
+            if (TAI_GRAPHS && (result == TA_ERROR_NOT_READY ||
+                               (result == TA_ERROR_CAPTURE && (patient || space->parks)))) {
+                /* what no capture owns was used before it, too */
+                at[use].has_ticket = result == TA_ERROR_CAPTURE && block->right != 0 ? 3 : 4;
                 result = TA_OK;
             }
         }
@@ -8583,6 +8671,7 @@ static uint32_t tai_space_poll(tai_space *space, int wait_for_all, tai_holder *m
             if (--block->right == 0) {
                 TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
                 space->pending_bytes -= block->size;
+                block->place.stream = space->streams[block->place.stream].retired == 2 ? 0 : block->place.stream;
                 tai_heap_give(space, at[use].block);
                 freed++;
             }
@@ -12187,6 +12276,15 @@ TAI_INLINE int tai_block_outside(const tai_space *space, const tai_block *block)
     return TAI_GRAPHS && space->parks && (block->right == 0 || block->right == TAI_RIGHT_SHARED);
 }
 
+/* A capture has a live block of a graph pool, of this size now. Inside the gate. */
+TAI_INLINE void tai_block_captured(const tai_space *space, const tai_block *block)
+{
+    tai_region *region = space->regions[block->place.region];
+    uintptr_t end = block->addr + block->size;
+    region->floor = region->floor < end ? end : region->floor;
+    region->high = region->high < end ? end : region->high;
+}
+
 /* Whether it is a block of a graph pool that a capture has which goes on: it waits for the end of that in any case. */
 static TAI_COLD int tai_pool_is_captured(ta_pool *pool, const void *ptr)
 {
@@ -12271,6 +12369,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
     if (s == space->stream_count) { /* never seen */
         tai_space_drop(space, ticket);
     }
+    if (space->backend.vtable->retire != NULL) {
+        space->backend.vtable->retire(space->backend.self, stream);
+    }
     return TA_OK;
 }
 
@@ -12332,9 +12433,8 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
     tai_region *region = space->regions[block->place.region];
     size_t more = size - block->size;
     uint32_t next = block->next;
-    if (tai_block_outside(space, block) &&
-        (space->capturing != 0 ? next != 0 || region->top < region->touched_end
-                               : block->addr + block->size < region->floor)) { /* what follows may be in a graph */
+    int outside = tai_block_outside(space, block);
+    if (outside && block->addr + block->size < region->floor) { /* what follows may be in a graph */
         return 0;
     }
     if (next == 0) { /* the tail */
@@ -12371,6 +12471,10 @@ static int tai_pool_expand(ta_pool *pool, uint32_t index, size_t size)
     space->used[block->place.heap] += more;
     if (block->addr + block->size > region->touched_end) {
         region->touched_end = block->addr + block->size;
+    }
+    if (TAI_GRAPHS && space->parks && block->right != 0) {
+        tai_block_captured(space, block);
+        region->floor_safe = outside ? region->floor : region->floor_safe; /* freed unmarked: for captures alone */
     }
     return 1;
 }
@@ -15979,7 +16083,8 @@ static TAI_COLD ta_result tai_upstream_free(void *self, void *ptr, size_t size)
 
 static const ta_backend_vtable tai_upstream_vtable = {
     sizeof(ta_backend_vtable), "upstream", tai_upstream_info, tai_upstream_alloc, tai_upstream_free,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL
 };
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_backend_upstream(ta_upstream *state, ta_allocator allocator,
@@ -17692,7 +17797,7 @@ static TAI_COLD ta_result tai_addresses_copy(void *self, void *dst, const void *
 static const ta_backend_vtable tai_addresses_vtable = {
     sizeof(ta_backend_vtable), "addresses", tai_addresses_info, NULL, NULL, tai_addresses_reserve,
     tai_addresses_release, tai_addresses_nothing, tai_addresses_nothing, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, tai_addresses_zero, tai_addresses_copy, NULL
+    NULL, NULL, NULL, tai_addresses_zero, tai_addresses_copy, NULL, NULL, NULL
 };
 
 /* A piece of addresses; 0 with *result. Outside the gates. */
@@ -20104,8 +20209,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
       left after failure: live blocks of the serial are freed, parked
       end of the capture (leave, or the next enter): lists and parked blocks become ready for all: settled
       memory goes back: all streams are waited for, until nothing unproven was freed meanwhile
-  What is allocated outside of captures while graphs may replay comes from above the floors: each region's end of what
-  had been handed out when the last capture succeeded. Below it is what replays write.
+  What is allocated outside of captures while graphs may replay, or a capture goes on, comes from above the floors: each
+  region's end of what captures had that succeeded or may yet. Below it is what replays write.
   Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair.
   Growth in a capture commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a
   wait on each stream.
@@ -20177,7 +20282,6 @@ struct ta_graph_pool {
     uint64_t hold_count, capture_count, failed_count;
     uint64_t last_capture; /* whose blocks are in the lists of its streams */
     ta_stream last_stream;
-    uintptr_t high;        /* end of what was handed out in the first range */
     uint32_t retains, loose, open, visitors;
     int unfinished;        /* last_capture went on when its scope was left */
     uintptr_t trimmer;     /* the thread that takes memory back: no scope is opened; 0: nobody */
@@ -20186,14 +20290,10 @@ struct ta_graph_pool {
     int ready; /* in the list */
 };
 
-/* How an allocation outside of captures keeps away from what replays write: not at all while there are no graphs; above
-   the floors of the regions; or, while a capture goes on, above all that was ever handed out. */
-typedef enum tai_apart { TAI_APART_NOT, TAI_APART_GRAPHS, TAI_APART_OPEN } tai_apart;
-
 /* For whom a block is. */
 typedef struct tai_graph_for {
     uint32_t serial; /* of the scope; 0: outside of any capture */
-    tai_apart apart;
+    int apart;       /* there are graphs, or captures: only memory above the floors, that none of them had */
 } tai_graph_for;
 
 typedef struct tai_graphs {
@@ -20205,6 +20305,29 @@ typedef struct tai_graphs {
     int strict;            /* what the pool's own options say */
     int padding;
 } tai_graphs;
+
+/* Captures may be open from now on, or are over: nothing waits for the whole device meanwhile. */
+static TAI_COLD void tai_graph_expect(const ta_graph_pool *g, int change)
+{
+    const ta_backend *backend = &g->memory->space.backend;
+    if (backend->vtable->expect_captures != NULL) {
+        backend->vtable->expect_captures(backend->self, change);
+    }
+}
+
+/* The capture that went on when its scope was left is over, or not looked at any more. */
+static TAI_COLD void tai_graph_finished(ta_graph_pool *g)
+{
+    tai_graphs *all = g->parent->graphs;
+    int was;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    was = g->unfinished;
+    g->unfinished = 0;
+    TAI_LOCK_RELEASE(&all->lock);
+    if (was) {
+        tai_graph_expect(g, -1);
+    }
+}
 
 /* ---- memory of a graph pool */
 /* All lists of slots go back to the heap, whosever they are. Inside the gate. */
@@ -20480,18 +20603,12 @@ static TAI_COLD ta_result tai_graph_grow(ta_graph_pool *g, const tai_plan *plan,
     return result;
 }
 
-/* What is free in a region below it may be in a graph. */
-static uintptr_t tai_graph_floor(const tai_region *region, tai_apart apart)
-{
-    return apart == TAI_APART_OPEN ? region->touched_end : region->floor;
-}
-
 /* A piece of a free block of a region that no graph has, busy; or of its tail. 0: none. Inside the gate. */
 static TAI_COLD uint32_t tai_graph_take_region(tai_space *space, tai_region *region, const tai_plan *plan,
-                                               uint32_t stream, tai_apart apart)
+                                               uint32_t stream)
 {
     tai_block *at = space->blocks.at;
-    uintptr_t floor = tai_graph_floor(region, apart), addr, end;
+    uintptr_t floor = region->floor, addr, end;
     uint32_t index;
     for (index = region->last; index != 0 && at[index].addr + at[index].size > floor; index = at[index].prev) {
         if (TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_FREE &&
@@ -20519,8 +20636,8 @@ static TAI_COLD uint32_t tai_graph_take_region(tai_space *space, tai_region *reg
 }
 
 /* As tai_heap_take, of memory that no graph has. *more: what growth must bring beyond the size. Inside the gate. */
-static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *plan, uint32_t stream, tai_apart apart,
-                                              size_t *more, ta_result *result)
+static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *plan, uint32_t stream, size_t *more,
+                                              ta_result *result)
 {
     uint32_t r, index = 0;
     *more = 0;
@@ -20530,9 +20647,9 @@ static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *
     }
     for (r = 0; r < space->region_count && index == 0; r++) {
         tai_region *region = space->regions[r];
-        uintptr_t floor = (uintptr_t)tai_round_up((size_t)tai_graph_floor(region, apart), plan->alignment);
+        uintptr_t floor = (uintptr_t)tai_round_up((size_t)region->floor, plan->alignment);
         if (region->is_live) {
-            index = tai_graph_take_region(space, region, plan, stream, apart);
+            index = tai_graph_take_region(space, region, plan, stream);
         }
         if (region->is_live && !region->is_segment && floor > region->top && (size_t)(floor - region->top) > *more) {
             *more = (size_t)(floor - region->top);
@@ -20545,15 +20662,17 @@ static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *
     return index;
 }
 
-/* A capture has succeeded (or none can be replayed any more): all that was handed out until now may be in its graph. */
-static TAI_COLD void tai_graph_set_floors(ta_graph_pool *g, int raise)
+/* What captures had is in a graph now (keep), or has come to nothing. none: there are no graphs any more, either. */
+static TAI_COLD void tai_graph_set_floors(ta_graph_pool *g, int keep, int none)
 {
     tai_space *space = &g->memory->space;
     tai_holder *me = tai_graph_me(g);
     uint32_t r;
     tai_gate_enter(&space->gate, me);
     for (r = 0; r < space->region_count; r++) {
-        space->regions[r]->floor = raise ? space->regions[r]->touched_end : 0;
+        tai_region *region = space->regions[r];
+        region->floor_safe = none ? 0 : keep ? region->floor : region->floor_safe;
+        region->floor = region->floor_safe;
     }
     tai_gate_leave(&space->gate, me);
 }
@@ -20566,7 +20685,6 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     size_t more = 0;
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
-    tai_region *first = space->primary[TAI_LARGE];
     uint32_t index = 0, stream;
     int missed = 0, ok = 1;
     void *ptr = NULL;
@@ -20574,18 +20692,20 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     tai_gate_enter(&space->gate, me);
     stream = tai_stream_index(space, request->stream, &ok);
     tai_gate_leave(&space->gate, me);
+    if (whom->apart && TENSORALLOC_LOAD_RELAXED(&space->pending_bytes) != 0) { /* before it takes new memory */
+        (void)tai_space_poll(space, 0, me);
+    }
     while (ok && index == 0) {
         tai_gate_enter(&space->gate, me);
         tai_graph_unlist(memory);
-        index = whom->apart == TAI_APART_NOT
-                    ? tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, &why)
-                    : tai_graph_take_apart(space, plan, stream, whom->apart, &more, &why);
+        index = whom->apart ? tai_graph_take_apart(space, plan, stream, &more, &why)
+                            : tai_heap_take(space, plan->heap, plan->size, plan->alignment, stream, &why);
         tai_gate_leave(&space->gate, me);
         wanted.size = plan->size + more;
         if (why == TA_ERROR_RECORDS || (index != 0 && space->blocks.at[index].place.flags == 0)) {
             break;
         }
-        why = tai_graph_grow(g, &wanted, index, whom->apart == TAI_APART_NOT ? stream : 0, me, &missed);
+        why = tai_graph_grow(g, &wanted, index, whom->apart ? 0 : stream, me, &missed);
         if (why != TA_OK) {
             if (index != 0) {
                 tai_gate_enter(&space->gate, me);
@@ -20605,9 +20725,8 @@ static TAI_COLD void *tai_graph_take_slow(ta_graph_pool *g, const ta_request *re
     }
     tai_gate_enter(&space->gate, me);
     space->blocks.at[index].right = whom->serial;
-    if (first != NULL && (size_t)((uintptr_t)ptr - first->base) < first->size &&
-        (uintptr_t)ptr + space->blocks.at[index].size > g->high) {
-        g->high = (uintptr_t)ptr + space->blocks.at[index].size;
+    if (whom->serial != 0) {
+        tai_block_captured(space, &space->blocks.at[index]);
     }
     tai_gate_leave(&space->gate, me);
     tai_pool_event(memory, TA_EVENT_ALLOC, TA_OK, ptr, request->size_bytes, plan->size, request->stream, request->tag,
@@ -20670,7 +20789,6 @@ static void *tai_graph_take(ta_graph_pool *g, tai_slot *slot, const ta_request *
 {
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
-    const tai_region *first = space->primary[TAI_LARGE];
     tai_holder *me = tai_slot_me(slot);
     tai_plan plan;
     size_t size = request->size_bytes;
@@ -20679,7 +20797,7 @@ static void *tai_graph_take(ta_graph_pool *g, tai_slot *slot, const ta_request *
     uintptr_t ptr = 0;
     ta_result why;
     if (TAI_LIKELY((request->alignment_bytes | request->flags | request->reserved) == 0 &&
-                   (memory->alert & TAI_ALERT_TAG) == 0 && whom->apart == TAI_APART_NOT &&
+                   (memory->alert & TAI_ALERT_TAG) == 0 && !whom->apart &&
                    size - 1 < (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX && !memory->desc.zeroed)) {
         tai_gate_enter_hot(&space->gate, me);
         stream = tai_stream_index(space, request->stream, &ok);
@@ -20695,9 +20813,8 @@ static void *tai_graph_take(ta_graph_pool *g, tai_slot *slot, const ta_request *
             memory->count.allocation_count++;
             memory->count.allocated_bytes += size;
             ptr = space->blocks.at[index].addr;
-            if (first != NULL && (size_t)(ptr - first->base) < first->size &&
-                ptr + space->blocks.at[index].size > g->high) {
-                g->high = ptr + space->blocks.at[index].size;
+            if (whom->serial != 0) {
+                tai_block_captured(space, &space->blocks.at[index]);
             }
         }
         tai_gate_leave_hot(&space->gate, me);
@@ -21319,7 +21436,7 @@ static void tai_graph_visited(ta_graph_pool *g)
 
 static void *tai_graphs_alloc(ta_pool *pool, const ta_request *request, uint64_t capture, ta_result *result)
 {
-    tai_graph_for whom = {0, TAI_APART_NOT};
+    tai_graph_for whom = {0, 0};
     ta_result why = TA_OK;
     uint32_t epoch = 0;
     ta_graph_pool *g = tai_graphs_route(pool, capture, &whom.serial, &epoch);
@@ -21494,6 +21611,7 @@ static TAI_COLD void tai_graphs_retire(ta_pool *pool, ta_stream stream)
 {
     tai_graphs *all = pool->graphs;
     ta_graph_pool *g = NULL, *next;
+    int over = 0;
     do {
         TAI_LOCK_ACQUIRE(&all->lock);
         next = g == NULL ? all->pools : g->next;
@@ -21502,11 +21620,14 @@ static TAI_COLD void tai_graphs_retire(ta_pool *pool, ta_stream stream)
         }
         if (next != NULL) {
             next->visitors++;
-            next->unfinished = next->last_stream == stream ? 0 : next->unfinished;
+            over = next->last_stream == stream;
         }
         TAI_LOCK_RELEASE(&all->lock);
         g = next;
         if (g != NULL) {
+            if (over) { /* another stream may have the name */
+                tai_graph_finished(g);
+            }
             (void)ta_pool_retire_stream(g->memory, stream);
         }
     } while (g != NULL);
@@ -21561,7 +21682,7 @@ static TAI_COLD size_t tai_graph_reclaim(void *self, size_t want_bytes)
         return 0;
     }
     if (tai_graph_drain(g) == TA_OK) {
-        tai_graph_set_floors(g, 0);
+        tai_graph_set_floors(g, 0, 1);
         released = tai_pool_trim(g->memory, TAI_ALL_HEAPS, 0, 0, NULL);
     }
     tai_graph_trim_end(g);
@@ -21718,6 +21839,7 @@ static TAI_COLD ta_result tai_graph_give_up(ta_graph_pool *g, int disposed)
     }
     TAI_LOCK_RELEASE(&all->lock);
     if (result == TA_OK) {
+        tai_graph_finished(g);
         (void)tai_graphs_collect(parent);
     }
     return result;
@@ -21735,16 +21857,15 @@ static ta_result tai_graph_usable(const ta_graph_pool *g)
 }
 
 /* Whether what is allocated outside of captures must keep away from graphs; those that are gone do not count. */
-static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
+static TAI_COLD int tai_graph_apart(ta_graph_pool *g)
 {
     tai_graphs *all = g->parent->graphs;
     tai_tie *gone;
-    tai_apart apart;
+    int apart;
     TAI_LOCK_ACQUIRE(&all->lock);
     gone = tai_graph_untie(g);
-    apart = g->open != 0 || g->unfinished ? TAI_APART_OPEN
-            : tai_graph_referenced(g) || g->loose != 0 ||
-              TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) != 0 ? TAI_APART_GRAPHS : TAI_APART_NOT;
+    apart = tai_graph_referenced(g) || g->loose != 0 || g->unfinished ||
+            TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) != 0;
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
     return apart;
@@ -21752,8 +21873,7 @@ static TAI_COLD tai_apart tai_graph_apart(ta_graph_pool *g)
 
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *request, ta_result *result)
 {
-    tai_graph_for whom = {0, TAI_APART_NOT};
-    tai_apart apart;
+    tai_graph_for whom = {0, 0};
     tai_slot *slot;
     void *ptr = NULL;
     uint64_t capture = 0;
@@ -21777,9 +21897,9 @@ TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *re
     }
     slot = why == TA_OK ? tai_graph_slot(g, request->stream) : NULL;
     while (why == TA_OK && (ptr = tai_graph_take(g, slot, request, &whom, &why)) != NULL && capture == 0 &&
-           (apart = tai_graph_apart(g)) > whom.apart) { /* a capture may have had it meanwhile */
+           !whom.apart && tai_graph_apart(g)) { /* a capture may have had it meanwhile */
         (void)tai_pool_free_slow(g->memory, ptr, 0, NULL);
-        whom.apart = apart;
+        whom.apart = 1;
     }
     if (result != NULL) {
         *result = why;
@@ -21809,13 +21929,7 @@ static TAI_COLD void tai_graph_cut_tail(ta_graph_pool *g)
     end = end < old_end ? end : old_end;
     region->commit_end = end; /* out of everybody's reach */
     tai_gate_leave(&space->gate, NULL);
-    if (end != old_end && tai_region_decommit(space, region, end, old_end, NULL, &released) != 1) {
-        region->commit_end = old_end; /* with holes, as far as it went */
-    } else if (end != old_end) {
-        tai_gate_enter(&space->gate, NULL);
-        tai_holes_set(space, region, end, old_end, 0);
-        tai_gate_leave(&space->gate, NULL);
-    }
+    tai_region_cut_tail(space, region, end, old_end, NULL, &released);
     tai_turn_end(space, NULL);
 }
 
@@ -21886,12 +22000,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
         result = ta_pool_clear(g->memory);
         (void)tai_graph_settle(g, NULL);
         if (TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) == 0) { /* else only captures get it for now */
-            tai_graph_set_floors(g, 0);
+            tai_graph_set_floors(g, 0, 1);
         }
         TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
         g->loose = 0;
-        g->unfinished = 0;
         TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+        tai_graph_finished(g);
     }
     return result;
 }
@@ -21908,7 +22022,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_trim(ta_graph_pool *g)
     }
     result = tai_graph_drain(g);
     if (result == TA_OK) {
-        tai_graph_set_floors(g, 0);
+        tai_graph_set_floors(g, 0, 1);
         result = ta_pool_trim(g->memory, 0, NULL);
     }
     tai_graph_trim_end(g);
@@ -22134,7 +22248,7 @@ static TAI_COLD void tai_graphs_divert(ta_pool *pool)
 static TAI_COLD void tai_scope_begin(tai_capture *scope)
 {
     ta_pool *memory = scope->owner->memory;
-    const tai_region *first = memory->space.primary[TAI_LARGE];
+    tai_region *first = memory->space.primary[TAI_LARGE];
     tai_holder *me = tai_graph_me(scope->owner);
     tai_gate_enter(&memory->space.gate, me);
     tai_graph_unlist(memory);
@@ -22145,9 +22259,10 @@ static TAI_COLD void tai_scope_begin(tai_capture *scope)
     scope->reserved_before = memory->space.reserved;
     scope->peak_before = memory->peak_in_use;
     memory->peak_in_use = tai_space_used(&memory->space);
-    scope->high_before = scope->owner->high;
-    scope->owner->high = first != NULL ? first->top : 0;
-    memory->space.capturing++;
+    if (first != NULL) {
+        scope->high_before = first->high;
+        first->high = first->top;
+    }
     tai_gate_leave(&memory->space.gate, me);
 }
 
@@ -22156,7 +22271,7 @@ static TAI_COLD void tai_scope_report(tai_capture *scope, ta_capture_report *rep
     ta_graph_pool *g = scope->owner;
     ta_pool *memory = g->memory;
     tai_space *space = &memory->space;
-    const tai_region *first = space->primary[TAI_LARGE];
+    tai_region *first = space->primary[TAI_LARGE];
     tai_counters now;
     tai_holder *me = tai_graph_me(g);
     tai_gate_enter(&space->gate, me);
@@ -22166,7 +22281,8 @@ static TAI_COLD void tai_scope_report(tai_capture *scope, ta_capture_report *rep
     report->reserve_bytes = space->reserved;
     if (first != NULL) { /* up to the highest block, whatever is committed of it */
         report->reserve_bytes -= (size_t)(first->commit_end - first->base) - first->hole_bytes;
-        report->reserve_bytes += tai_round_up((size_t)(g->high - first->base), space->granularity);
+        report->reserve_bytes += tai_round_up((size_t)(first->high - first->base), space->granularity);
+        first->high = first->high < scope->high_before ? scope->high_before : first->high;
     }
     report->peak_in_use_bytes = memory->peak_in_use;
     report->in_use_bytes = tai_space_used(space);
@@ -22182,7 +22298,6 @@ static TAI_COLD void tai_scope_report(tai_capture *scope, ta_capture_report *rep
         report->missing_bytes = tai_round_up(memory->failure.requested_bytes, space->granularity);
     }
     memory->peak_in_use = memory->peak_in_use < scope->peak_before ? scope->peak_before : memory->peak_in_use;
-    g->high = g->high < scope->high_before ? scope->high_before : g->high;
     tai_gate_leave(&space->gate, me);
 }
 
@@ -22270,6 +22385,8 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     if (first) {
         tai_graphs_divert(g->parent);
     }
+    tai_graph_expect(g, 1);
+    tai_graph_finished(g);
     return TA_OK;
 }
 
@@ -22364,16 +22481,12 @@ static TAI_COLD void tai_scope_succeeded(const tai_graphs *all, const tai_captur
     }
 }
 
-/* Takes it out of the list. *last: of all graph pools'. */
-static TAI_COLD void tai_scope_end(tai_capture *scope, int failed, int still, int *last)
+/* Takes it out of the list. *last: of all graph pools'. *still, its capture goes on: from now on, without any scope. */
+static TAI_COLD void tai_scope_end(tai_capture *scope, int failed, int *still, int *last)
 {
     ta_graph_pool *g = scope->owner;
     tai_graphs *all = g->parent->graphs;
     tai_capture **link = &all->scopes;
-    tai_holder *me = tai_graph_me(g);
-    tai_gate_enter(&g->memory->space.gate, me);
-    g->memory->space.capturing--;
-    tai_gate_leave(&g->memory->space.gate, me);
     TAI_LOCK_ACQUIRE(&all->lock);
     while (*link != scope) {
         link = &(*link)->next;
@@ -22381,13 +22494,14 @@ static TAI_COLD void tai_scope_end(tai_capture *scope, int failed, int still, in
     *link = scope->next;
     g->open--;
     *last = --all->open == 0;
-    if (!failed || still) {
+    if (!failed || *still) {
         tai_scope_succeeded(all, scope);
     }
     g->capture_count += !failed;
     g->failed_count += failed != 0;
-    g->unfinished = still;
-    if (g->open == 0 && !still) {
+    *still = *still && g->open == 0;
+    g->unfinished |= *still;
+    if (g->open == 0 && !*still) {
         g->last_capture = 0;
     }
     TAI_LOCK_RELEASE(&all->lock);
@@ -22419,13 +22533,16 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
     } else {
         tai_scope_hand_over(scope, serial);
     }
-    if (!failed || still) {
-        tai_graph_set_floors(g, 1);
+    if (!failed || still || other == NULL) {
+        tai_graph_set_floors(g, !failed || still, 0);
     }
     if (other == NULL && !still) {
         (void)tai_graph_settle(g, NULL);
     }
-    tai_scope_end(scope, failed, still, &last);
+    tai_scope_end(scope, failed, &still, &last);
+    if (!still) {
+        tai_graph_expect(g, -1);
+    }
     TENSORALLOC_FREE(scope);
     if (last) {
         tai_graphs_divert(parent);

@@ -30,7 +30,7 @@ TARGETS = {
     'trace': ['trace', []],
     'snapshot': ['snapshot', []],
 }
-RANDOM_INPUTS = 2000
+RANDOM_INPUTS = 500
 SEARCH = '-g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined'.split()
 
 

@@ -12,7 +12,8 @@ which mutants it reaches; a mutant then meets the cases that reach it, the quick
 
 The seed is that of the header's text unless given. tests/mutants.txt lists survivors with their reasons: "equivalent" ones
 behave like the header and do not count, "open" ones count. Not mutated: other systems' code, invariants that are asserted,
-case labels; names of memory orders and the taking of locks, which TSan and the explorer watch (tests/explorer.c); what only
+case labels, what sizeof only takes a type from; a yes (return 1) becomes no, but no other yes; a < b ? a : b does not
+become a <= b ? a : b; names of memory orders and the taking of locks, which TSan and the explorer watch (tests/explorer.c); what only
 AddressSanitizer is told (tests/test_hidden.c). Leaks are found where the compiler has LeakSanitizer.
 """
 
@@ -83,8 +84,9 @@ STATEMENT = re.compile(r'[ ]+(\(void\))?(?!return\b|break\b|continue\b|goto\b|ca
                        r'[(*&]*\w+((\.|->)\w+|\[[^=;]*?\]|\))*( ([-+*/|&^]|<<|>>)?= .*|\(.*\)|\+\+|--);$')
 NOT_MUTATED = re.compile(r'\bTAI_(ASSERT|INVARIANT|FULL_CHECK|NEVER)\b|^\s*#')
 LABEL = re.compile(r'\s*(case\b[^:]*|default):')
+TYPE_ONLY = re.compile(r'\bsizeof \(?[\w.>\-]+(\[\w+\])+')  # an index that only names a type
 ARRAY = re.compile(r'\s*(static |const )*\w+ \*?\w+\[\w+\]')  # declared: how much room there is
-NOT_DELETED = re.compile(r'\btai_gate_enter\b|\bTAI_(LOCK_ACQUIRE|WAIT_A_MOMENT|HIDE|SHOW)\b|TENSORALLOC_COMPILER_BARRIER')
+NOT_DELETED = re.compile(r'\btai_gate_enter(_hot)?\b|\bTAI_(LOCK_ACQUIRE|WAIT_A_MOMENT|HIDE|SHOW)\b|TENSORALLOC_COMPILER_BARRIER')
 
 
 class Mutant:
@@ -103,6 +105,7 @@ class Function:
     def __init__(self, name, first, brace, last, signature):
         self.name, self.first, self.brace, self.last = name, first, brace, last
         self.void = re.search(r'\bvoid %s\(' % re.escape(name), signature) is not None
+        self.truth = re.search(r'\bint %s\(' % re.escape(name), signature) is not None
 
 
 class Source:
@@ -117,7 +120,7 @@ class Source:
         self.bare = blank.splitlines()
         self.functions = []
         for name, _, first, last in header.functions():
-            if first > header.guard_end:
+            if first > header.guard_end and name != 'tai_gate_enter_slow': # how long it spins, and who is next
                 brace = next(i for i in range(first, last) if self.bare[i].rstrip() == '{')
                 self.functions.append(Function(name, first, brace, last, ' '.join(self.bare[first:brace])))
 
@@ -129,12 +132,23 @@ class Source:
                 line, bare = self.lines[i], self.bare[i]
                 place = seen[line.strip()] = seen.get(line.strip(), 0) + 1
                 if (compiled is None or i + 1 in compiled) and not NOT_MUTATED.search(bare):
-                    for column, new in changes(line, bare.rstrip()):
+                    for column, new in changes(line, bare.rstrip(), function.truth):
                         yield Mutant(function, i, column, line, new, place)
 
 
-def changes(line, bare):
-    """(column, changed line) of every mutant of a line."""
+def is_twin(found, other):
+    return found.group() + '=' == other or found.group() == other + '='
+
+
+def chooses(bare, found):
+    """Whether it is the one of `a < b ? a : b`: where they are equal it does not matter which is chosen."""
+    left = re.search(r'([\w.>\[\]-]+) $', bare[:found.start()])
+    right = re.match(r' ([\w.>\[\]-]+) \? ([\w.>\[\]-]+) : ([\w.>\[\]-]+)(?=[;,) ])', bare[found.end():])
+    return bool(left and right) and sorted(right.group(2, 3)) == sorted([left.group(1), right.group(1)])
+
+
+def changes(line, bare, truth=False):
+    """(column, changed line) of every mutant of a line; truth: its function answers 0 for no, anything else for yes."""
     def with_(start, end, text):
         return start, line[:start] + text + line[end:]
     label = LABEL.match(bare)
@@ -142,9 +156,17 @@ def changes(line, bare):
         bare = ' ' * label.end() + bare[label.end():]
     for found in OPERATOR.finditer(bare):
         for other in BINARY[found.group()]:
+            if is_twin(found, other) and chooses(bare, found):
+                continue
             yield with_(found.start(), found.end(), other)
+    types = [found.span() for found in TYPE_ONLY.finditer(bare)]
     for found in NUMBER.finditer(bare) if not ARRAY.match(bare) else []:
         value = int(found.group(1), 0)
+        if any(first <= found.start() < last for first, last in types):
+            continue
+        if truth and bare.strip() == 'return 1;':
+            yield with_(found.start(), found.end(), '0')
+            continue
         for other in [value + 1] + ([value - 1] if value > 0 else []):
             yield with_(found.start(), found.end(), (hex(other) if 'x' in found.group() else str(other)) + found.group(2))
     for found in STEP.finditer(bare):

@@ -3,6 +3,7 @@
    or back to the driver, too early is reported by the software driver. */
 #include "graph.h"
 #include <pthread.h>
+#include <time.h>
 
 /* ---- a driver call that does something of the program's first, once */
 static void (*meanwhile)(void);
@@ -823,6 +824,318 @@ static void streams_retired_beside_allocations(void)
     graphs_close();
 }
 
+/* ---- streams whose work is out of reach */
+static uint64_t context_syncs(void)
+{
+    return fake.tafake_calls("cuCtxSynchronize");
+}
+
+/* A destroyed stream, and one that has its handle now where again is set. */
+static CUstream stream_gone(int retired, int again)
+{
+    CUstream old = stream_new(), stream;
+    void *ptr = ta_pool_alloc_stream(pool, 4096, STREAM(old), NULL);
+    CHECK_OK(ta_pool_record_use(pool, ptr, STREAM(t)));
+    CHECK_OK(ta_pool_free(pool, ptr));
+    ptr = ta_pool_alloc_stream(pool, 4096, STREAM(t), NULL);
+    CHECK_OK(ta_pool_record_use(pool, ptr, STREAM(old)));
+    CHECK_OK(ta_pool_free(pool, ptr)); /* marked: its name is known */
+    if (retired) {
+        CHECK_OK(ta_pool_retire_stream(pool, STREAM(old)));
+    }
+    OK(cu.cuStreamDestroy_v2(old));
+    stream = again ? stream_new() : old;
+    CHECK(stream == old); /* else nothing is tested */
+    return stream;
+}
+
+/* The handle of a stream that was retired comes again: that is a stream like any other, and nobody waits. */
+static void retired_handles_come_again(void)
+{
+    CUstream again;
+    CUdeviceptr x, y;
+    uint64_t before;
+    int round;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    for (round = 0; round < 3; round++) {
+        again = stream_gone(1, 1);
+        before = context_syncs();
+        enter(graphs, s);
+        x = take(MIB, t);
+        order(t, again);
+        OK(fill(x, 1, 64, again));
+        CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(again)));
+        give(x);
+        give(take(MIB, s));
+        CHECK_OK(ta_pool_retire_stream(pool, STREAM(again)));
+        y = take(MIB, t);
+        OK(fill(y, 2, 64, t));
+        OK(cu.cuGraphDestroy(end(s)));
+        CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+        give(y);
+        CHECK_EQ(context_syncs(), before);
+        OK(cu.cuStreamDestroy_v2(again));
+    }
+    graphs_close();
+}
+
+/* A stream that went without a word: to wait for its work would break captures. What it used waits until they are
+   over. */
+static void vanished_streams_beside_captures(void)
+{
+    int how, again;
+    for (how = 0; how < 4; how++) { /* in a scope; left before the end; of another pool's; without one, and it blocks */
+        for (again = 0; again < 2; again++) {
+            ta_pool *own, *beside = NULL;
+            CUstream gone, captured;
+            CUdeviceptr x, y;
+            CUgraph graph;
+            uint64_t before;
+            if (!graphs_open("sched=lazy", 0)) { return; }
+            test_context("how %d, again %d", how, again);
+            own = pool;
+            captured = s;
+            if (how == 3) {
+                OK(cu.cuStreamCreate(&captured, 0));
+            }
+            gone = stream_gone(0, 1); /* with work of its own */
+            x = take(MIB, t);
+            OK(cu.cuStreamSynchronize(t));
+            OK(spin_ns(1000000, gone));
+            OK(fill(x, 1, 64, gone));
+            CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(gone)));
+            OK(cu.cuStreamDestroy_v2(gone));
+            if (again) {
+                CHECK(stream_new() == gone);
+            }
+            if (how == 3) {
+                OK(cu.cuStreamBeginCapture_v2(captured, CU_STREAM_CAPTURE_MODE_RELAXED));
+            } else if (how == 2) {
+                beside = pool_new(cuda, NULL);
+                CHECK_OK(ta_graph_pool_destroy(graphs));
+                pool = beside;
+                graphs = graphs_new(0);
+                pool = own;
+                CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+                OK(cu.cuStreamBeginCapture_v2(s, CU_STREAM_CAPTURE_MODE_RELAXED));
+            } else {
+                enter(graphs, s);
+                give(take(MIB, s));
+            }
+            if (how == 1) {
+                CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+            }
+            before = context_syncs();
+            give(x);
+            CHECK_RESULT(ta_pool_retire_stream(pool, STREAM(gone)), TA_ERROR_NOT_READY);
+            y = take(MIB, t);
+            OK(fill(y, 2, 64, t));
+            give(y);
+            CHECK_EQ(context_syncs(), before);
+            graph = end(captured);
+            CHECK(graph != NULL);
+            OK(cu.cuGraphDestroy(graph));
+            if (how == 0 || how == 2) {
+                CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+            } else if (how == 1) {
+                CHECK_OK(ta_graph_pool_reset(graphs));
+            } else {
+                OK(cu.cuStreamDestroy_v2(captured));
+            }
+            CHECK_EQ(context_syncs(), before);
+            CHECK_OK(ta_pool_retire_stream(pool, STREAM(gone)));
+            CHECK_GE(context_syncs(), before + 1);
+            CHECK_OK(ta_pool_empty_cache(pool));
+            CHECK_EQ(check_books(pool).reserved_bytes, 0);
+            CHECK_EQ(fake.tafake_race_count(), 0);
+            if (again) {
+                OK(cu.cuStreamDestroy_v2(gone));
+            }
+            if (beside != NULL) {
+                CHECK_OK(ta_graph_pool_destroy(graphs));
+                CHECK_OK(ta_pool_destroy(beside));
+                graphs = NULL;
+            }
+            graphs_close();
+        }
+    }
+}
+
+static int (*real_context_sync)(void);
+static int scope_is_open, scope_was_open;
+static pthread_t entering;
+
+static void *enters(void *unused)
+{
+    entered = ta_capture_enter(graphs, STREAM(s));
+    __atomic_store_n(&scope_is_open, 1, __ATOMIC_RELEASE);
+    return unused;
+}
+
+static int sync_beside_enter(void)
+{
+    const struct timespec moment = {0, 20000000};
+    CHECK_EQ(pthread_create(&entering, NULL, enters, NULL), 0);
+    (void)nanosleep(&moment, NULL);
+    scope_was_open = __atomic_load_n(&scope_is_open, __ATOMIC_ACQUIRE);
+    return real_context_sync();
+}
+
+/* A scope that is opened while somebody waits for the whole context waits for that. */
+static void scopes_wait_for_who_waits(void)
+{
+    CUstream gone;
+    CUdeviceptr x;
+    if (!graphs_open("sched=eager", 0)) { return; }
+    x = take(MIB, t);
+    gone = stream_gone(0, 0);
+    scope_is_open = 0;
+    scope_was_open = -1;
+    real_context_sync = cuda->cu.context_sync;
+    cuda->cu.context_sync = sync_beside_enter;
+    CHECK_OK(ta_pool_retire_stream(pool, STREAM(gone)));
+    cuda->cu.context_sync = real_context_sync;
+    CHECK_EQ(pthread_join(entering, NULL), 0);
+    CHECK_EQ(scope_was_open, 0);
+    CHECK_OK(entered);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+    give(x);
+    graphs_close();
+}
+
+/* ---- memory beside captures, and how much of it they need */
+/* What is allocated outside and freed is used again: while a scope is open, after it was left before the end of its
+   capture, and beside the graph. */
+static void inputs_come_again(void)
+{
+    int share, i;
+    for (share = 0; share < 2; share++) {
+        CUdeviceptr own[5], x = 0;
+        CUgraph graph;
+        CUgraphExec exec = NULL;
+        if (!graphs_open("sched=eager", share)) { return; }
+        test_context("shared %d", share);
+        enter(graphs, s);
+        for (i = 0; i < 600; i++) {
+            if (i < 200 && i % 50 == 0) {
+                own[i / 50] = take(MIB, s);
+                OK(fill(own[i / 50], 70 + (unsigned)i / 50, 64, s));
+                give(own[i / 50]); /* in the graph for good */
+                own[4] = take(3 * MIB / 2, s);
+                OK(fill(own[4], 74, 64, s));
+            }
+            if (i == 200) {
+                CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+            } else if (i == 400) {
+                graph = end(s);
+                CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graph));
+                exec = instantiate(graph);
+                OK(cu.cuGraphDestroy(graph));
+            }
+            x = take_input(MIB, t);
+            OK(fill(x, (unsigned)i, 64, t));
+            if (i >= 400) { /* a replay keeps off it */
+                OK(cu.cuStreamSynchronize(t));
+                OK(cu.cuGraphLaunch(exec, s));
+                OK(cu.cuStreamSynchronize(s));
+                CHECK_EQ(read32(x), (unsigned)i);
+            }
+            give(x);
+        }
+        CHECK_LE(stats_of(graphs).memory.peak_reserved_bytes, 16 * MIB);
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        graphs_close();
+    }
+}
+
+/* Grown above all that captures had, freed while its work goes on: not for others yet. */
+static void grown_outputs_are_waited_for(void)
+{
+    int share;
+    for (share = 0; share < 2; share++) {
+        CUdeviceptr x, y;
+        if (!graphs_open("sched=lazy", share)) { return; }
+        test_context("shared %d", share);
+        capture_output(s, 2 * MIB);
+        x = left;
+        CHECK_OK(ta_pool_resize_in_place(pool, pointer(x), 4 * MIB));
+        OK(spin_ns(1000000, s));
+        OK(fill(x + 2 * MIB, 2, 64, s));
+        give(x);
+        enter(graphs, t); /* its end makes what is ready so for all streams */
+        OK(cu.cuGraphDestroy(end(t)));
+        CHECK_OK(ta_capture_leave(graphs, STREAM(t), 1, NULL));
+        y = take_input(2 * MIB, t);
+        OK(fill(y, 3, 64, t));
+        OK(cu.cuCtxSynchronize());
+        CHECK_EQ(fake.tafake_race_count(), 0);
+        give(y);
+        CHECK_OK(ta_graph_pool_trim(graphs));
+        graphs_close();
+    }
+}
+
+enum { PROGRAM_BLOCKS = 12, PROGRAM_STEPS = 60 };
+
+/* A capture of random sizes, some changed in place; others: inputs come and go meanwhile. */
+static ta_capture_report random_capture(uint64_t seed, int others)
+{
+    ta_capture_report report;
+    CUdeviceptr blocks[PROGRAM_BLOCKS], input = 0;
+    uint64_t random = seed;
+    int i;
+    memset(blocks, 0, sizeof blocks);
+    memset(&report, 0, sizeof report);
+    enter(graphs, s);
+    for (i = 0; i < PROGRAM_STEPS; i++) {
+        const uint32_t which = test_below(&random, PROGRAM_BLOCKS), how = test_below(&random, 3);
+        const size_t bytes = 1 + test_below(&random, how != 0 ? 3 * MIB : 70000);
+        if (others) {
+            if (input != 0) {
+                give(input);
+            }
+            input = take_input(MIB, t);
+        }
+        if (blocks[which] == 0) {
+            blocks[which] = take(bytes, s);
+        } else if (how == 0 || ta_pool_resize_in_place(pool, pointer(blocks[which]), bytes) != TA_OK) {
+            give(blocks[which]);
+            blocks[which] = 0;
+        }
+    }
+    OK(cu.cuGraphDestroy(end(s)));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, &report));
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 0);
+    return report;
+}
+
+/* What a capture reports is what it needs, to the granule: it does not grow then, whatever it resizes. What comes and
+   goes outside at each of its steps adds what lies between its blocks, not all that was ever there. */
+static void reports_are_exact(void)
+{
+    uint64_t seed;
+    if (!graphs_open("sched=eager", 0)) { return; }
+    for (seed = 1; seed <= 40; seed++) {
+        ta_capture_report first, again;
+        test_context("seed %d", (int)seed);
+        first = random_capture(seed, 0);
+        CHECK_GT(first.growth_count, 0);
+        CHECK_OK(ta_graph_pool_reserve(graphs, first.reserve_bytes));
+        CHECK_EQ(stats_of(graphs).memory.reserved_bytes, first.reserve_bytes);
+        again = random_capture(seed, 0);
+        CHECK_EQ(again.growth_count, 0);
+        CHECK_EQ(again.grown_bytes, 0);
+        CHECK_EQ(again.reserve_bytes, first.reserve_bytes);
+        again = random_capture(seed, 1);
+        CHECK_GE(again.reserve_bytes, first.reserve_bytes);
+        CHECK_LE(again.reserve_bytes, first.reserve_bytes / 2 * 5 + 4 * MIB);
+    }
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -831,4 +1144,7 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(scopes_without_a_capture), TEST_CASE(captures_that_only_hold), TEST_CASE(inner_scopes_that_fail),
           TEST_CASE(recorded_copies_across_streams), TEST_CASE(holds_of_one_record),
           TEST_CASE(disposed_while_graphs_live), TEST_CASE(reservations_of_several_ranges),
-          TEST_CASE(places_of_many_pools), TEST_CASE(streams_retired_beside_allocations))
+          TEST_CASE(places_of_many_pools), TEST_CASE(streams_retired_beside_allocations),
+          TEST_CASE(retired_handles_come_again), TEST_CASE(vanished_streams_beside_captures),
+          TEST_CASE(scopes_wait_for_who_waits), TEST_CASE(inputs_come_again),
+          TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact))

@@ -8,7 +8,7 @@
 #     cuda.csv       bench/cuda.c: one line for each number
 #     logs/          what each program printed
 # Status: 0 nothing failed, 1 something failed, 77 skipped, for there is no GPU here.
-#   CC          the compiler; default cc
+#   CC, CFLAGS  the compiler, default cc, and more flags for it
 #   JOBS        programs built and run at once; default: the processors
 #   LIMIT       seconds for all of it; default 570. What has not begun by then is reported as not run
 #   TAFAKE_LIBRARY, LD_LIBRARY_PATH   a driver to use in place of the system's: the software driver, to try this script
@@ -99,7 +99,7 @@ programs | grep -E "^(${ONLY:-.*})\|" >"$out/programs"
 build_one() { # LINE
     name=$(echo "$1" | cut -d'|' -f1) sources=$(echo "$1" | cut -d'|' -f4) flags=$(echo "$1" | cut -d'|' -f5)
     # shellcheck disable=SC2086
-    $CC -std=gnu11 -O1 -g -w -I. -Itests -Itests/driver $flags -o "$out/bin/$name" $sources -pthread -ldl -lm \
+    $CC -std=gnu11 -O1 -g -w -I. -Itests -Itests/driver $flags ${CFLAGS:-} -o "$out/bin/$name" $sources -pthread -ldl -lm \
         >"$out/logs/$name.build.txt" 2>&1 || rm -f "$out/bin/$name"
     [ -s "$out/logs/$name.build.txt" ] || rm -f "$out/logs/$name.build.txt"
 }

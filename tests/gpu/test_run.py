@@ -16,7 +16,7 @@ RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "run.sh")
 def run(compiler, library, only, more):
     folder = tempfile.mkdtemp(prefix="gpu-run-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    env = dict(os.environ, CC=compiler, TAFAKE_LIBRARY=library, ONLY=only, JOBS="2", **more)
+    env = dict(os.environ, CC=compiler, TAFAKE_LIBRARY=library, ONLY=only, JOBS="2", CFLAGS="-O0", **more)
     done = subprocess.run(["sh", RUN, folder], env=env, capture_output=True, text=True, timeout=400)
     return folder, done
 
@@ -57,9 +57,9 @@ def main(compiler, library):
     _, done = run(compiler, library, "graph_use|graph_faults|graph_driver|example_graph", {"TAFAKE_PLAIN": "1"})
     expect("so do most programs about graphs; the integration tests and the example run on any driver", done,
            done.returncode == 0 and "2 passed, 0 failed, 2 skipped, 0 not run" in done.stdout)
-    _, done = run(compiler, library, "conformance-streams|cuda|cuda_order|cuda_ladder", {"TAFAKE_PLAIN": "1"})
+    _, done = run(compiler, library, "conformance-streams|cuda|cuda_ladder", {"TAFAKE_PLAIN": "1"})
     expect("and the cases of the others that need nothing of it run", done,
-           done.returncode == 0 and "3 passed, 0 failed, 1 skipped, 0 not run" in done.stdout)
+           done.returncode == 0 and "2 passed, 0 failed, 1 skipped, 0 not run" in done.stdout)
     _, done = run(compiler, library, "cuda_create", {"TAFAKE_CONFIG": "attr=102:0"})
     expect("a failing test is a failure", done, done.returncode == 1 and "FAILED with status" in done.stdout)
     _, done = run(compiler, library, "cuda_create", {"LIMIT": "1"})
