@@ -314,6 +314,8 @@ typedef void (*ta_event_fn)(void *user, const ta_event *event);
     X(TA_VERDICT_SIBLINGS, "other allocators over the budget cache it", TA_ACTION_EMPTY_SIBLINGS, \
       "call ta_allocator_empty_cache on them, in the threads that use them") \
     X(TA_VERDICT_THREAD_CACHES, "threads cache it", TA_ACTION_FLUSH_THREADS, "call ta_pool_thread_flush in them") \
+    X(TA_VERDICT_CACHES, "it and others over the budget cache it together", TA_ACTION_EMPTY_CACHES, \
+      "call ta_allocator_empty_cache on all of them, in the threads that use them") \
     X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
     X(TA_VERDICT_GRAPHS, "graphs hold it", TA_ACTION_DESTROY_GRAPHS, \
       "destroy graphs that are not replayed any more, and trim their graph pools") \
@@ -364,7 +366,7 @@ typedef struct ta_failure {
     /* for memory failures (limit, fragmented, out of memory, backend); else 0 */
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
-    size_t sibling_cached_bytes;   /* of that, what they could give back; single-threaded ones are not asked */
+    size_t sibling_cached_bytes;   /* of that, what empty_cache gives back; single-threaded ones are not asked */
     size_t graph_bytes;         /* kept for graphs and not live: by graph pools over the budget, and what was freed but
                                    is used by graphs (here: part of pending_bytes) */
     size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
@@ -553,7 +555,8 @@ typedef struct ta_backend_vtable {
     ta_result (*decommit)(void *self, void *ptr, size_t size_bytes);
 
     /* O RANGES. Where memory can be taken away only in pieces: shrinks the committed span to the whole pieces in it
-       (*size_bytes 0: there is none). decommit is called with such spans then. */
+       (*size_bytes 0: there is none). decommit is called with such spans then. Called with locks held, too: it must not
+       call back. */
     void (*pieces)(void *self, void **ptr, size_t *size_bytes);
     /* O RANGES. Memory comes at the first touch: the span, wholly committed, loses what is behind it and stays
        committed. A backend that has this commits without taking memory, so a whole range may be committed at once.
@@ -4646,8 +4649,8 @@ static ta_result tai_backend_copy(ta_backend backend, void *dst, const void *src
     return TA_OK;
 }
 
-/* Takes what whole pieces allow of the committed span away. *from and *to become what was taken (empty: nothing). */
-static TAI_COLD ta_result tai_backend_decommit(ta_backend backend, uintptr_t *from, uintptr_t *to)
+/* Shrinks the committed span to what can be taken away of it (empty: nothing). */
+static TAI_COLD void tai_backend_pieces(ta_backend backend, uintptr_t *from, uintptr_t *to)
 {
     void *ptr = (void *)*from;
     size_t size = (size_t)(*to - *from);
@@ -4656,7 +4659,13 @@ static TAI_COLD ta_result tai_backend_decommit(ta_backend backend, uintptr_t *fr
         *from = (uintptr_t)ptr;
         *to = *from + size;
     }
-    return size == 0 ? TA_OK : backend.vtable->decommit(backend.self, ptr, size);
+}
+
+/* Takes what whole pieces allow of the committed span away. *from and *to become what was taken (empty: nothing). */
+static TAI_COLD ta_result tai_backend_decommit(ta_backend backend, uintptr_t *from, uintptr_t *to)
+{
+    tai_backend_pieces(backend, from, to);
+    return *from == *to ? TA_OK : backend.vtable->decommit(backend.self, (void *)*from, (size_t)(*to - *from));
 }
 
 static TAI_COLD int64_t tai_backend_code(ta_backend backend)
@@ -4678,17 +4687,16 @@ static TAI_COLD int64_t tai_backend_code(ta_backend backend)
   -------------------------------------------------------------------------------------------------------*/
 /* What members are asked for. */
 typedef enum tai_kind {
-    TAI_OF_THREADS, /* cached where reclaim does not reach: by threads */
-    TAI_OF_ALL,     /* cached, there or where it does */
-    TAI_OF_GRAPHS   /* not live, but kept for graphs */
+    TAI_OF_CACHES, /* what would go back to the backend, were their caches emptied, in all threads */
+    TAI_OF_GRAPHS  /* what is not live, but kept for graphs */
 } tai_kind;
 
 typedef struct tai_member {
     struct tai_member *next;
     /* Gives back at least want_bytes if it can, without waiting for others; returns what it gave. */
     size_t (*reclaim)(void *self, size_t want_bytes);
-    /* Bytes of that kind. NULL: none, or it cannot be asked. */
-    size_t (*holds)(void *self, tai_kind kind);
+    /* Bytes of that kind, now; nothing is moved for that. NULL: none, or it cannot be asked. */
+    size_t (*yields)(void *self, tai_kind kind);
     void *self;
     const void *owner; /* what has the same one is no sibling; NULL: all are */
     uint32_t serial;  /* order of joining */
@@ -4865,7 +4873,7 @@ static TAI_COLD void tai_budget_leave(ta_budget *budget, tai_member *member)
     }
 }
 
-/* What every member but one, and those of the same owner, holds of a kind. With give != 0 each but one is made to give
+/* What every member but one, and those of the same owner, yields of a kind. With give != 0 each but one is made to give
    back instead, until want_bytes have come together. */
 static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *except, size_t want_bytes, int give,
                                       tai_kind kind)
@@ -4887,8 +4895,8 @@ static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *excep
         TAI_LOCK_RELEASE(&budget->lock);
         if (give) {
             got += member->reclaim(member->self, want_bytes - got);
-        } else if (member->holds != NULL) {
-            got += member->holds(member->self, kind);
+        } else if (member->yields != NULL) {
+            got += member->yields(member->self, kind);
         }
         TAI_LOCK_ACQUIRE(&budget->lock);
         member->running--;
@@ -4897,21 +4905,29 @@ static TAI_COLD size_t tai_budget_ask(ta_budget *budget, const tai_member *excep
     return got;
 }
 
+/* What must come back so that bytes can be charged where nothing is left: more than that where the limit was lowered
+   below what is reserved. */
+static TAI_COLD size_t tai_budget_lacks(const ta_budget *budget, size_t bytes)
+{
+    size_t limit = TENSORALLOC_LOAD_RELAXED(&budget->limit), used = TENSORALLOC_LOAD_RELAXED(&budget->reserved);
+    return used > limit ? tai_add_saturated(bytes, used - limit) : bytes;
+}
+
 static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
 {
-    return tai_budget_ask(budget, except, want_bytes, 1, TAI_OF_ALL);
+    return tai_budget_ask(budget, except, tai_budget_lacks(budget, want_bytes), 1, TAI_OF_CACHES);
 }
 
 /* What the backend and siblings say of a request that needs bytes more of them. The result, what the budget held and
-   what the allocator had reserved are known. Outside the gate. Asked: siblings have been made to give. */
-static TAI_COLD void tai_budget_explain(ta_budget *budget, const tai_member *member, size_t need, int asked,
-                                        ta_failure *out)
+   what the allocator had reserved are known. Outside the gate. */
+static TAI_COLD void tai_budget_explain(ta_budget *budget, const tai_member *member, size_t need, ta_failure *out)
 {
     const ta_backend_vtable *backend = budget->backend.vtable;
     size_t used = out->budget_used_bytes, room = 0;
     out->backend_free_bytes = out->backend_total_bytes = TA_UNLIMITED;
     if (out->result == TA_ERROR_LIMIT) {
         room = out->limit_bytes > used ? out->limit_bytes - used : 0;
+        need = out->limit_bytes < used ? tai_add_saturated(need, used - out->limit_bytes) : need;
     } else if (budget->info.range_bytes_max != 0) {
         room = out->free_bytes;
     } else if (backend->memory_info != NULL && backend->memory_info(budget->backend.self, &out->backend_free_bytes,
@@ -4925,7 +4941,7 @@ static TAI_COLD void tai_budget_explain(ta_budget *budget, const tai_member *mem
         out->outside_bytes = out->backend_total_bytes - used - out->backend_free_bytes;
     }
     out->sibling_reserved_bytes = used > out->reserved_bytes ? used - out->reserved_bytes : 0;
-    out->sibling_cached_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, asked ? TAI_OF_THREADS : TAI_OF_ALL);
+    out->sibling_cached_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, TAI_OF_CACHES);
     out->graph_bytes = tai_budget_ask(budget, member, TA_UNLIMITED, 0, TAI_OF_GRAPHS);
     out->action_bytes = need > room ? need - room : need;
 }
@@ -7004,7 +7020,7 @@ typedef struct tai_use {
     uint32_t stream;
     uint32_t has_ticket; /* 1: an event of the program's; 2: that of its stream, which has retired: nothing to mark;
                             3: none: it ends when somebody says so (of a graph pool: ticket is its id);
-                            4: none yet: its stream was being captured */
+                            4: none yet: its stream was being captured; 5: it has ended, see tai_uses_end */
 } tai_use;
 
 typedef struct tai_heap {
@@ -7051,6 +7067,7 @@ typedef struct tai_space {
     size_t used[TAI_HEAPS]; /* bytes of blocks out of each heap: live, in thread caches, busy */
     size_t pending_bytes;
     size_t held_bytes;      /* of these: graphs use them */
+    uint32_t uses_ended;    /* of graphs, on freed blocks, and in the list still */
     size_t address_range_bytes;
     size_t object_bytes;    /* malloced records: regions, bins, streams */
     uint64_t steal_count, trim_count, trimmed_bytes;
@@ -8067,6 +8084,7 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
     tai_region *region = NULL;
     uint32_t r, index = 0;
     uintptr_t target = 0, end, exact;
+    size_t holes = 0; /* below: they are paid for next */
     ta_result result;
     for (;;) {
         tai_gate_enter(&space->gate, me);
@@ -8083,6 +8101,7 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
                 size <= candidate->size - (size_t)(addr - candidate->base)) {
                 region = candidate;
                 target = addr + size;
+                holes = tai_holes_bytes(space, region, top, region->commit_end);
             }
         }
         tai_gate_leave(&space->gate, me);
@@ -8102,7 +8121,12 @@ static TAI_COLD ta_result tai_space_grow_range(tai_space *space, int heap, size_
     tai_region_skip(space, region, target - size, me);
     exact = region->base + tai_round_up((size_t)(target - region->base), space->granularity);
     exact = (size_t)(exact - region->base) > region->size ? region->base + region->size : exact;
-    end = tai_growth_end(space, region, target);
+    end = holes != 0 && TENSORALLOC_LOAD_RELAXED(&space->budget->limit) != TA_UNLIMITED
+              ? exact : tai_growth_end(space, region, target);
+    if (holes != 0 && !tai_budget_may_hold(space->budget, TENSORALLOC_LOAD_RELAXED(&space->budget->reserved),
+                                           (size_t)(exact - region->commit_end) + holes)) {
+        return TA_ERROR_LIMIT;
+    }
     *out_bytes = (size_t)(end - region->commit_end);
     result = tai_region_commit(space, region, end, me);
     if (result != TA_OK && end != exact) {
@@ -8170,7 +8194,7 @@ static TAI_COLD ta_result tai_space_grow_segment(tai_space *space, int heap, siz
 }
 
 /* Gets more memory from the backend for a piece of size bytes. TA_OK: look again. Not inside the gate. */
-static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t size, size_t alignment,
+static TAI_COLD ta_result tai_space_grow(tai_space *space, int heap, size_t size, size_t alignment,
                                              uint32_t stream, tai_holder *me, size_t *out_bytes)
 {
     ta_result result = TA_ERROR_OUT_OF_MEMORY;
@@ -8189,11 +8213,12 @@ static TAI_NOINLINE ta_result tai_space_grow(tai_space *space, int heap, size_t 
 }
 
 /* Commits the holes under a busy block. Not inside the gate. On failure the block is still busy, holes and all. */
-static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t index, tai_holder *me, size_t *out_bytes)
+static TAI_COLD ta_result tai_space_recommit(tai_space *space, uint32_t index, tai_holder *me, size_t *out_bytes)
 {
     tai_block *block = &space->blocks.at[index];
     tai_region *region;
     uintptr_t from = block->addr, to = block->addr + block->size, run = 0, run_end = 0;
+    size_t bytes = 0;
     ta_result result = TA_OK;
     int more;
     *out_bytes = 0;
@@ -8201,7 +8226,16 @@ static TAI_NOINLINE ta_result tai_space_recommit(tai_space *space, uint32_t inde
         return TA_ERROR_OUT_OF_MEMORY;
     }
     region = space->regions[block->place.region]; /* the table of regions changes only with the turn */
-    for (;;) {
+    tai_gate_enter(&space->gate, me);
+    for (; from < to && tai_holes_run(space, region, from, to, 1, &run, &run_end); from = run_end) {
+        bytes += (size_t)(run_end - run);
+    }
+    tai_gate_leave(&space->gate, me);
+    if (!tai_budget_may_hold(space->budget, TENSORALLOC_LOAD_RELAXED(&space->budget->reserved), bytes)) {
+        tai_turn_end(space, me); /* a part of it would be for nothing */
+        return TA_ERROR_LIMIT;
+    }
+    for (from = block->addr;;) {
         tai_gate_enter(&space->gate, me);
         more = tai_holes_run(space, region, from, to, 1, &run, &run_end);
         tai_gate_leave(&space->gate, me);
@@ -8424,6 +8458,75 @@ static TAI_COLD size_t tai_space_trim(tai_space *space, uint32_t heaps, size_t k
         released += cached > keep ? tai_space_trim(space, heaps, 0, me) : 0;
     }
     return released;
+}
+
+/* ---- what a trim would do, for those who explain failures: nothing is moved */
+/* What counts as free beside what is: what waits for streams, what threads cache, what graphs hold. */
+enum { TAI_IF_SYNCED = 1, TAI_IF_FLUSHED = 2, TAI_IF_UNHELD = 4 };
+
+typedef struct tai_gain {
+    size_t bytes; /* that would go back to the backend if all caches were emptied */
+    int fits;     /* a piece of the size that was asked for would be free, with memory behind all of it */
+    int waits;    /* a block that waits for streams would do */
+    int holed;    /* such pieces without all of it: best fit may choose one of them */
+} tai_gain;
+
+TAI_INLINE int tai_block_would_be_free(const tai_block *block, unsigned what)
+{
+    uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
+    return state == TAI_FREE || (state == TAI_CACHED && (what & TAI_IF_FLUSHED) != 0) ||
+           (state == TAI_PENDING && (what & (block->left != 0 ? TAI_IF_UNHELD : TAI_IF_SYNCED)) != 0);
+}
+
+/* Of [from, to), were all of it free. Inside the gate. */
+static TAI_COLD size_t tai_region_yields(const tai_space *space, const tai_region *region, uintptr_t from, uintptr_t to)
+{
+    uintptr_t run, run_end, next;
+    size_t bytes = 0;
+    from = region->base + tai_round_up((size_t)(from - region->base), space->granularity);
+    to = region->base + tai_round_down((size_t)(to - region->base), space->granularity);
+    for (; from < to && tai_holes_run(space, region, from, to, 0, &run, &run_end); from = next) {
+        next = run_end;
+        tai_backend_pieces(space->backend, &run, &run_end);
+        bytes += (size_t)(run_end - run);
+    }
+    return bytes;
+}
+
+/* bounded: for a piece what is not in use is as good as committed. heap -1: no piece. Inside the gate. O(blocks). */
+static TAI_COLD void tai_space_measure(const tai_space *space, unsigned what, int bounded, int heap, size_t size,
+                                       tai_gain *out)
+{
+    const tai_block *at = space->blocks.at;
+    uint32_t r;
+    memset(out, 0, sizeof *out);
+    for (r = 0; r < space->region_count; r++) {
+        const tai_region *region = space->regions[r];
+        uintptr_t from = region->base, to;
+        uint32_t index = region->is_live ? region->first : 0;
+        while (region->is_live) {
+            for (; index != 0 && tai_block_would_be_free(&at[index], what); index = at[index].next) {
+                out->waits |= TENSORALLOC_LOAD_RELAXED(&at[index].state) == TAI_PENDING && at[index].size >= size;
+            }
+            to = index != 0 ? at[index].addr : bounded ? region->base + region->size : region->commit_end;
+            if ((int)region->heap == heap && (size_t)(to - from) >= size) {
+                int holes = !bounded && tai_holes_any(space, region, from, to);
+                out->holed |= holes;
+                out->fits |= !holes;
+            }
+            if (!region->is_segment) {
+                out->bytes += tai_region_yields(space, region, from, to < region->commit_end ? to : region->commit_end);
+            } else if (index == 0 && from == region->base) {
+                out->bytes += region->size;
+            }
+            if (index == 0) {
+                break;
+            }
+            from = at[index].addr + at[index].size;
+            index = at[index].next;
+        }
+    }
+    out->fits = out->fits && !out->holed;
 }
 
 /* ---- order between streams. Nothing here is reached without TA_CAP_ORDERED. */
@@ -10566,22 +10669,22 @@ typedef struct tai_run {
     size_t bytes, blocked, count;
 } tai_run;
 
-/* Adds a block to the run, or takes it out of it. Trimmed pages are nothing to have under a limit, and their
-   neighbours not much. */
-static TAI_COLD void tai_run_count(tai_run *run, const tai_space *space, uint32_t index, int add)
+/* What a run is to be: with memory behind all of it; of pages that others are exchanged for, once they are free; or in
+   a bounded backend, where all is as good as committed. */
+enum { TAI_RUN_WHOLE, TAI_RUN_PAGES, TAI_RUN_BOUNDED };
+
+/* Adds a block to the run, or takes it out of it. */
+static TAI_COLD void tai_run_count(tai_run *run, const tai_space *space, uint32_t index, int kind, int add)
 {
     const tai_block *block = &space->blocks.at[index];
     const tai_region *region = space->regions[block->place.region];
     uint32_t state = TENSORALLOC_LOAD_RELAXED(&block->state);
-    size_t bytes = block->size, holes = 0;
-    if (state == TAI_FREE && (block->place.flags & TAI_FLAG_HOLES) != 0 && space->info.range_bytes_max == 0) {
-        holes = tai_holes_bytes(space, region, block->addr, block->addr + block->size);
-        holes += holes != 0 ? 2 * space->granularity : 0;
+    size_t bytes = block->size;
+    if (index == region->last && (kind != TAI_RUN_WHOLE || !space->ordered)) { /* a stream's block does not join it */
+        bytes += (size_t)((kind == TAI_RUN_BOUNDED ? region->base + region->size : region->commit_end) - region->top);
     }
-    bytes = bytes > holes ? bytes - holes : 0;
-    if (index == region->last) {
-        bytes += (size_t)((space->info.range_bytes_max != 0 ? region->base + region->size : region->commit_end) -
-                          region->top);
+    if (kind == TAI_RUN_PAGES) {
+        bytes -= tai_holes_bytes(space, region, block->addr, block->addr + bytes);
     }
     run->bytes = add ? run->bytes + bytes : run->bytes - bytes;
     if (state == TAI_LIVE) {
@@ -10591,28 +10694,36 @@ static TAI_COLD void tai_run_count(tai_run *run, const tai_space *space, uint32_
 }
 
 /* The run of which need bytes can be used once its live blocks are free, with as few bytes to free as possible. What
-   threads cache is in no run. Inside the gate. O(blocks). */
-static TAI_COLD void tai_region_find_run(const tai_space *space, const tai_region *region, size_t need, tai_run *best)
+   threads cache and streams use is in no run. Inside the gate. O(blocks). */
+static TAI_COLD void tai_region_find_run(const tai_space *space, const tai_region *region, size_t need, int kind,
+                                         tai_run *best)
 {
     const tai_block *at = space->blocks.at;
     tai_run run;
+    int behind_holes = 0; /* this block, once free, would begin with what has no memory */
     memset(&run, 0, sizeof run);
     run.first = region->first;
     for (run.last = region->first; run.last != 0; run.last = at[run.last].next) {
         tai_run less;
         uint32_t state = TENSORALLOC_LOAD_RELAXED(&at[run.last].state);
-        if (state == TAI_CACHED || state == TAI_BUSY) {
+        int holes = kind == TAI_RUN_WHOLE && state == TAI_FREE && (at[run.last].place.flags & TAI_FLAG_HOLES) != 0;
+        if ((state != TAI_LIVE && state != TAI_FREE) || holes || behind_holes) {
+            behind_holes = holes;
             run.bytes = run.blocked = run.count = 0;
             run.first = at[run.last].next;
             continue;
         }
-        tai_run_count(&run, space, run.last, 1);
+        if (kind == TAI_RUN_WHOLE && at[run.first].place.stream != at[run.last].place.stream) {
+            run.bytes = run.blocked = run.count = 0; /* they do not merge at once */
+            run.first = run.last;
+        }
+        tai_run_count(&run, space, run.last, kind, 1);
         while (run.bytes >= need) {
             if (run.blocked != 0 && (best->first == 0 || run.blocked < best->blocked)) {
                 *best = run;
             }
             less = run;
-            tai_run_count(&less, space, run.first, 0);
+            tai_run_count(&less, space, run.first, kind, 0);
             if (run.first == run.last || less.bytes < need) {
                 break;
             }
@@ -10622,23 +10733,44 @@ static TAI_COLD void tai_region_find_run(const tai_space *space, const tai_regio
     }
 }
 
-/* What is in the way, by tag. 0: no place would be large enough. Inside the gate. */
-static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *plan, ta_failure *out)
+/* The cheapest run of a kind for the piece. lack: what the backend must get back for pages. 0: there is none. Inside
+   the gate. */
+static TAI_COLD int tai_pool_find_run(const tai_space *space, const tai_plan *plan, int kind, size_t lack,
+                                      tai_run *best)
 {
-    const tai_space *space = &pool->space;
-    const tai_block *at = space->blocks.at;
-    size_t need = plan->size + (plan->alignment > space->granule ? plan->alignment : 0);
-    uint32_t r, index;
+    size_t piece = plan->size + (plan->alignment > space->granule ? plan->alignment : 0);
+    uint32_t r;
+    memset(best, 0, sizeof *best);
+    for (r = 0; r < space->region_count; r++) {
+        const tai_region *region = space->regions[r];
+        const int pages = kind == TAI_RUN_PAGES && !region->is_segment;
+        tai_run run = *best;
+        if (region->is_live && region->heap == (uint32_t)plan->heap) {
+            tai_region_find_run(space, region, pages ? tai_add_saturated(lack, 2 * space->granularity) : piece, kind,
+                                &run);
+        }
+        if (run.first != best->first) {
+            const tai_block *last = &space->blocks.at[run.last];
+            uintptr_t from = space->blocks.at[run.first].addr,
+                      to = run.last == region->last ? region->commit_end : last->addr + last->size;
+            if (kind == TAI_RUN_BOUNDED || (pages ? tai_region_yields(space, region, from, to) >= lack
+                                                  : !tai_holes_any(space, region, from, to))) {
+                *best = run;
+            }
+        }
+    }
+    return best->first != 0;
+}
+
+/* What is in the way, by tag. 0: no place would be large enough. Inside the gate. */
+static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *plan, int kind, ta_failure *out)
+{
+    const tai_block *at = pool->space.blocks.at;
+    uint32_t index;
     tai_tally tally;
     tai_run best;
     tally.count = 0;
-    memset(&best, 0, sizeof best);
-    for (r = 0; r < space->region_count; r++) {
-        if (space->regions[r]->is_live && space->regions[r]->heap == (uint32_t)plan->heap) {
-            tai_region_find_run(space, space->regions[r], need, &best);
-        }
-    }
-    if (best.first == 0) {
+    if (!tai_pool_find_run(&pool->space, plan, kind, out->action_bytes, &best)) {
         return 0;
     }
     out->blocking_ptr = (void *)at[best.first].addr;
@@ -10655,37 +10787,56 @@ static TAI_COLD int tai_pool_find_blocking(const ta_pool *pool, const tai_plan *
     }
 }
 
-/* Memory was missing: where it is. The ladder has been climbed, or was not to be. Outside the gate. */
+/* Memory was missing: where it is. The ladder has been climbed, or its first rung. Outside the gate. */
 static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *plan, tai_holder *me, ta_failure *out)
 {
     tai_space *space = &pool->space;
-    size_t need = tai_round_up(plan->size + (plan->alignment > space->granule ? plan->alignment : 0),
-                               space->granularity);
-    int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0, bounded = space->info.range_bytes_max != 0;
-    size_t held;
+    const size_t piece = plan->size + (plan->alignment > space->granule ? plan->alignment : 0);
+    const size_t need = tai_round_up(piece, space->granularity);
+    const int asked = (plan->flags & TA_REQUEST_WITHIN_BUDGET) == 0;
+    const int bounded = space->info.range_bytes_max != 0 && out->result != TA_ERROR_LIMIT; /* a trim brings nothing */
+    const int kind = bounded ? TAI_RUN_BOUNDED : asked ? TAI_RUN_PAGES : TAI_RUN_WHOLE;
+    const unsigned synced = space->parks ? 0 : TAI_IF_SYNCED; /* parked: that ends with a capture */
+    tai_gain own, flushed, unheld;
+    size_t held, lack, siblings;
     ta_verdict verdict;
-    tai_budget_explain(space->budget, &pool->member, need, asked, out);
-    if (asked) {
-        (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
-    }
+    tai_budget_explain(space->budget, &pool->member, need, out);
+    lack = out->action_bytes;
+    siblings = out->sibling_cached_bytes;
+    (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
     tai_gate_enter(&space->gate, me);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
     held = space->held_bytes;
     held = held < out->pending_bytes ? held : out->pending_bytes;
+    tai_space_measure(space, synced, bounded, plan->heap, piece, &own);
+    tai_space_measure(space, synced | TAI_IF_FLUSHED, bounded, plan->heap, piece, &flushed);
+    unheld = own;
+    if (TAI_GRAPHS && held != 0) {
+        tai_space_measure(space, synced | TAI_IF_UNHELD, bounded, plan->heap, piece, &unheld);
+    }
+    unheld.bytes = asked && !bounded ? tai_add_saturated(unheld.bytes, out->graph_bytes) : out->graph_bytes;
     out->graph_bytes += held;
-    if (out->pending_bytes - held >= out->action_bytes && !space->parks) { /* parked: that ends with a capture */
+    if (bounded) {
+        own.bytes = flushed.bytes = 0;
+    }
+    if (space->ordered && !space->parks &&
+        (asked ? own.fits || own.bytes >= lack : own.fits && own.waits && space->stealing)) {
         verdict = TA_VERDICT_WAITING;
-    } else if (!asked && !bounded && out->free_bytes >= out->action_bytes) {
-        verdict = TA_VERDICT_OWN_CACHE;
-    } else if (out->sibling_cached_bytes >= out->action_bytes) {
+    } else if (!asked && !bounded && (own.bytes >= lack || (own.fits && lack <= need))) { /* not above the limit */
+        verdict = TA_VERDICT_OWN_CACHE; /* a trim waits for streams, too */
+    } else if (siblings >= lack) {
         verdict = TA_VERDICT_SIBLINGS;
-    } else if (out->thread_cached_bytes >= out->action_bytes) {
+    } else if (out->thread_cached_bytes != 0 &&
+               (asked ? flushed.fits || flushed.bytes >= lack : flushed.fits && !space->ordered)) {
         verdict = TA_VERDICT_THREAD_CACHES;
-    } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && out->free_bytes >= out->action_bytes)) &&
-               tai_pool_find_blocking(pool, plan, out)) {
+    } else if (tai_add_saturated(flushed.bytes, siblings) >= lack) {
+        verdict = TA_VERDICT_CACHES;
+    } else if ((out->result == TA_ERROR_FRAGMENTED || (!bounded && out->free_bytes >= lack)) &&
+               (kind != TAI_RUN_WHOLE || (!own.holed && (!space->ordered || space->stealing))) &&
+               tai_pool_find_blocking(pool, plan, kind, out)) {
         verdict = TA_VERDICT_FRAGMENTED;
         out->action_bytes = out->blocking_bytes;
-    } else if (out->graph_bytes >= out->action_bytes) {
+    } else if (TAI_GRAPHS && out->graph_bytes != 0 && (unheld.fits || unheld.bytes >= lack)) {
         verdict = TA_VERDICT_GRAPHS;
     } else {
         verdict = tai_budget_verdict(space->budget, need, out);
@@ -10847,7 +10998,7 @@ static size_t tai_pool_thread_claims(const ta_pool *pool, const tai_slot *slot)
 }
 
 /* Keeps cached bytes under the cap: this thread's cache first, then whole pages. Outside the gate. */
-static TAI_NOINLINE void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
+static TAI_COLD void tai_pool_keep_cap(ta_pool *pool, tai_slot *slot)
 {
     tai_space *space = &pool->space;
     tai_holder *me = tai_slot_me(slot);
@@ -10939,19 +11090,31 @@ static TAI_COLD size_t tai_pool_reclaim(void *self, size_t want_bytes)
     return tai_pool_trim(pool, TAI_ALL_HEAPS, cached > want_bytes ? cached - want_bytes : 0, 0, NULL);
 }
 
+/* What a trim would give back, with what. Outside the gate. */
+static TAI_COLD size_t tai_pool_spare(ta_pool *pool, unsigned what)
+{
+    tai_gain gain;
+    tai_gate_enter(&pool->space.gate, NULL);
+    tai_space_measure(&pool->space, what, 0, -1, 0, &gain);
+    tai_gate_leave(&pool->space.gate, NULL);
+    return gain.bytes;
+}
+
 /* Asked by the budget for another allocator that has failed. */
-static TAI_COLD size_t tai_pool_holds(void *self, tai_kind kind)
+static TAI_COLD size_t tai_pool_yields(void *self, tai_kind kind)
 {
     ta_pool *pool = (ta_pool *)self;
-    size_t bytes;
+    size_t held;
     if (!tai_pool_is_open(pool)) {
         return 0;
     }
+    if (kind == TAI_OF_CACHES) {
+        return tai_pool_spare(pool, TAI_IF_SYNCED | TAI_IF_FLUSHED);
+    }
     tai_gate_enter(&pool->space.gate, NULL);
-    bytes = kind == TAI_OF_GRAPHS ? pool->space.held_bytes : tai_pool_thread_cached(pool);
-    bytes += kind == TAI_OF_ALL ? tai_space_cached(&pool->space) - pool->space.held_bytes : 0;
+    held = pool->space.held_bytes;
     tai_gate_leave(&pool->space.gate, NULL);
-    return bytes;
+    return held;
 }
 
 /* Whether the request could not be served if all that is free anywhere came together: nobody's caches are emptied in
@@ -10963,9 +11126,10 @@ static TAI_COLD int tai_pool_is_hopeless(ta_pool *pool, const tai_plan *plan, ta
     tai_gate_enter(&space->gate, me);
     live = tai_space_used(space);
     cached = tai_pool_thread_cached(pool) + tai_guard_held(pool);
+    total = tai_space_cached(space) + cached; /* may be enough where the limit was lowered below what is live */
     tai_gate_leave(&space->gate, me);
     live = live > cached ? live - cached : 0;
-    if (!tai_budget_may_hold(space->budget, live, plan->size)) {
+    if (total < plan->size && !tai_budget_may_hold(space->budget, live, plan->size)) {
         return 1;
     }
     return space->backend.vtable->memory_info != NULL &&
@@ -10987,6 +11151,9 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
     }
     for (;;) {
         int helped = 0;
+        if (*rung != 0 && (plan->flags & TA_REQUEST_WITHIN_BUDGET) != 0) {
+            return 0;
+        }
         switch ((*rung)++) {
         case 0: /* own cache */
             helped = tai_pool_flush_thread(pool) + tai_guard_release(pool, 0) != 0;
@@ -10999,7 +11166,8 @@ static TAI_COLD int tai_pool_climb(ta_pool *pool, int *rung, const ta_request *r
             helped = tai_budget_reclaim(space->budget, &pool->member, want) != 0;
             break;
         case 3: /* own free pages: holes in the middle pay for growth at the end */
-            helped = tai_pool_trim(pool, TAI_ALL_HEAPS, 0, 1, slot) != 0;
+            helped = tai_pool_flush_thread(pool) != 0; /* what the attempts so far have put there */
+            helped |= tai_pool_trim(pool, TAI_ALL_HEAPS, 0, 1, slot) != 0;
             break;
         case 4: /* the user */
             if (pool->desc.on_out_of_memory != NULL) {
@@ -11085,7 +11253,6 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
             tai_pool_event(pool, TA_EVENT_LIMIT, TA_OK, NULL, plan->size, 0, request->stream, request->tag, 0);
         }
         if (*result == TA_ERROR_NOT_CACHED || *result == TA_ERROR_SEALED || *result == TA_ERROR_OVERFLOW ||
-            (plan->flags & TA_REQUEST_WITHIN_BUDGET) != 0 ||
             !tai_pool_climb(pool, &rung, request, plan, *result, slot)) {
             return 0;
         }
@@ -11321,7 +11488,7 @@ TAI_INLINE void *tai_pool_alloc_at_once(ta_pool *pool, tai_slot *slot, size_t si
     if (TAI_UNLIKELY(pool->single_slot != NULL)) {
         tai_pool_note_peak(pool);
     }
-    index = tai_heap_take_quick(space, rounded, 0);
+    index = watched ? 0 : tai_heap_take_quick(space, rounded, 0); /* one copy of it is enough */
     if (TAI_UNLIKELY(index == 0)) {
         index = tai_heap_take(space, TAI_LARGE, rounded, space->granule, 0, &why);
         if (TAI_UNLIKELY(index == 0 || space->blocks.at[index].place.flags != 0)) {
@@ -12212,7 +12379,7 @@ static uint32_t tai_pool_live(const ta_pool *pool, const void *ptr, ta_result *r
     return index;
 }
 
-TENSORALLOC_DEF ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_pool_describe(ta_pool *pool, const void *ptr, ta_block_info *out)
 {
     ta_result result = tai_pool_usable(pool);
     ta_pool *beside;
@@ -13202,7 +13369,7 @@ static TAI_COLD void tai_pool_space_desc(const ta_pool_desc *desc, tai_space_des
 typedef struct tai_pool_kind {
     int parks;
     size_t (*reclaim)(void *self, size_t want_bytes); /* NULL: a pool's */
-    size_t (*holds)(void *self, tai_kind kind);
+    size_t (*yields)(void *self, tai_kind kind);
     void *reclaim_self;
     const void *owner; /* NULL, or the dynamic that has made it */
 } tai_pool_kind;
@@ -13272,7 +13439,7 @@ static TAI_COLD ta_result tai_pool_make(const ta_pool_desc *desc, const tai_pool
     pool->alert &= pool->single_slot != NULL ? ~TAI_ALERT_FIRST : ~0;
     pool->member.self = kind->reclaim != NULL ? kind->reclaim_self : pool;
     pool->member.reclaim = kind->reclaim != NULL ? kind->reclaim : tai_pool_reclaim;
-    pool->member.holds = kind->reclaim != NULL ? kind->holds : tai_pool_holds;
+    pool->member.yields = kind->reclaim != NULL ? kind->yields : tai_pool_yields;
     pool->member.owner = kind->owner;
     tai_budget_join(pool->space.budget, &pool->member);
     if (resolved.initial_bytes != 0) {
@@ -13871,25 +14038,37 @@ static TAI_COLD ta_result tai_common_failed(tai_common *common, ta_failure *fail
     return why;
 }
 
+/* Where memory is that was missing. own: what a trim would give back; flushed: after threads have flushed their caches;
+   waits: some of it waits for streams; asked: a trim has been tried. Outside the gate. */
+static TAI_COLD ta_verdict tai_common_judge_memory(tai_common *common, size_t need, int asked, size_t own,
+                                                   size_t flushed, int waits, size_t graphs, ta_failure *out)
+{
+    size_t lack, siblings;
+    tai_budget_explain(common->budget, &common->member, need, out);
+    lack = out->action_bytes;
+    siblings = out->sibling_cached_bytes;
+    out->graph_bytes += graphs;
+    return asked && waits && own >= lack                   ? TA_VERDICT_WAITING
+           : !asked && own >= lack                         ? TA_VERDICT_OWN_CACHE
+           : siblings >= lack                              ? TA_VERDICT_SIBLINGS
+           : asked && flushed >= lack                      ? TA_VERDICT_THREAD_CACHES
+           : tai_add_saturated(flushed, siblings) >= lack  ? TA_VERDICT_CACHES
+           : TAI_GRAPHS && out->graph_bytes >= lack        ? TA_VERDICT_GRAPHS
+                                                      : tai_budget_verdict(common->budget, need, out);
+}
+
 /* Why a request fails that lacks need bytes of the backend, where a trim would give spare bytes back. Outside the
    gate. */
-static TAI_COLD ta_verdict tai_common_judge(tai_common *common, const ta_request *request, size_t need, size_t spare,
-                                            ta_failure *out)
+static TAI_COLD ta_verdict tai_common_judge(tai_common *common, size_t need, size_t spare, ta_failure *out)
 {
-    int asked = (request->flags & TA_REQUEST_WITHIN_BUDGET) == 0;
     out->alignment_bytes = out->alignment_bytes != 0 ? out->alignment_bytes : common->info.alignment_bytes;
     tai_gate_enter(&common->gate, NULL);
     out->reserved_bytes = common->reserved;
     out->in_use_bytes = common->in_use;
     tai_gate_leave(&common->gate, NULL);
-    if (out->result != TA_ERROR_LIMIT && out->result != TA_ERROR_OUT_OF_MEMORY) {
-        return tai_result_verdict(out->result);
-    }
-    tai_budget_explain(common->budget, &common->member, need, asked, out);
-    return spare >= out->action_bytes                       ? TA_VERDICT_OWN_CACHE
-           : out->sibling_cached_bytes >= out->action_bytes ? TA_VERDICT_SIBLINGS
-           : out->graph_bytes >= out->action_bytes          ? TA_VERDICT_GRAPHS
-                                                            : tai_budget_verdict(common->budget, need, out);
+    return out->result != TA_ERROR_LIMIT && out->result != TA_ERROR_OUT_OF_MEMORY
+               ? tai_result_verdict(out->result)
+               : tai_common_judge_memory(common, need, 0, spare, spare, 0, 0, out);
 }
 
 /* ---- entries of tables, for objects that begin with their common part */
@@ -14016,13 +14195,23 @@ static TAI_COLD void tai_common_turn_end(tai_common *common)
     tai_gate_leave(&common->gate, NULL);
 }
 
+/* Whether bytes fit at all beside what is in use here. Outside the gate. */
+static TAI_COLD int tai_common_may_hold(tai_common *common, size_t bytes)
+{
+    size_t in_use;
+    tai_gate_enter(&common->gate, NULL);
+    in_use = common->in_use;
+    tai_gate_leave(&common->gate, NULL);
+    return tai_budget_may_hold(common->budget, in_use, bytes);
+}
+
 /* Takes bytes from the budget; asks the others to give back first if it must and may. */
 static TAI_COLD int tai_common_charge(tai_common *common, size_t bytes, uint32_t flags)
 {
     if (tai_budget_charge(common->budget, bytes)) {
         return 1;
     }
-    return (flags & TA_REQUEST_WITHIN_BUDGET) == 0 && tai_budget_may_hold(common->budget, common->in_use, bytes) &&
+    return (flags & TA_REQUEST_WITHIN_BUDGET) == 0 && tai_common_may_hold(common, bytes) &&
            tai_budget_reclaim(common->budget, &common->member, bytes) != 0 &&
            tai_budget_charge(common->budget, bytes);
 }
@@ -14493,6 +14682,22 @@ static TAI_COLD ta_result tai_arena_add_segment(ta_arena *arena, size_t need)
     return result;
 }
 
+/* The chunk with addresses for size bytes, and where they would be; chunk_count if there is none. Inside the gate. */
+static TAI_COLD uint32_t tai_arena_chunk_for(const ta_arena *arena, size_t size, size_t alignment,
+                                             uintptr_t *addr)
+{
+    uint32_t c;
+    for (c = arena->chunk; c < arena->chunk_count; c++) {
+        const tai_chunk *chunk = &arena->chunks[c];
+        *addr = (uintptr_t)tai_round_up((size_t)chunk->top, alignment);
+        if (!chunk->is_segment && (size_t)(*addr - chunk->base) <= chunk->size &&
+            size <= chunk->size - (size_t)(*addr - chunk->base)) {
+            break;
+        }
+    }
+    return c;
+}
+
 /* More memory for size bytes. TA_OK: look again. *missing: what the backend did not give. */
 static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t alignment, size_t *missing)
 {
@@ -14507,19 +14712,13 @@ static TAI_COLD ta_result tai_arena_grow(ta_arena *arena, size_t size, size_t al
     if (arena->use_ranges) {
         int round;
         for (round = 0; round < 2; round++) {
-            uint32_t c = 0;
+            uint32_t c;
             uintptr_t addr = 0;
-            int fits = 0;
             tai_gate_enter(&common->gate, NULL);
-            for (c = arena->chunk; c < arena->chunk_count && !fits; c++) {
-                const tai_chunk *chunk = &arena->chunks[c];
-                addr = (uintptr_t)tai_round_up((size_t)chunk->top, alignment);
-                fits = !chunk->is_segment && (size_t)(addr - chunk->base) <= chunk->size &&
-                       size <= chunk->size - (size_t)(addr - chunk->base);
-            }
+            c = tai_arena_chunk_for(arena, size, alignment, &addr);
             tai_gate_leave(&common->gate, NULL);
-            if (fits) {
-                const tai_chunk *chunk = &arena->chunks[--c];
+            if (c < arena->chunk_count) {
+                const tai_chunk *chunk = &arena->chunks[c];
                 *missing = tai_round_up((size_t)(addr + size - chunk->base), granularity);
                 *missing -= *missing < (size_t)(chunk->commit_end - chunk->base)
                                 ? *missing : (size_t)(chunk->commit_end - chunk->base);
@@ -14614,7 +14813,7 @@ static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *requ
         }
         *why = tai_arena_grow(arena, size, alignment, missing);
         if (*why == TA_ERROR_LIMIT && !asked && (request->flags & TA_REQUEST_WITHIN_BUDGET) == 0 &&
-            tai_budget_may_hold(common->budget, common->in_use, size)) {
+            tai_common_may_hold(common, size)) {
             asked = 1; /* not with the turn: siblings and their callbacks run */
             if (tai_budget_reclaim(common->budget, &common->member,
                                    size + alignment + common->info.granularity_bytes) != 0) {
@@ -14628,20 +14827,38 @@ static tai_arena_block *tai_arena_obtain(ta_arena *arena, const ta_request *requ
     }
 }
 
-/* What could be used again at the end, and what a trim would give back. Inside the gate. */
-static TAI_COLD void tai_arena_measure(const ta_arena *arena, size_t *spare, ta_failure *out)
+/* What could be used again at the end. Inside the gate. */
+static TAI_COLD void tai_arena_measure(const ta_arena *arena, ta_failure *out)
 {
-    int bounded = arena->common.info.range_bytes_max != 0, last = 1;
+    int bounded = arena->common.info.range_bytes_max != 0;
     uint32_t c;
     for (c = arena->chunk_count; c-- > arena->chunk;) {
         const tai_chunk *chunk = &arena->chunks[c];
-        uintptr_t end = bounded ? chunk->base + chunk->size : chunk->commit_end;
-        size_t bytes = (size_t)(end - chunk->top);
+        size_t bytes = (size_t)((bounded ? chunk->base + chunk->size : chunk->commit_end) - chunk->top);
         out->free_bytes += bytes;
         out->largest_free_bytes = bytes > out->largest_free_bytes ? bytes : out->largest_free_bytes;
-        last = last && chunk->is_segment && chunk->top == chunk->base && (c > arena->chunk || c == 0);
-        *spare += last || (!chunk->is_segment && c > arena->chunk) ? (size_t)(chunk->commit_end - chunk->base) : 0;
     }
+}
+
+/* What a trim would give back, apart from a range of which the end would be needed at once. Inside the gate. */
+static TAI_COLD size_t tai_arena_spare(const ta_arena *arena, uint32_t except)
+{
+    size_t bytes = 0;
+    int last = 1;
+    uint32_t c;
+    for (c = arena->chunk_count; c-- > 0;) {
+        const tai_chunk *chunk = &arena->chunks[c];
+        uintptr_t end = chunk->base + tai_round_up((size_t)(chunk->top - chunk->base),
+                                                   arena->common.info.granularity_bytes), to = chunk->commit_end;
+        last = last && chunk->is_segment && chunk->top == chunk->base && (c > arena->chunk || c == 0);
+        if (chunk->is_segment) {
+            bytes += last ? chunk->size : 0;
+        } else if (c != except && end < to) {
+            tai_backend_pieces(arena->common.backend, &end, &to);
+            bytes += end < chunk->commit_end ? (size_t)(chunk->commit_end - end) : 0;
+        }
+    }
+    return bytes;
 }
 
 /* Whether freed blocks would do, were those behind them free as well: which, from the end on. Inside the gate. */
@@ -14684,14 +14901,19 @@ static TAI_COLD void *tai_arena_fail(ta_arena *arena, const ta_request *request,
 {
     tai_common *common = &arena->common;
     ta_failure failure, blocked;
-    size_t spare = 0, size = tai_round_up(tai_guard_padded(&common->guard, request->size_bytes),
-                                          common->info.alignment_bytes);
+    size_t spare, size = tai_round_up(tai_guard_padded(&common->guard, request->size_bytes),
+                                      common->info.alignment_bytes);
+    size_t alignment = request->alignment_bytes > common->info.alignment_bytes ? request->alignment_bytes
+                                                                              : common->info.alignment_bytes;
+    uintptr_t addr;
     ta_verdict verdict;
     tai_failure_begin(&failure, common->budget, request, why);
     tai_gate_enter(&common->gate, NULL);
-    tai_arena_measure(arena, &spare, &failure);
+    tai_arena_measure(arena, &failure);
+    spare = why == TA_ERROR_LIMIT || common->info.range_bytes_max == 0
+                ? tai_arena_spare(arena, tai_arena_chunk_for(arena, size, alignment, &addr)) : 0;
     tai_gate_leave(&common->gate, NULL);
-    verdict = tai_common_judge(common, request, missing, spare, &failure);
+    verdict = tai_common_judge(common, missing, spare, &failure);
     if (verdict == TA_VERDICT_LIMIT || verdict == TA_VERDICT_FULL) {
         int found;
         blocked = failure;
@@ -15014,7 +15236,7 @@ static TAI_COLD size_t tai_arena_trim_turn(ta_arena *arena, size_t keep)
     return released;
 }
 
-static ta_result tai_arena_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
+static TAI_COLD ta_result tai_arena_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
 {
     ta_arena *arena = (ta_arena *)self;
     ta_result result = tai_common_usable(&arena->common);
@@ -15037,16 +15259,16 @@ static ta_result tai_arena_v_empty_cache(void *self)
     return tai_arena_v_trim(self, 0, NULL);
 }
 
-static TAI_COLD size_t tai_arena_holds(void *self, tai_kind kind)
+static TAI_COLD size_t tai_arena_yields(void *self, tai_kind kind)
 {
     ta_arena *arena = (ta_arena *)self;
-    size_t cached = 0;
-    if (kind == TAI_OF_ALL && !arena->common.single_threaded && tai_common_usable(&arena->common) == TA_OK) {
+    size_t spare = 0;
+    if (kind == TAI_OF_CACHES && !arena->common.single_threaded && tai_common_usable(&arena->common) == TA_OK) {
         tai_gate_enter(&arena->common.gate, NULL);
-        cached = arena->common.reserved - arena->common.in_use;
+        spare = tai_arena_spare(arena, arena->chunk_count);
         tai_gate_leave(&arena->common.gate, NULL);
     }
-    return cached;
+    return spare;
 }
 
 static TAI_COLD size_t tai_arena_reclaim(void *self, size_t want_bytes)
@@ -15113,7 +15335,7 @@ static ta_result tai_arena_v_destroy(void *self)
     return ta_arena_destroy((ta_arena *)self);
 }
 
-static ta_result tai_arena_v_describe(void *self, const void *ptr, ta_block_info *out)
+static TAI_COLD ta_result tai_arena_v_describe(void *self, const void *ptr, ta_block_info *out)
 {
     ta_arena *arena = (ta_arena *)self;
     const tai_arena_block *block;
@@ -15200,7 +15422,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_arena_create(const ta_arena_desc *desc, ta
     arena->blocks = (tai_arena_block *)(void *)arena->table.base;
     arena->use_ranges = (arena->common.info.caps & TA_CAP_RANGES) != 0;
     arena->common.member.reclaim = tai_arena_reclaim;
-    arena->common.member.holds = tai_arena_holds;
+    arena->common.member.yields = tai_arena_yields;
     tai_budget_join(arena->common.budget, &arena->common.member);
     *out = arena;
     return TA_OK;
@@ -15487,10 +15709,10 @@ static TAI_COLD void *tai_direct_fail(tai_common *common, const ta_request *requ
     ta_failure failure;
     tai_failure_begin(&failure, common->budget, request, why);
     return tai_fail_null(
-        tai_common_failed(common, &failure, tai_common_judge(common, request, missing, 0, &failure)), result);
+        tai_common_failed(common, &failure, tai_common_judge(common, missing, 0, &failure)), result);
 }
 
-static void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result *result)
+static TAI_COLD void *tai_direct_v_alloc(void *self, const ta_request *request, ta_result *result)
 {
     ta_direct *direct = (ta_direct *)self;
     tai_common *common = &direct->common;
@@ -15574,7 +15796,7 @@ static TAI_COLD ta_result tai_direct_wait(tai_common *common, ta_stream stream)
     return (common->info.caps & TA_CAP_ORDERED) == 0 ? TA_OK : tai_common_sync(common, stream);
 }
 
-static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
+static TAI_COLD ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
 {
     ta_direct *direct = (ta_direct *)self;
     tai_common *common = &direct->common;
@@ -15630,7 +15852,7 @@ static ta_result tai_direct_v_free(void *self, void *ptr, size_t size, size_t al
     return result;
 }
 
-static ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
+static TAI_COLD ta_result tai_direct_v_resize(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
 {
     ta_direct *direct = (ta_direct *)self;
     tai_direct_block now;
@@ -15672,7 +15894,7 @@ static void *tai_direct_v_remap(void *self, void *ptr, size_t old_bytes, size_t 
 }
 
 /* There is no cache; but segments that the backend would not take back are offered again. */
-static ta_result tai_direct_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
+static TAI_COLD ta_result tai_direct_v_trim(void *self, size_t keep_bytes, size_t *out_released_bytes)
 {
     ta_direct *direct = (ta_direct *)self;
     ta_result result = tai_common_usable(&direct->common);
@@ -15750,7 +15972,7 @@ static ta_result tai_direct_v_destroy(void *self)
     return ta_direct_destroy((ta_direct *)self);
 }
 
-static ta_result tai_direct_v_describe(void *self, const void *ptr, ta_block_info *out)
+static TAI_COLD ta_result tai_direct_v_describe(void *self, const void *ptr, ta_block_info *out)
 {
     ta_direct *direct = (ta_direct *)self;
     uint32_t index;
@@ -16239,8 +16461,8 @@ TENSORALLOC_DEF ta_result ta_shape_offset(const int64_t *dims, const int64_t *st
     return TA_OK;
 }
 
-TENSORALLOC_DEF ta_result ta_tensor_create(ta_allocator allocator, ta_dtype dtype, const int64_t *dims, int rank,
-                                           size_t alignment_bytes, ta_stream stream, ta_tensor *out)
+TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_create(ta_allocator allocator, ta_dtype dtype, const int64_t *dims,
+                                                    int rank, size_t alignment_bytes, ta_stream stream, ta_tensor *out)
 {
     ta_tensor tensor;
     ta_request request;
@@ -18079,20 +18301,31 @@ static TAI_COLD size_t tai_dynamic_give_back(ta_dynamic *d, size_t want, int wha
     return got;
 }
 
-/* Takes bytes out of the budget, with what must be given back for that: ours, the siblings' free memory, the
-   headroom of other tensors. */
-static TAI_COLD int tai_dynamic_charge(ta_dynamic *d, size_t bytes, uint32_t flags)
+/* Has bytes given back, if the request may: ours, then the siblings' free memory, then the headroom of other tensors.
+   0: the end. */
+static TAI_COLD int tai_dynamic_climb(ta_dynamic *d, size_t bytes, uint32_t flags, int *rung)
 {
     ta_budget *budget = d->common.budget;
-    if (tai_budget_charge(budget, bytes)) {
-        return 1;
+    size_t got = 0;
+    while (got == 0 && *rung < 3 && (flags & TA_REQUEST_WITHIN_BUDGET) == 0 && tai_budget_may_hold(budget, 0, bytes)) {
+        got = *rung == 1 ? tai_budget_reclaim(budget, &d->common.member, bytes)
+                         : tai_dynamic_give_back(d, tai_budget_lacks(budget, bytes),
+                                                 *rung == 0 ? TAI_SURPLUS : TAI_HEADROOM);
+        ++*rung;
     }
-    if ((flags & TA_REQUEST_WITHIN_BUDGET) != 0 || !tai_budget_may_hold(budget, 0, bytes)) {
-        return 0;
+    return got != 0;
+}
+
+/* Takes bytes out of the budget, with what must be given back for that. */
+static TAI_COLD int tai_dynamic_charge(ta_dynamic *d, size_t bytes, uint32_t flags)
+{
+    int rung = 0;
+    while (!tai_budget_charge(d->common.budget, bytes)) {
+        if (!tai_dynamic_climb(d, bytes, flags, &rung)) {
+            return 0;
+        }
     }
-    return (tai_dynamic_give_back(d, bytes, TAI_SURPLUS) != 0 && tai_budget_charge(budget, bytes)) ||
-           (tai_budget_reclaim(budget, &d->common.member, bytes) != 0 && tai_budget_charge(budget, bytes)) ||
-           (tai_dynamic_give_back(d, bytes, TAI_HEADROOM) != 0 && tai_budget_charge(budget, bytes));
+    return 1;
 }
 
 /* With an upstream of the program's: its blocks are part of what is reserved. Inside the gate. */
@@ -18107,6 +18340,7 @@ static void tai_dynamic_note_peak(ta_dynamic *d)
 static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
 {
     size_t step = d->common.info.granularity_bytes, end, bytes, accessible = h->accessible;
+    int rung = 0;
     ta_result result = TA_OK;
     if (!h->by_touch) { /* each commit is a call: fewer of them, for at most a sixteenth more */
         while (step < ((size_t)64 << 20) && step * 32 <= want) {
@@ -18130,8 +18364,10 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
         bytes = end - h->committed;
     }
     if (end > accessible) {
-        result = d->common.backend.vtable->commit(d->common.backend.self, (void *)(h->link.addr + accessible),
-                                                  end - accessible);
+        do {
+            result = d->common.backend.vtable->commit(d->common.backend.self, (void *)(h->link.addr + accessible),
+                                                      end - accessible);
+        } while (result == TA_ERROR_OUT_OF_MEMORY && tai_dynamic_climb(d, end - accessible, h->flags, &rung));
         accessible = end;
     }
     if (result != TA_OK) {
@@ -18847,54 +19083,83 @@ static TAI_COLD size_t tai_dynamic_graph_bytes(const ta_dynamic *d)
     return bytes;
 }
 
-/* What is free, ours and our pool's together. *ranges: of the ranges alone; *graphs: what they keep for graphs. */
-static TAI_COLD void tai_dynamic_measure(ta_dynamic *d, ta_failure *out, size_t *ranges, size_t *graphs)
+/* What a trim would give back of ranges: warm ones, and what lies above capacities. Inside the gate. */
+static TAI_COLD size_t tai_dynamic_spare(const ta_dynamic *d)
+{
+    size_t bytes = d->warm_bytes;
+    uint32_t i;
+    for (i = 1; i < d->handles.end; i++) {
+        const tai_handle *h = tai_handle_at(d, i);
+        uintptr_t from = h->link.addr + tai_round_up(h->held, d->common.info.granularity_bytes);
+        uintptr_t end = h->link.addr + h->committed, to = h->link.addr + h->accessible;
+        if (h->link.state == TAI_LIVE && h->span_bytes != 0 && h->busy == 0 && (!TAI_GRAPHS || h->holds == 0) &&
+            from < end) {
+            if (!h->by_touch) {
+                tai_backend_pieces(d->common.backend, &from, &to);
+            }
+            bytes += from < end ? (size_t)(end - from) : 0;
+        }
+    }
+    return bytes;
+}
+
+/* What a dynamic and its pool have. */
+typedef struct tai_dynamic_gain {
+    size_t own;     /* a trim would give it back */
+    size_t flushed; /* and after threads have flushed their caches */
+    size_t graphs;  /* ranges keep it for graphs */
+} tai_dynamic_gain;
+
+/* What is free, ours and our pool's together, and what a trim would give back. */
+static TAI_COLD void tai_dynamic_measure(ta_dynamic *d, ta_failure *out, tai_dynamic_gain *gain)
 {
     ta_stats stats;
+    size_t used;
     memset(&stats, 0, sizeof stats);
+    if (d->pool != NULL) {
+        (void)tai_pool_flush_thread(d->pool);
+    }
     (void)ta_allocator_get_stats(ta_dynamic_allocator(d), &stats);
     tai_gate_enter(&d->common.gate, NULL);
-    *graphs = tai_dynamic_graph_bytes(d);
-    *ranges = d->common.reserved + d->block_bytes - d->common.in_use - *graphs;
+    gain->graphs = tai_dynamic_graph_bytes(d);
+    gain->own = gain->flushed = tai_dynamic_spare(d);
     tai_gate_leave(&d->common.gate, NULL);
+    if (d->pool != NULL) {
+        gain->own += tai_pool_spare(d->pool, TAI_IF_SYNCED);
+        gain->flushed += tai_pool_spare(d->pool, TAI_IF_SYNCED | TAI_IF_FLUSHED);
+    }
+    if (d->common.info.range_bytes_max != 0 && out->result != TA_ERROR_LIMIT) { /* it is ours already */
+        gain->own = gain->flushed = 0;
+    }
     out->reserved_bytes = stats.reserved_bytes;
     out->in_use_bytes = stats.in_use_bytes;
     out->thread_cached_bytes = stats.thread_cached_bytes;
-    out->pending_bytes = stats.pending_bytes + *graphs;
+    out->pending_bytes = stats.pending_bytes + gain->graphs;
     out->free_bytes = stats.cached_bytes; /* others may allocate meanwhile */
-    out->free_bytes -= stats.thread_cached_bytes < out->free_bytes ? stats.thread_cached_bytes : out->free_bytes;
-    out->free_bytes -= out->pending_bytes < out->free_bytes ? out->pending_bytes : out->free_bytes;
-}
-
-/* Memory was missing: where it is. held: kept for graphs here, in ranges and in our pool. */
-static TAI_COLD ta_verdict tai_dynamic_judge(ta_dynamic *d, size_t need, int asked, size_t held, ta_failure *out)
-{
-    tai_budget_explain(d->common.budget, &d->common.member, need, asked, out);
-    out->graph_bytes += held;
-    held = held < out->pending_bytes ? held : out->pending_bytes;
-    return out->pending_bytes - held >= out->action_bytes      ? TA_VERDICT_WAITING
-           : !asked && out->free_bytes >= out->action_bytes    ? TA_VERDICT_OWN_CACHE
-           : out->sibling_cached_bytes >= out->action_bytes    ? TA_VERDICT_SIBLINGS
-           : out->thread_cached_bytes >= out->action_bytes     ? TA_VERDICT_THREAD_CACHES
-           : out->graph_bytes >= out->action_bytes             ? TA_VERDICT_GRAPHS
-                                                               : tai_budget_verdict(d->common.budget, need, out);
+    if (d->common.info.range_bytes_max != 0) {
+        used = stats.in_use_bytes;
+        out->free_bytes = used < d->common.info.range_bytes_max ? d->common.info.range_bytes_max - used : 0;
+    }
+    used = stats.thread_cached_bytes + out->pending_bytes;
+    out->free_bytes -= used < out->free_bytes ? used : out->free_bytes;
 }
 
 /* Our pool did not find what it wanted: perhaps it is in ranges, of which it knows nothing. */
-static TAI_COLD ta_verdict tai_dynamic_judge_block(size_t ranges, size_t graphs, int asked, ta_failure *out)
+static TAI_COLD ta_verdict tai_dynamic_judge_block(const tai_dynamic_gain *gain, int asked, ta_failure *out)
 {
-    size_t missing = out->verdict != TA_VERDICT_LIMIT ? out->action_bytes
-                     : out->action_bytes > out->limit_bytes ? out->action_bytes - out->limit_bytes : 0;
+    size_t lack = out->verdict != TA_VERDICT_LIMIT ? out->action_bytes
+                  : out->action_bytes > out->limit_bytes ? out->action_bytes - out->limit_bytes : 0;
     ta_verdict verdict = out->verdict;
-    out->graph_bytes += graphs;
+    out->graph_bytes += gain->graphs;
     out->sibling_reserved_bytes =
         out->budget_used_bytes > out->reserved_bytes ? out->budget_used_bytes - out->reserved_bytes : 0;
-    if (missing != 0 && /* others may have freed since */
+    if (lack != 0 && /* others may have freed since */
         (verdict == TA_VERDICT_LIMIT || verdict == TA_VERDICT_FULL || verdict == TA_VERDICT_OUTSIDE)) {
-        verdict = !asked && ranges >= missing        ? TA_VERDICT_OWN_CACHE
-                  : out->graph_bytes >= missing      ? TA_VERDICT_GRAPHS
-                                                     : verdict;
-        out->action_bytes = verdict != out->verdict ? missing : out->action_bytes;
+        verdict = !asked && gain->own >= lack                                               ? TA_VERDICT_OWN_CACHE
+                  : tai_add_saturated(gain->flushed, out->sibling_cached_bytes) >= lack ? TA_VERDICT_CACHES
+                  : out->graph_bytes >= lack                                                 ? TA_VERDICT_GRAPHS
+                                                                                             : verdict;
+        out->action_bytes = verdict != out->verdict ? lack : out->action_bytes;
     }
     return verdict;
 }
@@ -18905,23 +19170,28 @@ static TAI_COLD ta_verdict tai_dynamic_diagnose(ta_dynamic *d, ta_result why, si
                                                 uint32_t flags, ta_failure *out)
 {
     ta_budget *budget = d->common.budget;
-    size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes), missing;
-    size_t ranges, graphs, held = 0;
-    int asked = (flags & TA_REQUEST_WITHIN_BUDGET) == 0;
+    size_t need = tai_round_up(size - (kept < size ? kept : 0), d->common.info.granularity_bytes), missing, held = 0;
+    int asked = (flags & TA_REQUEST_WITHIN_BUDGET) == 0, ours;
+    tai_dynamic_gain gain;
     ta_request request;
     if (d->pool != NULL && ta_pool_get_failure(d->pool, out) == TA_OK && out->result == why &&
-        out->requested_bytes >= size && out->count != d->pool_failure_count) {
-        d->pool_failure_count = out->count; /* it is the pool's, which knows better */
-        if (out->verdict >= TA_VERDICT_WAITING) {
-            tai_dynamic_measure(d, out, &ranges, &graphs);
-            return tai_dynamic_judge_block(ranges, graphs, asked, out);
+        out->requested_bytes == size) {
+        tai_gate_enter(&d->common.gate, NULL);
+        ours = out->count == d->pool_failure_count;
+        d->pool_failure_count = out->count;
+        tai_gate_leave(&d->common.gate, NULL);
+        if (!ours) { /* it is the pool's, which knows better */
+            if (out->verdict < TA_VERDICT_WAITING) {
+                return out->verdict;
+            }
+            tai_dynamic_measure(d, out, &gain);
+            return tai_dynamic_judge_block(&gain, asked, out);
         }
-        return out->verdict;
     }
     memset(&request, 0, sizeof request);
     request.size_bytes = size;
     tai_failure_begin(out, budget, &request, why);
-    tai_dynamic_measure(d, out, &ranges, &graphs);
+    tai_dynamic_measure(d, out, &gain);
     if (TAI_GRAPHS && d->pool != NULL) {
         tai_gate_enter(&d->pool->space.gate, NULL);
         held = d->pool->space.held_bytes;
@@ -18933,8 +19203,11 @@ static TAI_COLD ta_verdict tai_dynamic_diagnose(ta_dynamic *d, ta_result why, si
         out->action_bytes = tai_add_saturated(d->desc.capacity_bytes_max, missing); /* others may have freed since */
         return TA_VERDICT_CAPACITY;
     }
+    held += gain.graphs; /* in ranges and in our pool */
     return why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY
-               ? tai_dynamic_judge(d, need, asked, graphs + held, out) : tai_result_verdict(why);
+               ? tai_common_judge_memory(&d->common, need, asked, gain.own, gain.flushed, out->pending_bytes > held,
+                                         held, out)
+               : tai_result_verdict(why);
 }
 
 static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t size, size_t capacity, size_t kept,
@@ -19871,15 +20144,14 @@ static TAI_COLD size_t tai_dynamic_reclaim(void *self, size_t want_bytes)
     return got + (got < want_bytes ? tai_dynamic_squeeze(d, want_bytes - got, TAI_HEADROOM) : 0);
 }
 
-/* Warm ranges and what is committed beyond capacities; the headroom of tensors is not counted. */
-static TAI_COLD size_t tai_dynamic_holds(void *self, tai_kind kind)
+/* Of ranges: our pool is a member itself. The headroom of tensors is not counted. */
+static TAI_COLD size_t tai_dynamic_yields(void *self, tai_kind kind)
 {
     ta_dynamic *d = (ta_dynamic *)self;
-    size_t bytes = 0, held;
-    if (kind != TAI_OF_THREADS && !d->common.single_threaded && tai_common_usable(&d->common) == TA_OK) {
+    size_t bytes = 0;
+    if (!d->common.single_threaded && tai_common_usable(&d->common) == TA_OK) {
         tai_gate_enter(&d->common.gate, NULL);
-        held = tai_dynamic_graph_bytes(d);
-        bytes = kind == TAI_OF_GRAPHS ? held : d->common.reserved + d->block_bytes - d->common.in_use - held;
+        bytes = kind == TAI_OF_GRAPHS ? tai_dynamic_graph_bytes(d) : tai_dynamic_spare(d);
         tai_gate_leave(&d->common.gate, NULL);
     }
     return bytes;
@@ -20165,7 +20437,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_create(const ta_dynamic_desc *desc
     tai_dynamic_open_ranges(d, desc->upstream.vtable == NULL || desc->budget != NULL || desc->backend.vtable != NULL);
     d->desc.upstream = d->upstream;
     d->common.member.reclaim = tai_dynamic_reclaim;
-    d->common.member.holds = tai_dynamic_holds;
+    d->common.member.yields = tai_dynamic_yields;
     d->common.member.owner = d;
     tai_budget_join(d->common.budget, &d->common.member);
     *out = d;
@@ -20240,7 +20512,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 /* A graph that is attached. */
 typedef struct tai_tie {
     struct tai_tie *next;
-    uint64_t graph, captures; /* and how many captures had succeeded: so that twice is once */
+    uint64_t graph;    /* 0: it could not be attached, or is tied twice: to be kept, not to be counted */
+    uint64_t captures; /* that had succeeded: so that twice is once */
     uint32_t gone; /* written by the backend, once */
     uint32_t padding;
 } tai_tie;
@@ -20254,7 +20527,7 @@ typedef struct tai_hold {
     uint32_t index, generation;
     uint64_t captures;   /* that had succeeded when it was asked for last: it waits for the next one */
     uint32_t serial;     /* scope in which it was made; 0: none, or asked for again since */
-    uint32_t padding;
+    uint32_t use;        /* of the block: the record of the use, in whatever list it is */
 } tai_hold;
 
 typedef struct tai_capture {
@@ -20341,32 +20614,43 @@ static TAI_COLD void tai_graph_unlist(ta_pool *memory)
     }
 }
 
+/* Takes the uses of one kind (has_ticket) out of what a stream has pending; whose last use that was is free. Inside the
+   gate, and nobody polls these. */
+static TAI_COLD void tai_uses_end(tai_space *space, tai_stream *stream, uint32_t kind)
+{
+    tai_use *at = (tai_use *)(void *)space->uses.base;
+    uint32_t *link = &stream->pending_first, use, last = 0;
+    while ((use = *link) != 0) {
+        uint32_t index = at[use].block;
+        tai_block *block = &space->blocks.at[index];
+        if (at[use].has_ticket != kind) {
+            last = use;
+            link = &at[use].next;
+            continue;
+        }
+        *link = at[use].next;
+        if (stream->id == TAI_STREAM_GRAPHS) {
+            space->held_bytes -= --block->left == 0 ? block->size : 0;
+        }
+        if (--block->right == 0) {
+            TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
+            space->pending_bytes -= block->size;
+            (void)tai_heap_give(space, index);
+        }
+        tai_use_recycle(space, use);
+    }
+    stream->pending_last = last;
+}
+
 /* Blocks that wait for the end of captures go to the lists of their streams: they are over. Inside the gate, and nobody
    polls. */
 static TAI_COLD void tai_graph_unpark(tai_space *space)
 {
-    tai_use *at = (tai_use *)(void *)space->uses.base;
     uint32_t s;
     for (s = 1; s < space->stream_count; s++) {
-        tai_stream *stream = &space->streams[s];
-        uint32_t *link = &stream->pending_first, use, last = 0;
-        while (stream->id != TAI_STREAM_GRAPHS && (use = *link) != 0) {
-            uint32_t index = at[use].block;
-            tai_block *block = &space->blocks.at[index];
-            if (at[use].has_ticket != 3) {
-                last = use;
-                link = &at[use].next;
-                continue;
-            }
-            *link = at[use].next;
-            if (--block->right == 0) {
-                TENSORALLOC_STORE_RELAXED(&block->state, (uint32_t)TAI_BUSY);
-                space->pending_bytes -= block->size;
-                (void)tai_heap_give(space, index);
-            }
-            tai_use_recycle(space, use);
+        if (space->streams[s].id != TAI_STREAM_GRAPHS) {
+            tai_uses_end(space, &space->streams[s], 3);
         }
-        stream->pending_last = stream->id != TAI_STREAM_GRAPHS ? last : stream->pending_last;
     }
 }
 
@@ -20994,7 +21278,7 @@ static void tai_graph_shorten(ta_graph_pool *g, tai_slot *mine, uint64_t capture
 }
 
 /* ---- tensors with bounds that graphs use */
-static TAI_COLD ta_result tai_dynamic_hold(ta_dynamic *d, ta_handle handle)
+static TAI_COLD ta_result tai_dynamic_hold(ta_dynamic *d, ta_handle handle, int *again)
 {
     tai_handle *h = NULL;
     ta_result result = tai_handle_claim(d, handle, &h);
@@ -21003,7 +21287,7 @@ static TAI_COLD ta_result tai_dynamic_hold(ta_dynamic *d, ta_handle handle)
     }
     tai_handle_forget_shrink(d, h);
     tai_gate_enter(&d->common.gate, NULL);
-    h->holds++;
+    *again = h->holds++ != 0;
     d->held++;
     tai_handle_unclaim(d, h);
     tai_gate_leave(&d->common.gate, NULL);
@@ -21054,6 +21338,7 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
     if (index != 0) {
         tai_block *block = &space->blocks.at[index];
         hold->addr = block->addr;
+        hold->use = 0;
         hold->index = index;
         hold->generation = block->generation;
         if (*tai_hold_link(space, block, id) == 0) {
@@ -21067,6 +21352,7 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
                 block->left = use;
                 block->place.class_index = 0; /* not into a thread cache: it has to wait */
                 hold->pool = pool;
+                hold->use = use;
                 TENSORALLOC_STORE_RELAXED(&pool->held, pool->held + 1); /* read outside the gate */
             }
         }
@@ -21075,39 +21361,7 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
     return result;
 }
 
-/* A freed block is held by one less. Inside the gate. */
-static TAI_COLD void tai_hold_end_pending(tai_space *space, uint64_t id, uint32_t index)
-{
-    tai_use *at = (tai_use *)(void *)space->uses.base;
-    uint32_t s, use, before = 0;
-    for (s = 1; s < space->stream_count && space->streams[s].id != TAI_STREAM_GRAPHS; s++) {
-    }
-    use = s < space->stream_count ? space->streams[s].pending_first : 0;
-    while (use != 0 && (at[use].ticket != id || at[use].block != index)) {
-        before = use;
-        use = at[use].next;
-    }
-    if (use == 0) {
-        return;
-    }
-    if (before != 0) {
-        at[before].next = at[use].next;
-    } else {
-        space->streams[s].pending_first = at[use].next;
-    }
-    if (space->streams[s].pending_last == use) {
-        space->streams[s].pending_last = before;
-    }
-    space->held_bytes -= --space->blocks.at[index].left == 0 ? space->blocks.at[index].size : 0;
-    if (--space->blocks.at[index].right == 0) {
-        TENSORALLOC_STORE_RELAXED(&space->blocks.at[index].state, (uint32_t)TAI_BUSY);
-        space->pending_bytes -= space->blocks.at[index].size;
-        (void)tai_heap_give(space, index);
-    }
-    tai_use_recycle(space, use);
-}
-
-/* The graphs that used it are gone. */
+/* The graphs that used it are gone. A block that was freed waits for tai_hold_sweep. */
 static TAI_COLD void tai_hold_end(const tai_hold *hold, uint64_t id)
 {
     tai_space *space;
@@ -21131,9 +21385,28 @@ static TAI_COLD void tai_hold_end(const tai_hold *hold, uint64_t id)
             tai_use_recycle(space, use);
         }
     } else {
-        tai_hold_end_pending(space, id, hold->index);
+        tai_use *use = &((tai_use *)(void *)space->uses.base)[hold->use];
+        if (use->has_ticket == 3 && use->ticket == id && use->block == hold->index) {
+            use->has_ticket = 5;
+            space->uses_ended++;
+        }
     }
-    TENSORALLOC_STORE_RELAXED(&hold->pool->held, hold->pool->held - 1);
+    tai_gate_leave(&space->gate, NULL);
+}
+
+/* A hold of a block has ended. What waited for ended holds alone is free: all of a pool's at one look. */
+static TAI_COLD void tai_hold_sweep(ta_pool *pool)
+{
+    tai_space *space = &pool->space;
+    uint32_t s;
+    tai_gate_enter(&space->gate, NULL);
+    for (s = 1; s < space->stream_count && space->uses_ended != 0; s++) {
+        if (space->streams[s].id == TAI_STREAM_GRAPHS) {
+            tai_uses_end(space, &space->streams[s], 5);
+            space->uses_ended = 0;
+        }
+    }
+    TENSORALLOC_STORE_RELAXED(&pool->held, pool->held - 1);
     tai_gate_leave(&space->gate, NULL);
 }
 
@@ -21144,7 +21417,7 @@ static int tai_graph_referenced(const ta_graph_pool *g)
 }
 
 /* Which holds end. */
-typedef enum tai_hold_why { TAI_HOLDS_ALL, TAI_HOLDS_OF_SCOPE, TAI_HOLDS_OVER } tai_hold_why;
+typedef enum tai_hold_why { TAI_HOLDS_ALL, TAI_HOLDS_OF_SCOPE, TAI_HOLDS_OVER, TAI_HOLDS_STAY } tai_hold_why;
 
 /* Whether graphs that may have used it were there, and are gone. With the lock. */
 static int tai_hold_over(const ta_graph_pool *g, const tai_hold *hold)
@@ -21154,28 +21427,36 @@ static int tai_hold_over(const ta_graph_pool *g, const tai_hold *hold)
 
 static int tai_hold_ends(const ta_graph_pool *g, const tai_hold *hold, tai_hold_why why, uint32_t serial)
 {
-    return why == TAI_HOLDS_ALL || (why == TAI_HOLDS_OF_SCOPE ? hold->serial == serial : tai_hold_over(g, hold));
+    return why == TAI_HOLDS_ALL || (why == TAI_HOLDS_OF_SCOPE && hold->serial == serial) ||
+           (why == TAI_HOLDS_OVER && tai_hold_over(g, hold));
 }
 
-/* Ends holds: all, those of one scope, or those whose graphs are gone. */
+/* Ends holds: all, those of one scope, or those whose graphs are gone; or (stay) those of one scope are of none now. */
 static TAI_COLD void tai_graph_let_go(ta_graph_pool *g, tai_hold_why why, uint32_t serial)
 {
     tai_graphs *all = g->parent->graphs;
-    for (;;) {
-        tai_hold **link, *hold;
-        TAI_LOCK_ACQUIRE(&all->lock);
-        for (link = &g->holds; *link != NULL && !tai_hold_ends(g, *link, why, serial); link = &(*link)->next) {
-        }
-        hold = *link;
-        if (hold != NULL) {
+    tai_hold **link = &g->holds, *hold, *ended = NULL;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    while ((hold = *link) != NULL) {
+        if (tai_hold_ends(g, hold, why, serial)) {
             *link = hold->next;
+            hold->next = ended;
+            ended = hold;
             g->hold_count--;
+        } else {
+            hold->serial = why == TAI_HOLDS_STAY && hold->serial == serial ? 0 : hold->serial;
+            link = &hold->next;
         }
-        TAI_LOCK_RELEASE(&all->lock);
-        if (hold == NULL) {
-            return;
-        }
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    for (hold = ended; hold != NULL; hold = hold->next) {
         tai_hold_end(hold, g->id);
+    }
+    while ((hold = ended) != NULL) {
+        ended = hold->next;
+        if (hold->pool != NULL) {
+            tai_hold_sweep(hold->pool);
+        }
         TENSORALLOC_FREE(hold);
     }
 }
@@ -21189,15 +21470,16 @@ static TAI_COLD int tai_graph_reaches(const ta_graph_pool *g, const ta_backend_i
             (info->device.type == mine->type && info->device.index == mine->index));
 }
 
-/* A block that is held is asked for again: it stays for what comes next, whatever becomes of the scope it was held in.
-   0: its hold is not in the list, but on its way there or out of it. */
+/* What is held is asked for again: it stays for what comes next, whatever becomes of the scope it was held in. pool
+   NULL: a handle. 0: its hold is not in the list, but on its way there or out of it. */
 static TAI_COLD int tai_hold_again(ta_graph_pool *g, const ta_pool *pool, const tai_hold *like)
 {
     tai_graphs *all = g->parent->graphs;
     tai_hold *hold;
     TAI_LOCK_ACQUIRE(&all->lock);
     for (hold = g->holds; hold != NULL; hold = hold->next) {
-        if (hold->pool == pool && hold->index == like->index && hold->generation == like->generation) {
+        if (hold->pool == pool && hold->dynamic == like->dynamic && hold->index == like->index &&
+            hold->generation == like->generation) {
             hold->serial = hold->serial == like->serial ? hold->serial : 0;
             hold->captures = g->capture_count;
             break;
@@ -21690,7 +21972,7 @@ static TAI_COLD size_t tai_graph_reclaim(void *self, size_t want_bytes)
 }
 
 /* What would come back if its graphs went; without any, what it caches. */
-static TAI_COLD size_t tai_graph_holds(void *self, tai_kind kind)
+static TAI_COLD size_t tai_graph_yields(void *self, tai_kind kind)
 {
     ta_graph_pool *g = (ta_graph_pool *)self;
     tai_graphs *all = g->parent->graphs;
@@ -21704,9 +21986,10 @@ static TAI_COLD size_t tai_graph_holds(void *self, tai_kind kind)
     busy = ready && tai_graph_in_use(g);
     unwanted = g->unwanted;
     TAI_LOCK_RELEASE(&all->lock);
-    if (ready && kind == (busy ? TAI_OF_GRAPHS : TAI_OF_ALL)) {
+    if (ready && kind == (busy ? TAI_OF_GRAPHS : TAI_OF_CACHES)) {
+        bytes = tai_pool_spare(g->memory, TAI_IF_SYNCED | TAI_IF_FLUSHED | TAI_IF_UNHELD);
         tai_gate_enter(&g->memory->space.gate, NULL);
-        bytes = unwanted ? g->memory->space.reserved : tai_space_cached(&g->memory->space);
+        bytes = unwanted ? g->memory->space.reserved : bytes;
         tai_gate_leave(&g->memory->space.gate, NULL);
     }
     return bytes;
@@ -21793,7 +22076,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_create(const ta_graph_pool_desc
     tai_graph_desc(desc, &memory);
     kind.parks = 1;
     kind.reclaim = tai_graph_reclaim;
-    kind.holds = tai_graph_holds;
+    kind.yields = tai_graph_yields;
     kind.owner = NULL;
     kind.reclaim_self = g;
     result = tai_pool_make(&memory, &kind, &g->memory);
@@ -22067,7 +22350,6 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64
     memset(tie, 0, sizeof *tie);
     result = backend->vtable->attach(backend->self, graph, &tie->gone);
     TAI_LOCK_ACQUIRE(&all->lock);
-    tie->graph = result == TA_OK ? graph : 0;
     tie->captures = g->capture_count;
     for (twin = g->ties; twin != NULL; twin = twin->next) {
         if (twin->graph == graph && twin->captures == tie->captures && TENSORALLOC_LOAD_ACQUIRE(&twin->gone) == 0) {
@@ -22075,6 +22357,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64
         }
     }
     if (result == TA_OK && twin == NULL) {
+        tie->graph = graph;
         tai_graph_tied(g);
     }
     tie->next = g->ties; /* after an error too: until the backend has let it go */
@@ -22124,18 +22407,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold(ta_graph_pool *g, ta_pool 
     return result == TA_OK ? tai_pool_blame(pool, tai_graph_hold(g, pool, ptr, 0), ptr, 0, NULL) : result;
 }
 
-TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle)
+static TAI_COLD ta_result tai_graph_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle,
+                                                uint32_t serial)
 {
+    tai_graphs *all = g->parent->graphs;
     ta_handle_info info;
     tai_hold *hold;
-    ta_result result = tai_graph_usable(g);
-    result = result == TA_OK ? tai_dynamic_usable(dynamic) : result;
+    int again = 0;
+    ta_result result = tai_dynamic_usable(dynamic);
     if (result == TA_OK && !tai_graph_reaches(g, &dynamic->common.info)) {
         result = TA_ERROR_UNSUPPORTED;
-    }
-    if (result == TA_OK) {
-        result = ta_dynamic_get_handle(dynamic, handle, &info);
-        result = tai_common_blame(&dynamic->common, result, NULL, 0, NULL);
     }
     if (result != TA_OK) {
         return result;
@@ -22146,28 +22427,40 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, t
     }
     memset(hold, 0, sizeof *hold);
     hold->dynamic = dynamic;
-    hold->addr = (uintptr_t)info.data;
     hold->index = handle.index;
     hold->generation = handle.generation;
-    if (!info.in_range && (dynamic->pool == NULL || info.data == NULL)) {
-        result = TA_ERROR_UNSUPPORTED;
-    } else if (!info.in_range) {
-        result = tai_graph_hold(g, dynamic->pool, info.data, 0);
-    }
+    hold->serial = serial;
+    result = tai_dynamic_hold(dynamic, handle, &again);
     if (result == TA_OK) {
-        result = tai_dynamic_hold(dynamic, handle);
+        result = ta_dynamic_get_handle(dynamic, handle, &info); /* stays there from now on */
+        hold->addr = (uintptr_t)info.data;
+        if (result == TA_OK && !info.in_range) {
+            result = dynamic->pool == NULL || info.data == NULL ? TA_ERROR_UNSUPPORTED
+                                                                : tai_graph_hold(g, dynamic->pool, info.data, serial);
+        }
+        if (result != TA_OK || (again && tai_hold_again(g, NULL, hold))) {
+            tai_dynamic_unhold(dynamic, handle.index, handle.generation);
+        } else {
+            again = 0;
+        }
     }
-    if (result != TA_OK) {
+    if (result != TA_OK || again) {
         TENSORALLOC_FREE(hold);
         return result;
     }
-    TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
+    TAI_LOCK_ACQUIRE(&all->lock);
     hold->captures = g->capture_count;
     hold->next = g->holds;
     g->holds = hold;
     g->hold_count++;
-    TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+    TAI_LOCK_RELEASE(&all->lock);
     return TA_OK;
+}
+
+TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle)
+{
+    ta_result result = tai_graph_usable(g);
+    return result == TA_OK ? tai_graph_hold_handle(g, dynamic, handle, 0) : result;
 }
 
 /* Adds the figures of a pool. */
@@ -22201,7 +22494,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_get_stats(ta_graph_pool *g, ta_
     TAI_LOCK_ACQUIRE(&all->lock);
     gone = tai_graph_untie(g);
     for (tie = g->ties; tie != NULL; tie = tie->next) {
-        out->graph_count++;
+        out->graph_count += tie->graph != 0;
     }
     out->retain_count = g->retains;
     out->scope_count = g->open;
@@ -22431,9 +22724,7 @@ static TAI_COLD void tai_scope_take_back(const tai_capture *scope, int still)
 {
     ta_pool *memory = scope->owner->memory;
     tai_holder *me = tai_graph_me(scope->owner);
-    tai_graphs *all = scope->owner->parent->graphs;
     ta_stream nobody = TAI_STREAM_EVENTS;
-    tai_hold *hold;
     uint32_t index, end;
     tai_gate_enter(&memory->space.gate, me);
     end = memory->space.blocks.end;
@@ -22444,12 +22735,7 @@ static TAI_COLD void tai_scope_take_back(const tai_capture *scope, int still)
             (void)tai_pool_free_slow(memory, (void *)block->addr, 0, &nobody);
         }
     }
-    TAI_LOCK_ACQUIRE(&all->lock);
-    for (hold = scope->owner->holds; still && hold != NULL; hold = hold->next) {
-        hold->serial = hold->serial == scope->serial ? 0 : hold->serial;
-    }
-    TAI_LOCK_RELEASE(&all->lock);
-    tai_graph_let_go(scope->owner, TAI_HOLDS_OF_SCOPE, scope->serial);
+    tai_graph_let_go(scope->owner, still ? TAI_HOLDS_STAY : TAI_HOLDS_OF_SCOPE, scope->serial);
 }
 
 /* What a scope leaves live is the outputs of its graph, and used by eager work from now on; or belongs to the scope
@@ -22948,21 +23234,21 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_with_graph_memory(const ta_tensor *
     return result;
 }
 
-static TAI_COLD ta_result tai_tensor_pin(const ta_tensor *tensor, ta_graph_pool *g)
+static TAI_COLD ta_result tai_tensor_pin(const ta_tensor *tensor, ta_graph_pool *g, uint32_t serial)
 {
     ta_allocator from = tensor->allocator;
     if (from.vtable == &tai_pool_vtable) {
-        return tai_graph_hold(g, (ta_pool *)from.self, tensor->buffer.data, 0);
+        return tai_graph_hold(g, (ta_pool *)from.self, tensor->buffer.data, serial);
     }
     if (from.vtable == &tai_graph_vtable) {
-        return tai_graph_hold(g, ((ta_graph_pool *)from.self)->memory, tensor->buffer.data, 0);
+        return tai_graph_hold(g, ((ta_graph_pool *)from.self)->memory, tensor->buffer.data, serial);
     }
     if (from.vtable == &tai_dynamic_vtable) {
         ta_dynamic *d = (ta_dynamic *)from.self;
         ta_handle handle = {0, 0, 0};
         ta_result result = tai_dynamic_usable(d);
         result = result == TA_OK ? tai_dynamic_handle_of(d, tensor->buffer.data, &handle) : result;
-        return result == TA_OK ? ta_graph_pool_hold_handle(g, d, handle) : result;
+        return result == TA_OK ? tai_graph_hold_handle(g, d, handle, serial) : result;
     }
     return TA_ERROR_UNSUPPORTED;
 }
@@ -22974,7 +23260,9 @@ static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, t
     ta_tensor made;
     ta_device device;
     ta_block_info info;
+    tai_graphs *all = g->parent->graphs;
     uint64_t capture = 0;
+    uint32_t serial;
     ta_result result = backend->vtable->capture(backend->self, stream, &capture);
     memset(&made, 0, sizeof made);
     if (result == TA_OK && capture != 0 && !recorded) {
@@ -22992,7 +23280,10 @@ static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, t
     if (result != TA_OK) {
         return result;
     }
-    result = capture != 0 ? tai_tensor_pin(tensor, g) : TA_OK;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    serial = ++all->serial; /* of no scope: to find what is held for this copy */
+    TAI_LOCK_RELEASE(&all->lock);
+    result = capture != 0 ? tai_tensor_pin(tensor, g, serial) : TA_OK;
     if (result == TA_OK) {
         result = tai_backend_copy(*backend, made.buffer.data, tensor->buffer.data, tensor->buffer.size_bytes, stream);
     }
@@ -23001,6 +23292,9 @@ static TAI_COLD ta_result tai_tensor_move(ta_tensor *tensor, ta_graph_pool *g, t
     }
     if (result == TA_OK) {
         result = ta_allocator_free_buffer(tensor->allocator, &tensor->buffer, stream);
+    }
+    if (capture != 0) {
+        tai_graph_let_go(g, result == TA_OK ? TAI_HOLDS_STAY : TAI_HOLDS_OF_SCOPE, serial);
     }
     if (result != TA_OK) {
         (void)ta_tensor_destroy(&made, stream);
@@ -23024,7 +23318,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_ensure_graph_compatible(ta_tensor *
     if (result != TA_OK) {
         return result;
     }
-    return how == TA_GRAPH_PIN ? tai_tensor_pin(tensor, g)
+    return how == TA_GRAPH_PIN ? tai_tensor_pin(tensor, g, 0)
                                : tai_tensor_move(tensor, g, stream, how == TA_GRAPH_COPY_RECORDED);
 }
 

@@ -1136,6 +1136,187 @@ static void reports_are_exact(void)
     graphs_close();
 }
 
+/* ---- twice is once, and what fails leaves nothing */
+static ta_graph_pool *held_by; /* while its tensor is busy */
+static ta_dynamic *held_of;
+static ta_handle held_handle;
+static ta_result held_result;
+
+static size_t hold_when_busy(const void *config, void *state, const ta_strategy_input *in)
+{
+    (void)config;
+    (void)state;
+    if (held_by != NULL) {
+        held_result = ta_graph_pool_hold_handle(held_by, held_of, held_handle);
+    }
+    return in->size_bytes;
+}
+
+static void twice_is_once(void)
+{
+    static const ta_strategy_vtable table = {sizeof table, "busy", 8, hold_when_busy, NULL, NULL};
+    const int64_t least = 1, most = 1 << 20, much = 1 << 18;
+    int in_range, i;
+    for (in_range = 0; in_range < 2; in_range++) {
+        ta_dynamic_desc desc;
+        ta_shape_bounds bounds;
+        ta_dynamic_request request;
+        ta_graph_pool *second;
+        CUgraph graph;
+        CUgraphExec exec;
+        CUdeviceptr x;
+        if (!graphs_open("sched=eager", 0)) { return; }
+        test_context("in a range %d", in_range);
+        second = graphs_new(0);
+        memset(&desc, 0, sizeof desc);
+        memset(&request, 0, sizeof request);
+        desc.backend = ta_cuda_backend(cuda);
+        desc.range_bytes = 64 * MIB;
+        desc.range_bytes_min = in_range ? 4096 : 0;
+        desc.disable_ranges = !in_range;
+        desc.strategy.vtable = &table;
+        CHECK_OK(ta_dynamic_create(&desc, &held_of));
+        CHECK_OK(ta_shape_bounds_init(&bounds, TA_F32, 1, &least, &least, &most));
+        request.bounds = &bounds;
+        request.stream = STREAM(s);
+        CHECK_OK(ta_dynamic_alloc_request(held_of, &request, &held_handle));
+        held_by = graphs;
+        CHECK_OK(ta_dynamic_resize(held_of, held_handle, &much, 1));
+        held_by = NULL;
+        CHECK_RESULT(held_result, TA_ERROR_BUSY); /* the tensor is being changed */
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        for (i = 0; i < 3; i++) {
+            CHECK_OK(ta_graph_pool_hold_handle(graphs, held_of, held_handle));
+            CHECK_OK(ta_graph_pool_hold_handle(second, held_of, held_handle));
+            CHECK_EQ(stats_of(graphs).held_count, in_range ? 1 : 2); /* its block, too */
+            CHECK_EQ(stats_of(second).held_count, in_range ? 1 : 2);
+        }
+        enter(graphs, s);
+        x = take(MIB, s);
+        graph = end(s);
+        CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+        for (i = 0; i < 3; i++) {
+            CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graph));
+            CHECK_EQ(stats_of(graphs).graph_count, 1);
+        }
+        exec = instantiate(graph);
+        OK(cu.cuGraphDestroy(graph));
+        CHECK_EQ(stats_of(graphs).graph_count, 1);
+        CHECK_OK(ta_dynamic_free(held_of, held_handle));
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        CHECK_EQ(stats_of(graphs).graph_count, 0);
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        CHECK_RESULT(ta_dynamic_destroy(held_of), TA_ERROR_BUSY); /* the other one has it */
+        CHECK_OK(ta_graph_pool_reset(second));
+        CHECK_OK(ta_dynamic_destroy(held_of));
+        CHECK_OK(ta_graph_pool_destroy(second));
+        give(x);
+        graphs_close();
+    }
+}
+
+static int copies_fail(uint64_t to, uint64_t from, size_t bytes, void *stream)
+{
+    (void)to;
+    (void)from;
+    (void)bytes;
+    (void)stream;
+    return 999;
+}
+
+/* A copy that could not be recorded holds nothing; one that could holds the old place. */
+static void copies_that_fail_hold_nothing(void)
+{
+    const int64_t dims[1] = {WORDS};
+    int kind;
+    for (kind = 0; kind < 3; kind++) { /* of the pool; of another graph pool; with bounds */
+        int (*real)(uint64_t, uint64_t, size_t, void *);
+        ta_dynamic_desc desc;
+        ta_dynamic *dynamic = NULL;
+        ta_graph_pool *second;
+        ta_tensor x;
+        if (!graphs_open("sched=eager", 0)) { return; }
+        test_context("kind %d", kind);
+        second = graphs_new(0);
+        memset(&desc, 0, sizeof desc);
+        desc.backend = ta_cuda_backend(cuda);
+        desc.range_bytes = 64 * MIB;
+        CHECK_OK(ta_dynamic_create(&desc, &dynamic));
+        CHECK_OK(ta_tensor_create(kind == 2 ? ta_dynamic_allocator(dynamic)
+                                  : kind == 1 ? ta_graph_pool_allocator(second) : ta_pool_allocator(pool),
+                                  TA_F32, dims, 1, 0, STREAM(t), &x));
+        enter(graphs, s);
+        real = cuda->cu.copy_any;
+        cuda->cu.copy_any = copies_fail;
+        CHECK_RESULT(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_COPY_RECORDED), TA_ERROR_BACKEND);
+        cuda->cu.copy_any = real;
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        CHECK_EQ(ta_tensor_is_graph_compatible(&x, graphs), 0);
+        CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_COPY_RECORDED));
+        CHECK_GE(stats_of(graphs).held_count, 1);
+        OK(cu.cuGraphDestroy(end(s)));
+        CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+        CHECK_OK(ta_tensor_destroy(&x, STREAM(s)));
+        CHECK_OK(ta_graph_pool_reset(graphs));
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        CHECK_OK(ta_dynamic_destroy(dynamic));
+        CHECK_OK(ta_graph_pool_destroy(second));
+        graphs_close();
+    }
+}
+
+/* Holds of blocks that are free end in one look each, whatever their number: with a look at all for each of them this
+   takes minutes. */
+static void many_holds_end(void)
+{
+    enum { HOLDS = 400000 };
+    CUdeviceptr *blocks = (CUdeviceptr *)malloc(HOLDS * sizeof *blocks);
+    ta_pool *other;
+    ta_graph_pool *second;
+    int i;
+    REQUIRE(blocks != NULL);
+    if (!graphs_open("sched=eager", 0)) {
+        free(blocks);
+        return;
+    }
+    other = pool_new(cuda, NULL);
+    second = graphs_new(0);
+    for (i = 0; i < HOLDS; i++) {
+        ta_pool *owner = i % 2 ? pool : other; /* in turn */
+        void *ptr = ta_pool_alloc_stream(owner, 256, STREAM(s), NULL);
+        blocks[i] = ADDRESS(ptr);
+        if (ta_graph_pool_hold(graphs, owner, ptr) != TA_OK ||
+            (i % 16 == 0 && ta_graph_pool_hold(second, owner, ptr) != TA_OK)) {
+            break;
+        }
+    }
+    CHECK_EQ(i, HOLDS);
+    for (i = 0; i < HOLDS; i++) {
+        if (i % 8 != 3 && ta_pool_free(i % 2 ? pool : other, pointer(blocks[i])) != TA_OK) {
+            break;
+        }
+    }
+    CHECK_EQ(i, HOLDS);
+    CHECK_EQ(stats_of(graphs).held_count, HOLDS);
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    CHECK_EQ(stats_of(graphs).held_count, 0);
+    CHECK_EQ(check_books(other).pending_bytes, HOLDS / 16 * 256); /* the second graph pool has these */
+    CHECK_EQ(check_books(pool).pending_bytes, 0);
+    CHECK_OK(ta_graph_pool_destroy(second));
+    CHECK_EQ(check_books(other).pending_bytes, 0);
+    for (i = 3; i < HOLDS; i += 8) {
+        if (ta_pool_free(i % 2 ? pool : other, pointer(blocks[i])) != TA_OK) {
+            break;
+        }
+    }
+    CHECK_GE(i, HOLDS);
+    CHECK_EQ(check_books(pool).live_count + check_books(other).live_count, 0);
+    CHECK_OK(ta_pool_destroy(other));
+    graphs_close();
+    free(blocks);
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1147,4 +1328,5 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(places_of_many_pools), TEST_CASE(streams_retired_beside_allocations),
           TEST_CASE(retired_handles_come_again), TEST_CASE(vanished_streams_beside_captures),
           TEST_CASE(scopes_wait_for_who_waits), TEST_CASE(inputs_come_again),
-          TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact))
+          TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact),
+          TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end))
