@@ -49,6 +49,12 @@ CONFIGURATIONS = {
 # They take long, and reach nothing that the others do not; or they measure nothing of this build. The explorer is not in
 # any suite that is named: it puts the memory of programs back for each schedule, and gcov's counters with it.
 LEFT_OUT = {'model', 'selftest', 'gpu-run', 'cuda_torch'}
+ALSO = ['--suite', 'rules', 'cuda_faults']  # of the default configuration: left to the rules since it takes long
+
+# Where threads have to meet in the right moment: what a run takes here differs from run to run, and does not fail it.
+BY_CHANCE = {'tai_gate_enter_slow', 'tai_next32', 'tai_trace_put', 'tai_trace_get', 'tai_merge_fill', 'tai_merge_pick',
+             'tai_pool_detach_slots', 'tai_pool_close_slots', 'tai_pool_shoot_piece', 'tai_snap_site', 'tai_walk_batch',
+             'tai_slot_attach', 'tai_passing_receive'}
 FUZZ_RANDOM_INPUTS = 200
 
 # Programs that end at once, by _exit or abort, write their counts all the same.
@@ -114,7 +120,7 @@ def build_end(checks):
     checks.runs('the end of programs is built', ['gcc', '-O1', '-fPIC', '-c', source, '-o', BUILD / 'at_the_end.o'])
 
 
-def run_meson(checks, name, defines, what):
+def run_meson(checks, name, defines, what, also=()):
     """One configuration; its build stays, its counts begin anew."""
     place = BUILD / name.replace(' ', '-')
     for old in place.rglob('*.gcda'):
@@ -137,6 +143,9 @@ def run_meson(checks, name, defines, what):
                           ': ' + ' '.join(failed) if failed else ''))
     sys.stdout.flush()
     checks.check(done.returncode == 0, '%s: the tests pass' % name, done.stdout[-3000:])
+    if also:
+        done = run(['meson', 'test', '-C', place, '--timeout-multiplier', '4', *also])
+        checks.check(done.returncode == 0, '%s: %s passes' % (name, also[-1]), done.stdout[-3000:])
 
 
 def run_scripts(checks, pool):
@@ -260,7 +269,8 @@ def command_run(quick, at_once):
         else:
             with concurrent.futures.ThreadPoolExecutor(len(CONFIGURATIONS) + 1 if at_once else 1) as jobs:
                 waiting = [jobs.submit(run_scripts, checks, pool)]
-                waiting += [jobs.submit(run_meson, checks, name, *about) for name, about in CONFIGURATIONS.items()]
+                waiting += [jobs.submit(run_meson, checks, name, *about, ALSO if name == 'default' else ())
+                            for name, about in CONFIGURATIONS.items()]
                 for job in waiting:
                     job.result()
         counted = measured(gather(pool))
@@ -268,7 +278,7 @@ def command_run(quick, at_once):
     never = table(source, counted)[4]
     if not quick:
         lacks, may = missing(source, counted), allowed()
-        new = +(lacks - may)
+        new = collections.Counter({k: n for k, n in (lacks - may).items() if k[0] not in BY_CHANCE})
         gone = may - lacks
         checks.check(never <= NEVER_MAX, 'at most %d conditions are marked TAI_NEVER' % NEVER_MAX, str(never))
         checks.check(not new, '%d branches are neither taken, nor marked TAI_NEVER, nor in tests/coverage.txt'

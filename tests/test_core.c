@@ -21,7 +21,9 @@ static void arguments_of_backends(void)
         CHECK_RESULT(backend.vtable->reserve(backend.self, SIZE_MAX - 4095, MIB, 0, &ptr), TA_ERROR_OUT_OF_MEMORY);
         CHECK_RESULT(backend.vtable->release(backend.self, (char *)memory + 1, 4096), TA_ERROR_BACKEND);
     }
+    memset(&state, 0xA5, sizeof state);
     CHECK_OK(ta_backend_fixed(&state, memory, sizeof memory, &backend));
+    CHECK_EQ(state.padding + state.reserved, 0);
     {
         ta_backend_info info;
         size_t larger = 128;
@@ -80,6 +82,8 @@ static void arguments_of_pools(void)
     CHECK_RESULT(ta_pool_free_after(pool, ptr, 1), TA_ERROR_UNSUPPORTED); /* no streams on the host */
     CHECK_RESULT(ta_pool_retire_stream(pool, 0), TA_ERROR_INVALID_ARGUMENT);
     CHECK_RESULT(ta_pool_retire_stream(pool, UINT64_MAX), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_pool_retire_stream(pool, UINT64_MAX - 1), TA_ERROR_INVALID_ARGUMENT); /* the last that is none */
+    CHECK_OK(ta_pool_retire_stream(pool, UINT64_MAX - 2));
     CHECK_OK(ta_pool_retire_stream(pool, 7)); /* never seen, and without order there is nothing to do */
     CHECK_OK(ta_pool_free(pool, ptr));
     ptr = ta_pool_alloc_zeroed(pool, SIZE_MAX - 5, &result);
@@ -857,7 +861,45 @@ static void many_tags_block(void)
     CHECK_OK(ta_pool_destroy(pool));
 }
 
+/* Which first bytes, second bytes and so on make a character, as the table of the Unicode standard has it. */
+static void utf8_is_that_of_the_standard(void)
+{
+    static const unsigned char table[][5] = { /* first bytes from, to, second byte from, to, length */
+        {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
+        {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
+        {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}
+    };
+    static const unsigned char edges[] = {0x41, 0x7f, 0x80, 0xbf, 0xc0, 0};
+    unsigned first, second, third, fourth;
+    uint64_t wrong = 0;
+    for (first = 0x80; first < 0x100; first++) {
+        const unsigned char *row = NULL;
+        size_t i;
+        for (i = 0; i < sizeof table / sizeof table[0]; i++) {
+            row = first >= table[i][0] && first <= table[i][1] ? table[i] : row;
+        }
+        for (second = 0; second < 0x100 * 36; second++) {
+            unsigned char text[5] = {0, 0, 0, 0, 0};
+            size_t want = 1, length;
+            int valid = -1;
+            third = edges[second / 0x100 % 6];
+            fourth = edges[second / 0x600];
+            text[0] = (unsigned char)first;
+            text[1] = (unsigned char)second;
+            text[2] = (unsigned char)third;
+            text[3] = (unsigned char)fourth;
+            if (row != NULL && text[1] >= row[2] && text[1] <= row[3]) {
+                for (want = 2; want < row[4] && text[want] >= 0x80 && text[want] <= 0xbf; want++) {
+                }
+            }
+            length = tai_utf8_length(text, &valid);
+            wrong += length != want || valid != (row != NULL && want == row[4]);
+        }
+    }
+    CHECK_EQ(wrong, 0);
+}
+
 TEST_MAIN(TEST_CASE(arguments_of_backends), TEST_CASE(arguments_of_pools), TEST_CASE(upstreams_and_buffers),
           TEST_CASE(tensors_of_other_devices), TEST_CASE(the_end_of_all_addresses), TEST_CASE(backends_that_call_above),
           TEST_CASE(options_in_all_pairs), TEST_CASE(records_run_out), TEST_CASE(streams_run_out),
-          TEST_CASE(many_tags_block))
+          TEST_CASE(many_tags_block), TEST_CASE(utf8_is_that_of_the_standard))

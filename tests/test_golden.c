@@ -732,6 +732,9 @@ static void work(const char *what, ta_allocator a, ta_pool *pool, bench *b, int 
         add((uint64_t)result);
         add(name_of(b->ptrs[i]));
         device_works(&b->seed, b->streams);
+        if (pool != NULL && b->ops % 8 == 0) {
+            sound(ta_pool_check(pool));
+        }
         if (++b->ops % 250 == 0) {
             size_t freed = 0;
             stats_line(what, a);
@@ -1264,6 +1267,9 @@ static void tensors_work(const char *what, tensors *all, int ops)
         add(tensor.buffer.size_bytes);
         add(tensor.buffer.capacity_bytes);
         device_works(&all->seed, 2);
+        if (all->dynamic->pool != NULL && op % 8 == 0) {
+            sound(ta_pool_check(all->dynamic->pool));
+        }
         if (op % 250 == 0) {
             dynamic_line(what, all->dynamic);
             add_budget(all->dynamic->common.budget);
@@ -1721,6 +1727,10 @@ static void life_of_graphs(const char *what, uint32_t caps, int share, uint32_t 
         }
         add(name_of(g.b.ptrs[at]));
         device_works(&g.b.seed, 3);
+        if (op % 8 == 0) {
+            sound(ta_pool_check(g.pool));
+            sound(ta_pool_check(g.of[k]->memory));
+        }
         if (op % 150 == 0) {
             graph_pool_line(what, &g);
         }
