@@ -19090,11 +19090,10 @@ static TAI_COLD size_t tai_dynamic_spare(const ta_dynamic *d)
     uint32_t i;
     for (i = 1; i < d->handles.end; i++) {
         const tai_handle *h = tai_handle_at(d, i);
-        uintptr_t from = h->link.addr + tai_round_up(h->held, d->common.info.granularity_bytes);
-        uintptr_t end = h->link.addr + h->committed, to = h->link.addr + h->accessible;
-        if (h->link.state == TAI_LIVE && h->span_bytes != 0 && h->busy == 0 && (!TAI_GRAPHS || h->holds == 0) &&
-            from < end) {
-            if (!h->by_touch) {
+        if (h->link.state == TAI_LIVE && h->busy == 0 && h->span_bytes != 0 && (!TAI_GRAPHS || h->holds == 0)) {
+            uintptr_t from = h->link.addr + tai_round_up(h->held, d->common.info.granularity_bytes);
+            uintptr_t end = h->link.addr + h->committed, to = h->link.addr + h->accessible;
+            if (from < end && !h->by_touch) {
                 tai_backend_pieces(d->common.backend, &from, &to);
             }
             bytes += from < end ? (size_t)(end - from) : 0;
@@ -20569,15 +20568,31 @@ typedef struct tai_graph_for {
     int apart;       /* there are graphs, or captures: only memory above the floors, that none of them had */
 } tai_graph_for;
 
+/* Where a snapshot goes on in a list of scopes, ties or holds. */
+typedef struct tai_look {
+    struct tai_look *next;
+    const void *at;
+} tai_look;
+
 typedef struct tai_graphs {
     tai_lock lock;
     ta_graph_pool *pools;
     tai_capture *scopes; /* newest first */
     ta_graph_pool *chosen; /* the graph pool of the specification's property */
+    tai_look *looks;
     uint32_t open, serial;
     int strict;            /* what the pool's own options say */
     int padding;
 } tai_graphs;
+
+/* An element leaves its list: who was to go on there goes on behind it. With the lock. */
+static TAI_COLD void tai_looks_pass(const tai_graphs *all, const void *gone, const void *behind)
+{
+    tai_look *look;
+    for (look = all->looks; look != NULL; look = look->next) {
+        look->at = look->at == gone ? behind : look->at;
+    }
+}
 
 /* Captures may be open from now on, or are over: nothing waits for the whole device meanwhile. */
 static TAI_COLD void tai_graph_expect(const ta_graph_pool *g, int change)
@@ -21439,6 +21454,7 @@ static TAI_COLD void tai_graph_let_go(ta_graph_pool *g, tai_hold_why why, uint32
     TAI_LOCK_ACQUIRE(&all->lock);
     while ((hold = *link) != NULL) {
         if (tai_hold_ends(g, hold, why, serial)) {
+            tai_looks_pass(all, hold, hold->next);
             *link = hold->next;
             hold->next = ended;
             ended = hold;
@@ -21537,6 +21553,7 @@ static TAI_COLD tai_tie *tai_graph_untie(ta_graph_pool *g)
     tai_tie **link = &g->ties, *gone = NULL, *tie;
     while ((tie = *link) != NULL) {
         if (TENSORALLOC_LOAD_ACQUIRE(&tie->gone) != 0) {
+            tai_looks_pass(g->parent->graphs, tie, tie->next);
             *link = tie->next;
             tie->next = gone;
             gone = tie;
@@ -22777,6 +22794,7 @@ static TAI_COLD void tai_scope_end(tai_capture *scope, int failed, int *still, i
     while (*link != scope) {
         link = &(*link)->next;
     }
+    tai_looks_pass(all, scope, scope->next);
     *link = scope->next;
     g->open--;
     *last = --all->open == 0;
@@ -23096,45 +23114,63 @@ typedef struct tai_graph_item {
 } tai_graph_item;
 enum { TAI_GRAPH_ITEMS = 32, TAI_GRAPH_SCOPES = 0, TAI_GRAPH_TIES = 1, TAI_GRAPH_LISTS = 3 };
 
-/* The first-th element and those behind it, as many as there is room for. */
-static TAI_COLD uint32_t tai_graph_copy(const ta_graph_pool *g, int list, uint32_t first, tai_graph_item *out)
+/* Begins a look at a list: what is put in front of it from now on is not seen. */
+static TAI_COLD void tai_look_begin(const ta_graph_pool *g, int list, tai_look *look)
 {
     tai_graphs *all = g->parent->graphs;
-    const tai_capture *scope;
-    const tai_tie *tie;
-    const tai_hold *hold;
-    tai_graph_item item;
-    uint32_t i = 0, count = 0;
-    memset(&item, 0, sizeof item);
     TAI_LOCK_ACQUIRE(&all->lock);
-    scope = list == TAI_GRAPH_SCOPES ? all->scopes : NULL;
-    tie = list == TAI_GRAPH_TIES ? g->ties : NULL;
-    hold = list > TAI_GRAPH_TIES ? g->holds : NULL;
-    while (count < TAI_GRAPH_ITEMS && (scope != NULL || tie != NULL || hold != NULL)) {
-        int skip = 0;
-        if (scope != NULL) {
-            item.id = scope->stream;
-            item.capture = scope->capture;
-            item.serial = scope->serial;
-            item.flag = scope->by_mode;
-            skip = scope->owner != g;
-            scope = scope->next;
-        } else if (tie != NULL) {
-            item.id = tie->graph; /* 0: it could not be attached */
-            item.flag = TENSORALLOC_LOAD_ACQUIRE(&tie->gone) != 0;
-            skip = tie->graph == 0;
-            tie = tie->next;
+    look->at = list == TAI_GRAPH_SCOPES ? (const void *)all->scopes
+               : list == TAI_GRAPH_TIES ? (const void *)g->ties : (const void *)g->holds;
+    look->next = all->looks;
+    all->looks = look;
+    TAI_LOCK_RELEASE(&all->lock);
+}
+
+static TAI_COLD void tai_look_end(const ta_graph_pool *g, const tai_look *look)
+{
+    tai_graphs *all = g->parent->graphs;
+    tai_look **link = &all->looks;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    while (*link != look) {
+        link = &(*link)->next;
+    }
+    *link = look->next;
+    TAI_LOCK_RELEASE(&all->lock);
+}
+
+/* The next elements, as many as there is room for. */
+static TAI_COLD uint32_t tai_graph_copy(const ta_graph_pool *g, int list, tai_look *look, tai_graph_item *out)
+{
+    tai_graphs *all = g->parent->graphs;
+    uint32_t count = 0;
+    memset(out, 0, TAI_GRAPH_ITEMS * sizeof *out);
+    TAI_LOCK_ACQUIRE(&all->lock);
+    while (count < TAI_GRAPH_ITEMS && look->at != NULL) {
+        tai_graph_item *item = &out[count];
+        if (list == TAI_GRAPH_SCOPES) {
+            const tai_capture *scope = (const tai_capture *)look->at;
+            item->id = scope->stream;
+            item->capture = scope->capture;
+            item->serial = scope->serial;
+            item->flag = scope->by_mode;
+            count += scope->owner == g;
+            look->at = scope->next;
+        } else if (list == TAI_GRAPH_TIES) {
+            const tai_tie *tie = (const tai_tie *)look->at;
+            item->id = tie->graph; /* 0: it could not be attached */
+            item->flag = TENSORALLOC_LOAD_ACQUIRE(&tie->gone) != 0;
+            count += tie->graph != 0;
+            look->at = tie->next;
         } else { /* its owner is not disposed before */
-            item.id = hold->pool != NULL ? hold->pool->id : hold->dynamic->common.id;
-            item.addr = hold->addr;
-            item.index = hold->index;
-            item.generation = hold->generation;
-            item.serial = hold->serial;
-            item.flag = hold->pool != NULL;
-            hold = hold->next;
-        }
-        if (!skip && i++ >= first) {
-            out[count++] = item;
+            const tai_hold *hold = (const tai_hold *)look->at;
+            item->id = hold->pool != NULL ? hold->pool->id : hold->dynamic->common.id;
+            item->addr = hold->addr;
+            item->index = hold->index;
+            item->generation = hold->generation;
+            item->serial = hold->serial;
+            item->flag = hold->pool != NULL;
+            count++;
+            look->at = hold->next;
         }
     }
     TAI_LOCK_RELEASE(&all->lock);
@@ -23171,7 +23207,8 @@ static TAI_COLD void tai_graph_show(tai_writer *w, ta_allocator allocator)
     const ta_graph_pool *g = (const ta_graph_pool *)allocator.self;
     tai_graph_item items[TAI_GRAPH_ITEMS];
     uint64_t captures, failures;
-    uint32_t i, first, count, retains, loose;
+    tai_look look;
+    uint32_t i, count, retains, loose;
     int list, in_use, unwanted;
     if (tai_graph_memory_of(allocator) == NULL) {
         return;
@@ -23195,12 +23232,14 @@ static TAI_COLD void tai_graph_show(tai_writer *w, ta_allocator allocator)
     tai_json_u64(w, "failed_count", failures);
     for (list = 0; list < TAI_GRAPH_LISTS; list++) {
         tai_json_begin(w, lists[list], "[");
-        for (first = 0, count = TAI_GRAPH_ITEMS; count == TAI_GRAPH_ITEMS && w->result == TA_OK; first += count) {
-            count = tai_graph_copy(g, list, first, items);
+        tai_look_begin(g, list, &look);
+        do {
+            count = tai_graph_copy(g, list, &look, items);
             for (i = 0; i < count; i++) {
                 tai_graph_show_item(w, list, &items[i]);
             }
-        }
+        } while (count == TAI_GRAPH_ITEMS && w->result == TA_OK);
+        tai_look_end(g, &look);
         tai_json_end(w, "]");
     }
     tai_json_end(w, "}");

@@ -2,7 +2,8 @@
 """Faults planted in the header, one at a time: does a test see them? Each fault (a mutant) changes one operator, constant,
 condition, return code or statement of the implementation. A sample of them, drawn by a seed, is compiled into the header
 at once: a function with mutants has its body several times, and the environment chooses one. Of each test case is noted
-which mutants it reaches; a mutant then meets the cases that reach it, the quickest first, until one fails.
+which mutants it reaches; a mutant then meets the cases that reach it, those that compare the most first, then the quickest,
+until one fails.
 
     mutate.py [--seed N] [--count N] [--jobs N] [--cc 'COMPILER'] [--only REGEX]     ends with "N passed, N failed, N skipped":
                     mutants killed, mutants that survived, mutants that no case reaches or whose survival has a reason;
@@ -41,6 +42,7 @@ GOAL = 90         # percent of the mutants that are not equivalent
 SCORE = 65        # less is a failure: what is reached, less the spread of a sample; it only ever rises
 SUBSET_S = 3.0    # of test cases for one mutant
 COUNT = 120
+STRONG = {'golden', 'golden_checked'}  # they compare all that can be seen: a mutant meets their cases first
 CONTROLS = 4      # runs without a mutant, which must survive
 LEAKS = 23        # status of a program that leaks
 SPARE = 1.15      # as many are drawn, since some do not compile and some are not reached
@@ -473,11 +475,11 @@ class Programs:
                 self.cases += [(float(row[1]), name, row[0], frozenset(map(int, row[2:]))) for row in rows]
         if failed:
             sys.exit('nothing can be said of mutants: these fail without one: ' + ' '.join(failed))
-        self.cases.sort(key=lambda case: case[:3])
+        self.cases.sort(key=lambda case: (case[1] not in STRONG, *case[:3]))
 
     def subset(self, number):
-        """[(program, its cases, their seconds)] of the cases that reach a mutant, at most SUBSET_S of them; the quickest
-        first. One case is always there."""
+        """[(program, its cases, their seconds)] of the cases that reach a mutant, at most SUBSET_S of them, in
+        that order. One case is always there."""
         chosen, spent = {}, 0.0
         for seconds, program, case, reached in self.cases:
             if number in reached:

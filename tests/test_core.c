@@ -1,6 +1,10 @@
 /* test_core.c - odd cases of the core: arguments at the edge of what is allowed, backends that break the rules, upstreams
    that are not there, memory at the end of all addresses. */
 #include "test.h"
+static void *counted_malloc(size_t size);
+static void counted_free(void *ptr);
+#define TENSORALLOC_MALLOC(size) counted_malloc(size)
+#define TENSORALLOC_FREE(ptr) counted_free(ptr)
 #define TENSORALLOC_ASSERT(x) TEST_ASSERT(x)
 #define TENSORALLOC_IMPLEMENTATION
 #include "tensoralloc.h"
@@ -8,6 +12,29 @@
 
 #define KIB ((size_t)1024)
 #define MIB ((size_t)1024 * 1024)
+
+/* Memory of objects and records: how many bytes of it there are now. */
+static size_t counted_bytes;
+
+static void *counted_malloc(size_t size)
+{
+    size_t *at = size <= SIZE_MAX - 64 ? (size_t *)malloc(size + 64) : NULL;
+    if (at == NULL) {
+        return NULL;
+    }
+    *at = size;
+    counted_bytes += size;
+    return (char *)at + 64;
+}
+
+static void counted_free(void *ptr)
+{
+    if (ptr != NULL) {
+        size_t *at = (size_t *)(void *)((char *)ptr - 64);
+        counted_bytes -= *at;
+        free(at);
+    }
+}
 
 static void arguments_of_backends(void)
 {
@@ -861,6 +888,85 @@ static void many_tags_block(void)
     CHECK_OK(ta_pool_destroy(pool));
 }
 
+/* What an allocator says that its records take is what it has of the two kinds of memory for them: whole pages of
+   tables, and what malloc was asked for. */
+static void record_bytes_are_all_there_are(void)
+{
+    static tb_clock clock;
+    int ranges, op;
+    for (ranges = 0; ranges < 2; ranges++) {
+        ta_pool_desc desc;
+        ta_pool *pool = NULL;
+        ta_stats s;
+        void *ptrs[64];
+        size_t first, most = 0;
+        uint64_t random = test_now.seed;
+        memset(&desc, 0, sizeof desc);
+        memset(ptrs, 0, sizeof ptrs);
+        desc.backend = tb_clock_init(&clock, ranges ? TA_CAP_RANGES | TA_CAP_SEGMENTS : TA_CAP_SEGMENTS, 0);
+        desc.single_threaded = 1;
+        desc.range_bytes = 4 * MIB; /* more of them are chained */
+        desc.block_count_max = 4096;
+        CHECK_OK(ta_pool_create(&desc, &pool));
+        CHECK_OK(ta_pool_get_stats(pool, &s));
+        first = s.record_bytes - counted_bytes;
+        for (op = 0; op < 3000; op++) {
+            const uint32_t i = test_below(&random, 64);
+            if (ptrs[i] != NULL) {
+                CHECK_OK(ta_pool_free(pool, ptrs[i]));
+                ptrs[i] = NULL;
+            } else {
+                ptrs[i] = ta_pool_alloc_stream(pool, 1 + test_below(&random, 400000), test_below(&random, 12), NULL);
+            }
+            CHECK_OK(ta_pool_get_stats(pool, &s));
+            CHECK_EQ((s.record_bytes - counted_bytes - first) % 4096, 0);
+            CHECK_LE(s.record_bytes - counted_bytes - first, (size_t)4 << 20); /* never less than at first */
+            most = s.record_bytes > most ? s.record_bytes : most;
+            if (op % 500 == 499) {
+                CHECK_OK(ta_pool_empty_cache(pool));
+            }
+        }
+        CHECK_GT(most, 12 * sizeof(tai_bins)); /* each stream has some */
+        CHECK_OK(ta_pool_clear(pool));
+        CHECK_OK(ta_pool_destroy(pool));
+        tb_clock_end(&clock);
+    }
+}
+
+static ta_result append(void *user, const char *text, size_t bytes)
+{
+    char *at = (char *)user + strlen((const char *)user);
+    if ((size_t)(at - (char *)user) + bytes >= 65536) {
+        return TA_ERROR_BACKEND;
+    }
+    memcpy(at, text, bytes);
+    at[bytes] = 0;
+    return TA_OK;
+}
+
+/* Every character that a JSON string must not have as it is. */
+static void control_characters_are_escaped(void)
+{
+    static char text[65536];
+    ta_pool_desc desc;
+    ta_pool *pool = NULL;
+    ta_allocator a;
+    char want[16], name[3] = {0, 'x', 0};
+    int c;
+    for (c = 1; c < 0x20; c++) {
+        memset(&desc, 0, sizeof desc);
+        name[0] = (char)c;
+        desc.name = name;
+        CHECK_OK(ta_pool_create(&desc, &pool));
+        a = ta_pool_allocator(pool);
+        text[0] = 0;
+        CHECK_OK(ta_snapshot_write(&a, 1, NULL, append, text));
+        (void)snprintf(want, sizeof want, "\"\\u%04xx\"", (unsigned)c);
+        CHECK(strstr(text, want) != NULL);
+        CHECK_OK(ta_pool_destroy(pool));
+    }
+}
+
 /* Which first bytes, second bytes and so on make a character, as the table of the Unicode standard has it. */
 static void utf8_is_that_of_the_standard(void)
 {
@@ -902,4 +1008,5 @@ static void utf8_is_that_of_the_standard(void)
 TEST_MAIN(TEST_CASE(arguments_of_backends), TEST_CASE(arguments_of_pools), TEST_CASE(upstreams_and_buffers),
           TEST_CASE(tensors_of_other_devices), TEST_CASE(the_end_of_all_addresses), TEST_CASE(backends_that_call_above),
           TEST_CASE(options_in_all_pairs), TEST_CASE(records_run_out), TEST_CASE(streams_run_out),
-          TEST_CASE(many_tags_block), TEST_CASE(utf8_is_that_of_the_standard))
+          TEST_CASE(many_tags_block), TEST_CASE(utf8_is_that_of_the_standard),
+          TEST_CASE(record_bytes_are_all_there_are), TEST_CASE(control_characters_are_escaped))

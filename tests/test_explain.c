@@ -1164,10 +1164,168 @@ static void tables_without_reasons(void)
     CHECK_OK(ta_arena_destroy(arena));
 }
 
+/* ---- threads that fail at the same time, on the same allocators */
+#ifndef TENSORALLOC_NO_THREADS
+typedef struct failing {
+    ta_allocator *of;
+    uint64_t state;
+    size_t wrong;
+} failing;
+
+static void *fail_often(void *user)
+{
+    failing *f = (failing *)user;
+    int i;
+    for (i = 0; i < 400; i++) {
+        ta_allocator of = f->of[test_below(&f->state, 4)];
+        ta_request request = request_of(1 + test_below(&f->state, (uint32_t)(2 * MIB)),
+                                        test_below(&f->state, 2) != 0 ? TA_REQUEST_WITHIN_BUDGET : 0, "threads");
+        ta_failure failure;
+        void *ptr = ta_allocator_alloc(of, &request, NULL);
+        f->wrong += ta_allocator_get_failure(of, &failure) != TA_OK;
+        f->wrong += failure.count != 0 && (failure.verdict < TA_VERDICT_WAITING || failure.pending_bytes > 64 * MIB ||
+                                           failure.free_bytes > 64 * MIB || failure.sibling_cached_bytes > 64 * MIB);
+        f->wrong += ptr != NULL && ta_allocator_free(of, ptr, 0, 0, 0) != TA_OK;
+    }
+    return NULL;
+}
+
+static void threads_fail_together(void)
+{
+    enum { THREADS = 3 };
+    ta_budget_desc budget_desc;
+    ta_budget *budget = NULL;
+    ta_pool_desc pool_desc = zero_desc();
+    ta_arena_desc arena_desc;
+    ta_direct_desc direct_desc;
+    ta_dynamic_desc dynamic_desc;
+    ta_pool *pool = NULL;
+    ta_arena *arena = NULL;
+    ta_direct *direct = NULL;
+    ta_dynamic *dynamic = NULL;
+    ta_allocator of[4];
+    pthread_t ids[THREADS];
+    failing workers[THREADS];
+    int i, started = 0;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    memset(&arena_desc, 0, sizeof arena_desc);
+    memset(&direct_desc, 0, sizeof direct_desc);
+    memset(&dynamic_desc, 0, sizeof dynamic_desc);
+    budget_desc.limit_bytes = 3 * MIB;
+    REQUIRE(ta_budget_create(&budget_desc, &budget) == TA_OK);
+    pool_desc.budget = arena_desc.budget = direct_desc.budget = dynamic_desc.budget = budget;
+    CHECK_OK(ta_pool_create(&pool_desc, &pool));
+    CHECK_OK(ta_arena_create(&arena_desc, &arena));
+    CHECK_OK(ta_direct_create(&direct_desc, &direct));
+    CHECK_OK(ta_dynamic_create(&dynamic_desc, &dynamic));
+    of[0] = ta_pool_allocator(pool);
+    of[1] = ta_arena_allocator(arena);
+    of[2] = ta_direct_allocator(direct);
+    of[3] = ta_dynamic_allocator(dynamic);
+    for (i = 0; i < THREADS; i++) {
+        workers[i].of = of;
+        workers[i].state = (uint64_t)i + 1;
+        workers[i].wrong = 0;
+        started += pthread_create(&ids[i], NULL, fail_often, &workers[i]) == 0;
+        CHECK_EQ(started, i + 1);
+    }
+    for (i = 0; i < started; i++) {
+        CHECK_EQ(pthread_join(ids[i], NULL), 0);
+        CHECK_EQ(workers[i].wrong, 0);
+    }
+    for (i = 0; i < 4; i++) {
+        ta_stats stats;
+        CHECK_OK(ta_allocator_get_stats(of[i], &stats));
+        CHECK_EQ(stats.live_count, 0);
+        CHECK_GT(stats.failure_count, 0);
+        CHECK_OK(ta_allocator_destroy(of[i]));
+    }
+    CHECK_OK(ta_budget_destroy(budget));
+}
+#else
+static void threads_fail_together(void) { TEST_SKIP("needs threads"); }
+#endif
+
+/* ---- figures */
+/* What is free in a bounded backend is all that is not in use, asked of a pool or of a dynamic over it. */
+static void free_bytes_of_bounded_backends(void)
+{
+    static char memory[2][4 * 1024 * 1024];
+    ta_fixed_buffer state[2];
+    ta_pool_desc pool_desc = zero_desc();
+    ta_dynamic_desc dynamic_desc;
+    ta_dynamic *dynamic = NULL;
+    ta_pool *pool;
+    ta_allocator of[2];
+    size_t free_bytes[2];
+    int i, k;
+    memset(&dynamic_desc, 0, sizeof dynamic_desc);
+    memset(state, 0, sizeof state);
+    CHECK_OK(ta_backend_fixed(&state[0], memory[0], sizeof memory[0], &pool_desc.backend));
+    CHECK_OK(ta_backend_fixed(&state[1], memory[1], sizeof memory[1], &dynamic_desc.backend));
+    pool = open_pool(&pool_desc);
+    CHECK_OK(ta_dynamic_create(&dynamic_desc, &dynamic));
+    of[0] = ta_pool_allocator(pool);
+    of[1] = ta_dynamic_allocator(dynamic);
+    for (i = 0; i < 2; i++) {
+        ta_request request = request_of(400000, 0, "bounded");
+        void *ptrs[4];
+        ta_failure failure;
+        for (k = 0; k < 4; k++) {
+            ptrs[k] = ta_allocator_alloc(of[i], &request, NULL);
+            CHECK(ptrs[k] != NULL);
+        }
+        CHECK_OK(ta_allocator_free(of[i], ptrs[1], 0, 0, 0));
+        request.size_bytes = 2900000;
+        failure = fails_in(of[i], &request, TA_ERROR_FRAGMENTED, TA_VERDICT_FRAGMENTED, "in the way");
+        free_bytes[i] = failure.free_bytes;
+        CHECK_GT(failure.free_bytes, request.size_bytes);
+    }
+    CHECK(free_bytes[0] > free_bytes[1] ? free_bytes[0] - free_bytes[1] < 4096 : free_bytes[1] - free_bytes[0] < 4096);
+    CHECK_OK(ta_dynamic_destroy(dynamic));
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
+/* The limit was lowered below what is reserved: what has to come back is more than the request. */
+static void limits_below_what_is_reserved(void)
+{
+    ta_budget_desc budget_desc;
+    ta_budget *budget = NULL;
+    ta_pool_desc desc = zero_desc();
+    ta_pool *pool, *sibling;
+    ta_request request = request_of(2 * MIB, TA_REQUEST_WITHIN_BUDGET, NULL);
+    ta_failure failure;
+    void *ptr;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    budget_desc.limit_bytes = 32 * MIB;
+    REQUIRE(ta_budget_create(&budget_desc, &budget) == TA_OK);
+    desc.budget = budget;
+    pool = open_pool(&desc);
+    sibling = open_pool(&desc);
+    (void)must(pool, 16 * MIB, NULL);
+    CHECK_OK(ta_pool_free(sibling, must(sibling, 4 * MIB, NULL)));
+    CHECK_OK(ta_budget_set_limit(budget, 10 * MIB));
+    failure = fails_in(ta_pool_allocator(pool), &request, TA_ERROR_LIMIT, TA_VERDICT_LIMIT, "raise the limit");
+    CHECK_GE(failure.sibling_cached_bytes, 4 * MIB); /* not enough */
+    CHECK_GE(failure.action_bytes, 20 * MIB);
+    CHECK_OK(ta_budget_set_limit(budget, 16 * MIB + 256 * KIB)); /* as much as is live, and a little: cached is enough */
+    ptr = must(sibling, 3 * MIB, NULL);
+    CHECK_OK(ta_pool_free(sibling, ptr));
+    CHECK_OK(ta_budget_set_limit(budget, 19 * MIB));
+    (void)fails_in(ta_pool_allocator(pool), &request, TA_ERROR_LIMIT, TA_VERDICT_SIBLINGS, "other allocators");
+    CHECK_OK(ta_pool_empty_cache(sibling));
+    CHECK(ta_pool_alloc_request(pool, &request, NULL) != NULL);
+    CHECK_OK(ta_pool_clear(pool));
+    CHECK_OK(ta_pool_destroy(pool));
+    CHECK_OK(ta_pool_destroy(sibling));
+    CHECK_OK(ta_budget_destroy(budget));
+}
+
 TEST_MAIN(TEST_CASE(limits_of_arenas_and_direct_allocators), TEST_CASE(other_reasons_of_arenas_and_direct_allocators),
           TEST_CASE(freed_blocks_inside_of_arenas), TEST_CASE(what_backends_refuse), TEST_CASE(tables_without_reasons),
           TEST_CASE(warm_ranges_within_the_budget), TEST_CASE(a_dynamic_and_its_own_pool),
-          TEST_CASE(threads_cache_of_a_dynamic), TEST_CASE(nothing_failed), TEST_CASE(words_for_everything),
+          TEST_CASE(threads_cache_of_a_dynamic), TEST_CASE_THREADS(threads_fail_together), TEST_CASE(free_bytes_of_bounded_backends),
+          TEST_CASE(limits_below_what_is_reserved), TEST_CASE(nothing_failed), TEST_CASE(words_for_everything),
           TEST_CASE(requests_that_forbid_it), TEST_CASE(memory_that_waits_for_streams),
           TEST_CASE(pages_of_its_own), TEST_CASE(memory_that_siblings_cache), TEST_CASE(memory_that_threads_cache),
           TEST_CASE(memory_in_pieces), TEST_CASE(pieces_of_segments_under_a_limit), TEST_CASE(the_limit_that_would_do),

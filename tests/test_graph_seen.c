@@ -652,6 +652,75 @@ static void graph_pools_are_told(void)
     forget(&d);
 }
 
+/* Counts holds that are written; after some of them their graph goes, and most end. */
+typedef struct ending {
+    CUgraphExec exec;
+    size_t bytes, ended_at;
+    char text[1 << 20];
+} ending;
+
+static ta_result end_meanwhile(void *user, const char *text, size_t text_bytes)
+{
+    ending *e = (ending *)user;
+    size_t seen = 0;
+    const char *at;
+    if (text_bytes >= sizeof e->text - e->bytes) {
+        return TA_ERROR_BACKEND;
+    }
+    memcpy(e->text + e->bytes, text, text_bytes);
+    e->bytes += text_bytes;
+    e->text[e->bytes] = 0;
+    at = strstr(e->text, "\"holds\":[");
+    for (; at != NULL && (at = strstr(at, "\"ptr\"")) != NULL; at++) {
+        seen++;
+    }
+    if (e->ended_at == 0 && seen >= 100) {
+        e->ended_at = seen;
+        destroy_exec(e->exec);
+        CHECK_OK(ta_pool_empty_cache(pool));
+    }
+    return TA_OK;
+}
+
+/* Holds that end while they are looked at: those that stay are seen once each, and none twice. */
+static void holds_end_while_they_are_seen(void)
+{
+    enum { STAY = 150, END = 300 };
+    static ending e;
+    CUdeviceptr at[STAY + END];
+    ta_allocator self;
+    const char *lines;
+    size_t i;
+    memset(&e, 0, sizeof e);
+    if (!graphs_open("sched=lazy", 1)) { return; }
+    self = ta_graph_pool_allocator(graphs);
+    for (i = 0; i < STAY + END; i++) {
+        at[i] = take(i < 2 ? BYTES : 512, s);
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(at[i])));
+    }
+    e.exec = capture_reads(graphs, at[0], at[1]);
+    for (i = 0; i < STAY; i++) { /* for what comes next, too */
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(at[i])));
+    }
+    CHECK_OK(ta_snapshot_write(&self, 1, NULL, end_meanwhile, &e));
+    CHECK_EQ(stats_of(graphs).held_count, STAY);
+    CHECK(e.ended_at >= 100 && e.ended_at < END);
+    lines = strstr(e.text, "\"holds\":[");
+    REQUIRE(lines != NULL);
+    for (i = 0; i < STAY + END; i++) {
+        char words[64];
+        const char *once;
+        (void)snprintf(words, sizeof words, "\"ptr\":\"0x%llx\"", (unsigned long long)at[i]);
+        once = strstr(lines, words);
+        CHECK(i >= STAY || once != NULL);
+        CHECK(once == NULL || strstr(once + 1, words) == NULL);
+    }
+    for (i = 0; i < STAY + END; i++) {
+        give(at[i]);
+    }
+    graphs_close();
+}
+
 /* More holds, graphs and scopes than are looked at at once; and nothing of that is left when it has gone. */
 static void long_lists(void)
 {
@@ -868,7 +937,7 @@ int main(int argc, char **argv)
 {
     static const test_case cases[] = {
         TEST_CASE(blocks_that_graphs_hold), TEST_CASE(streams_beside_graphs), TEST_CASE(failures_in_captures), TEST_CASE(memory_of_graph_pools),
-        TEST_CASE(tensors_that_graphs_hold), TEST_CASE(graph_pools_are_told), TEST_CASE(long_lists),
+        TEST_CASE(tensors_that_graphs_hold), TEST_CASE(graph_pools_are_told), TEST_CASE(holds_end_while_they_are_seen), TEST_CASE(long_lists),
         TEST_CASE(failing_sinks), TEST_CASE(snapshots_beside_captures)
     };
     if (argc == 3 && strcmp(argv[1], "--write") == 0) {
