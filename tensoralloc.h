@@ -10804,6 +10804,7 @@ static TAI_COLD ta_verdict tai_pool_judge_memory(ta_pool *pool, const tai_plan *
     lack = out->action_bytes;
     siblings = out->sibling_cached_bytes;
     (void)tai_pool_flush_thread(pool); /* what is in the caches now is others' */
+    (void)tai_guard_release(pool, 0);
     tai_gate_enter(&space->gate, me);
     out->thread_cached_bytes = tai_pool_thread_cached(pool);
     held = space->held_bytes;
@@ -19116,7 +19117,7 @@ static TAI_COLD void tai_dynamic_measure(ta_dynamic *d, ta_failure *out, tai_dyn
     size_t used;
     memset(&stats, 0, sizeof stats);
     if (d->pool != NULL) {
-        (void)tai_pool_flush_thread(d->pool);
+        (void)ta_pool_thread_flush(d->pool);
     }
     (void)ta_allocator_get_stats(ta_dynamic_allocator(d), &stats);
     tai_gate_enter(&d->common.gate, NULL);
