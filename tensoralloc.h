@@ -17560,7 +17560,7 @@ static size_t tai_predictive_required(const void *config, void *state, const ta_
     if (in->in_range) {
         return tai_predictor_give(p, c, in);
     }
-    if (!fits && p->unplanned != 0) {
+    if (!fits) {
         tai_predictor_plan_block(p, tai_predictor_price(p, c));
     }
     return tai_strategy_clamp(in, in->capacity_bytes != 0 ? tai_predictor_change(p, in) : p->of.sizes.target_bytes);
@@ -18386,13 +18386,13 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
 }
 
 /* ---- capacity */
-/* Counts the tensor's capacity as new_capacity if capacity_bytes_max allows it. */
+/* Counts the tensor's capacity as new_capacity, which is more, if capacity_bytes_max allows it. */
 static int tai_dynamic_claim(ta_dynamic *d, size_t old_capacity, size_t new_capacity)
 {
     int ok;
     tai_gate_enter(&d->common.gate, NULL);
-    ok = new_capacity <= old_capacity || (new_capacity <= d->desc.capacity_bytes_max &&
-         d->capacity - old_capacity <= d->desc.capacity_bytes_max - new_capacity);
+    ok = new_capacity <= d->desc.capacity_bytes_max &&
+         d->capacity - old_capacity <= d->desc.capacity_bytes_max - new_capacity;
     if (ok) {
         d->capacity = d->capacity - old_capacity + new_capacity;
     }
@@ -18497,7 +18497,7 @@ static TAI_COLD void tai_handle_place(ta_dynamic *d, tai_handle *h, uint32_t ind
         tai_record_unlink(&d->handles, index);
     }
     h->link.addr = addr;
-    if (live && addr != 0) {
+    if (live) {
         tai_record_link(&d->handles, index);
     }
 }
@@ -20603,14 +20603,14 @@ static TAI_COLD void tai_graph_expect(const ta_graph_pool *g, int change)
     }
 }
 
-/* The capture that went on when its scope was left is over, or not looked at any more. */
-static TAI_COLD void tai_graph_finished(ta_graph_pool *g)
+/* The capture (on a stream; NULL: on any) that went on when its scope was left is over, or not looked at any more. */
+static TAI_COLD void tai_graph_finished(ta_graph_pool *g, const ta_stream *stream)
 {
     tai_graphs *all = g->parent->graphs;
     int was;
     TAI_LOCK_ACQUIRE(&all->lock);
-    was = g->unfinished;
-    g->unfinished = 0;
+    was = g->unfinished && (stream == NULL || g->last_stream == *stream);
+    g->unfinished -= was;
     TAI_LOCK_RELEASE(&all->lock);
     if (was) {
         tai_graph_expect(g, -1);
@@ -21505,9 +21505,21 @@ static TAI_COLD int tai_hold_again(ta_graph_pool *g, const ta_pool *pool, const 
     return hold != NULL;
 }
 
-static TAI_COLD ta_result tai_graph_hold(ta_graph_pool *g, ta_pool *pool, const void *ptr, uint32_t serial)
+/* Into the list. */
+static TAI_NOINLINE ta_result tai_hold_list(ta_graph_pool *g, tai_hold *hold)
 {
     tai_graphs *all = g->parent->graphs;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    hold->captures = g->capture_count;
+    hold->next = g->holds;
+    g->holds = hold;
+    g->hold_count++;
+    TAI_LOCK_RELEASE(&all->lock);
+    return TA_OK;
+}
+
+static TAI_COLD ta_result tai_graph_hold(ta_graph_pool *g, ta_pool *pool, const void *ptr, uint32_t serial)
+{
     tai_hold *hold;
     ta_pool *beside;
     ta_result result = tai_pool_usable(pool);
@@ -21529,13 +21541,7 @@ static TAI_COLD ta_result tai_graph_hold(ta_graph_pool *g, ta_pool *pool, const 
         result = tai_hold_block(pool, ptr, g->id, hold);
     }
     if (hold->pool != NULL) {
-        TAI_LOCK_ACQUIRE(&all->lock);
-        hold->captures = g->capture_count;
-        hold->next = g->holds;
-        g->holds = hold;
-        g->hold_count++;
-        TAI_LOCK_RELEASE(&all->lock);
-        return TA_OK;
+        return tai_hold_list(g, hold);
     }
     TENSORALLOC_FREE(hold);
     beside = tai_pool_beside(pool, ptr, result);
@@ -21718,6 +21724,7 @@ static ta_graph_pool *tai_graphs_route(ta_pool *pool, uint64_t capture, uint32_t
                 scope->capture = capture;
                 scope->owner->last_capture = capture;
                 scope->owner->last_stream = stream;
+                TENSORALLOC_STORE_RELAXED(&pool->epoch, pool->epoch + 1); /* others in that capture had another one */
             }
             TAI_LOCK_RELEASE(&all->lock);
             below++;
@@ -21908,28 +21915,11 @@ static TAI_COLD ta_result tai_graphs_use(ta_pool *pool, void *ptr, ta_stream str
 
 static TAI_COLD void tai_graphs_retire(ta_pool *pool, ta_stream stream)
 {
-    tai_graphs *all = pool->graphs;
-    ta_graph_pool *g = NULL, *next;
-    int over = 0;
-    do {
-        TAI_LOCK_ACQUIRE(&all->lock);
-        next = g == NULL ? all->pools : g->next;
-        if (g != NULL) {
-            g->visitors--;
-        }
-        if (next != NULL) {
-            next->visitors++;
-            over = next->last_stream == stream;
-        }
-        TAI_LOCK_RELEASE(&all->lock);
-        g = next;
-        if (g != NULL) {
-            if (over) { /* another stream may have the name */
-                tai_graph_finished(g);
-            }
-            (void)ta_pool_retire_stream(g->memory, stream);
-        }
-    } while (g != NULL);
+    ta_graph_pool *g = NULL;
+    while ((g = tai_graphs_visit(pool, g)) != NULL) {
+        tai_graph_finished(g, &stream); /* another one may have the name */
+        (void)ta_pool_retire_stream(g->memory, stream);
+    }
 }
 
 static TAI_COLD int tai_graphs_close(ta_pool *pool)
@@ -22139,7 +22129,7 @@ static TAI_COLD ta_result tai_graph_give_up(ta_graph_pool *g, int disposed)
     }
     TAI_LOCK_RELEASE(&all->lock);
     if (result == TA_OK) {
-        tai_graph_finished(g);
+        tai_graph_finished(g, NULL);
         (void)tai_graphs_collect(parent);
     }
     return result;
@@ -22156,19 +22146,21 @@ static ta_result tai_graph_usable(const ta_graph_pool *g)
            : g->unwanted ? TA_ERROR_DISPOSED : tai_pool_usable(g->memory);
 }
 
-/* Whether what is allocated outside of captures must keep away from graphs; those that are gone do not count. */
-static TAI_COLD int tai_graph_apart(ta_graph_pool *g)
+/* Whether something may be replayed, or is being captured; the ties of graphs that are gone do not count. apart: for
+   what is allocated outside of captures; else for a reset, which loose captures do not keep from. */
+static TAI_COLD int tai_graph_busy(ta_graph_pool *g, int apart)
 {
     tai_graphs *all = g->parent->graphs;
     tai_tie *gone;
-    int apart;
+    int busy;
     TAI_LOCK_ACQUIRE(&all->lock);
     gone = tai_graph_untie(g);
-    apart = tai_graph_referenced(g) || g->loose != 0 || g->unfinished ||
-            TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) != 0;
+    busy = tai_graph_referenced(g) ||
+           (apart ? g->loose != 0 || g->unfinished || TENSORALLOC_LOAD_RELAXED(&g->memory->space.unproven) != 0
+                  : TENSORALLOC_LOAD_RELAXED(&g->memory->held) != 0);
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
-    return apart;
+    return busy;
 }
 
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *request, ta_result *result)
@@ -22193,11 +22185,11 @@ TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *g, const ta_request *re
         }
         why = serves == g ? TA_OK : TA_ERROR_CAPTURE;
     } else if (why == TA_OK) {
-        whom.apart = tai_graph_apart(g);
+        whom.apart = tai_graph_busy(g, 1);
     }
     slot = why == TA_OK ? tai_graph_slot(g, request->stream) : NULL;
     while (why == TA_OK && (ptr = tai_graph_take(g, slot, request, &whom, &why)) != NULL && capture == 0 &&
-           !whom.apart && tai_graph_apart(g)) { /* a capture may have had it meanwhile */
+           !whom.apart && tai_graph_busy(g, 1)) { /* a capture may have had it meanwhile */
         (void)tai_pool_free_slow(g->memory, ptr, 0, NULL);
         whom.apart = 1;
     }
@@ -22275,20 +22267,6 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reserve(ta_graph_pool *g, size_
     return result;
 }
 
-/* Whether something may be replayed, or is being captured; the ties of graphs that are gone do not count. */
-static TAI_COLD int tai_graph_busy(ta_graph_pool *g, int loose_too)
-{
-    tai_graphs *all = g->parent->graphs;
-    tai_tie *gone;
-    int busy;
-    TAI_LOCK_ACQUIRE(&all->lock);
-    gone = tai_graph_untie(g);
-    busy = tai_graph_referenced(g) || TENSORALLOC_LOAD_RELAXED(&g->memory->held) != 0 || (loose_too && g->loose != 0);
-    TAI_LOCK_RELEASE(&all->lock);
-    tai_ties_free(gone);
-    return busy;
-}
-
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
 {
     ta_result result = tai_graph_usable(g);
@@ -22305,7 +22283,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_reset(ta_graph_pool *g)
         TAI_LOCK_ACQUIRE(&g->parent->graphs->lock);
         g->loose = 0;
         TAI_LOCK_RELEASE(&g->parent->graphs->lock);
-        tai_graph_finished(g);
+        tai_graph_finished(g, NULL);
     }
     return result;
 }
@@ -22427,7 +22405,6 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold(ta_graph_pool *g, ta_pool 
 static TAI_COLD ta_result tai_graph_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle,
                                                 uint32_t serial)
 {
-    tai_graphs *all = g->parent->graphs;
     ta_handle_info info;
     tai_hold *hold;
     int again = 0;
@@ -22465,13 +22442,7 @@ static TAI_COLD ta_result tai_graph_hold_handle(ta_graph_pool *g, ta_dynamic *dy
         TENSORALLOC_FREE(hold);
         return result;
     }
-    TAI_LOCK_ACQUIRE(&all->lock);
-    hold->captures = g->capture_count;
-    hold->next = g->holds;
-    g->holds = hold;
-    g->hold_count++;
-    TAI_LOCK_RELEASE(&all->lock);
-    return TA_OK;
+    return tai_hold_list(g, hold);
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle)
@@ -22696,7 +22667,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
         tai_graphs_divert(g->parent);
     }
     tai_graph_expect(g, 1);
-    tai_graph_finished(g);
+    tai_graph_finished(g, NULL);
     return TA_OK;
 }
 
@@ -22963,25 +22934,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_get_memory_usage(ta_pool *pool, ta_me
     if (result != TA_OK || TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) == NULL || pool->disposed) {
         return result;
     }
-    do {
-        tai_graphs *all = pool->graphs;
-        ta_graph_pool *next;
-        TAI_LOCK_ACQUIRE(&all->lock);
-        next = g == NULL ? all->pools : g->next;
-        if (g != NULL) {
-            g->visitors--;
-        }
-        if (next != NULL) {
-            next->visitors++;
-            out->graph_pool_count++;
-        }
-        out->is_graph_mode = all->open != 0;
-        TAI_LOCK_RELEASE(&all->lock);
-        g = next;
-        if (g != NULL) {
-            (void)tai_memory_share(g->memory, &out->graph);
-        }
-    } while (g != NULL);
+    out->is_graph_mode = TENSORALLOC_LOAD_RELAXED(&pool->scopes) != 0;
+    while ((g = tai_graphs_visit(pool, g)) != NULL) {
+        out->graph_pool_count++;
+        (void)tai_memory_share(g->memory, &out->graph);
+    }
     return TA_OK;
 }
 

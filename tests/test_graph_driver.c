@@ -360,6 +360,8 @@ static void eager_threads_beside_captures(void)
         for (i = 0; i < THREADS; i++) {
             pthread_join(workers[i].thread, NULL);
             CHECK_EQ(workers[i].wrong, 0);
+        }
+        for (i = 0; i < THREADS; i++) {
             OK(cu.cuStreamDestroy_v2(workers[i].stream));
         }
         give(out);

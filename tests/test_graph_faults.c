@@ -1,8 +1,8 @@
 /* test_graph_faults.c - a capture that fails at every possible call: of the program's (begin, work, end, instantiate,
    launch) and of the library's, each function at its n-th call, for every n (of more than 40 calls at steps). Around
    it are the other calls that meet the driver: events, trim, a tensor that moves, one that grows, reset, destroy.
-   Afterwards nothing is missing or left behind, nothing is reported, and the same scenario works. The same where the
-   n-th record cannot be allocated. */
+   Afterwards nothing is missing or left behind, nothing is reported, and the same scenario works. The same where two
+   calls fail, drawn by chance, and where the n-th record cannot be allocated. */
 #include <stdlib.h>
 
 static unsigned long long made_records, record_that_fails;
@@ -145,10 +145,11 @@ static int try_capture(ta_graph_pool *capturing)
             ok = 0;
             graph = NULL;
             (void)cu.cuStreamEndCapture(s, &graph); /* if the first did nothing: the program gives up */
-            if (graph != NULL) {
-                OK(cu.cuGraphDestroy(graph));
-                graph = NULL;
+            if (graph == NULL) {
+                (void)cu.cuStreamEndCapture(s, &graph); /* nor the second */
             }
+            while (graph != NULL && !good(cu.cuGraphDestroy(graph))) {}
+            graph = NULL;
         }
     }
     return ok;
@@ -321,4 +322,44 @@ static void every_record_fails_once(void)
     CHECK_GT(told_of_records, 10);
 }
 
-TEST_MAIN(TEST_CASE(every_call_fails_once), TEST_CASE(every_record_fails_once))
+enum { PAIRS = 300 };
+
+/* Two calls fail: of different functions, or of one; what is tried after the first failure may fail as well. */
+static void pairs_of_calls_fail(void)
+{
+    uint64_t random = test_now.seed, calls[SYMBOLS];
+    int pair, second_failed = 0;
+    size_t k;
+    for (k = 0; k < SYMBOLS; k++) {
+        if (!faults_open()) { return; }
+        calls[k] = calls_of(symbols[k]);
+    }
+    for (pair = 0; pair < PAIRS; pair++) {
+        const uint32_t one = test_below(&random, SYMBOLS), other = test_below(&random, SYMBOLS);
+        const uint64_t n = 1 + test_below(&random, (uint32_t)calls[one]);
+        const uint64_t m = 1 + test_below(&random, pair % 2 ? 3 : (uint32_t)calls[other]);
+        const int code = pair % 3 == 0 ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_OUT_OF_MEMORY;
+        const uint64_t failed = failed_runs;
+        if (!faults_open()) { return; }
+        mode_refused = strcmp(symbols[one], "cuThreadExchangeStreamCaptureMode") == 0 ||
+                       strcmp(symbols[other], "cuThreadExchangeStreamCaptureMode") == 0;
+        test_context("pair %d: %s, call %llu, and %s, call %llu", pair, symbols[one], (unsigned long long)n,
+                     symbols[other], (unsigned long long)m);
+        if (one == other) {
+            CHECK_EQ(fake.tafake_fail_twice(symbols[one], n, m, code), 0);
+        } else {
+            CHECK_EQ(fake.tafake_fail(symbols[one], n, code), 0);
+            CHECK_EQ(fake.tafake_fail(symbols[other], m, code), 0);
+        }
+        run_scenario();
+        CHECK_EQ(fake.tafake_fail(symbols[one], 0, 0), 0);
+        CHECK_EQ(fake.tafake_fail(symbols[other], 0, 0), 0);
+        second_failed += failed_runs != failed;
+        mode_refused = 0;
+        check_whole();
+        test_context("%s", "");
+    }
+    CHECK_GT(second_failed, PAIRS / 2);
+}
+
+TEST_MAIN(TEST_CASE(every_call_fails_once), TEST_CASE(pairs_of_calls_fail), TEST_CASE(every_record_fails_once))

@@ -740,43 +740,36 @@ static void reservations_of_several_ranges(void)
 }
 
 /* ---- what threads look at first is theirs, or they look further */
-#define MANY_POOLS 12
-#define MANY_STREAMS 20
-
-/* Pools that share a thread move their places: an old entry must not serve stream 0 with another stream's block. */
-static void places_of_many_pools(void)
+/* Pools that share a thread move their places: what another stream left at the one of stream 0 must not serve that. */
+static void places_that_moved(void)
 {
-    ta_pool *pools[MANY_POOLS];
-    CUstream streams[MANY_STREAMS];
-    uint64_t random = 1;
-    int i, round;
+    CUstream streams[20];
+    int i, k, met = 0;
     if (!graphs_open("sched=eager", 0)) {
         return;
     }
-    for (i = 0; i < MANY_STREAMS; i++) {
+    for (i = 0; i < 20; i++) {
         streams[i] = stream_new();
+        give(take(4096, streams[i]));
     }
-    for (i = 0; i < MANY_POOLS; i++) {
-        ta_pool_desc desc;
-        memset(&desc, 0, sizeof desc);
-        desc.backend = pool->space.backend;
-        CHECK_OK(ta_pool_create(&desc, &pools[i]));
+    for (i = 0; i < 5000 && met < 3; i++) {
+        const tai_slot *there = tai_thread_slots[tai_slot_place_0(pool)];
+        if (there->pool == pool && there->stream_id != 0) {
+            ta_block_info info;
+            void *ptr = ta_pool_alloc(pool, 4096, NULL);
+            met++;
+            CHECK_OK(ta_pool_describe(pool, ptr, &info));
+            CHECK_EQ(info.stream, 0);
+            CHECK_OK(ta_pool_free(pool, ptr));
+            for (k = 0; k < 20; k++) { /* there again */
+                give(take(4096, streams[k]));
+            }
+        }
+        (void)tai_slot_move(pool);
     }
-    for (round = 0; round < 20000; round++) {
-        ta_pool *one = pools[test_below(&random, MANY_POOLS)];
-        uint64_t which = test_below(&random, MANY_STREAMS + 4);
-        ta_stream wanted = which < MANY_STREAMS ? STREAM(streams[which]) : 0;
-        ta_block_info info;
-        void *ptr = which < MANY_STREAMS ? ta_pool_alloc_stream(one, 4096, wanted, NULL)
-                                         : ta_pool_alloc(one, 4096, NULL);
-        CHECK_OK(ta_pool_describe(one, ptr, &info));
-        CHECK_EQ(info.stream, wanted);
-        CHECK_OK(ta_pool_free(one, ptr));
-    }
-    for (i = 0; i < MANY_POOLS; i++) {
-        CHECK_OK(ta_pool_destroy(pools[i]));
-    }
-    for (i = 0; i < MANY_STREAMS; i++) {
+    CHECK_GT(met, 0); /* else nothing is tested */
+    for (i = 0; i < 20; i++) {
+        CHECK_OK(ta_pool_retire_stream(pool, STREAM(streams[i])));
         OK(cu.cuStreamDestroy_v2(streams[i]));
     }
     graphs_close();
@@ -1317,6 +1310,86 @@ static void many_holds_end(void)
     free(blocks);
 }
 
+/* A scope that is opened before its stream joins a capture: from the first allocation there on it is the newest of that
+   capture, for all its streams and sizes; not before, and not for others. */
+static void scopes_of_streams_that_join(void)
+{
+    static const size_t sizes[] = {256, 4096, MIB};
+    int outer, i;
+    for (outer = 0; outer < 2; outer++) { /* whether the capture has a scope of its own */
+        ta_graph_pool *second;
+        ta_capture_report report;
+        CUgraph graph;
+        CUgraphExec exec;
+        CUdeviceptr x, y, first;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("outer %d", outer);
+        second = graphs_new(0);
+        first = take(MIB, t);
+        OK(cu.cuStreamSynchronize(t));
+        if (outer) {
+            CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+        }
+        begin(s);
+        for (i = 0; outer && i < 3; i++) {
+            give(take(sizes[i], s));
+            give(take(sizes[i], s)); /* by the short way */
+        }
+        CHECK_OK(ta_capture_enter(second, STREAM(t)));
+        if (outer) {
+            x = take(4096, s);
+            CHECK_EQ(ta_pool_owns(graphs->memory, pointer(x)), 1);
+            give(x);
+        } else {
+            CHECK_RESULT(refused(4096, s), TA_ERROR_CAPTURE);
+        }
+        x = take(4096, t); /* nobody captures it */
+        CHECK_EQ(ta_pool_owns(pool, pointer(x)), 1);
+        give(x);
+        order(s, t);
+        x = take(MIB, t);
+        CHECK_EQ(ta_pool_owns(second->memory, pointer(x)), 1);
+        OK(fill(x, 5, 64, t));
+        for (i = 0; i < 6; i++) {
+            y = take(sizes[i % 3], i < 3 ? s : t);
+            CHECK_EQ(ta_pool_owns(second->memory, pointer(y)), 1);
+            give(y);
+        }
+        order(t, s);
+        CHECK_OK(ta_capture_leave(second, STREAM(t), 0, &report));
+        CHECK(report.capture != 0);
+        CHECK_EQ(report.allocation_count, 7);
+        for (i = 0; i < 3; i++) {
+            if (outer) {
+                y = take(sizes[i], s);
+                CHECK_EQ(ta_pool_owns(graphs->memory, pointer(y)), 1);
+                give(y);
+            } else {
+                CHECK_RESULT(refused(sizes[i], s), TA_ERROR_CAPTURE);
+            }
+        }
+        graph = end(s);
+        if (outer) {
+            CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+            CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graph));
+        }
+        CHECK_OK(ta_graph_pool_attach(second, (uint64_t)(uintptr_t)graph));
+        exec = instantiate(graph);
+        OK(cu.cuGraphDestroy(graph));
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuStreamSynchronize(s));
+        CHECK_EQ(read32(x), 5);
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        give(x);
+        give(first);
+        CHECK_OK(ta_graph_pool_trim(second));
+        CHECK_EQ(stats_of(second).memory.reserved_bytes, 0);
+        CHECK_OK(ta_graph_pool_destroy(second));
+        graphs_close();
+    }
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1325,8 +1398,9 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(scopes_without_a_capture), TEST_CASE(captures_that_only_hold), TEST_CASE(inner_scopes_that_fail),
           TEST_CASE(recorded_copies_across_streams), TEST_CASE(holds_of_one_record),
           TEST_CASE(disposed_while_graphs_live), TEST_CASE(reservations_of_several_ranges),
-          TEST_CASE(places_of_many_pools), TEST_CASE(streams_retired_beside_allocations),
+          TEST_CASE(places_that_moved), TEST_CASE(streams_retired_beside_allocations),
           TEST_CASE(retired_handles_come_again), TEST_CASE(vanished_streams_beside_captures),
           TEST_CASE(scopes_wait_for_who_waits), TEST_CASE(inputs_come_again),
           TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact),
-          TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end))
+          TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
+          TEST_CASE(scopes_of_streams_that_join))

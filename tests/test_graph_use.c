@@ -1481,6 +1481,8 @@ static void eager_threads_during_captures(void)
         for (i = 0; i < THREADS; i++) {
             pthread_join(workers[i].thread, NULL);
             CHECK_EQ(workers[i].wrong, 0);
+        }
+        for (i = 0; i < THREADS; i++) { /* not before: the last ones may still trim, and ask all streams */
             OK(cu.cuStreamDestroy_v2(workers[i].stream));
         }
         give(out);
@@ -1542,6 +1544,8 @@ static void several_captures_at_once(void)
     for (i = 0; i < THREADS; i++) {
         pthread_join(workers[i].thread, NULL);
         CHECK_EQ(workers[i].wrong, 0);
+    }
+    for (i = 0; i < THREADS; i++) {
         OK(cu.cuStreamDestroy_v2(workers[i].stream));
     }
     graphs_close();
