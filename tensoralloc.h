@@ -17560,7 +17560,7 @@ static size_t tai_predictive_required(const void *config, void *state, const ta_
     if (in->in_range) {
         return tai_predictor_give(p, c, in);
     }
-    if (!fits && p->unplanned != 0) {
+    if (!fits) {
         tai_predictor_plan_block(p, tai_predictor_price(p, c));
     }
     return tai_strategy_clamp(in, in->capacity_bytes != 0 ? tai_predictor_change(p, in) : p->of.sizes.target_bytes);
@@ -18386,13 +18386,13 @@ static ta_result tai_range_grow(ta_dynamic *d, tai_handle *h, size_t want)
 }
 
 /* ---- capacity */
-/* Counts the tensor's capacity as new_capacity if capacity_bytes_max allows it. */
+/* Counts the tensor's capacity as new_capacity, which is more, if capacity_bytes_max allows it. */
 static int tai_dynamic_claim(ta_dynamic *d, size_t old_capacity, size_t new_capacity)
 {
     int ok;
     tai_gate_enter(&d->common.gate, NULL);
-    ok = new_capacity <= old_capacity || (new_capacity <= d->desc.capacity_bytes_max &&
-         d->capacity - old_capacity <= d->desc.capacity_bytes_max - new_capacity);
+    ok = new_capacity <= d->desc.capacity_bytes_max &&
+         d->capacity - old_capacity <= d->desc.capacity_bytes_max - new_capacity;
     if (ok) {
         d->capacity = d->capacity - old_capacity + new_capacity;
     }
@@ -18497,7 +18497,7 @@ static TAI_COLD void tai_handle_place(ta_dynamic *d, tai_handle *h, uint32_t ind
         tai_record_unlink(&d->handles, index);
     }
     h->link.addr = addr;
-    if (live && addr != 0) {
+    if (live) {
         tai_record_link(&d->handles, index);
     }
 }

@@ -40,7 +40,9 @@
        fixed_range, fixed_heap            the best of all fixed levels kept (heap: after so many uses below it), or two
                                           in turn, at the limits: recommitted 0.11 of used, 112 changes in 1000
        fixed_range_same, fixed_heap_same  the same at the rate that the strategy had
-       clairvoyant_range                  who knows the future: each byte is kept if it is needed soon enough, at 0.11
+       clairvoyant_range                  the least waste that is possible at 0.11: who knows the future gives each
+                                          byte back, or not, after each use, the longest unneeded ones first. Nobody
+                                          that commits 0.11 again wastes less
    The strategies run in the library, through ta_dynamic; the backend under it only hands out numbers as addresses, so
    that no policy needs memory.
    Without --csv it also shows what happens when the sizes change for good: for each two files that follow each other,
@@ -734,28 +736,60 @@ static point fixed_heap(const int64_t *sizes, size_t count, int64_t level, int u
     return p;
 }
 
-/* Who knows the future, at a price: what lies between two levels is kept over as many uses that do not need it. */
-static point clairvoyant_range(const int64_t *sizes, size_t count, const int64_t *levels, int level_count, double uses)
+/* Bytes that are not needed in so many uses, before one that needs them again. */
+typedef struct gap {
+    int64_t bytes, uses;
+} gap;
+
+static int compare_gaps(const void *a, const void *b)
 {
-    point p = {0, 0};
-    int64_t lower = 0;
-    size_t i;
-    int k;
-    for (k = 0; k < level_count; ++k) {
-        size_t last = count;
-        for (i = 0; i < count && levels[k] > lower; ++i) {
-            if (sizes[i] > lower) {
-                double idle = last < i ? (double)(i - last - 1) : 0.0, width = (double)(levels[k] - lower);
-                p.waste += idle <= uses ? width * idle : 0.0;
-                p.rate += idle > uses ? width : 0.0;
-                last = i;
-            }
+    const gap *x = a, *y = b;
+    return (x->uses > y->uses) - (x->uses < y->uses);
+}
+
+typedef struct need {
+    int64_t size;
+    size_t use;
+} need;
+
+/* All gaps of the stream. below[0..n-1] are the sizes that were needed last at falling heights, with the use that did:
+   a new one ends the gaps of all bytes up to its own, and stands for them from then on. Returns how many there are. */
+static size_t list_gaps(const int64_t *sizes, size_t count, gap *out)
+{
+    need *below = new_array(count, sizeof(need));
+    size_t gaps = 0, n = 0, i;
+    for (i = 0; i < count; ++i) {
+        int64_t from = 0;
+        while (n > 0 && from < sizes[i]) {
+            int64_t to = below[n - 1].size < sizes[i] ? below[n - 1].size : sizes[i];
+            out[gaps].bytes = to - from;
+            out[gaps].uses = (int64_t)(i - below[n - 1].use - 1);
+            gaps += out[gaps].uses != 0;
+            from = to;
+            n -= below[n - 1].size <= sizes[i];
         }
-        lower = levels[k];
+        below[n].size = sizes[i];
+        below[n++].use = i;
     }
-    p.rate /= sum_of(sizes, count);
-    p.waste /= sum_of(sizes, count);
-    return p;
+    free(below);
+    return gaps;
+}
+
+/* The least waste at this rate, of all that is possible. Giving back bytes over a gap costs them again, and saves
+   them in each of its uses: the longest are given back, and of the last that the rate allows a part. */
+static double least_possible_waste(const int64_t *sizes, size_t count, double rate)
+{
+    gap *gaps = new_array(2 * count, sizeof(gap));
+    size_t n = list_gaps(sizes, count, gaps), i;
+    double used = sum_of(sizes, count), left = rate * used, waste = 0;
+    qsort(gaps, n, sizeof(gap), compare_gaps);
+    for (i = n; i-- > 0;) {
+        double bytes = (double)gaps[i].bytes, given = bytes < left ? bytes : left;
+        left -= given;
+        waste += (bytes - given) * (double)gaps[i].uses;
+    }
+    free(gaps);
+    return waste / used;
 }
 
 /* The least waste at this rate, by one of the policies or two of them in turn. */
@@ -1228,7 +1262,8 @@ static void run_held_out(const options *o, const char *name, const int64_t *size
     static point points[POINT_MAX];
     int64_t levels[LEVEL_MAX];
     int level_count = list_levels(sizes, count, levels), point_count = 0, i, uses;
-    double rates[2] = {0, 0}, price;
+    double rates[2] = {0, 0};
+    point least;
     stream s;
     memset(&s, 0, sizeof s);
     (void)snprintf(s.name, sizeof s.name, "%s", name);
@@ -1253,11 +1288,9 @@ static void run_held_out(const options *o, const char *name, const int64_t *size
     points[point_count++] = fixed_range(sizes, count, 0);
     print_frontier(o, &s, "fixed_range", 1, points, point_count, LIMIT_RECOMMIT);
     print_frontier(o, &s, "fixed_range_same", 1, points, point_count, rates[1]);
-    point_count = 0;
-    for (price = 0.5; price < 2.0 * (double)count; price *= 1.5) {
-        points[point_count++] = clairvoyant_range(sizes, count, levels, level_count, price);
-    }
-    print_frontier(o, &s, "clairvoyant_range", 1, points, point_count, LIMIT_RECOMMIT);
+    least.rate = LIMIT_RECOMMIT;
+    least.waste = least_possible_waste(sizes, count, LIMIT_RECOMMIT);
+    print_frontier(o, &s, "clairvoyant_range", 1, &least, 1, LIMIT_RECOMMIT);
 }
 
 static void run_all_held_out(const options *o, const policy *policies)

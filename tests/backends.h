@@ -391,13 +391,13 @@ static ta_result tb_counting_memory_info(void *self, size_t *out_free_bytes, siz
 static void tb_counting_last_error(void *self, ta_backend_error *out)
 {
     tb_counting *c = (tb_counting *)self;
-    int ours;
+    int failed;
     (void)tb_counting_enter(c, TB_LAST_ERROR);
-    ours = c->failed_last || c->inner.vtable->last_error == NULL;
+    failed = c->failed_last;
     tb_counting_leave(c);
-    if (ours) {
-        out->code = c->failed_last ? TB_ERROR_CODE : 0;
-        out->text = c->failed_last ? "failed on demand" : "none";
+    if (failed || c->inner.vtable->last_error == NULL) {
+        out->code = failed ? TB_ERROR_CODE : 0;
+        out->text = failed ? "failed on demand" : "none";
     } else {
         c->inner.vtable->last_error(c->inner.self, out);
     }

@@ -4216,6 +4216,11 @@ static void what_fails_teaches_nothing(void)
         d = open_dynamic(&desc);
         request.site = 5;
         CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+        if (kind == 2 && !info_of(d, h).in_range) { /* a block: its pool may have what it needs */
+            close_dynamic(d);
+            tb_counting_end(&counting);
+            return;
+        }
         for (i = 0; i < 600; i++) {
             CHECK_OK(resize(d, h, i % 300 == 50 ? (size_t)large : MIB + i % 7 * 1000));
         }
@@ -4246,8 +4251,8 @@ static void what_fails_teaches_nothing(void)
 
 static ta_result no_shrinking(void *self, void *ptr, size_t old_bytes, size_t new_bytes)
 {
-    return new_bytes < old_bytes ? TA_ERROR_WOULD_MOVE : the_stubborn.pool.vtable->resize_in_place(self, ptr, old_bytes,
-                                                                                                   new_bytes);
+    return new_bytes < old_bytes || new_bytes > 4 * MIB
+               ? TA_ERROR_WOULD_MOVE : the_stubborn.pool.vtable->resize_in_place(self, ptr, old_bytes, new_bytes);
 }
 
 /* A block whose upstream does not shrink it stays as it is, and that is no change to be paid for. */
@@ -4316,6 +4321,210 @@ static void a_use_is_learned_once(void)
     close_dynamic(d);
 }
 
+/* An upstream of the program's that does what it may: nothing is known of its blocks, they do not shrink, and what it
+   says when it has no memory is what moving would be called. */
+static ta_result knows_nothing(void *self, const void *ptr, ta_block_info *out)
+{
+    (void)self;
+    (void)ptr;
+    (void)out;
+    return TA_ERROR_UNSUPPORTED;
+}
+
+static void *has_nothing(void *self, const ta_request *request, ta_result *result)
+{
+    if (request->size_bytes > 4 * MIB) {
+        *result = TA_ERROR_WOULD_MOVE;
+        return NULL;
+    }
+    return the_stubborn.pool.vtable->alloc(self, request, result);
+}
+
+static void *moves_nothing(void *self, void *ptr, size_t old_bytes, size_t new_bytes, ta_result *result)
+{
+    (void)self;
+    (void)ptr;
+    (void)old_bytes;
+    (void)new_bytes;
+    *result = TA_ERROR_WOULD_MOVE;
+    return NULL;
+}
+
+static void upstreams_that_do_little(void)
+{
+    const double twice = 2.0;
+    ta_dynamic_desc desc = zero_desc();
+    ta_shape_bounds bounds = bounds_of(0, 100000, 8 * MIB);
+    ta_dynamic_request request = request_of(&bounds, TA_REQUEST_ZEROED);
+    tb_counting counting;
+    ta_allocator_vtable table;
+    ta_pool_desc pool_desc;
+    ta_pool *pool;
+    ta_dynamic *d;
+    ta_handle h, other = no_handle();
+    ta_allocator a;
+    ta_request plain;
+    void *ptr;
+    memset(&plain, 0, sizeof plain);
+    plain.size_bytes = 100000;
+    memset(&pool_desc, 0, sizeof pool_desc);
+    pool_desc.backend = desc.backend = tb_counting_init(&counting, ta_backend_host(), 0);
+    CHECK_OK(ta_pool_create(&pool_desc, &pool));
+    memset(&the_stubborn, 0, sizeof the_stubborn);
+    the_stubborn.pool = ta_pool_allocator(pool);
+    table = *the_stubborn.pool.vtable;
+    table.resize_in_place = no_shrinking;
+    table.describe = knows_nothing;
+    table.alloc = has_nothing;
+    table.remap = moves_nothing;
+    desc.upstream.vtable = &table;
+    desc.upstream.self = the_stubborn.pool.self;
+    desc.strategy = ta_strategy_padding(&twice);
+    desc.disable_ranges = 1;
+    desc.capacity_bytes_max = 450000;
+    d = open_dynamic(&desc);
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    CHECK_EQ(info_of(d, h).capacity_bytes, 200000);
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &other));
+    CHECK_RESULT(resize(d, other, 300000), TA_ERROR_LIMIT); /* the headroom of the first cannot be had */
+    CHECK_EQ(info_of(d, h).capacity_bytes, 200000);
+    CHECK_OK(ta_dynamic_free(d, other));
+    tb_counting_fail(&counting, TB_ZERO, 1, 0);
+    (void)resize(d, h, 210000); /* grown in place, perhaps; not zeroed, and not taken back */
+    tb_counting_fail(&counting, TB_ANY, 0, 0);
+    CHECK_GE(info_of(d, h).capacity_bytes, info_of(d, h).effective_bytes);
+    CHECK_LE(figures_of(d).capacity_bytes, 450000);
+    CHECK_OK(ta_dynamic_free(d, h));
+    close_dynamic(d);
+    desc.capacity_bytes_max = 0;
+    d = open_dynamic(&desc);
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    CHECK_RESULT(resize(d, h, 5 * MIB), TA_ERROR_WOULD_MOVE); /* an error, whatever its name */
+    CHECK_EQ(info_of(d, h).effective_bytes, 100000);
+    CHECK_OK(ta_dynamic_free(d, h));
+    a = ta_dynamic_allocator(d); /* plain blocks */
+    ptr = ta_allocator_alloc(a, &plain, NULL);
+    CHECK(ptr != NULL);
+    CHECK_RESULT(ta_allocator_resize_in_place(a, ptr, 100000, 50000), TA_ERROR_WOULD_MOVE);
+    CHECK_EQ(figures_of(d).capacity_bytes, 100000);
+    CHECK_OK(ta_allocator_free(a, ptr, 100000, 0, 0));
+    close_dynamic(d);
+    CHECK_OK(ta_pool_destroy(pool));
+    tb_counting_check(&counting, 1);
+    tb_counting_end(&counting);
+}
+
+/* A plain block does not grow in place beyond what all tensors may have together. */
+static void plain_blocks_are_bound_too(void)
+{
+    ta_dynamic_desc desc = exact_desc();
+    ta_dynamic *d;
+    ta_allocator a;
+    ta_request plain;
+    void *ptr;
+    memset(&plain, 0, sizeof plain);
+    plain.size_bytes = 1000;
+    desc.capacity_bytes_max = 100000;
+    d = open_dynamic(&desc);
+    a = ta_dynamic_allocator(d);
+    ptr = ta_allocator_alloc(a, &plain, NULL);
+    CHECK(ptr != NULL);
+    CHECK_RESULT(ta_allocator_resize_in_place(a, ptr, 1000, 200000), TA_ERROR_WOULD_MOVE);
+    CHECK_EQ(figures_of(d).capacity_bytes, 1000);
+    CHECK_OK(ta_allocator_free(a, ptr, 1000, 0, 0));
+    close_dynamic(d);
+}
+
+/* Blocks of an upstream of the program's, on an ordered device: it knows nothing of other streams, so that a block they
+   used is waited for before it goes back. */
+static void blocks_of_others_wait_for_all_streams(void)
+{
+    tb_clock clock;
+    ta_dynamic_desc desc = exact_desc();
+    ta_pool_desc pool_desc;
+    const ta_shape_bounds bounds = bounds_of(1, 1000, 8 * MIB);
+    ta_pool *pool;
+    ta_dynamic *d;
+    ta_allocator a;
+    ta_request request;
+    ta_handle h;
+    ta_fit fit;
+    void *ptr;
+    memset(&pool_desc, 0, sizeof pool_desc);
+    pool_desc.backend = desc.backend = tb_clock_init(&clock, TA_CAP_RANGES | TA_CAP_SEGMENTS, 0);
+    pool_desc.range_bytes = desc.range_bytes = 32 * MIB;
+    desc.range_bytes_min = 256 * KIB;
+    CHECK_OK(ta_pool_create(&pool_desc, &pool));
+    desc.upstream = ta_pool_allocator(pool);
+    d = open_dynamic(&desc);
+    CHECK_OK(ta_dynamic_would_fit(d, &bounds, 1, &fit)); /* ranges are from the backend */
+    CHECK(fit.fits_expected && fit.min_bytes <= fit.expected_bytes && fit.expected_bytes <= fit.max_bytes);
+    h = make_on(d, 1000, 2000, A);
+    tb_clock_use(&clock, A, ta_dynamic_get_data(d, h), 1000);
+    tb_clock_after(&clock, B, A);
+    tb_clock_use(&clock, B, ta_dynamic_get_data(d, h), 1000);
+    CHECK_OK(ta_dynamic_record_use(d, h, B));
+    CHECK_OK(ta_dynamic_free(d, h));
+    a = ta_dynamic_allocator(d);
+    memset(&request, 0, sizeof request);
+    request.size_bytes = 3000;
+    request.stream = A;
+    ptr = ta_allocator_alloc(a, &request, NULL);
+    CHECK(ptr != NULL && tb_clock_is_ordered(&clock, A, ptr, 3000));
+    tb_clock_after(&clock, B, A);
+    tb_clock_use(&clock, B, ptr, 3000);
+    CHECK_OK(ta_allocator_free(a, ptr, 3000, 0, B)); /* freed on another stream than it was made on */
+    ptr = ta_allocator_alloc(a, &request, NULL);
+    CHECK(ptr != NULL && tb_clock_is_ordered(&clock, A, ptr, 3000));
+    CHECK_OK(ta_allocator_free(a, ptr, 3000, 0, A));
+    close_dynamic(d);
+    CHECK_OK(ta_pool_destroy(pool));
+    tb_clock_check(&clock);
+    tb_clock_end(&clock);
+}
+
+/* Warm ranges that do not lie where one must are not looked through without end: a new range is taken. */
+static void warm_ranges_at_the_wrong_places(void)
+{
+    const ta_dynamic_desc desc = exact_desc();
+    ta_dynamic *d = open_dynamic(&desc);
+    const ta_shape_bounds bounds = bounds_of(1, MIB, MIB);
+    ta_dynamic_request request = request_of(&bounds, 0);
+    ta_handle h[40];
+    size_t i;
+    for (i = 0; i < 40; i++) {
+        CHECK_OK(ta_dynamic_alloc_request(d, &request, &h[i]));
+    }
+    for (i = 0; i < 40; i++) {
+        CHECK_OK(ta_dynamic_free(d, h[i]));
+    }
+    request.alignment_bytes = 256 * MIB;
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h[0]));
+    CHECK_EQ((uintptr_t)ta_dynamic_get_data(d, h[0]) % (256 * MIB), 0);
+    CHECK_EQ(figures_of(d).warm_count, 0);
+    CHECK_OK(ta_dynamic_free(d, h[0]));
+    request.alignment_bytes = 0;
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h[0]));
+    CHECK_EQ(figures_of(d).warm_count, info_of(d, h[0]).in_range ? 1u : 0u);
+    CHECK_OK(ta_dynamic_free(d, h[0]));
+    close_dynamic(d);
+}
+
+/* Of two mistakes the object's own comes first. */
+static void two_mistakes_at_once(void)
+{
+    ta_dynamic *d = open_dynamic(NULL);
+    ta_handle h = make(d, 0, 1000, 1000);
+    ta_failure failure;
+    TEST_ALLOW_ASSERTS();
+    CHECK_RESULT(ta_dynamic_get_failure(NULL, &failure), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_RESULT(ta_dynamic_get_failure(d, NULL), TA_ERROR_INVALID_ARGUMENT);
+    CHECK_OK(ta_allocator_dispose(ta_dynamic_allocator(d)));
+    CHECK_RESULT(ta_dynamic_alloc_request(d, NULL, &h), TA_ERROR_DISPOSED);
+    CHECK_RESULT(ta_dynamic_get_tensor(d, h, NULL), TA_ERROR_DISPOSED);
+    close_dynamic(d);
+}
+
 TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(shapes_of_any_rank_and_dtype),
           TEST_CASE(alignments_hold_through_moves), TEST_CASE(bad_requests_are_errors),
           TEST_CASE(null_arguments_are_errors), TEST_CASE(options_are_checked_and_resolved),
@@ -4350,4 +4559,7 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(odd_upstreams), TEST_CASE(large_ranges_grow_in_large_steps), TEST_CASE(a_backend_that_does_not_say),
           TEST_CASE(plain_blocks_are_ordered),
           TEST_CASE(what_comes_back_is_counted), TEST_CASE(what_fails_teaches_nothing),
-          TEST_CASE(a_shrink_that_is_refused_costs_nothing), TEST_CASE(a_use_is_learned_once))
+          TEST_CASE(a_shrink_that_is_refused_costs_nothing), TEST_CASE(a_use_is_learned_once),
+          TEST_CASE(upstreams_that_do_little), TEST_CASE(plain_blocks_are_bound_too),
+          TEST_CASE(blocks_of_others_wait_for_all_streams), TEST_CASE(warm_ranges_at_the_wrong_places),
+          TEST_CASE(two_mistakes_at_once))
