@@ -1403,7 +1403,9 @@ static void tensors_of_others(void)
 /* ---- traces */
 static void traces(void)
 {
+    enum { MANY = 600 };
     static const char *const regions[] = {"forward", "backward", "step"};
+    static void *many[MANY];
     ta_trace_desc desc;
     ta_trace_stats stats;
     ta_trace *trace;
@@ -1454,6 +1456,17 @@ static void traces(void)
             sink_lines(i % 8 == 3 ? "text" : "chrome");
         } else if (i == 13) {
             CHECK_OK(ta_trace_clear(trace));
+        }
+    }
+    for (i = 0; i < 2 * MANY; i++) { /* more live blocks than it has places for at first */
+        if (i < MANY) {
+            many[i] = ta_pool_alloc(pool, (size_t)(64 + i), NULL);
+        } else {
+            sound(ta_pool_free(pool, many[i - MANY]));
+        }
+        if (i % 60 == 59) {
+            CHECK_OK(ta_trace_flush(trace, TA_TRACE_TEXT, write_text, NULL));
+            sink_lines("many");
         }
     }
     sound(ta_pool_destroy(pool));

@@ -322,7 +322,7 @@ static void every_record_fails_once(void)
     CHECK_GT(told_of_records, 10);
 }
 
-enum { PAIRS = 300 };
+enum { PAIRS = 150 };
 
 /* Two calls fail: of different functions, or of one; what is tried after the first failure may fail as well. */
 static void pairs_of_calls_fail(void)
