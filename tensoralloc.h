@@ -6349,7 +6349,8 @@ static TAI_COLD int tai_cu_context_sync(ta_cuda *c)
     uint64_t ignored = 0;
     int status = 0, code = c->cu.capture_info(tai_cu_stream(1), &status, &ignored);
     TAI_LOCK_ACQUIRE(&c->lock);
-    code = code != TAI_CU_OK || c->captures != 0 ? TAI_CU_NOT_READY : TAI_CU_OK;
+    code = (code >= TAI_CU_CAPTURE_FIRST && code <= TAI_CU_CAPTURE_LAST) || (code == TAI_CU_OK && c->captures != 0)
+               ? TAI_CU_NOT_READY : code;
     c->syncing += code == TAI_CU_OK;
     TAI_LOCK_RELEASE(&c->lock);
     if (code == TAI_CU_OK) {
