@@ -1346,9 +1346,9 @@ TENSORALLOC_DEF ta_allocator ta_dynamic_allocator(ta_dynamic *dynamic);
 TENSORALLOC_DEF ta_result ta_dynamic_get_desc(ta_dynamic *dynamic, ta_dynamic_desc *out);
 
 /* Makes a tensor of the expected shape. On error *out is all-zero. Errors: those of ta_shape_bounds_get_sizes,
-   TA_ERROR_LIMIT (limit or capacity_bytes_max), _OUT_OF_MEMORY, _RECORDS, _SHAPE (first shape, when strict).
-   Ownership: the caller's until ta_dynamic_free. Threads: any. May block in the backend; a warm range that has enough
-   spares that. O(1), but for the pages. */
+   TA_ERROR_LIMIT (limit or capacity_bytes_max), _OUT_OF_MEMORY, _RECORDS, _SHAPE (first shape, when strict), _CAPTURE
+   (its stream is captured: allocate before). Ownership: the caller's until ta_dynamic_free. Threads: any. May block in
+   the backend; a warm range that has enough spares that. O(1), but for the pages. */
 TENSORALLOC_DEF ta_result ta_dynamic_alloc(ta_dynamic *dynamic, const ta_shape_bounds *bounds, ta_handle *out);
 /* The full entry point. As ta_dynamic_alloc; also TA_ERROR_INVALID_ARGUMENT (flags, strategy), _INVALID_ALIGNMENT,
    _BUSY (called from a strategy of this very site). */
@@ -1358,18 +1358,21 @@ TENSORALLOC_DEF ta_result ta_dynamic_alloc_request(ta_dynamic *dynamic, const ta
    tensor those are whole elements in order, the same indices as before only if no dimension but the first changed.
    Within in_place_bytes nothing moves and nothing is copied; else the bytes are copied on the home stream. Errors,
    nothing has changed then: TA_ERROR_SHAPE (rank; outside the bounds when strict), _INVALID_ARGUMENT (negative),
-   _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _BOUNDS (a symbol has changed), _STALE, _FOREIGN, _BUSY (called from a strategy
-   of this very handle or site), _UNSUPPORTED (a plain block). Threads: any; two threads that resize one handle, or two
-   of one site, do so one after the other. May block in the backend. O(1) where nothing moves, but for the pages. */
+   _OVERFLOW, _LIMIT, _OUT_OF_MEMORY, _BOUNDS (a symbol has changed), _STALE, _FOREIGN, _BUSY (called from a strategy of
+   this very handle or site), _UNSUPPORTED (a plain block), _CAPTURE (it would move, and its stream is captured;
+   meanwhile it does not shrink, either). Threads: any; two threads that resize one handle, or two of one site, do so
+   one after the other. May block in the backend. O(1) where nothing moves, but for the pages. */
 TENSORALLOC_DEF ta_result ta_dynamic_resize(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
 /* As ta_dynamic_resize, and says where the tensor is then: NULL on failure with *result (may be NULL itself), and with
    TA_OK for an empty tensor that never had memory. The address is that of this resize, whatever other threads do. */
 TENSORALLOC_DEF void *ta_dynamic_resize_data(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank,
                                              ta_result *result);
-/* Frees the tensor; a zero handle is TA_OK. Its memory stays warm for tensors with similar bounds. Errors:
-   TA_ERROR_STALE, _FOREIGN, _BUSY. Work on the home stream need not be finished, other streams are announced with
-   ta_dynamic_record_use. Threads: any; of two that free one handle the second gets TA_ERROR_STALE. O(1); may block in
-   the backend above cached_bytes_max. */
+/* Frees the tensor; a zero handle is TA_OK. Its memory stays warm for tensors with similar bounds. While its home
+   stream is captured it may be in the graph: the graph pool beside the upstream that serves the capture holds it until
+   that is gone. Errors: TA_ERROR_STALE, _FOREIGN, _BUSY, _CAPTURE (none does, or without an upstream given there can be
+   none: hold it first, see ta_graph_pool_hold_handle, or free it after the capture). Work on the home stream need not
+   be finished, other streams are announced with ta_dynamic_record_use. Threads: any; of two that free one handle the
+   second gets TA_ERROR_STALE. O(1); may block in the backend above cached_bytes_max. */
 TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *dynamic, ta_handle handle);
 /* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations): its
    strategy learns, capacity and figures stay. A resize, or the allocation, tells it already: the first call after it is
@@ -1395,8 +1398,9 @@ TENSORALLOC_DEF ta_result ta_dynamic_get_handle(ta_dynamic *dynamic, ta_handle h
 TENSORALLOC_DEF ta_result ta_dynamic_will_fit_in_place(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims,
                                                        int rank);
 /* Work on stream uses the tensor: memory is taken away from it, and given to others after free, only when that work
-   is finished. Home stream: nothing to do. Without TA_CAP_ORDERED it only checks the handle. Errors: TA_ERROR_STALE,
-   _FOREIGN, _BUSY, _RECORDS, what the backend says. Threads: any. O(1). */
+   is finished. Home stream: nothing to do. Without TA_CAP_ORDERED it only checks the handle. A captured stream, home or
+   not: the graph pool that serves it holds the tensor, or TA_ERROR_CAPTURE, as for ta_dynamic_free. Errors:
+   TA_ERROR_STALE, _FOREIGN, _BUSY, _RECORDS, what the backend says. Threads: any. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_record_use(ta_dynamic *dynamic, ta_handle handle, ta_stream stream);
 
 /* Whether tensors with these bounds would fit beside what is there. */
@@ -9138,6 +9142,8 @@ typedef struct tai_graph_hooks {
     void (*let_go)(ta_pool *pool, const ta_pool *memory);
     /* Work of a capture uses a block of ours, or (freed) may use it because it is of a captured stream. */
     ta_result (*use)(ta_pool *pool, void *ptr, ta_stream stream, int freed);
+    /* The same of a tensor with bounds over us. */
+    ta_result (*hold)(ta_pool *pool, ta_dynamic *dynamic, ta_handle handle, ta_stream stream);
     void (*retire)(ta_pool *pool, ta_stream stream);
     /* Lets go of what graphs that are gone used; nonzero: something. */
     size_t (*collect)(ta_pool *pool);
@@ -17902,6 +17908,31 @@ static tai_site *tai_site_at(const ta_dynamic *d, uint32_t index)
     return (tai_site *)(void *)tai_record_at(&d->sites, index);
 }
 
+/* ---- captures */
+/* The pool whose blocks we have; NULL: an upstream of another kind. */
+static TAI_COLD ta_pool *tai_dynamic_pool(const ta_dynamic *d)
+{
+    return d->pool != NULL ? d->pool : d->upstream.vtable == &tai_pool_vtable ? (ta_pool *)d->upstream.self : NULL;
+}
+
+/* Asks for the capture that a stream is in, 0: none, where that pool would ask. */
+static TAI_COLD ta_result tai_dynamic_capture(const ta_dynamic *d, ta_stream stream, uint64_t *capture)
+{
+    const ta_backend *backend = &d->common.backend;
+    const ta_pool *pool = tai_dynamic_pool(d);
+    *capture = 0;
+    return backend->vtable->capture == NULL || (pool != NULL && (TAI_ALERTS(pool) & TAI_ALERT_CAPTURE) == 0)
+               ? TA_OK : backend->vtable->capture(backend->self, stream, capture);
+}
+
+/* Nothing that a range gets new is for a capture: its address would be another's while the graph lives. */
+static TAI_COLD ta_result tai_dynamic_eager(const ta_dynamic *d, ta_stream stream)
+{
+    uint64_t capture;
+    ta_result result = tai_dynamic_capture(d, stream, &capture);
+    return result == TA_OK && capture != 0 ? TA_ERROR_CAPTURE : result;
+}
+
 /* ---- checked builds: what is written into a tensor that was freed */
 #ifdef TENSORALLOC_CHECKED
 static void tai_range_kill(const ta_dynamic *d, tai_handle *h)
@@ -18840,6 +18871,10 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
                 return TA_ERROR_WOULD_MOVE;
             }
         }
+        if (TAI_GRAPHS && h->span_bytes != 0 && capacity > h->span_bytes &&
+            (result = tai_dynamic_eager(d, h->stream)) != TA_OK) {
+            return result; /* each replay would copy from the old place */
+        }
         if (attempt != 0 && result != TA_ERROR_LIMIT && (target == size || result == TA_ERROR_WOULD_MOVE)) {
             break;
         }
@@ -19035,7 +19070,9 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         tai_handle_settle(d, h);
     }
     target = tai_handle_target(d, h, sizes, size, &past);
-    target = TAI_GRAPHS && h->holds != 0 && target < old ? old : target;
+    if (TAI_GRAPHS && target < old && (h->holds != 0 || tai_dynamic_eager(d, h->stream) != TA_OK)) {
+        target = old;
+    }
     if (target < old && size < from) {
         memcpy(was, h->dims, sizeof was);
         tai_handle_shape_first(d, h, size, dims);
@@ -19240,6 +19277,21 @@ static TAI_COLD ta_result tai_dynamic_fail(ta_dynamic *d, ta_result why, size_t 
 static ta_result tai_dynamic_usable(const ta_dynamic *d)
 {
     return d == NULL ? TAI_BAD(TA_ERROR_INVALID_ARGUMENT) : tai_common_usable(&d->common);
+}
+
+/* A capture on the stream uses the tensor: the graph pool that serves it holds it. */
+static TAI_COLD ta_result tai_dynamic_use_captured(ta_dynamic *d, ta_handle handle, const ta_handle_info *info,
+                                                   ta_stream stream)
+{
+    ta_pool *pool = tai_dynamic_pool(d);
+    if (info->data == NULL) {
+        return TA_OK;
+    }
+    if (pool == NULL || TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) == NULL) {
+        return TA_ERROR_CAPTURE;
+    }
+    return info->in_range ? pool->hooks->hold(pool, d, handle, stream)
+                          : ta_pool_record_use(pool, info->data, stream);
 }
 
 /* The live record of a handle; NULL with *result. Inside the gate. */
@@ -19497,8 +19549,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_alloc_request(ta_dynamic *d, const
     }
     alignment = request->alignment_bytes < d->common.info.alignment_bytes ? d->common.info.alignment_bytes
                                                                           : request->alignment_bytes;
+    span = tai_span_bytes(d, sizes.max_bytes, size, alignment);
+    if (TAI_GRAPHS && span != 0 && (result = tai_dynamic_eager(d, request->stream)) != TA_OK) {
+        return tai_dynamic_fail(d, result, size, 0, 0, request->flags);
+    }
     if (tai_common_use_stream(&d->common, request->stream)) {
-        span = tai_span_bytes(d, sizes.max_bytes, size, alignment);
         index = tai_handle_new(d, span, sizes.max_bytes == TA_UNLIMITED ? size : span, alignment, request->stream,
                                &result);
         site = index != 0 ? tai_site_claim(d, request->site, &request->strategy, &result) : 0;
@@ -19681,6 +19736,28 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     return TA_OK;
 }
 
+/* Before a tensor is freed: a capture may use it, if its home stream is captured. A pool that is not ours asks that
+   itself of its blocks. */
+static TAI_COLD ta_result tai_dynamic_freed(ta_dynamic *d, ta_handle handle)
+{
+    ta_handle_info info;
+    const tai_handle *h;
+    uint64_t capture;
+    ta_result result, why;
+    if (ta_dynamic_get_handle(d, handle, &info) != TA_OK || (!info.in_range && d->pool == NULL) ||
+        tai_dynamic_capture(d, info.stream, &capture) != TA_OK || capture == 0) {
+        return TA_OK; /* what is wrong with it turns out later */
+    }
+    result = tai_dynamic_use_captured(d, handle, &info, info.stream);
+    if (result == TA_ERROR_CAPTURE) {
+        tai_gate_enter(&d->common.gate, NULL);
+        h = tai_handle_find(d, handle, &why);
+        result = h != NULL && h->holds == 0 ? TA_ERROR_CAPTURE : TA_OK;
+        tai_gate_leave(&d->common.gate, NULL);
+    }
+    return result;
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_free(ta_dynamic *d, ta_handle handle)
 {
     tai_handle *h = NULL;
@@ -19688,7 +19765,8 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_free(ta_dynamic *d, ta_handle hand
     if (result != TA_OK || (handle.owner == 0 && handle.index == 0)) {
         return result;
     }
-    result = tai_handle_claim(d, handle, &h);
+    result = TAI_GRAPHS ? tai_dynamic_freed(d, handle) : TA_OK;
+    result = result == TA_OK ? tai_handle_claim(d, handle, &h) : result;
     if (result == TA_OK) {
         result = tai_handle_free(d, h, handle.index);
         if (result != TA_OK) {
@@ -19805,7 +19883,16 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_will_fit_in_place(ta_dynamic *d, t
 TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_record_use(ta_dynamic *d, ta_handle handle, ta_stream stream)
 {
     tai_handle *h = NULL;
+    ta_handle_info info;
+    uint64_t capture = 0;
     ta_result result = tai_dynamic_usable(d);
+    if (TAI_GRAPHS && result == TA_OK) {
+        result = tai_dynamic_capture(d, stream, &capture);
+    }
+    if (TAI_GRAPHS && capture != 0) { /* not until the work is done: as long as it can be replayed */
+        result = ta_dynamic_get_handle(d, handle, &info);
+        return result == TA_OK ? tai_dynamic_use_captured(d, handle, &info, stream) : result;
+    }
     if (result == TA_OK) {
         result = tai_handle_claim(d, handle, &h);
     }
@@ -20027,6 +20114,9 @@ static TAI_COLD ta_result tai_dynamic_v_free(void *self, void *ptr, size_t size,
     }
     result = tai_dynamic_handle_of(d, ptr, &handle);
     result = tai_common_blame(&d->common, result, ptr, 0, NULL);
+    if (TAI_GRAPHS && result == TA_OK) {
+        result = tai_dynamic_freed(d, handle);
+    }
     if (result == TA_OK) {
         result = tai_handle_claim(d, handle, &h);
     }
@@ -21591,6 +21681,49 @@ static TAI_COLD ta_result tai_graph_hold(ta_graph_pool *g, ta_pool *pool, const 
     return result;
 }
 
+static TAI_COLD ta_result tai_graph_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle,
+                                                uint32_t serial)
+{
+    ta_handle_info info;
+    tai_hold *hold;
+    int again = 0;
+    ta_result result = tai_dynamic_usable(dynamic);
+    if (result == TA_OK && !tai_graph_reaches(g, &dynamic->common.info)) {
+        result = TA_ERROR_UNSUPPORTED;
+    }
+    if (result != TA_OK) {
+        return result;
+    }
+    hold = (tai_hold *)TENSORALLOC_MALLOC(sizeof *hold);
+    if (hold == NULL) {
+        return TA_ERROR_RECORDS;
+    }
+    memset(hold, 0, sizeof *hold);
+    hold->dynamic = dynamic;
+    hold->index = handle.index;
+    hold->generation = handle.generation;
+    hold->serial = serial;
+    result = tai_dynamic_hold(dynamic, handle, &again);
+    if (result == TA_OK) {
+        result = ta_dynamic_get_handle(dynamic, handle, &info); /* stays there from now on */
+        hold->addr = (uintptr_t)info.data;
+        if (result == TA_OK && !info.in_range) {
+            result = dynamic->pool == NULL || info.data == NULL ? TA_ERROR_UNSUPPORTED
+                                                                : tai_graph_hold(g, dynamic->pool, info.data, serial);
+        }
+        if (result != TA_OK || (again && tai_hold_again(g, NULL, hold))) {
+            tai_dynamic_unhold(dynamic, handle.index, handle.generation);
+        } else {
+            again = 0;
+        }
+    }
+    if (result != TA_OK || again) {
+        TENSORALLOC_FREE(hold);
+        return result;
+    }
+    return tai_hold_list(g, hold);
+}
+
 /* ---- graphs that are gone, graph pools that nobody wants */
 /* Takes out the ties of graphs that are gone, for the caller to free. With the lock. */
 static TAI_COLD tai_tie *tai_graph_untie(ta_graph_pool *g)
@@ -21960,6 +22093,21 @@ static TAI_COLD ta_result tai_graphs_use(ta_pool *pool, void *ptr, ta_stream str
     return result;
 }
 
+static TAI_COLD ta_result tai_graphs_hold(ta_pool *pool, ta_dynamic *dynamic, ta_handle handle, ta_stream stream)
+{
+    const ta_backend *backend = &pool->space.backend;
+    uint32_t serial = 0, epoch;
+    uint64_t capture = 0;
+    ta_result result = backend->vtable->capture(backend->self, stream, &capture);
+    ta_graph_pool *g = result == TA_OK && capture != 0 ? tai_graphs_route(pool, capture, &serial, &epoch) : NULL;
+    if (g == NULL) {
+        return result == TA_OK ? TA_ERROR_CAPTURE : result;
+    }
+    result = tai_graph_hold_handle(g, dynamic, handle, serial);
+    tai_graph_visited(g);
+    return result;
+}
+
 static TAI_COLD void tai_graphs_retire(ta_pool *pool, ta_stream stream)
 {
     ta_graph_pool *g = NULL;
@@ -21977,7 +22125,7 @@ static TAI_COLD int tai_graphs_close(ta_pool *pool)
 
 static const tai_graph_hooks tai_graphs_hooks = {
     tai_graphs_alloc, tai_graphs_hit, tai_graphs_put, tai_graphs_find, tai_graphs_give, tai_graphs_let_go,
-    tai_graphs_use, tai_graphs_retire, tai_graphs_collect, tai_graphs_close
+    tai_graphs_use, tai_graphs_hold, tai_graphs_retire, tai_graphs_collect, tai_graphs_close
 };
 
 /* ---- life */
@@ -22451,49 +22599,6 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold(ta_graph_pool *g, ta_pool 
         result = TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
     return result == TA_OK ? tai_pool_blame(pool, tai_graph_hold(g, pool, ptr, 0), ptr, 0, NULL) : result;
-}
-
-static TAI_COLD ta_result tai_graph_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle,
-                                                uint32_t serial)
-{
-    ta_handle_info info;
-    tai_hold *hold;
-    int again = 0;
-    ta_result result = tai_dynamic_usable(dynamic);
-    if (result == TA_OK && !tai_graph_reaches(g, &dynamic->common.info)) {
-        result = TA_ERROR_UNSUPPORTED;
-    }
-    if (result != TA_OK) {
-        return result;
-    }
-    hold = (tai_hold *)TENSORALLOC_MALLOC(sizeof *hold);
-    if (hold == NULL) {
-        return TA_ERROR_RECORDS;
-    }
-    memset(hold, 0, sizeof *hold);
-    hold->dynamic = dynamic;
-    hold->index = handle.index;
-    hold->generation = handle.generation;
-    hold->serial = serial;
-    result = tai_dynamic_hold(dynamic, handle, &again);
-    if (result == TA_OK) {
-        result = ta_dynamic_get_handle(dynamic, handle, &info); /* stays there from now on */
-        hold->addr = (uintptr_t)info.data;
-        if (result == TA_OK && !info.in_range) {
-            result = dynamic->pool == NULL || info.data == NULL ? TA_ERROR_UNSUPPORTED
-                                                                : tai_graph_hold(g, dynamic->pool, info.data, serial);
-        }
-        if (result != TA_OK || (again && tai_hold_again(g, NULL, hold))) {
-            tai_dynamic_unhold(dynamic, handle.index, handle.generation);
-        } else {
-            again = 0;
-        }
-    }
-    if (result != TA_OK || again) {
-        TENSORALLOC_FREE(hold);
-        return result;
-    }
-    return tai_hold_list(g, hold);
 }
 
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_hold_handle(ta_graph_pool *g, ta_dynamic *dynamic, ta_handle handle)

@@ -1692,6 +1692,144 @@ static void graph_blocks_through_the_pool(void)
     graphs_close();
 }
 
+/* Tensors with bounds, over a pool of their own or over the pool that graph pools stand beside, in ranges or in blocks:
+   a capture's use, or a free on its stream, holds them, or is refused. */
+static ta_dynamic *tensors_new(int own)
+{
+    ta_dynamic_desc desc;
+    ta_dynamic *made = NULL;
+    memset(&desc, 0, sizeof desc);
+    desc.backend = ta_cuda_backend(cuda);
+    desc.range_bytes = 256 * MIB;
+    if (!own) {
+        desc.upstream = ta_pool_allocator(pool);
+    }
+    CHECK_OK(ta_dynamic_create(&desc, &made));
+    return made;
+}
+
+static ta_result tensor_new(ta_dynamic *of, int64_t most, CUstream stream, ta_handle *out)
+{
+    const int64_t least = 1;
+    ta_shape_bounds bounds;
+    ta_dynamic_request request;
+    memset(&request, 0, sizeof request);
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_F32, 1, &least, &most, &most));
+    request.bounds = &bounds;
+    request.stream = STREAM(stream);
+    return ta_dynamic_alloc_request(of, &request, out);
+}
+
+enum { TENSOR_RECORDED, TENSOR_FREED, TENSOR_DESTROYED, TENSOR_WAYS };
+
+/* What of a graph's memory others get next. */
+static void check_kept(ta_dynamic *dynamic, int64_t most, CUdeviceptr x, CUgraphExec exec)
+{
+    ta_handle other;
+    CUdeviceptr y;
+    CHECK_OK(tensor_new(dynamic, most, t, &other));
+    y = ADDRESS(ta_dynamic_get_data(dynamic, other));
+    CHECK(y != x);
+    OK(fill(y, 7, 64, t));
+    OK(cu.cuStreamSynchronize(t));
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    CHECK_EQ(read32(y), 7);
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    CHECK_EQ(stats_of(graphs).held_count, 0);
+    CHECK_OK(ta_dynamic_free(dynamic, other));
+}
+
+static void use_tensor(int own, int64_t most, int how)
+{
+    const int64_t less = 16, more = 2 * most;
+    const CUstream home = how == TENSOR_RECORDED ? t : s;
+    const int in_range = most > 1 << 20;
+    ta_dynamic *dynamic = tensors_new(own);
+    ta_handle x, made;
+    ta_handle_info info;
+    ta_tensor view;
+    CUdeviceptr at;
+    ta_result result = TA_OK;
+    CHECK_OK(tensor_new(dynamic, most, home, &x));
+    CHECK_OK(ta_dynamic_get_tensor(dynamic, x, &view));
+    at = ADDRESS(view.buffer.data);
+    OK(fill(at, 1, 64, home));
+    OK(cu.cuStreamSynchronize(home));
+    enter(graphs, s);
+    OK(fill(at, 0xaa, 64, s));
+    if (own || in_range) { /* nothing new, nothing that moves or shrinks */
+        CHECK_RESULT(tensor_new(dynamic, most, s, &made), TA_ERROR_CAPTURE);
+    }
+    if (home == s && in_range) {
+        CHECK_RESULT(ta_dynamic_resize(dynamic, x, &more, 1), TA_ERROR_CAPTURE);
+        CHECK_OK(ta_dynamic_resize(dynamic, x, &less, 1));
+        CHECK_OK(ta_dynamic_get_handle(dynamic, x, &info));
+        CHECK_EQ(info.capacity_bytes, (size_t)most * 4);
+        CHECK_OK(ta_dynamic_get_tensor(dynamic, x, &view));
+    }
+    if (how == TENSOR_RECORDED) {
+        result = ta_dynamic_record_use(dynamic, x, STREAM(s));
+        CHECK_RESULT(result, own ? TA_ERROR_CAPTURE : TA_OK);
+    }
+    if (how != TENSOR_RECORDED) {
+        result = how == TENSOR_FREED ? ta_dynamic_free(dynamic, x) : ta_tensor_destroy(&view, STREAM(s));
+        CHECK_RESULT(result, own ? TA_ERROR_CAPTURE : TA_OK);
+    }
+    if (own) { /* it is said by hand */
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        CHECK_OK(ta_dynamic_get_handle(dynamic, x, &info));
+        CHECK_OK(ta_graph_pool_hold_handle(graphs, dynamic, x));
+        CHECK_OK(ta_dynamic_free(dynamic, x));
+    } else if (how == TENSOR_RECORDED) {
+        CHECK_OK(ta_dynamic_free(dynamic, x));
+    }
+    CHECK_EQ(stats_of(graphs).held_count, own && !in_range ? 2 : 1);
+    check_kept(dynamic, most, at, finish(graphs, s, NULL));
+    CHECK_OK(ta_dynamic_destroy(dynamic));
+}
+
+static void tensors_of_captures(void)
+{
+    static const int64_t sizes[] = {16 << 20, 1 << 18};
+    int own, size, how;
+    for (own = 0; own < 2; own++) {
+        for (size = 0; size < 2; size++) {
+            for (how = 0; how < TENSOR_WAYS; how++) {
+                if (!graphs_open("sched=eager", 0)) { return; }
+                test_context("own pool %d, size %d, way %d", own, size, how);
+                use_tensor(own, sizes[size], how);
+                graphs_close();
+            }
+        }
+    }
+}
+
+/* A capture that comes to nothing keeps none of them, and what follows it is as ever. */
+static void tensors_of_captures_that_fail(void)
+{
+    ta_dynamic *dynamic;
+    ta_handle x;
+    CUdeviceptr at;
+    if (!graphs_open("sched=eager", 0)) { return; }
+    dynamic = tensors_new(0);
+    CHECK_OK(tensor_new(dynamic, 16 << 20, s, &x));
+    at = ADDRESS(ta_dynamic_get_data(dynamic, x));
+    enter(graphs, s);
+    OK(fill(at, 0xaa, 64, s));
+    CHECK_OK(ta_dynamic_record_use(dynamic, x, STREAM(s)));
+    CHECK_OK(ta_dynamic_free(dynamic, x));
+    CHECK_EQ(stats_of(graphs).held_count, 1);
+    OK(cu.cuGraphDestroy(end(s)));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+    CHECK_EQ(stats_of(graphs).held_count, 0);
+    CHECK_OK(tensor_new(dynamic, 16 << 20, s, &x));
+    CHECK_EQ(ADDRESS(ta_dynamic_get_data(dynamic, x)), at);
+    CHECK_OK(ta_dynamic_destroy(dynamic));
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_memory),
           TEST_CASE(one_graph_reads_another_ones_output), TEST_CASE(tensors_pinned_and_copied),
           TEST_CASE(tensors_that_cannot), TEST_CASE(holds_wait_for_their_capture),
@@ -1711,4 +1849,5 @@ TEST_MAIN(TEST_CASE(eager_blocks_stay_while_graphs_read_them), TEST_CASE(pinned_
           TEST_CASE(configured_in_one_call),
           TEST_CASE(reset_waits_for_graphs), TEST_CASE(usage_means_the_same_in_every_mode),
           TEST_CASE(dispose_waits_for_graphs), TEST_CASE(eager_threads_during_captures),
-          TEST_CASE(several_captures_at_once), TEST_CASE(bad_calls), TEST_CASE(graph_blocks_through_the_pool))
+          TEST_CASE(several_captures_at_once), TEST_CASE(bad_calls), TEST_CASE(graph_blocks_through_the_pool),
+          TEST_CASE(tensors_of_captures), TEST_CASE(tensors_of_captures_that_fail))
