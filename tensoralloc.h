@@ -926,8 +926,8 @@ TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream
 TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event);
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
-   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured). Threads: any.
-   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew.
+   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured); the call can be
+   repeated then, before the stream is destroyed. Threads: any. Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew.
    A stream that is destroyed without: what it used, or what its handle used since the driver gave that out again, waits
    until the whole context has been waited for: at once, in the call that frees it, or later while a scope of a graph
    pool over the backend is open, or a stream is captured that blocks the legacy one (this call: TA_ERROR_NOT_READY).
@@ -8544,6 +8544,9 @@ static uint32_t tai_use_new(tai_space *space, uint32_t stream, uint32_t next)
     at[index].stream = stream;
     at[index].next = next;
     at[index].has_ticket = 0;
+    if (TAI_GRAPHS) {
+        at[index].ticket = 0; /* no graph pool's id */
+    }
     return index;
 }
 
@@ -8605,6 +8608,30 @@ static TAI_COLD void tai_space_drop(tai_space *space, uint64_t ticket)
     }
 }
 
+/* A free has failed: drops the marks of the newest uses, count of them, as if nothing had been asked. Outside the
+   gate. */
+static TAI_COLD void tai_uses_unmark(tai_space *space, tai_block *block, uint32_t count, tai_holder *me)
+{
+    tai_use *at = (tai_use *)(void *)space->uses.base;
+    uint32_t use;
+    for (use = block->left; count != 0; use = at[use].next, count--) {
+        if (!at[use].has_ticket) {
+            tai_space_drop(space, at[use].ticket);
+        } else if (TAI_GRAPHS && at[use].has_ticket >= 3) { /* work to come on such a stream is to be marked, too */
+            tai_gate_enter(&space->gate, me);
+            at[use].has_ticket = space->streams[at[use].stream].id == TAI_STREAM_GRAPHS ? 3 : 0;
+            tai_gate_leave(&space->gate, me);
+        }
+    }
+    if (at[block->left].has_ticket == 1) { /* the caller's, and the newest: it is not waited for any more */
+        tai_gate_enter(&space->gate, me);
+        use = block->left;
+        block->left = at[use].next;
+        tai_use_recycle(space, use);
+        tai_gate_leave(&space->gate, me);
+    }
+}
+
 /* Frees a busy block that streams still use: marks each of them, then the block waits in their lists. Outside the
    gate. patient: a stream that is being captured is marked later, when its block is looked at, as is one that cannot be
    marked beside captures. On failure nothing has changed but the marks made so far, which are dropped. */
@@ -8634,18 +8661,7 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
         count += result == TA_OK;
     }
     if (result != TA_OK) {
-        for (use = block->left; count != 0; use = at[use].next, count--) {
-            if (!at[use].has_ticket) {
-                tai_space_drop(space, at[use].ticket);
-            }
-        }
-        if (at[block->left].has_ticket == 1) { /* the caller's, and the newest: it is not waited for any more */
-            tai_gate_enter(&space->gate, me);
-            use = block->left;
-            block->left = at[use].next;
-            tai_use_recycle(space, use);
-            tai_gate_leave(&space->gate, me);
-        }
+        tai_uses_unmark(space, block, count, me);
         return result;
     }
     tai_gate_enter(&space->gate, me);
@@ -9132,7 +9148,7 @@ typedef struct tai_graph_hooks {
     void (*let_go)(ta_pool *pool, const ta_pool *memory);
     /* Work of a capture uses a block of ours, or (freed) may use it because it is of a captured stream. */
     ta_result (*use)(ta_pool *pool, void *ptr, ta_stream stream, int freed);
-    void (*retire)(ta_pool *pool, ta_stream stream);
+    ta_result (*retire)(ta_pool *pool, ta_stream stream);
     /* Lets go of what graphs that are gone used; nonzero: something. */
     size_t (*collect)(ta_pool *pool);
     /* 0: there still are graph pools. */
@@ -12518,7 +12534,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
         return result;
     }
     if (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
-        pool->hooks->retire(pool, stream);
+        result = pool->hooks->retire(pool, stream);
+        if (result != TA_OK) { /* what has retired of it meanwhile is not retired twice */
+            tai_space_drop(space, ticket);
+            return result;
+        }
     }
     tai_gate_enter(&space->gate, NULL);
     for (s = 1; s < space->stream_count && (space->streams[s].id != stream || space->streams[s].retired); s++) {
@@ -21914,13 +21934,33 @@ static TAI_COLD ta_result tai_graphs_use(ta_pool *pool, void *ptr, ta_stream str
     return result;
 }
 
-static TAI_COLD void tai_graphs_retire(ta_pool *pool, ta_stream stream)
+/* Whether the stream was seen there, and has not retired since. */
+static TAI_COLD int tai_graph_knows(const ta_graph_pool *g, ta_stream stream)
+{
+    tai_space *space = &g->memory->space;
+    uint32_t s;
+    int known;
+    if (g->memory->disposed) {
+        return 0;
+    }
+    tai_gate_enter(&space->gate, NULL);
+    for (s = 1; s < space->stream_count && (space->streams[s].id != stream || space->streams[s].retired); s++) {
+    }
+    known = s < space->stream_count;
+    tai_gate_leave(&space->gate, NULL);
+    return known;
+}
+
+static TAI_COLD ta_result tai_graphs_retire(ta_pool *pool, ta_stream stream)
 {
     ta_graph_pool *g = NULL;
+    ta_result result = TA_OK, one;
     while ((g = tai_graphs_visit(pool, g)) != NULL) {
         tai_graph_finished(g, &stream); /* another one may have the name */
-        (void)ta_pool_retire_stream(g->memory, stream);
+        one = tai_graph_knows(g, stream) ? ta_pool_retire_stream(g->memory, stream) : TA_OK;
+        result = result == TA_OK ? one : result;
     }
+    return result;
 }
 
 static TAI_COLD int tai_graphs_close(ta_pool *pool)

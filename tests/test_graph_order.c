@@ -1391,6 +1391,99 @@ static void scopes_of_streams_that_join(void)
     }
 }
 
+/* A free in a capture fails at the second of three streams: those asked before are as they were, so that eager work
+   to come on them is waited for, and a graph pool finds no hold of its own there. */
+static void frees_that_fail_in_captures(void)
+{
+    ta_graph_pool *second;
+    CUdeviceptr x, y[3], old[2];
+    CUgraphExec exec;
+    CUstream u, v;
+    int i;
+    if (!graphs_open("sched=eager", 0)) { return; }
+    second = graphs_new(0);
+    u = stream_new();
+    v = stream_new();
+    for (i = 0; i < 2; i++) { /* records of uses with the id of the second graph pool, for the next ones */
+        old[i] = take_input(4096, s);
+        CHECK_OK(ta_graph_pool_hold(second, pool, pointer(old[i])));
+    }
+    CHECK_OK(ta_graph_pool_reset(second));
+    enter(graphs, s);
+    order(s, t);
+    x = take(4 * MIB, s);
+    OK(fill(x, 1, 64, s));
+    order(s, t);
+    OK(add(x, 1, 64, t));
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(u)));
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(t)));
+    fake.tafake_fail("cuEventRecord", 1, 2);
+    CHECK_RESULT(ta_pool_free(pool, pointer(x)), TA_ERROR_OUT_OF_MEMORY);
+    fake.tafake_fail("*", 0, 0);
+    CHECK_OK(ta_graph_pool_hold(second, pool, pointer(x)));
+    CHECK_EQ(stats_of(second).held_count, 1);
+    order(t, s);
+    exec = finish(graphs, s, NULL);
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_reset(second));
+    CHECK_EQ(stats_of(graphs).is_referenced, 0);
+    OK(spin_ns(1000000, t));
+    OK(add(x, 1, 64, t));
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(t)));
+    give(x);
+    enter(graphs, v);
+    for (i = 0; i < 3; i++) {
+        y[i] = take(4 * MIB, v);
+        OK(fill(y[i], 5, 64, v));
+    }
+    for (i = 0; i < 3; i++) {
+        give(y[i]);
+    }
+    exec = finish(graphs, v, NULL);
+    OK(cu.cuGraphLaunch(exec, v));
+    OK(cu.cuCtxSynchronize());
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    give(old[0]);
+    give(old[1]);
+    CHECK_OK(ta_graph_pool_destroy(second));
+    OK(cu.cuStreamDestroy_v2(u));
+    OK(cu.cuStreamDestroy_v2(v));
+    graphs_close();
+}
+
+/* What a graph pool knows of a stream cannot retire: that is answered, nothing has retired, and the next call does it. */
+static void retiring_in_graph_pools_fails(void)
+{
+    CUdeviceptr x, y;
+    CUstream u, v;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    u = stream_new();
+    give(take_input(4 * MIB, u));
+    x = take_input(4 * MIB, u);
+    OK(spin_ns(1000000, u));
+    OK(fill(x, 1, 64, u));
+    give(take(4096, u));
+    fake.tafake_fail("cuEventRecord", 2, 2);
+    CHECK_RESULT(ta_pool_retire_stream(pool, STREAM(u)), TA_ERROR_OUT_OF_MEMORY);
+    fake.tafake_fail("*", 0, 0);
+    CHECK_OK(ta_pool_retire_stream(pool, STREAM(u)));
+    OK(cu.cuStreamDestroy_v2(u));
+    v = stream_new();
+    CHECK(u == v); /* else nothing is tested */
+    OK(fill(take(4096, v), 1, 64, v));
+    give(x);
+    OK(cu.cuStreamSynchronize(v));
+    y = take_input(4 * MIB, v);
+    OK(fill(y, 2, 64, v));
+    OK(cu.cuStreamDestroy_v2(v));
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1404,4 +1497,5 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(scopes_wait_for_who_waits), TEST_CASE(inputs_come_again),
           TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact),
           TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
-          TEST_CASE(scopes_of_streams_that_join))
+          TEST_CASE(scopes_of_streams_that_join),
+          TEST_CASE(frees_that_fail_in_captures), TEST_CASE(retiring_in_graph_pools_fails))
