@@ -927,7 +927,8 @@ TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t 
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
    (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured); the call can be
-   repeated then, before the stream is destroyed. Threads: any. Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew.
+   repeated then, before the stream is destroyed. Threads: any. Does not wait for its work. Cost: a few events on the
+   stream, a short lock; threads look their streams up anew.
    A stream that is destroyed without: what it used, or what its handle used since the driver gave that out again, waits
    until the whole context has been waited for: at once, in the call that frees it, or later while a scope of a graph
    pool over the backend is open, or a stream is captured that blocks the legacy one (this call: TA_ERROR_NOT_READY).
@@ -22674,6 +22675,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     scope->stream = stream;
     scope->capture = capture;
     scope->by_mode = by_mode;
+    tai_graph_expect(g, 1); /* before anything is asked: the capture may have begun */
     TAI_LOCK_ACQUIRE(&all->lock);
     while (g->trimmer != 0 && g->trimmer != tai_thread_id()) {
         TAI_LOCK_RELEASE(&all->lock);
@@ -22697,6 +22699,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
     if (result != TA_OK) {
+        tai_graph_expect(g, -1);
         TENSORALLOC_FREE(scope);
         return result;
     }
@@ -22707,7 +22710,6 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     if (first) {
         tai_graphs_divert(g->parent);
     }
-    tai_graph_expect(g, 1);
     tai_graph_finished(g, NULL);
     return TA_OK;
 }

@@ -1484,6 +1484,39 @@ static void retiring_in_graph_pools_fails(void)
     graphs_close();
 }
 
+/* A scope for a capture that has begun already, while memory of a stream that vanished waits: nobody waits for the whole
+   context, which would break that capture. */
+static void scopes_for_captures_that_go_on(void)
+{
+    ta_graph_pool *second;
+    CUdeviceptr x;
+    CUstream u;
+    CUgraph graph;
+    uint64_t before;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    second = graphs_new(0);
+    u = stream_new();
+    x = take_input(4096, u);
+    OK(fill(x, 1, 64, u));
+    CHECK_OK(ta_capture_enter(second, STREAM(t)));
+    OK(cu.cuStreamDestroy_v2(u));
+    give(x);
+    CHECK_OK(ta_capture_leave(second, STREAM(t), 0, NULL));
+    begin(s);
+    before = context_syncs();
+    CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+    CHECK_EQ(context_syncs(), before);
+    give(take(4096, s));
+    graph = end(s);
+    CHECK(graph != NULL);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 0);
+    CHECK_OK(ta_graph_pool_destroy(second));
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1498,4 +1531,5 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact),
           TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
           TEST_CASE(scopes_of_streams_that_join),
-          TEST_CASE(frees_that_fail_in_captures), TEST_CASE(retiring_in_graph_pools_fails))
+          TEST_CASE(frees_that_fail_in_captures), TEST_CASE(retiring_in_graph_pools_fails),
+          TEST_CASE(scopes_for_captures_that_go_on))
