@@ -597,7 +597,7 @@ typedef struct ta_backend_vtable {
        already or becomes so. TA_ERROR_UNSUPPORTED when the driver cannot tell. */
     ta_result (*attach)(void *self, uint64_t graph, uint32_t *gone);
 
-    /* O ORDERED. The stream has been marked for the last time: what comes under its name is another one. */
+    /* O ORDERED. This allocator has marked the stream for the last time: what it calls so later is another one. */
     void (*retire)(void *self, ta_stream stream);
     /* O ORDERED. change 1: captures may be open from now on; -1: they are over. Waits for what would break them. */
     void (*expect_captures)(void *self, int change);
@@ -928,7 +928,7 @@ TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t 
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
    (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured); the call can be
    repeated then, before the stream is destroyed. Threads: any. Does not wait for its work. Cost: a few events on the
-   stream, a short lock; threads look their streams up anew.
+   stream, a short lock; threads look their streams up anew. Each pool that uses the stream retires it, after its work.
    A stream that is destroyed without: what it used, or what its handle used since the driver gave that out again, waits
    until the whole context has been waited for: at once, in the call that frees it, or later while a scope of a graph
    pool over the backend is open, or a stream is captured that blocks the legacy one (this call: TA_ERROR_NOT_READY).
@@ -5463,7 +5463,8 @@ typedef struct tai_cu_spare {
 typedef struct tai_cu_seen {
     struct tai_cu_seen *next;
     ta_stream stream;
-    uint64_t name; /* 0: it has retired */
+    uint64_t name;
+    uint64_t last; /* it has retired: ticket of its work up to then; 0: it has not */
 } tai_cu_seen;
 
 struct ta_cuda {
@@ -6179,46 +6180,34 @@ static TAI_COLD uint64_t tai_cu_stream_name(const ta_cuda *c, ta_stream stream)
     return c->cu.stream_id != NULL && c->cu.stream_id(tai_cu_stream(stream), &id) == TAI_CU_OK ? (uint64_t)id + 1 : 0;
 }
 
-/* The name under which a stream was seen last, 0: it was not. With the lock. */
-static TAI_COLD uint64_t *tai_cu_seen_as(const ta_cuda *c, ta_stream stream)
+/* What is known of who has the handle of a stream; NULL: it was not seen. With the lock. */
+static TAI_COLD tai_cu_seen *tai_cu_seen_as(const ta_cuda *c, ta_stream stream)
 {
     tai_cu_seen *seen = c->seen;
     while (seen != NULL && seen->stream != stream) {
         seen = seen->next;
     }
-    return seen != NULL ? &seen->name : NULL;
+    return seen;
 }
 
 /* Notes the name of a stream; whoever had the handle before is done. */
 static TAI_COLD void tai_cu_see(ta_cuda *c, ta_stream stream, uint64_t name)
 {
-    tai_cu_seen *seen = (tai_cu_seen *)TENSORALLOC_MALLOC(sizeof *seen);
-    uint64_t *known;
+    tai_cu_seen *seen = (tai_cu_seen *)TENSORALLOC_MALLOC(sizeof *seen), *known;
     TAI_LOCK_ACQUIRE(&c->lock);
     known = tai_cu_seen_as(c, stream);
     if (known != NULL) {
-        *known = name;
+        known->name = name;
     } else if (seen != NULL) {
         seen->stream = stream;
         seen->name = name;
+        seen->last = 0;
         seen->next = c->seen;
         c->seen = seen;
         seen = NULL;
     }
     TAI_LOCK_RELEASE(&c->lock);
     TENSORALLOC_FREE(seen);
-}
-
-static TAI_COLD void tai_cuda_retire(void *self, ta_stream stream)
-{
-    ta_cuda *c = (ta_cuda *)self;
-    uint64_t *known;
-    TAI_LOCK_ACQUIRE(&c->lock);
-    known = tai_cu_seen_as(c, stream);
-    if (known != NULL) {
-        *known = 0;
-    }
-    TAI_LOCK_RELEASE(&c->lock);
 }
 
 static TAI_COLD void tai_cuda_expect_captures(void *self, int change)
@@ -6357,19 +6346,27 @@ static TAI_COLD int tai_cu_context_sync(ta_cuda *c)
     return code;
 }
 
-/* An event for the work on the stream, and on those whose handle it has: the driver gives them out again. Inside a
+/* An event for the work on the stream, and on those whose handle it has: the driver gives them out again. Of one that
+   retired its last event is waited for, of others the whole context: for who has not retired it marks it yet. Inside a
    scope. */
 static TAI_COLD tai_cu_spare *tai_cu_mark(ta_cuda *c, ta_stream stream, int vanished, int *code)
 {
     tai_cu_spare *event = tai_cu_event(c, code);
-    uint64_t name = vanished || stream <= 2 ? 0 : tai_cu_stream_name(c, stream), known;
-    const uint64_t *seen;
+    uint64_t name = vanished || stream <= 2 ? 0 : tai_cu_stream_name(c, stream), known = 0, last = 0;
+    tai_cu_seen *seen;
     TAI_LOCK_ACQUIRE(&c->lock);
     seen = tai_cu_seen_as(c, stream);
-    known = name != 0 && seen != NULL ? *seen : 0;
+    if (seen != NULL) {
+        known = name != 0 ? seen->name : 0;
+        last = seen->last;
+        seen->last = 0; /* for this thread to wait for; or it goes on after all */
+    }
     TAI_LOCK_RELEASE(&c->lock);
     if (event != NULL && (vanished || (known != 0 && known != name))) {
-        *code = tai_cu_context_sync(c);
+        *code = last == 0 || vanished ? tai_cu_context_sync(c) : c->cu.event_sync(tai_cu_event_of(last));
+    }
+    if (last != 0) {
+        tai_cuda_drop(c, last);
     }
     if (event != NULL && *code == TAI_CU_OK && name != known) {
         tai_cu_see(c, stream, name);
@@ -6401,6 +6398,31 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
     event = tai_cu_mark(c, stream, vanished, &code);
     tai_cu_leave(c, &scope);
     return tai_cu_ticket(c, event, code, out_ticket);
+}
+
+/* Whoever gets the handle next is another stream. Other pools may not have retired this one: they mark the handle, and
+   the event covers what is on the stream up to now. Without an event that is found out by its name alone. */
+static TAI_COLD void tai_cuda_retire(void *self, ta_stream stream)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_seen *seen;
+    uint64_t last = 0, other;
+    int known;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    known = seen != NULL && seen->name != 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (!known || tai_cuda_mark(self, stream, &last) != TA_OK) {
+        return;
+    }
+    TAI_LOCK_ACQUIRE(&c->lock);
+    other = seen->last;
+    seen->last = other == 0 ? last : 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (other != 0) { /* of another thread meanwhile: who knows which is the later one */
+        tai_cuda_drop(c, other);
+        tai_cuda_drop(c, last);
+    }
 }
 
 /* When the context is gone, so is its work. */
@@ -6786,6 +6808,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_destroy(ta_cuda *cuda)
     for (range = cuda->ranges; range != NULL; range = range->next) {
         if (!range->unwanted) {
             return TA_ERROR_BUSY;
+        }
+    }
+    for (seen = cuda->seen; seen != NULL; seen = seen->next) {
+        if (seen->last != 0) {
+            tai_cuda_drop(cuda, seen->last);
+            seen->last = 0;
         }
     }
     if (cuda->context != NULL && tai_cuda_close(cuda) != TA_OK && !tai_cu_lost(cuda)) {

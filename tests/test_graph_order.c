@@ -1517,6 +1517,66 @@ static void scopes_for_captures_that_go_on(void)
     graphs_close();
 }
 
+/* Two pools over one device use a stream; the first retires it, the second does not, or before or after that; its handle
+   comes again. What the second has freed there is not given back before that work is done, and nobody waits for the
+   whole context, unless it went on to use the stream and did not retire it. */
+static void streams_of_two_pools(void)
+{
+    int who;
+    for (who = 0; who < 5; who++) {
+        ta_pool *other;
+        ta_result result;
+        void *x, *y, *z;
+        CUstream u, v;
+        uint64_t before;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("who %d", who);
+        other = pool_new(cuda, NULL);
+        u = stream_new();
+        x = ta_pool_alloc_stream(other, 4 * MIB, STREAM(s), &result);
+        CHECK_OK(result);
+        z = ta_pool_alloc_stream(other, 4096, STREAM(s), &result);
+        CHECK_OK(result);
+        CHECK_OK(ta_pool_record_use(other, z, STREAM(u)));
+        CHECK_OK(ta_pool_free(other, z)); /* marked: its name is known */
+        give(take(4096, u));
+        if (who == 4) { /* the first is done with it before */
+            CHECK_OK(ta_pool_retire_stream(pool, STREAM(u)));
+            z = ta_pool_alloc_stream(other, 4096, STREAM(s), &result);
+            CHECK_OK(ta_pool_record_use(other, z, STREAM(u)));
+            CHECK_OK(ta_pool_free(other, z));
+        }
+        OK(spin_ns(1000000, u));
+        OK(fill(ADDRESS(x), 3, 1024, u));
+        CHECK_OK(ta_pool_record_use(other, x, STREAM(u)));
+        if (who >= 1 && who <= 3) {
+            CHECK_OK(ta_pool_retire_stream(who == 3 ? other : pool, STREAM(u)));
+        }
+        if (who == 2 || who == 3) {
+            CHECK_OK(ta_pool_retire_stream(who == 2 ? other : pool, STREAM(u)));
+        }
+        OK(cu.cuStreamDestroy_v2(u));
+        v = stream_new();
+        CHECK(u == v); /* else nothing is tested */
+        before = context_syncs();
+        z = ta_pool_alloc_stream(other, 4096, STREAM(v), &result);
+        OK(fill(ADDRESS(z), 1, 64, v));
+        CHECK_OK(ta_pool_free(other, x));
+        OK(cu.cuStreamSynchronize(v));
+        CHECK_OK(ta_pool_trim(other, 0, NULL));
+        CHECK_EQ(context_syncs() - before, who == 0 || who == 4);
+        y = ta_pool_alloc_stream(other, 4 * MIB, STREAM(s), &result);
+        OK(fill(ADDRESS(y), 9, 1024, s));
+        OK(cu.cuCtxSynchronize());
+        CHECK_EQ(fake.tafake_race_count(), 0);
+        CHECK_OK(ta_pool_free(other, y));
+        CHECK_OK(ta_pool_free(other, z));
+        CHECK_OK(ta_pool_destroy(other));
+        OK(cu.cuStreamDestroy_v2(v));
+        graphs_close();
+    }
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1532,4 +1592,4 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
           TEST_CASE(scopes_of_streams_that_join),
           TEST_CASE(frees_that_fail_in_captures), TEST_CASE(retiring_in_graph_pools_fails),
-          TEST_CASE(scopes_for_captures_that_go_on))
+          TEST_CASE(scopes_for_captures_that_go_on), TEST_CASE(streams_of_two_pools))
