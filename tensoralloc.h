@@ -6333,6 +6333,9 @@ static TAI_COLD int tai_cu_context_sync(ta_cuda *c)
 {
     uint64_t ignored = 0;
     int status = 0, code = c->cu.capture_info(tai_cu_stream(1), &status, &ignored);
+    if (code != TAI_CU_OK && (code < TAI_CU_CAPTURE_FIRST || code > TAI_CU_CAPTURE_LAST)) {
+        return code;
+    }
     TAI_LOCK_ACQUIRE(&c->lock);
     code = code != TAI_CU_OK || c->captures != 0 ? TAI_CU_NOT_READY : TAI_CU_OK;
     c->syncing += code == TAI_CU_OK;
