@@ -599,8 +599,9 @@ typedef struct ta_backend_vtable {
 
     /* O ORDERED. This allocator has marked the stream for the last time: what it calls so later is another one. */
     void (*retire)(void *self, ta_stream stream);
-    /* O ORDERED. change 1: captures may be open from now on; -1: they are over. Waits for what would break them. */
-    void (*expect_captures)(void *self, int change);
+    /* O ORDERED. change 1: captures may be open from now on, on stream first (0: wherever); -1: they are over. Waits for
+       what would break them. */
+    void (*expect_captures)(void *self, ta_stream stream, int change);
 } ta_backend_vtable;
 
 /* A backend is a table and its pointer, passed by value. It must outlive every allocator and budget over it. */
@@ -1687,8 +1688,9 @@ typedef struct ta_capture_report {
    newest counts, and the one before counts again when it is left. Never begins a capture. Errors: TA_ERROR_BUSY (the
    graph pool has a scope on another stream; or, without share_sequential, graphs may still use what it holds: reset
    first, or destroy them), TA_ERROR_CAPTURE (the stream's capture is broken), _RECORDS. Threads: any. Asks for the
-   state of the capture, and whether eager work on blocks of the graph pool that were freed outside of captures is done;
-   makes no other driver call. */
+   state of the capture, before it begins for the name of the stream, and whether eager work on blocks of the graph pool
+   that were freed outside of captures is done; makes no other driver call. While another stream joins the capture, no
+   other thread may free what that stream used outside of it: asking for its name at that moment breaks the capture. */
 TENSORALLOC_DEF ta_result ta_capture_enter(ta_graph_pool *graph_pool, ta_stream stream);
 /* Closes the newest scope of the graph pool on the stream, after the end of the capture. One that went well leaves a
    graph, and the graph pool is in use until that was attached, or reset; but where no capture was seen and nothing is
@@ -5465,6 +5467,8 @@ typedef struct tai_cu_seen {
     ta_stream stream;
     uint64_t name;
     uint64_t last; /* it has retired: ticket of its work up to then; 0: it has not */
+    uint64_t now;  /* in a scope: its name, asked before the capture; 0: not known */
+    size_t scopes; /* of graph pools, on the stream: it stays what it is, and may be captured any time */
 } tai_cu_seen;
 
 struct ta_cuda {
@@ -6190,6 +6194,19 @@ static TAI_COLD tai_cu_seen *tai_cu_seen_as(const ta_cuda *c, ta_stream stream)
     return seen;
 }
 
+/* The name of the stream. In a scope on it that is what it was called before: a capture that another thread begins
+   meanwhile is not asked. Inside a scope of the context; the stream is not being captured. */
+static TAI_COLD uint64_t tai_cu_stream_now(ta_cuda *c, ta_stream stream)
+{
+    const tai_cu_seen *seen;
+    uint64_t now;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    now = seen != NULL && seen->scopes != 0 ? seen->now : 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    return now != 0 ? now : tai_cu_stream_name(c, stream);
+}
+
 /* Notes the name of a stream; whoever had the handle before is done. */
 static TAI_COLD void tai_cu_see(ta_cuda *c, ta_stream stream, uint64_t name)
 {
@@ -6199,28 +6216,15 @@ static TAI_COLD void tai_cu_see(ta_cuda *c, ta_stream stream, uint64_t name)
     if (known != NULL) {
         known->name = name;
     } else if (seen != NULL) {
+        memset(seen, 0, sizeof *seen);
         seen->stream = stream;
         seen->name = name;
-        seen->last = 0;
         seen->next = c->seen;
         c->seen = seen;
         seen = NULL;
     }
     TAI_LOCK_RELEASE(&c->lock);
     TENSORALLOC_FREE(seen);
-}
-
-static TAI_COLD void tai_cuda_expect_captures(void *self, int change)
-{
-    ta_cuda *c = (ta_cuda *)self;
-    TAI_LOCK_ACQUIRE(&c->lock);
-    c->captures += (uint32_t)change;
-    while (c->syncing != 0) {
-        TAI_LOCK_RELEASE(&c->lock);
-        TAI_WAIT_A_MOMENT();
-        TAI_LOCK_ACQUIRE(&c->lock);
-    }
-    TAI_LOCK_RELEASE(&c->lock);
 }
 
 /* What the driver says of a capture on the stream. */
@@ -6235,6 +6239,51 @@ static int tai_cu_capture(ta_cuda *c, ta_stream stream, int *status, uint64_t *i
         }
     }
     return code;
+}
+
+/* Another scope on the stream, or one less. Its name is asked now: that would break its capture. */
+static TAI_COLD void tai_cu_expect_on(ta_cuda *c, ta_stream stream, int change)
+{
+    uint64_t now = 0, ignored = 0;
+    int status = 0, is_known;
+    tai_cu_seen *seen;
+    tai_cu_scope scope;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    is_known = seen != NULL;
+    now = is_known && seen->scopes != 0 ? seen->now : 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (change > 0 && now == 0 && !tai_cu_lost(c) && tai_cu_capture(c, stream, &status, &ignored) == TAI_CU_OK &&
+        status == 0 && tai_cu_enter(c, &scope) == TA_OK) {
+        now = tai_cu_stream_name(c, stream);
+        tai_cu_leave(c, &scope);
+    }
+    if (change > 0 && !is_known) {
+        tai_cu_see(c, stream, 0);
+    }
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    if (seen != NULL && (change > 0 || seen->scopes != 0)) {
+        seen->scopes = change > 0 ? seen->scopes + 1 : seen->scopes - 1;
+        seen->now = change > 0 ? now : seen->now;
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+}
+
+static TAI_COLD void tai_cuda_expect_captures(void *self, ta_stream stream, int change)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    c->captures += (uint32_t)change;
+    while (c->syncing != 0) {
+        TAI_LOCK_RELEASE(&c->lock);
+        TAI_WAIT_A_MOMENT();
+        TAI_LOCK_ACQUIRE(&c->lock);
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+    if (stream > 2 && c->cu.stream_id != NULL) {
+        tai_cu_expect_on(c, stream, change);
+    }
 }
 
 /* Whether the calling thread may say 2, the per-thread default stream: the first one that does so, and no other, for
@@ -6355,7 +6404,7 @@ static TAI_COLD int tai_cu_context_sync(ta_cuda *c)
 static TAI_COLD tai_cu_spare *tai_cu_mark(ta_cuda *c, ta_stream stream, int vanished, int *code)
 {
     tai_cu_spare *event = tai_cu_event(c, code);
-    uint64_t name = vanished || stream <= 2 ? 0 : tai_cu_stream_name(c, stream), known = 0, last = 0;
+    uint64_t name = vanished || stream <= 2 ? 0 : tai_cu_stream_now(c, stream), known = 0, last = 0;
     tai_cu_seen *seen;
     TAI_LOCK_ACQUIRE(&c->lock);
     seen = tai_cu_seen_as(c, stream);
@@ -20647,12 +20696,13 @@ static TAI_COLD void tai_looks_pass(const tai_graphs *all, const void *gone, con
     }
 }
 
-/* Captures may be open from now on, or are over: nothing waits for the whole device meanwhile. */
-static TAI_COLD void tai_graph_expect(const ta_graph_pool *g, int change)
+/* Captures (on stream first; 0: wherever) may be open from now on, or are over: nothing waits for the whole device
+   meanwhile. */
+static TAI_COLD void tai_graph_expect(const ta_graph_pool *g, ta_stream stream, int change)
 {
     const ta_backend *backend = &g->memory->space.backend;
     if (backend->vtable->expect_captures != NULL) {
-        backend->vtable->expect_captures(backend->self, change);
+        backend->vtable->expect_captures(backend->self, stream, change);
     }
 }
 
@@ -20666,7 +20716,7 @@ static TAI_COLD void tai_graph_finished(ta_graph_pool *g, const ta_stream *strea
     g->unfinished -= was;
     TAI_LOCK_RELEASE(&all->lock);
     if (was) {
-        tai_graph_expect(g, -1);
+        tai_graph_expect(g, 0, -1);
     }
 }
 
@@ -22706,7 +22756,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     scope->stream = stream;
     scope->capture = capture;
     scope->by_mode = by_mode;
-    tai_graph_expect(g, 1); /* before anything is asked: the capture may have begun */
+    tai_graph_expect(g, stream, 1); /* before anything is asked: the capture may have begun */
     TAI_LOCK_ACQUIRE(&all->lock);
     while (g->trimmer != 0 && g->trimmer != tai_thread_id()) {
         TAI_LOCK_RELEASE(&all->lock);
@@ -22730,7 +22780,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
     if (result != TA_OK) {
-        tai_graph_expect(g, -1);
+        tai_graph_expect(g, stream, -1);
         TENSORALLOC_FREE(scope);
         return result;
     }
@@ -22889,9 +22939,10 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
         (void)tai_graph_settle(g, NULL);
     }
     tai_scope_end(scope, failed, &still, &last);
-    if (!still) {
-        tai_graph_expect(g, -1);
+    if (still) {
+        tai_graph_expect(g, 0, 1); /* its capture goes on without a scope */
     }
+    tai_graph_expect(g, scope->stream, -1);
     TENSORALLOC_FREE(scope);
     if (last) {
         tai_graphs_divert(parent);

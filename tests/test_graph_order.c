@@ -1577,6 +1577,98 @@ static void streams_of_two_pools(void)
     }
 }
 
+static int begin_after;
+
+static void *begins(void *context)
+{
+    OK(cu.cuCtxSetCurrent((CUcontext)context));
+    OK(cu.cuStreamBeginCapture_v2(s, CU_STREAM_CAPTURE_MODE_RELAXED));
+    return NULL;
+}
+
+static int info_before_that(void *stream, int *status, uint64_t *id)
+{
+    const int code = real_info(stream, status, id);
+    if (stream == (void *)s && begin_after-- == 0) {
+        pthread_t other;
+        CUcontext context;
+        OK(cu.cuCtxGetCurrent(&context));
+        CHECK_EQ(pthread_create(&other, NULL, begins, (void *)context), 0);
+        CHECK_EQ(pthread_join(other, NULL), 0);
+    }
+    return code;
+}
+
+/* Another thread begins the capture of a scope after we have asked for it: nothing breaks it. */
+static void captures_that_begin_beside_frees(void)
+{
+    int after, how;
+    for (after = 0; after < 8; after++) {
+        CUdeviceptr x;
+        CUgraph graph;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("after %d", after);
+        x = take_input(4096, s);
+        OK(fill(x, 1, 64, s));
+        OK(cu.cuStreamSynchronize(s));
+        how = after % 2; /* whether the name was known */
+        if (how) {
+            give(take_input(4096, s));
+        }
+        CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+        begin_after = after / 2;
+        real_info = cuda->cu.capture_info;
+        cuda->cu.capture_info = info_before_that;
+        give(x);
+        cuda->cu.capture_info = real_info;
+        CHECK(after >= 2 || begin_after < 0);
+        if (begin_after >= 0) {
+            OK(cu.cuStreamBeginCapture_v2(s, CU_STREAM_CAPTURE_MODE_RELAXED));
+        }
+        graph = end(s);
+        CHECK(graph != NULL);
+        OK(cu.cuGraphDestroy(graph));
+        CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+        CHECK_OK(ta_graph_pool_trim(graphs));
+        CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 0);
+        graphs_close();
+    }
+}
+
+/* The stream of a scope has the handle of one that vanished: what that one used waits. */
+static void scopes_on_handles_that_came_again(void)
+{
+    CUdeviceptr x, y;
+    CUstream gone;
+    uint64_t before;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    gone = stream_gone(0, 1);
+    x = take(MIB, t);
+    OK(cu.cuStreamSynchronize(t));
+    OK(spin_ns(1000000, gone));
+    OK(fill(x, 1, 64, gone));
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(gone)));
+    OK(cu.cuStreamDestroy_v2(gone));
+    CHECK(stream_new() == gone); /* else nothing is tested */
+    before = context_syncs();
+    CHECK_OK(ta_capture_enter(graphs, STREAM(gone)));
+    CHECK_OK(ta_capture_enter(graphs, STREAM(gone)));
+    give(x);
+    OK(cu.cuStreamSynchronize(gone));
+    y = take(MIB, t);
+    OK(fill(y, 2, 64, t));
+    give(y);
+    CHECK_EQ(context_syncs(), before);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(gone), 1, NULL));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(gone), 1, NULL));
+    CHECK_OK(ta_pool_retire_stream(pool, STREAM(gone)));
+    CHECK_GE(context_syncs(), before + 1);
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_EQ(check_books(pool).reserved_bytes, 0);
+    OK(cu.cuStreamDestroy_v2(gone));
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1592,4 +1684,5 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
           TEST_CASE(scopes_of_streams_that_join),
           TEST_CASE(frees_that_fail_in_captures), TEST_CASE(retiring_in_graph_pools_fails),
-          TEST_CASE(scopes_for_captures_that_go_on), TEST_CASE(streams_of_two_pools))
+          TEST_CASE(scopes_for_captures_that_go_on), TEST_CASE(streams_of_two_pools),
+          TEST_CASE(captures_that_begin_beside_frees), TEST_CASE(scopes_on_handles_that_came_again))
