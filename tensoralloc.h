@@ -22126,11 +22126,15 @@ static TAI_COLD ta_result tai_graph_give_up(ta_graph_pool *g, int disposed)
         g->unwanted = 1;
         g->disposed = disposed;
         g->loose = 0;
+        g->visitors++; /* who allocates from the parent meanwhile would give it back */
         all->chosen = all->chosen == g ? NULL : all->chosen;
     }
     TAI_LOCK_RELEASE(&all->lock);
     if (result == TA_OK) {
         tai_graph_finished(g, NULL);
+        TAI_LOCK_ACQUIRE(&all->lock);
+        g->visitors--;
+        TAI_LOCK_RELEASE(&all->lock);
         (void)tai_graphs_collect(parent);
     }
     return result;

@@ -1,8 +1,26 @@
 /* test_graph_order.c - graph pools where order is easily lost: what another thread does between two driver calls of
    ours, played by a driver call that does it; and eager work on what captures left. Whatever is given to somebody else,
    or back to the driver, too early is reported by the software driver. */
-#include "graph.h"
 #include <pthread.h>
+
+/* ---- what another thread does as soon as a lock is free, once: played by the release of the lock */
+static void (*at_release)(void);
+static int releases_before;
+
+static void lock_was_released(void)
+{
+    void (*it)(void) = at_release;
+    if (it != NULL && releases_before-- == 0) {
+        at_release = NULL;
+        it();
+    }
+}
+
+#define TENSORALLOC_LOCK_TYPE pthread_mutex_t
+#define TENSORALLOC_LOCK_INIT(l) ((void)pthread_mutex_init(l, NULL))
+#define TENSORALLOC_LOCK_ACQUIRE(l) ((void)pthread_mutex_lock(l))
+#define TENSORALLOC_LOCK_RELEASE(l) ((void)pthread_mutex_unlock(l), lock_was_released())
+#include "graph.h"
 #include <time.h>
 
 /* ---- a driver call that does something of the program's first, once */
@@ -1391,6 +1409,29 @@ static void scopes_of_streams_that_join(void)
     }
 }
 
+/* ---- graph pools that go while others allocate */
+static void allocate_from_the_parent(void)
+{
+    give(take(4 * MIB, s)); /* nothing is cached: what can be given back is, first */
+}
+
+static void destroyed_while_others_allocate(void)
+{
+    int n;
+    for (n = 0; n < 3; n++) {
+        if (!graphs_open("sched=lazy", 0)) {
+            return;
+        }
+        releases_before = n;
+        at_release = allocate_from_the_parent;
+        CHECK_OK(ta_graph_pool_destroy(graphs));
+        CHECK(at_release == NULL); /* else nothing is tested */
+        at_release = NULL;
+        graphs = NULL;
+        graphs_close();
+    }
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1404,4 +1445,4 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(scopes_wait_for_who_waits), TEST_CASE(inputs_come_again),
           TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact),
           TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
-          TEST_CASE(scopes_of_streams_that_join))
+          TEST_CASE(scopes_of_streams_that_join), TEST_CASE(destroyed_while_others_allocate))
