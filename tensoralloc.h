@@ -19568,7 +19568,7 @@ static ta_result tai_dynamic_resize(ta_dynamic *d, ta_handle handle, const int64
         *out = news.addr;
         tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
     } else {
-        size_t capacity = h->capacity, kept = h->span_bytes != 0 ? h->capacity : 0;
+        size_t capacity = h->capacity, kept = size <= h->span_bytes ? h->capacity : 0; /* above: it moves */
         uint32_t flags = h->flags;
         tai_news_take(d, h, &news);
         tai_handle_release(d, h);
