@@ -804,7 +804,8 @@ typedef struct ta_pool_desc {
                                         1 MiB), 1/8 for middle ones (at most 8 MiB), the rest large; 0: none */
     size_t cached_bytes_max;         /* free bytes kept: above it whole pages go back, highest first; 0: TA_UNLIMITED */
     size_t buffers_per_bucket_max;   /* blocks kept uncoalesced per size class and thread; 0: TA_UNLIMITED */
-    size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole; 0: always split */
+    size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole, unless trimmed;
+                                        0: always split */
     size_t thread_cache_bytes;       /* what one thread may hold; 0: 2 MiB */
     size_t thread_cache_block_bytes; /* largest block that thread caches hold, 1 to 64 KiB; 0: 64 KiB */
     size_t range_bytes;              /* first range of addresses for large blocks, 5/16 as much more for smaller
@@ -7765,6 +7766,19 @@ TAI_INLINE void tai_heap_put(tai_space *space, uint32_t index)
     tai_heap_give(space, index);
 }
 
+/* The end of a used block above size becomes free. The caller has ensured a record. Inside the gate. */
+static TAI_NOINLINE void tai_heap_cut(tai_space *space, uint32_t index, size_t size)
+{
+    tai_block *block = &space->blocks.at[index];
+    uint32_t region = block->place.region;
+    uint32_t rest = tai_heap_add(space, space->regions[region], region, block->addr + size, block->size - size, index,
+                                 block->next);
+    space->blocks.at[rest].place.stream = block->place.stream;
+    space->blocks.at[rest].place.flags = block->place.flags & TAI_FLAG_HOLES;
+    block->size = size;
+    tai_heap_put(space, rest);
+}
+
 /* ---- pointer -> record */
 static uint32_t tai_region_find(const tai_space *space, const tai_region *region, uintptr_t addr)
 {
@@ -11195,6 +11209,16 @@ TAI_INLINE int tai_pool_is_bound(const ta_pool *pool, const tai_plan *plan)
     return (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&pool->sealed);
 }
 
+/* A busy block with holes is cut to what was asked for: slack is not worth memory. Outside the gate. */
+static TAI_COLD void tai_pool_cut_slack(ta_pool *pool, uint32_t index, size_t size, tai_holder *me)
+{
+    tai_gate_enter(&pool->space.gate, me);
+    if (pool->space.blocks.at[index].size > size && tai_blocks_ensure(&pool->space.blocks, 1)) {
+        tai_heap_cut(&pool->space, index, size);
+    }
+    tai_gate_leave(&pool->space.gate, me);
+}
+
 /* Finds a busy, committed block for the plan, going to the backend where it must. 0 with *result.
    *missed: bit 0 the heap grew, bit 1 trimmed pages came back. Outside the gate. */
 static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const tai_plan *plan, tai_slot *slot,
@@ -11224,6 +11248,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
             *result = (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
         } else if (index != 0) {
             tai_pool_balance(pool, plan, plan->size, slot);
+            tai_pool_cut_slack(pool, index, plan->size, me);
             *result = tai_space_recommit(space, index, me, &bytes);
             if (bytes != 0) {
                 tai_pool_event(pool, TA_EVENT_GROW, TA_OK, NULL, bytes, 0, 0, NULL, 0);
@@ -12579,18 +12604,13 @@ static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
 {
     tai_space *space = &pool->space;
     tai_block *block = &space->blocks.at[index];
-    uint32_t rest;
     if (block->place.class_index != 0 || block->left != 0 || block->size <= size ||
         tai_block_outside(space, block) || /* eager work may use the end, and nobody would wait for it */
         block->size - size <= space->slack || !tai_blocks_ensure(&space->blocks, 1)) {
         return;
     }
-    rest = tai_heap_add(space, space->regions[block->place.region], block->place.region, block->addr + size,
-                        block->size - size, index, block->next);
-    space->blocks.at[rest].place.stream = block->place.stream;
     TAI_HIDE(space, block->addr + size, block->size - size);
-    block->size = size;
-    tai_heap_put(space, rest);
+    tai_heap_cut(space, index, size);
 }
 
 /* Grows a live block into what follows it. Inside the gate. 0: not possible without the backend. */
