@@ -20214,7 +20214,7 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
             out->peak_reserved_bytes = TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak);
         }
     }
-    out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
+    out->cached_bytes = out->reserved_bytes > out->in_use_bytes ? out->reserved_bytes - out->in_use_bytes : 0;
     out->miss_recommit_count = out->miss_recommit_count < out->allocation_count ? out->miss_recommit_count
                                                                                : out->allocation_count;
     out->hit_count = out->allocation_count - out->miss_recommit_count; /* a pool of ours counts moves as well */
