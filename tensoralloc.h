@@ -318,7 +318,8 @@ typedef void (*ta_event_fn)(void *user, const ta_event *event);
       "call ta_allocator_empty_cache on all of them, in the threads that use them") \
     X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
     X(TA_VERDICT_GRAPHS, "graphs hold it", TA_ACTION_DESTROY_GRAPHS, \
-      "destroy graphs that are not replayed any more, and trim their graph pools") \
+      "destroy graphs that are not replayed any more, and trim their graph pools; " \
+      "reset or destroy those without graphs") \
     X(TA_VERDICT_CAPACITY, "capacity_bytes_max is reached", TA_ACTION_RAISE_CAPACITY, "raise capacity_bytes_max") \
     X(TA_VERDICT_LIMIT, "the limit of the budget is reached", TA_ACTION_RAISE_LIMIT, "raise the limit") \
     X(TA_VERDICT_OUTSIDE, "others than this budget have it", TA_ACTION_FREE_OUTSIDE, "free memory outside") \

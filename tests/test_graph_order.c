@@ -1432,6 +1432,47 @@ static void destroyed_while_others_allocate(void)
     }
 }
 
+/* ---- what is said of memory that graphs keep */
+static ta_failure refused_by(ta_pool *of, size_t bytes)
+{
+    ta_failure failure;
+    ta_result result = TA_OK;
+    memset(&failure, 0, sizeof failure);
+    CHECK(ta_pool_alloc_stream(of, bytes, STREAM(s), &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_LIMIT);
+    CHECK_OK(ta_pool_get_failure(of, &failure));
+    return failure;
+}
+
+/* A hold waits for a capture to come: no graph is there to be destroyed. What the advice names ends it. */
+static void holds_without_graphs(void)
+{
+    ta_pool_desc desc;
+    ta_failure failure;
+    CUdeviceptr kept;
+    memset(&desc, 0, sizeof desc);
+    desc.limit_bytes = 32 * MIB;
+    if (!world_open("sched=lazy", TA_CUDA_RANGES, &desc)) {
+        return;
+    }
+    s = stream_new();
+    t = stream_new();
+    graphs = graphs_new(0);
+    kept = take(20 * MIB, t);
+    CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(kept)));
+    give(kept);
+    OK(cu.cuCtxSynchronize());
+    failure = refused_by(pool, 30 * MIB);
+    CHECK_EQ(failure.verdict, TA_VERDICT_GRAPHS);
+    CHECK_EQ(stats_of(graphs).graph_count, 0);
+    CHECK(strstr(ta_action_text(failure.action), "reset or destroy those without graphs") != NULL);
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    (void)refused_by(pool, 30 * MIB);
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    give(take(30 * MIB, s));
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1445,4 +1486,5 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(scopes_wait_for_who_waits), TEST_CASE(inputs_come_again),
           TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact),
           TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
-          TEST_CASE(scopes_of_streams_that_join), TEST_CASE(destroyed_while_others_allocate))
+          TEST_CASE(scopes_of_streams_that_join), TEST_CASE(destroyed_while_others_allocate),
+          TEST_CASE(holds_without_graphs))
