@@ -368,8 +368,9 @@ typedef struct ta_failure {
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
     size_t sibling_cached_bytes;   /* of that, what empty_cache gives back; single-threaded ones are not asked */
-    size_t graph_bytes;         /* kept for graphs and not live: by graph pools over the budget, and what was freed but
-                                   is used by graphs (here: part of pending_bytes) */
+    size_t graph_bytes;         /* kept for graphs and not live: what graph pools and other allocators over the budget
+                                   would give back without them, and what was freed here but is used by graphs (part
+                                   of pending_bytes) */
     size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
     size_t backend_total_bytes;
     size_t outside_bytes;       /* total - free - what the budget holds; 0 if not known */
@@ -11120,17 +11121,17 @@ static TAI_COLD size_t tai_pool_spare(ta_pool *pool, unsigned what)
 static TAI_COLD size_t tai_pool_yields(void *self, tai_kind kind)
 {
     ta_pool *pool = (ta_pool *)self;
-    size_t held;
-    if (!tai_pool_is_open(pool)) {
+    const unsigned what = TAI_IF_SYNCED | TAI_IF_FLUSHED;
+    size_t bytes, more;
+    if (!tai_pool_is_open(pool) || (!TAI_GRAPHS && kind == TAI_OF_GRAPHS)) {
         return 0;
     }
-    if (kind == TAI_OF_CACHES) {
-        return tai_pool_spare(pool, TAI_IF_SYNCED | TAI_IF_FLUSHED);
+    bytes = tai_pool_spare(pool, what);
+    if (TAI_GRAPHS && kind == TAI_OF_GRAPHS) { /* pages that only holds keep from going back */
+        more = tai_pool_spare(pool, what | TAI_IF_UNHELD);
+        bytes = more > bytes ? more - bytes : 0;
     }
-    tai_gate_enter(&pool->space.gate, NULL);
-    held = pool->space.held_bytes;
-    tai_gate_leave(&pool->space.gate, NULL);
-    return held;
+    return bytes;
 }
 
 /* Whether the request could not be served if all that is free anywhere came together: nobody's caches are emptied in
@@ -19225,9 +19226,10 @@ static TAI_COLD ta_verdict tai_dynamic_diagnose(ta_dynamic *d, ta_result why, si
         return TA_VERDICT_CAPACITY;
     }
     held += gain.graphs; /* in ranges and in our pool */
+    gain.graphs += TAI_GRAPHS && d->pool != NULL ? tai_pool_yields(d->pool, TAI_OF_GRAPHS) : 0;
     return why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY
                ? tai_common_judge_memory(&d->common, need, asked, gain.own, gain.flushed, out->pending_bytes > held,
-                                         held, out)
+                                         gain.graphs, out)
                : tai_result_verdict(why);
 }
 

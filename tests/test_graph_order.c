@@ -1473,6 +1473,73 @@ static void holds_without_graphs(void)
     graphs_close();
 }
 
+/* Blocks that graphs hold between live ones of another allocator: no page would come back without the graphs. */
+static void held_between_live_blocks(void)
+{
+    enum { PAIRS = 4 };
+    ta_budget_desc budget_desc;
+    ta_pool_desc desc;
+    ta_budget *budget = NULL;
+    ta_budget_stats stats;
+    ta_pool *other = NULL;
+    ta_failure failure;
+    CUdeviceptr live[PAIRS], held[PAIRS];
+    void *ptr;
+    int i;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    memset(&desc, 0, sizeof desc);
+    if (!world_open("sched=lazy", TA_CUDA_RANGES, NULL)) {
+        return;
+    }
+    CHECK_OK(ta_pool_destroy(pool));
+    budget_desc.backend = ta_cuda_backend(cuda);
+    CHECK_OK(ta_budget_create(&budget_desc, &budget));
+    desc.budget = budget;
+    CHECK_OK(ta_pool_create(&desc, &pool));
+    CHECK_OK(ta_pool_create(&desc, &other));
+    s = stream_new();
+    t = stream_new();
+    graphs = graphs_new(0);
+    for (i = 0; i < PAIRS; i++) {
+        live[i] = take(MIB, s);
+        held[i] = take(MIB, s);
+    }
+    for (i = 0; i < PAIRS; i++) {
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(held[i])));
+        give(held[i]);
+    }
+    OK(cu.cuCtxSynchronize());
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_OK(ta_budget_get_stats(budget, &stats));
+    CHECK_EQ(stats.reserved_bytes, 2 * PAIRS * MIB);
+    CHECK_OK(ta_budget_set_limit(budget, stats.reserved_bytes));
+    failure = refused_by(other, 2 * MIB);
+    CHECK_EQ(failure.verdict, TA_VERDICT_LIMIT);
+    CHECK_EQ(failure.graph_bytes, 0);
+    give(live[1]); /* now one page would */
+    OK(cu.cuCtxSynchronize());
+    failure = refused_by(other, 2 * MIB);
+    CHECK_EQ(failure.verdict, TA_VERDICT_GRAPHS);
+    CHECK_EQ(failure.graph_bytes, 2 * MIB);
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    ptr = ta_pool_alloc_stream(other, 2 * MIB, STREAM(s), NULL);
+    CHECK(ptr != NULL);
+    CHECK_OK(ta_pool_free(other, ptr));
+    for (i = 0; i < PAIRS; i++) {
+        if (i != 1) {
+            give(live[i]);
+        }
+    }
+    OK(cu.cuCtxSynchronize());
+    CHECK_OK(ta_graph_pool_destroy(graphs));
+    graphs = NULL;
+    CHECK_OK(ta_pool_destroy(other));
+    CHECK_OK(ta_pool_destroy(pool));
+    CHECK_OK(ta_budget_destroy(budget));
+    pool = pool_new(cuda, NULL);
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1487,4 +1554,4 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact),
           TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
           TEST_CASE(scopes_of_streams_that_join), TEST_CASE(destroyed_while_others_allocate),
-          TEST_CASE(holds_without_graphs))
+          TEST_CASE(holds_without_graphs), TEST_CASE(held_between_live_blocks))
