@@ -1,8 +1,26 @@
 /* test_graph_order.c - graph pools where order is easily lost: what another thread does between two driver calls of
    ours, played by a driver call that does it; and eager work on what captures left. Whatever is given to somebody else,
    or back to the driver, too early is reported by the software driver. */
-#include "graph.h"
 #include <pthread.h>
+
+/* ---- what another thread does as soon as a lock is free, once: played by the release of the lock */
+static void (*at_release)(void);
+static int releases_before;
+
+static void lock_was_released(void)
+{
+    void (*it)(void) = at_release;
+    if (it != NULL && releases_before-- == 0) {
+        at_release = NULL;
+        it();
+    }
+}
+
+#define TENSORALLOC_LOCK_TYPE pthread_mutex_t
+#define TENSORALLOC_LOCK_INIT(l) ((void)pthread_mutex_init(l, NULL))
+#define TENSORALLOC_LOCK_ACQUIRE(l) ((void)pthread_mutex_lock(l))
+#define TENSORALLOC_LOCK_RELEASE(l) ((void)pthread_mutex_unlock(l), lock_was_released())
+#include "graph.h"
 #include <time.h>
 
 /* ---- a driver call that does something of the program's first, once */
@@ -1042,6 +1060,147 @@ static void inputs_come_again(void)
     }
 }
 
+/* An input in memory of the graph pool, freed while its graph lives: no replay writes into what others get then. */
+enum { INPUT_LIVE, INPUT_RECORDED, INPUT_HELD, INPUT_PINNED, INPUT_FREED, INPUT_LATE, INPUT_ALLOCATOR, INPUT_HELD_EARLY,
+       INPUT_GROWN, INPUT_OF_GRAPH, INPUT_WAYS };
+
+static CUdeviceptr input_new(int how)
+{
+    if (how == INPUT_PINNED || how == INPUT_ALLOCATOR) {
+        const int64_t shape[1] = {(int64_t)(MIB / 4)};
+        ta_tensor like, x;
+        CUdeviceptr at;
+        CHECK_OK(ta_tensor_create(ta_pool_allocator(pool), TA_F32, shape, 1, 0, STREAM(s), &like));
+        CHECK_OK(ta_tensor_with_graph_memory(&like, graphs, STREAM(s), &x));
+        at = ADDRESS(x.buffer.data);
+        if (how == INPUT_PINNED) {
+            CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_PIN));
+            CHECK_EQ(stats_of(graphs).held_count, 1);
+        }
+        CHECK_OK(ta_tensor_destroy(&like, STREAM(s)));
+        return at;
+    }
+    return take_input(MIB, s);
+}
+
+/* Captures work on an input that is said to be used, or freed, in one of these ways. */
+static CUgraphExec input_capture(int how, CUdeviceptr *x)
+{
+    CUgraphExec exec;
+    CUgraph graph;
+    *x = how == INPUT_LATE ? 0 : input_new(how);
+    if (how == INPUT_HELD_EARLY) {
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(*x)));
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(*x))); /* twice is once */
+        CHECK_EQ(stats_of(graphs).held_count, 1);
+        give(*x);
+    }
+    if (how == INPUT_OF_GRAPH) { /* made without a scope */
+        begin(s);
+        OK(fill(*x, 0xaa, 64, s));
+        graph = end(s);
+        CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graph));
+        exec = instantiate(graph);
+        OK(cu.cuGraphDestroy(graph));
+        return exec;
+    }
+    CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+    *x = how == INPUT_LATE ? input_new(how) : *x;
+    begin(s);
+    OK(fill(*x, 0xaa, 64, s));
+    if (how == INPUT_RECORDED) {
+        CHECK_OK(ta_pool_record_use(pool, pointer(*x), STREAM(s)));
+    } else if (how == INPUT_HELD) {
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(*x)));
+    } else if (how == INPUT_FREED || how == INPUT_LATE) {
+        give(*x);
+    } else if (how == INPUT_ALLOCATOR) {
+        CHECK_OK(ta_allocator_free(ta_graph_pool_allocator(graphs), pointer(*x), 0, 0, STREAM(s)));
+    } else if (how == INPUT_GROWN) {
+        CHECK_OK(ta_pool_resize_in_place(pool, pointer(*x), 2 * MIB));
+        OK(fill(*x + MIB, 0xaa, 64, s));
+    }
+    return finish(graphs, s, NULL);
+}
+
+static void inputs_stay(void)
+{
+    int share, how, i;
+    for (share = 0; share < 2; share++) {
+        for (how = 0; how < INPUT_WAYS; how++) {
+            const int held = how != INPUT_LIVE && how != INPUT_GROWN && how != INPUT_OF_GRAPH;
+            CUdeviceptr x, y[4];
+            CUgraphExec exec;
+            if (!graphs_open("sched=eager", share)) { return; }
+            test_context("shared %d, way %d", share, how);
+            exec = input_capture(how, &x);
+            CHECK_EQ(stats_of(graphs).held_count, held);
+            if (how <= INPUT_PINNED || how == INPUT_GROWN || how == INPUT_OF_GRAPH) {
+                give(x);
+            }
+            OK(cu.cuCtxSynchronize());
+            for (i = 0; i < 4; i++) {
+                y[i] = take_input(MIB, s);
+                OK(fill(y[i], 7 + (unsigned)i, 64, s));
+            }
+            OK(cu.cuGraphLaunch(exec, s));
+            OK(cu.cuStreamSynchronize(s));
+            for (i = 0; i < 4; i++) {
+                CHECK_EQ(read32(y[i]), 7 + (unsigned)i);
+                give(y[i]);
+            }
+            if (share && held) { /* nor does a later capture have it */
+                enter(graphs, t);
+                y[0] = take(MIB, t);
+                CHECK(y[0] != x);
+                give(y[0]);
+                OK(cu.cuGraphDestroy(end(t)));
+                CHECK_OK(ta_capture_leave(graphs, STREAM(t), 1, NULL));
+            }
+            OK(cu.cuGraphExecDestroy(exec));
+            fake.tafake_settle();
+            CHECK_EQ(stats_of(graphs).held_count, 0);
+            CHECK_EQ(stats_of(graphs).is_referenced, 0);
+            CHECK_OK(ta_graph_pool_trim(graphs));
+            CHECK_EQ(take_input(MIB, s), x); /* now it comes again */
+            graphs_close();
+        }
+    }
+}
+
+/* A capture that comes to nothing keeps no input. */
+static void inputs_of_failures_come_again(void)
+{
+    static const int ways[] = {INPUT_LIVE, INPUT_RECORDED, INPUT_FREED};
+    int i;
+    for (i = 0; i < 3; i++) {
+        const int how = ways[i];
+        CUdeviceptr x;
+        if (!graphs_open("sched=eager", 0)) { return; }
+        test_context("way %d", how);
+        x = take_input(MIB, s);
+        enter(graphs, s);
+        OK(fill(x, 0xaa, 64, s));
+        if (how == INPUT_RECORDED) {
+            CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(s)));
+        } else if (how == INPUT_FREED) {
+            give(x);
+        }
+        OK(cu.cuGraphDestroy(end(s)));
+        CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        CHECK_EQ(stats_of(graphs).is_referenced, 0);
+        if (how != INPUT_FREED) {
+            give(x);
+        }
+        CHECK_OK(ta_graph_pool_retain(graphs)); /* as if there were graphs */
+        OK(cu.cuCtxSynchronize());
+        CHECK_EQ(take_input(MIB, s), x);
+        CHECK_OK(ta_graph_pool_release(graphs));
+        graphs_close();
+    }
+}
+
 /* Grown above all that captures had, freed while its work goes on: not for others yet. */
 static void grown_outputs_are_waited_for(void)
 {
@@ -1391,6 +1550,137 @@ static void scopes_of_streams_that_join(void)
     }
 }
 
+/* ---- graph pools that go while others allocate */
+static void allocate_from_the_parent(void)
+{
+    give(take(4 * MIB, s)); /* nothing is cached: what can be given back is, first */
+}
+
+static void destroyed_while_others_allocate(void)
+{
+    int n;
+    for (n = 0; n < 3; n++) {
+        if (!graphs_open("sched=lazy", 0)) {
+            return;
+        }
+        releases_before = n;
+        at_release = allocate_from_the_parent;
+        CHECK_OK(ta_graph_pool_destroy(graphs));
+        CHECK(at_release == NULL); /* else nothing is tested */
+        at_release = NULL;
+        graphs = NULL;
+        graphs_close();
+    }
+}
+
+/* ---- what is said of memory that graphs keep */
+static ta_failure refused_by(ta_pool *of, size_t bytes)
+{
+    ta_failure failure;
+    ta_result result = TA_OK;
+    memset(&failure, 0, sizeof failure);
+    CHECK(ta_pool_alloc_stream(of, bytes, STREAM(s), &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_LIMIT);
+    CHECK_OK(ta_pool_get_failure(of, &failure));
+    return failure;
+}
+
+/* A hold waits for a capture to come: no graph is there to be destroyed. What the advice names ends it. */
+static void holds_without_graphs(void)
+{
+    ta_pool_desc desc;
+    ta_failure failure;
+    CUdeviceptr kept;
+    memset(&desc, 0, sizeof desc);
+    desc.limit_bytes = 32 * MIB;
+    if (!world_open("sched=lazy", TA_CUDA_RANGES, &desc)) {
+        return;
+    }
+    s = stream_new();
+    t = stream_new();
+    graphs = graphs_new(0);
+    kept = take(20 * MIB, t);
+    CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(kept)));
+    give(kept);
+    OK(cu.cuCtxSynchronize());
+    failure = refused_by(pool, 30 * MIB);
+    CHECK_EQ(failure.verdict, TA_VERDICT_GRAPHS);
+    CHECK_EQ(stats_of(graphs).graph_count, 0);
+    CHECK(strstr(ta_action_text(failure.action), "reset or destroy those without graphs") != NULL);
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    (void)refused_by(pool, 30 * MIB);
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    give(take(30 * MIB, s));
+    graphs_close();
+}
+
+/* Blocks that graphs hold between live ones of another allocator: no page would come back without the graphs. */
+static void held_between_live_blocks(void)
+{
+    enum { PAIRS = 4 };
+    ta_budget_desc budget_desc;
+    ta_pool_desc desc;
+    ta_budget *budget = NULL;
+    ta_budget_stats stats;
+    ta_pool *other = NULL;
+    ta_failure failure;
+    CUdeviceptr live[PAIRS], held[PAIRS];
+    void *ptr;
+    int i;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    memset(&desc, 0, sizeof desc);
+    if (!world_open("sched=lazy", TA_CUDA_RANGES, NULL)) {
+        return;
+    }
+    CHECK_OK(ta_pool_destroy(pool));
+    budget_desc.backend = ta_cuda_backend(cuda);
+    CHECK_OK(ta_budget_create(&budget_desc, &budget));
+    desc.budget = budget;
+    CHECK_OK(ta_pool_create(&desc, &pool));
+    CHECK_OK(ta_pool_create(&desc, &other));
+    s = stream_new();
+    t = stream_new();
+    graphs = graphs_new(0);
+    for (i = 0; i < PAIRS; i++) {
+        live[i] = take(MIB, s);
+        held[i] = take(MIB, s);
+    }
+    for (i = 0; i < PAIRS; i++) {
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(held[i])));
+        give(held[i]);
+    }
+    OK(cu.cuCtxSynchronize());
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_OK(ta_budget_get_stats(budget, &stats));
+    CHECK_EQ(stats.reserved_bytes, 2 * PAIRS * MIB);
+    CHECK_OK(ta_budget_set_limit(budget, stats.reserved_bytes));
+    failure = refused_by(other, 2 * MIB);
+    CHECK_EQ(failure.verdict, TA_VERDICT_LIMIT);
+    CHECK_EQ(failure.graph_bytes, 0);
+    give(live[1]); /* now one page would */
+    OK(cu.cuCtxSynchronize());
+    failure = refused_by(other, 2 * MIB);
+    CHECK_EQ(failure.verdict, TA_VERDICT_GRAPHS);
+    CHECK_EQ(failure.graph_bytes, 2 * MIB);
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    ptr = ta_pool_alloc_stream(other, 2 * MIB, STREAM(s), NULL);
+    CHECK(ptr != NULL);
+    CHECK_OK(ta_pool_free(other, ptr));
+    for (i = 0; i < PAIRS; i++) {
+        if (i != 1) {
+            give(live[i]);
+        }
+    }
+    OK(cu.cuCtxSynchronize());
+    CHECK_OK(ta_graph_pool_destroy(graphs));
+    graphs = NULL;
+    CHECK_OK(ta_pool_destroy(other));
+    CHECK_OK(ta_pool_destroy(pool));
+    CHECK_OK(ta_budget_destroy(budget));
+    pool = pool_new(cuda, NULL);
+    graphs_close();
+}
+
 /* A free in a capture fails at the second of three streams: those asked before are as they were, so that eager work
    to come on them is waited for, and a graph pool finds no hold of its own there. */
 static void frees_that_fail_in_captures(void)
@@ -1680,9 +1970,11 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(places_that_moved), TEST_CASE(streams_retired_beside_allocations),
           TEST_CASE(retired_handles_come_again), TEST_CASE(vanished_streams_beside_captures),
           TEST_CASE(scopes_wait_for_who_waits), TEST_CASE(inputs_come_again),
+          TEST_CASE(inputs_stay), TEST_CASE(inputs_of_failures_come_again),
           TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact),
           TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
-          TEST_CASE(scopes_of_streams_that_join),
+          TEST_CASE(scopes_of_streams_that_join), TEST_CASE(destroyed_while_others_allocate),
+          TEST_CASE(holds_without_graphs), TEST_CASE(held_between_live_blocks),
           TEST_CASE(frees_that_fail_in_captures), TEST_CASE(retiring_in_graph_pools_fails),
           TEST_CASE(scopes_for_captures_that_go_on), TEST_CASE(streams_of_two_pools),
           TEST_CASE(captures_that_begin_beside_frees), TEST_CASE(scopes_on_handles_that_came_again))
