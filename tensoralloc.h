@@ -942,7 +942,8 @@ TENSORALLOC_DEF ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream)
 /* The calling thread's cache goes back to the heap. */
 TENSORALLOC_DEF ta_result ta_pool_thread_flush(ta_pool *pool);
 /* Flushes the calling thread's cache and gives all whole free pages back to the backend. What other threads' caches
-   hold stays (at most thread_cache_bytes each). Ordered backends: waits for the work on freed blocks first. */
+   hold stays (at most thread_cache_bytes each). Ordered backends: waits for the work on freed blocks first; where that is
+   not possible now, as of streams that were destroyed without ta_pool_retire_stream while captures are open, they stay. */
 TENSORALLOC_DEF ta_result ta_pool_empty_cache(ta_pool *pool);
 /* As empty_cache, but stops when at most keep_bytes are cached. out_released_bytes may be NULL. */
 TENSORALLOC_DEF ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t *out_released_bytes);
@@ -8955,7 +8956,8 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
     return index;
 }
 
-/* Waits for the work on all freed blocks; afterwards they are ready for every stream. Outside the gate. */
+/* Waits for the work on all freed blocks; afterwards they are ready for every stream. TA_ERROR_NOT_READY: but for those
+   of streams that cannot be waited for beside captures, and nothing else was wrong. Outside the gate. */
 static TAI_COLD ta_result tai_space_synchronize(tai_space *space, tai_holder *me)
 {
     ta_result result = TA_OK, one;
@@ -8976,7 +8978,7 @@ static TAI_COLD ta_result tai_space_synchronize(tai_space *space, tai_holder *me
             one = space->backend.vtable->sync(space->backend.self, ticket);
             tai_space_drop(space, ticket);
         }
-        result = result == TA_OK ? one : result;
+        result = result == TA_OK || (TAI_GRAPHS && one != TA_OK && result == TA_ERROR_NOT_READY) ? one : result;
         tai_gate_enter(&space->gate, me);
         (void)tai_stream_refill(space, list, one == TA_OK);
     }
@@ -13033,6 +13035,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes
     (void)tai_pool_collect(pool);
     if (pool->space.ordered) {
         result = tai_space_synchronize(&pool->space, tai_slot_me(slot));
+        result = TAI_GRAPHS && result == TA_ERROR_NOT_READY ? TA_OK : result; /* these stay */
     }
     tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
     held = tai_pool_thread_cached(pool);

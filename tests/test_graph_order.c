@@ -1959,6 +1959,35 @@ static void scopes_on_handles_that_came_again(void)
     graphs_close();
 }
 
+/* What a pool gives back while a scope is open and a stream has vanished: what it can, and that is no error. */
+static void trims_beside_captures(void)
+{
+    CUdeviceptr x, y;
+    CUstream u;
+    size_t released = 0;
+    uint64_t before;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    u = stream_new();
+    x = take(6 * MIB, u);
+    OK(fill(x, 1, 64, u));
+    y = take(4 * MIB, t); /* its own */
+    give(x);
+    OK(cu.cuStreamDestroy_v2(u));
+    give(y);
+    CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+    before = context_syncs();
+    CHECK_OK(ta_pool_trim(pool, 0, &released));
+    CHECK_EQ(released, 4 * MIB);
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_EQ(check_books(pool).cached_bytes, 6 * MIB);
+    CHECK_EQ(context_syncs(), before);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+    CHECK_OK(ta_pool_trim(pool, 0, &released));
+    CHECK_EQ(released, 6 * MIB);
+    CHECK_EQ(check_books(pool).cached_bytes, 0);
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1977,4 +2006,5 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(holds_without_graphs), TEST_CASE(held_between_live_blocks),
           TEST_CASE(frees_that_fail_in_captures), TEST_CASE(retiring_in_graph_pools_fails),
           TEST_CASE(scopes_for_captures_that_go_on), TEST_CASE(streams_of_two_pools),
-          TEST_CASE(captures_that_begin_beside_frees), TEST_CASE(scopes_on_handles_that_came_again))
+          TEST_CASE(captures_that_begin_beside_frees), TEST_CASE(scopes_on_handles_that_came_again),
+          TEST_CASE(trims_beside_captures))
