@@ -20657,7 +20657,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 typedef struct tai_tie {
     struct tai_tie *next;
     uint64_t graph;    /* 0: it could not be attached, or is tied twice: to be kept, not to be counted */
-    uint64_t captures; /* that had succeeded: so that twice is once */
+    uint64_t captures; /* that had succeeded, or ended: so that twice is once, and a handle given out again is not */
     uint32_t gone; /* written by the backend, once */
     uint32_t padding;
 } tai_tie;
@@ -22522,12 +22522,32 @@ static TAI_COLD void tai_graph_tied(ta_graph_pool *g)
     }
 }
 
+/* Whether the capture of its newest scope has ended, and the scope has not been left: there is a graph of it. */
+static TAI_COLD int tai_graph_ended(const ta_graph_pool *g)
+{
+    const ta_backend *backend = &g->memory->space.backend;
+    tai_graphs *all = g->parent->graphs;
+    const tai_capture *scope;
+    uint64_t capture = 0, id = 0;
+    ta_stream stream = 0;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    for (scope = all->scopes; scope != NULL && scope->owner != g; scope = scope->next) {
+    }
+    if (scope != NULL) {
+        capture = scope->capture;
+        stream = scope->stream;
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    return capture != 0 && backend->vtable->capture(backend->self, stream, &id) == TA_OK && id != capture;
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64_t graph)
 {
     const tai_tie *twin;
     tai_tie *tie;
     const ta_backend *backend;
     tai_graphs *all;
+    uint64_t ended;
     ta_result result = tai_graph_usable(g);
     if (result != TA_OK || graph == 0) {
         return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -22542,9 +22562,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64
         return TA_ERROR_RECORDS;
     }
     memset(tie, 0, sizeof *tie);
+    ended = (uint64_t)tai_graph_ended(g);
     result = backend->vtable->attach(backend->self, graph, &tie->gone);
     TAI_LOCK_ACQUIRE(&all->lock);
-    tie->captures = g->capture_count;
+    tie->captures = g->capture_count + ended;
     for (twin = g->ties; twin != NULL; twin = twin->next) {
         if (twin->graph == graph && twin->captures == tie->captures && TENSORALLOC_LOAD_ACQUIRE(&twin->gone) == 0) {
             break;
