@@ -942,8 +942,8 @@ TENSORALLOC_DEF ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream)
 /* The calling thread's cache goes back to the heap. */
 TENSORALLOC_DEF ta_result ta_pool_thread_flush(ta_pool *pool);
 /* Flushes the calling thread's cache and gives all whole free pages back to the backend. What other threads' caches
-   hold stays (at most thread_cache_bytes each). Ordered backends: waits for the work on freed blocks first; where that is
-   not possible now, as of streams that were destroyed without ta_pool_retire_stream while captures are open, they stay. */
+   hold stays (at most thread_cache_bytes each). Ordered backends: waits for the work on freed blocks first; where that
+   cannot be now, for streams destroyed without ta_pool_retire_stream while captures are open, they stay. */
 TENSORALLOC_DEF ta_result ta_pool_empty_cache(ta_pool *pool);
 /* As empty_cache, but stops when at most keep_bytes are cached. out_released_bytes may be NULL. */
 TENSORALLOC_DEF ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t *out_released_bytes);
