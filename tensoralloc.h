@@ -19021,7 +19021,7 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     }
     target = tai_handle_target(d, h, sizes, size, &past);
     target = TAI_GRAPHS && h->holds != 0 && target < old ? old : target;
-    if (target < old && size < from) {
+    if (target != old && size < from) { /* more than it has may become less: all that it needs */
         memcpy(was, h->dims, sizeof was);
         tai_handle_shape_first(d, h, size, dims);
     }

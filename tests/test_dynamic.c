@@ -938,8 +938,8 @@ typedef struct spy {
     ta_strategy_input required, should, observed; /* the last ones */
     uint64_t uses;      /* in the state, at the last observe */
     int dirty;          /* a state that was new and not zero */
-    /* to be called in each entry */
-    void (*inside)(void *user);
+    void (*inside)(void *user); /* called in the next entry, whichever it is */
+    void (*on_observe)(void *user); /* in the next observe */
     void *user;
 } spy;
 
@@ -984,7 +984,12 @@ static int spy_should(const void *config, void *state, const ta_strategy_input *
 
 static void spy_observe(const void *config, void *state, const ta_strategy_input *in)
 {
+    void (*inside)(void *user) = the_spy.on_observe;
     the_spy.observe_calls++;
+    the_spy.on_observe = NULL;
+    if (inside != NULL) {
+        inside(the_spy.user);
+    }
     spy_note(config, state, &the_spy.observed, in);
     the_spy.uses = ++((spy_state *)state)->uses;
 }
@@ -1675,6 +1680,60 @@ static void capacity_binds_when_a_shrink_is_refused(void)
     CHECK_OK(ta_dynamic_free(d, h));
     close_dynamic(d);
     CHECK_OK(ta_pool_destroy(pool));
+}
+
+typedef struct onlooker {
+    ta_dynamic *d;
+    ta_handle self, other;
+    int looks;
+} onlooker;
+
+/* What others see, and do, between the moment when the tensor has its new capacity and the end of its resize. */
+static void look_on(void *user)
+{
+    onlooker *o = (onlooker *)user;
+    const ta_handle_info info = info_of(o->d, o->self);
+    const ta_dynamic_stats f = figures_of(o->d);
+    o->looks++;
+    CHECK_LE(info.effective_bytes, info.capacity_bytes);
+    CHECK_LE(f.effective_bytes, f.capacity_bytes);
+    CHECK_OK(resize(o->d, o->other, 10));
+}
+
+/* A tensor wants more capacity for a smaller shape, the others leave it no more than the shape needs: at no moment is
+   there less capacity than the shapes have, and what is wasted is never less than nothing. */
+static void capacity_is_never_less_than_the_shapes(void)
+{
+    int ranges;
+    for (ranges = 0; ranges < 2; ranges++) {
+        ta_dynamic_desc desc = spy_desc();
+        onlooker o;
+        ta_handle third;
+        memset(&o, 0, sizeof o);
+        test_context("ranges %d", ranges);
+        desc.capacity_bytes_max = MIB;
+        desc.disable_ranges = ranges == 0;
+        o.d = open_dynamic(&desc);
+        o.self = make(o.d, 0, 400000, MIB);
+        o.other = make(o.d, 0, 10, 10);
+        third = make(o.d, 0, 400000, 400000);
+        the_spy.resize = 1;
+        the_spy.answer = MIB;
+        CHECK_OK(resize(o.d, o.self, 390000)); /* wants the maximum, and gets what it needs */
+        CHECK_LT(info_of(o.d, o.self).capacity_bytes, 400000);
+        CHECK_OK(resize(o.d, o.self, 390000));
+        the_spy.on_observe = look_on;
+        the_spy.user = &o;
+        CHECK_OK(resize(o.d, o.self, 1000));
+        CHECK_EQ(o.looks, 1);
+        CHECK_LE(figures_of(o.d).peak_wasted_bytes, MIB);
+        CHECK_LE(figures_of(o.d).peak_capacity_bytes, MIB);
+        CHECK_OK(ta_dynamic_free(o.d, o.self));
+        CHECK_OK(ta_dynamic_free(o.d, o.other));
+        CHECK_OK(ta_dynamic_free(o.d, third));
+        close_dynamic(o.d);
+    }
+    test_context("%s", "");
 }
 
 /* The peak of what was reserved at one time, not a sum of peaks. */
@@ -4539,7 +4598,7 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(the_limit_is_never_exceeded), TEST_CASE(siblings_share_a_budget), TEST_CASE(warm_ranges),
           TEST_CASE(huge_pages_are_committed_whole), TEST_CASE(a_fit_is_asked_before),
           TEST_CASE(a_failed_zeroing_takes_nothing_that_is_gone), TEST_CASE(capacity_binds_when_a_shrink_is_refused),
-          TEST_CASE(the_peak_is_that_of_a_moment), TEST_CASE(handles_go_stale), TEST_CASE(a_disposed_one_answers_so),
+          TEST_CASE(capacity_is_never_less_than_the_shapes), TEST_CASE(the_peak_is_that_of_a_moment), TEST_CASE(handles_go_stale), TEST_CASE(a_disposed_one_answers_so),
           TEST_CASE(plain_blocks_are_handles), TEST_CASE(events_are_told), TEST_CASE(strategies_may_call_back),
           TEST_CASE(events_may_call_back), TEST_CASE(events_come_with_nothing_claimed),
           TEST_CASE(the_report_tells_the_figures), TEST_CASE(over_an_arena_the_last_block_grows_in_place),
