@@ -14113,8 +14113,9 @@ static TAI_COLD void tai_common_end(tai_common *common, ta_result result)
     }
 }
 
+/* upstream_bytes: reserved too, by blocks of the program's upstream; NULL: there are none. */
 static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *table, size_t object_bytes,
-                                           ta_stats *out)
+                                           const size_t *upstream_bytes, ta_stats *out)
 {
     memset(out, 0, sizeof *out);
     if (TAI_CHECKED && common->disposed == 2) {
@@ -14126,8 +14127,8 @@ static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *
     tai_gate_enter(&common->gate, NULL);
     out->requested_bytes = (size_t)(common->count.allocated_bytes - common->count.freed_bytes);
     out->in_use_bytes = common->in_use;
-    out->reserved_bytes = common->reserved;
-    out->cached_bytes = common->reserved - common->in_use;
+    out->reserved_bytes = common->reserved + (upstream_bytes != NULL ? *upstream_bytes : 0);
+    out->cached_bytes = out->reserved_bytes - common->in_use;
     out->wasted_bytes = out->in_use_bytes - out->requested_bytes;
     out->live_count = (size_t)(common->count.allocation_count - common->count.deallocation_count);
     out->address_range_bytes = common->address_range_bytes;
@@ -15292,7 +15293,7 @@ static TAI_COLD size_t tai_arena_reclaim(void *self, size_t want_bytes)
 static ta_result tai_arena_v_stats(void *self, ta_stats *out)
 {
     ta_arena *arena = (ta_arena *)self;
-    return tai_common_stats(&arena->common, &arena->table, sizeof *arena, out);
+    return tai_common_stats(&arena->common, &arena->table, sizeof *arena, NULL, out);
 }
 
 static ta_result tai_arena_v_dispose(void *self)
@@ -15940,7 +15941,7 @@ static ta_result tai_direct_v_stats(void *self, ta_stats *out)
 {
     ta_direct *direct = (ta_direct *)self;
     return tai_common_stats(&direct->common, &direct->records.table,
-                            sizeof *direct + tai_records_bytes(&direct->records), out);
+                            sizeof *direct + tai_records_bytes(&direct->records), NULL, out);
 }
 
 static ta_result tai_direct_v_dispose(void *self)
@@ -20160,22 +20161,25 @@ static TAI_COLD size_t tai_dynamic_yields(void *self, tai_kind kind)
 static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
 {
     ta_dynamic *d = (ta_dynamic *)self;
-    size_t records = 0;
+    size_t records = sizeof *d, addresses = 0;
     ta_result result;
-    if (d->use_ranges && !d->common.disposed && tai_common_usable(&d->common) == TA_OK) {
-        tai_gate_enter(&d->spans.gate, NULL);
-        records = tai_space_record_bytes(&d->spans);
-        tai_gate_leave(&d->spans.gate, NULL);
+    if (!d->common.disposed && tai_common_usable(&d->common) == TA_OK) {
+        if (d->use_ranges) {
+            tai_gate_enter(&d->spans.gate, NULL);
+            records += tai_space_record_bytes(&d->spans);
+            addresses = d->spans.address_range_bytes;
+            tai_gate_leave(&d->spans.gate, NULL);
+        }
+        tai_gate_enter(&d->common.gate, NULL);
+        records += tai_records_bytes(&d->handles) + d->sites.table.committed + tai_records_bytes(&d->sites);
+        tai_gate_leave(&d->common.gate, NULL);
     }
-    records += sizeof *d + tai_records_bytes(&d->handles) + d->sites.table.committed + tai_records_bytes(&d->sites);
-    result = tai_common_stats(&d->common, &d->handles.table, records, out);
+    result = tai_common_stats(&d->common, &d->handles.table, records, d->pool == NULL ? &d->block_bytes : NULL, out);
     if (result != TA_OK) {
         return result;
     }
-    out->address_range_bytes += d->use_ranges && !d->common.disposed ? d->spans.address_range_bytes : 0;
-    if (d->pool == NULL) {
-        out->reserved_bytes += d->block_bytes;
-    } else {
+    out->address_range_bytes += addresses;
+    if (d->pool != NULL) {
         ta_stats pool;
         result = ta_pool_get_stats(d->pool, &pool);
         out->reserved_bytes += pool.reserved_bytes;
@@ -20193,8 +20197,8 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
         if (d->common.budget_owned || out->peak_reserved_bytes > TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak)) {
             out->peak_reserved_bytes = TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak);
         }
+        out->cached_bytes = out->reserved_bytes > out->in_use_bytes ? out->reserved_bytes - out->in_use_bytes : 0;
     }
-    out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
     out->miss_recommit_count = out->miss_recommit_count < out->allocation_count ? out->miss_recommit_count
                                                                                : out->allocation_count;
     out->hit_count = out->allocation_count - out->miss_recommit_count; /* a pool of ours counts moves as well */

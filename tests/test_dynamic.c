@@ -3049,6 +3049,54 @@ static void capacity_binds_while_threads_grow(void)
     }
 }
 
+/* Of a tensor of an upstream nothing is ever cached: what is reserved and what is in use are of one moment. Thread
+   0 looks. */
+static void *work_look(void *user)
+{
+    worker *w = (worker *)user;
+    ta_handle h = no_handle();
+    int i;
+    for (i = 0; i < w->rounds; i++) {
+        const ta_shape_bounds bounds = bounds_of(0, 1000 * (size_t)(1 + i % 7), MIB);
+        const int64_t dims = (int64_t)(1000 * (size_t)(i % 50));
+        ta_stats s;
+        if (w->number == 0) {
+            memset(&s, 0, sizeof s);
+            work_note(w, ta_allocator_get_stats(ta_dynamic_allocator(w->d), &s));
+            w->wrong += s.cached_bytes != 0 || s.reserved_bytes != s.in_use_bytes;
+        } else {
+            work_note(w, h.owner == 0 ? ta_dynamic_alloc(w->d, &bounds, &h) : ta_dynamic_resize(w->d, h, &dims, 1));
+            if (i % 4 == 3) {
+                work_note(w, ta_dynamic_free(w->d, h));
+                h = no_handle();
+            }
+        }
+    }
+    work_note(w, ta_dynamic_free(w->d, h));
+    return NULL;
+}
+
+static void statistics_are_of_one_moment(void)
+{
+    worker workers[THREADS];
+    ta_dynamic_desc desc = exact_desc();
+    ta_pool *pool;
+    ta_dynamic *d;
+    int i;
+    CHECK_OK(ta_pool_create(NULL, &pool));
+    desc.upstream = ta_pool_allocator(pool);
+    desc.disable_ranges = 1;
+    d = open_dynamic(&desc);
+    memset(workers, 0, sizeof workers);
+    for (i = 0; i < THREADS; i++) {
+        workers[i].d = d;
+        workers[i].rounds = (i == 0 ? 20000 : 5000) / SLOWER;
+    }
+    run_workers(workers, THREADS, work_look);
+    close_dynamic(d);
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
 /* Two dynamics and a pool that reclaim from each other. */
 static void threads_reclaim_from_each_other(void)
 {
@@ -4605,7 +4653,7 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(nothing_stays_in_the_upstream), TEST_CASE(handle_count_max_is_for_live_handles),
           TEST_CASE(random_programs_keep_contents_and_figures), TEST_CASE_THREADS(threads_with_tensors_of_their_own),
           TEST_CASE_THREADS(threads_resize_one_tensor), TEST_CASE_THREADS(a_tensor_is_freed_under_the_others),
-          TEST_CASE_THREADS(capacity_binds_while_threads_grow), TEST_CASE_THREADS(threads_reclaim_from_each_other),
+          TEST_CASE_THREADS(capacity_binds_while_threads_grow), TEST_CASE_THREADS(statistics_are_of_one_moment), TEST_CASE_THREADS(threads_reclaim_from_each_other),
           TEST_CASE_THREADS(events_that_cross_do_not_deadlock), TEST_CASE(many_tensors_need_few_mappings),
           TEST_CASE(a_freed_range_waits_for_its_stream), TEST_CASE(a_shrink_waits_for_its_stream),
           TEST_CASE(a_move_is_ordered), TEST_CASE(streams_of_empty_tensors_are_not_forgotten),
