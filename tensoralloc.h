@@ -1209,7 +1209,8 @@ typedef struct ta_strategy_vtable {
     const char *name;
     size_t state_bytes;    /* at most TA_STRATEGY_STATE_BYTES */
     /* Capacity to have for in->size_bytes: when a handle is made, grows, or should_resize said yes. When nothing comes
-       of it (no memory, or a block that cannot shrink), state and own are put back as they were before. */
+       of it (no memory, or a block that cannot shrink), state and own are put back as they were before; not so where
+       the answer is in->capacity_bytes: that is what comes of it. */
     size_t (*required_size)(const void *config, void *state, const ta_strategy_input *in);
     /* Nonzero: change the capacity although the size fits into it. NULL: never. */
     int (*should_resize)(const void *config, void *state, const ta_strategy_input *in);
@@ -18881,6 +18882,7 @@ static void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t
 /* What a strategy knew before it was asked for a capacity. */
 typedef struct tai_strategy_past {
     uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
+    size_t answer;
     uint32_t word;
     int is_set;
 } tai_strategy_past;
@@ -18904,7 +18906,7 @@ static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bou
     memcpy(past->state, site->state, sizeof past->state);
     past->word = h->strategy_word;
     past->is_set = 1;
-    target = strategy->required_size(site->strategy.config, site->state, &in);
+    past->answer = target = strategy->required_size(site->strategy.config, site->state, &in);
     target = target < size ? size : target > most ? most : target;
     if (target > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
         target = size;
@@ -19037,7 +19039,7 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
             tai_handle_undo(d, h, old);
         }
     }
-    if (past.is_set && (result != TA_OK || h->capacity == old)) {
+    if (past.is_set && (result != TA_OK || (h->capacity == old && past.answer != old))) {
         tai_handle_unask(d, h, &past);
     }
     if (result != TA_OK) {

@@ -4362,6 +4362,52 @@ static ta_result no_shrinking(void *self, void *ptr, size_t old_bytes, size_t ne
                ? TA_ERROR_WOULD_MOVE : the_stubborn.pool.vtable->resize_in_place(self, ptr, old_bytes, new_bytes);
 }
 
+/* A strategy that gives back what it has for the third time in a row that it is asked, and keeps it before: what it
+   counts on the way stays counted, for its site and for its handle. */
+static size_t patient_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    uint32_t *asked = (uint32_t *)state;
+    (void)config;
+    if (in->size_bytes > in->capacity_bytes) {
+        *asked = *in->own = 0;
+        return in->size_bytes;
+    }
+    CHECK_EQ(*asked, *in->own);
+    *in->own = ++*asked;
+    return *asked < 3 ? in->capacity_bytes : in->size_bytes;
+}
+
+static int patient_should(const void *config, void *state, const ta_strategy_input *in)
+{
+    (void)config;
+    (void)state;
+    return in->size_bytes < in->capacity_bytes / 2;
+}
+
+static void a_strategy_may_be_patient(void)
+{
+    static const ta_strategy_vtable table = {sizeof(ta_strategy_vtable), "patient", sizeof(uint32_t),
+                                             patient_required, patient_should, NULL};
+    int ranges, i;
+    for (ranges = 0; ranges < 2; ranges++) {
+        ta_dynamic_desc desc = zero_desc();
+        ta_dynamic *d;
+        ta_handle h;
+        desc.strategy.vtable = &table;
+        desc.disable_ranges = ranges == 0;
+        d = open_dynamic(&desc);
+        h = make(d, 0, MIB, 4 * MIB);
+        for (i = 0; i < 4; i++) {
+            test_context("ranges %d, use %d", ranges, i);
+            CHECK_OK(resize(d, h, 1000));
+            CHECK_EQ(info_of(d, h).capacity_bytes >= MIB, i < 2);
+        }
+        CHECK_OK(ta_dynamic_free(d, h));
+        close_dynamic(d);
+    }
+    test_context("%s", "");
+}
+
 /* A block whose upstream does not shrink it stays as it is, and that is no change to be paid for. */
 static void a_shrink_that_is_refused_costs_nothing(void)
 {
@@ -4666,7 +4712,7 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(odd_upstreams), TEST_CASE(large_ranges_grow_in_large_steps), TEST_CASE(a_backend_that_does_not_say),
           TEST_CASE(plain_blocks_are_ordered),
           TEST_CASE(what_comes_back_is_counted), TEST_CASE(what_fails_teaches_nothing),
-          TEST_CASE(a_shrink_that_is_refused_costs_nothing), TEST_CASE(a_use_is_learned_once),
+          TEST_CASE(a_strategy_may_be_patient), TEST_CASE(a_shrink_that_is_refused_costs_nothing), TEST_CASE(a_use_is_learned_once),
           TEST_CASE(upstreams_that_do_little), TEST_CASE(plain_blocks_are_bound_too),
           TEST_CASE(blocks_of_others_wait_for_all_streams), TEST_CASE(warm_ranges_at_the_wrong_places),
           TEST_CASE(two_mistakes_at_once))
