@@ -17820,7 +17820,7 @@ typedef struct tai_site {
     uintptr_t busy;    /* the thread that uses the state */
     ta_strategy strategy;
     int full_size;     /* the predictive strategy: small tensors get their maximum at once */
-    uint32_t padding;  /* state lies at a multiple of 8, on 32 bits too */
+    uint32_t is_known; /* a tensor of it has been there; state lies at a multiple of 8, on 32 bits too */
     uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
 } tai_site;
 
@@ -19292,6 +19292,7 @@ static TAI_COLD uint32_t tai_site_new(ta_dynamic *d, uintptr_t number, const ta_
         site->full_size = site->strategy.vtable == ta_strategy_predictive(NULL).vtable;
         site->link.addr = number;
         site->link.state = TAI_LIVE;
+        site->is_known = 0;
         if (number != 0) {
             tai_record_link(&d->sites, index);
         }
@@ -19334,14 +19335,20 @@ static TAI_COLD uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, const t
     return *result == TA_OK ? index : 0;
 }
 
-/* A handle lets go of its claimed site. Inside the gate. */
+/* A handle lets go of its claimed site, which goes if it is its own alone or no tensor of it ever was. Inside the
+   gate. */
 static TAI_COLD void tai_site_leave(ta_dynamic *d, uint32_t index)
 {
     if (index != 0) {
-        tai_site_at(d, index)->busy = 0;
-        if (tai_site_at(d, index)->link.addr == 0) {
-            tai_record_drop(&d->sites, index);
+        tai_site *site = tai_site_at(d, index);
+        site->busy = 0;
+        if (site->link.addr != 0 && site->is_known) {
+            return;
         }
+        if (site->link.addr != 0) {
+            tai_record_unlink(&d->sites, index);
+        }
+        tai_record_drop(&d->sites, index);
     }
 }
 
@@ -19419,6 +19426,7 @@ static TAI_COLD void tai_handle_publish(ta_dynamic *d, uint32_t index, ta_handle
     }
     if (h->site != 0) {
         tai_site_at(d, h->site)->busy = 0;
+        tai_site_at(d, h->site)->is_known = 1;
     }
     out->owner = d->common.id;
     out->index = index;

@@ -1165,6 +1165,54 @@ static void sites_learn_together(void)
     close_dynamic(d);
 }
 
+/* An allocation that fails leaves no site behind: the first tensor that is made says which strategy the site has, and
+   the room for sites is for those that have had tensors. What a site has learned outlives its tensors and failures. */
+static void what_fails_leaves_no_site(void)
+{
+    ta_dynamic_desc desc = spy_desc();
+    const ta_shape_bounds small = bounds_of(0, 1000, 2000), large = bounds_of(0, 10 * MIB, 20 * MIB);
+    ta_dynamic_request request = request_of(&large, 0);
+    const ta_strategy spying = desc.strategy;
+    ta_dynamic *d;
+    ta_handle h;
+    uint64_t uses;
+    int i;
+    desc.limit_bytes = MIB;
+    desc.handle_count_max = 64;
+    d = open_dynamic(&desc);
+    request.site = 5;
+    request.strategy = ta_strategy_exact();
+    CHECK_RESULT(ta_dynamic_alloc_request(d, &request, &h), TA_ERROR_LIMIT);
+    request.bounds = &small;
+    request.strategy = spying;
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    CHECK_OK(resize(d, h, 500));
+    uses = the_spy.uses;
+    CHECK_GT(uses, 0);
+    CHECK_OK(ta_dynamic_free(d, h));
+    request.bounds = &large;
+    memset(&request.strategy, 0, sizeof request.strategy);
+    for (i = 0; i < 70; i++) {
+        CHECK_RESULT(ta_dynamic_alloc_request(d, &request, &h), TA_ERROR_LIMIT);
+        request.site++;
+    }
+    request.bounds = &small;
+    request.site = 5;
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    CHECK_OK(resize(d, h, 500));
+    CHECK_GT(the_spy.uses, uses); /* it remembers */
+    CHECK_OK(ta_dynamic_free(d, h));
+    request.site = 1000; /* and so does one that is new: there is room */
+    for (i = 0; i < 2; i++) {
+        the_spy.uses = 0;
+        CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+        CHECK_OK(resize(d, h, 500));
+        CHECK_EQ(the_spy.uses > 2, i);
+        CHECK_OK(ta_dynamic_free(d, h));
+    }
+    close_dynamic(d);
+}
+
 /* More sites than there is room for: tensors can be had all the same. */
 static void more_sites_than_handles(void)
 {
@@ -4687,7 +4735,7 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(bad_shapes_change_nothing), TEST_CASE(unbounded_maxima), TEST_CASE(symbols_are_held_once),
           TEST_CASE(zeroed_growth_reads_zero), TEST_CASE(strategies_are_asked),
           TEST_CASE(nonsense_of_a_strategy_does_no_harm), TEST_CASE(sites_learn_together),
-          TEST_CASE(more_sites_than_handles), TEST_CASE(padding_strategies_of_the_specification),
+          TEST_CASE(what_fails_leaves_no_site), TEST_CASE(more_sites_than_handles), TEST_CASE(padding_strategies_of_the_specification),
           TEST_CASE(capacity_binds_over_all_handles), TEST_CASE(headroom_is_given_up),
           TEST_CASE(the_limit_is_never_exceeded), TEST_CASE(siblings_share_a_budget), TEST_CASE(warm_ranges),
           TEST_CASE(huge_pages_are_committed_whole), TEST_CASE(a_fit_is_asked_before),
