@@ -18538,8 +18538,8 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
         copied = ptr != NULL;
     }
     held = tai_handle_held(d, moved, capacity);
-    old = *h;
     tai_gate_enter(&d->common.gate, NULL);
+    old = *h; /* with its place in the chain, which others change */
     tai_handle_hold(d, h, held);
     h->capacity = capacity;
     if (moved != ptr) {
