@@ -18978,16 +18978,14 @@ static TAI_COLD void tai_handle_shape_first(ta_dynamic *d, tai_handle *h, size_t
     tai_gate_leave(&d->common.gate, NULL);
 }
 
-/* The new part of a tensor that stayed where it is could not be zeroed: its capacity is as before. */
+/* The new part of a tensor that grew where it is could not be zeroed: its capacity is as before, unless its upstream
+   does not shrink it. */
 static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capacity)
 {
     size_t held = tai_round_up(capacity, d->common.info.granularity_bytes);
-    if (capacity >= h->capacity) {
-        return; /* it has shrunk: nothing that others might have wanted was taken */
-    }
     if (h->span_bytes == 0) {
-        if (capacity == 0 || d->upstream.vtable->resize_in_place(d->upstream.self, (void *)h->link.addr, h->capacity,
-                                                                 capacity) != TA_OK) {
+        if (d->upstream.vtable->resize_in_place(d->upstream.self, (void *)h->link.addr, h->capacity,
+                                                capacity + (capacity == 0)) != TA_OK) {
             return;
         }
         held = tai_handle_held(d, (const void *)h->link.addr, capacity);
@@ -19012,7 +19010,7 @@ static void tai_handle_unclaim(const ta_dynamic *d, tai_handle *h)
 static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index, const ta_bounds_sizes *sizes,
                                    size_t size, const int64_t *dims, tai_news *news)
 {
-    size_t old = h->capacity, target, from = h->effective, committed = h->committed;
+    size_t old = h->capacity, target, from = h->effective, committed = h->committed, fresh;
     uintptr_t addr = h->link.addr;
     int64_t was[TA_RANK_MAX];
     int first = h->use_count == 0;
@@ -19028,13 +19026,18 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         memcpy(was, h->dims, sizeof was);
         tai_handle_shape_first(d, h, size, dims);
     }
-    if (target != old || size > old) {
+    fresh = size > from && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0 ? size - from : 0;
+    if (fresh != 0 && size <= old) { /* before the capacity changes: then it need not be put back */
+        result = tai_backend_zero(d->common.backend, (void *)(addr + from), fresh, h->stream);
+        fresh = 0;
+    }
+    if (result == TA_OK && (target != old || size > old)) {
         result = tai_common_use_stream(&d->common, h->stream)
                      ? tai_handle_fit(d, h, index, sizes->max_bytes, target, size)
                      : TA_ERROR_RECORDS;
     }
-    if (result == TA_OK && size > from && h->link.addr == addr && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
-        result = tai_backend_zero(d->common.backend, (void *)(addr + from), size - from, h->stream);
+    if (result == TA_OK && fresh != 0 && h->link.addr == addr) {
+        result = tai_backend_zero(d->common.backend, (void *)(addr + from), fresh, h->stream);
         if (result != TA_OK) {
             tai_handle_undo(d, h, old);
         }

@@ -1730,6 +1730,63 @@ static void capacity_binds_when_a_shrink_is_refused(void)
     CHECK_OK(ta_pool_destroy(pool));
 }
 
+/* Nothing has changed when the new part cannot be zeroed: nor the capacity, whether the resize would have given capacity
+   to a tensor that was made empty, or to one that has some, or would have taken some away. */
+static void a_failed_zeroing_changes_nothing(void)
+{
+    static const struct { size_t before, capacity, then, answer; } cases[] = {
+        {0, 0, 900, 900},              /* an empty one that has its place */
+        {1000, 1000, 5000, 5000},      /* grows */
+        {1000, 300000, 5000, 5000},    /* fits, and gives back */
+        {1000, 300000, 5000, 300000},  /* fits */
+        {1000, 5000, 300000, 400000}}; /* grows, with headroom */
+    size_t kind, i;
+    for (kind = 0; kind < 3; kind++) { /* a range, a block of our pool, one of the program's */
+        for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            tb_counting counting;
+            ta_dynamic_desc desc = spy_desc();
+            const ta_shape_bounds bounds = bounds_of(0, 1000, MIB);
+            const ta_dynamic_request request = request_of(&bounds, TA_REQUEST_ZEROED);
+            ta_pool *pool = NULL;
+            ta_dynamic *d;
+            ta_handle h;
+            ta_handle_info before, after;
+            test_context("kind %d, case %d", (int)kind, (int)i);
+            desc.backend = tb_counting_init(&counting, ta_backend_host(), 0);
+            desc.disable_ranges = kind > 0;
+            if (kind == 2) {
+                ta_pool_desc pool_desc;
+                memset(&pool_desc, 0, sizeof pool_desc);
+                pool_desc.backend = desc.backend;
+                CHECK_OK(ta_pool_create(&pool_desc, &pool));
+                desc.upstream = ta_pool_allocator(pool);
+            }
+            d = open_dynamic(&desc);
+            CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+            the_spy.resize = 1;
+            the_spy.answer = cases[i].capacity;
+            CHECK_OK(resize(d, h, cases[i].before));
+            before = info_of(d, h);
+            the_spy.answer = cases[i].answer;
+            tb_counting_fail(&counting, TB_ZERO, 1, 1);
+            CHECK_RESULT(resize(d, h, cases[i].then), TA_ERROR_BACKEND);
+            tb_counting_fail(&counting, TB_ANY, 0, 0);
+            after = info_of(d, h);
+            same_info(&before, &after);
+            CHECK_EQ(figures_of(d).capacity_bytes, before.capacity_bytes);
+            CHECK_LE(stats_of(d).in_use_bytes, stats_of(d).reserved_bytes);
+            CHECK_OK(resize(d, h, cases[i].then));
+            CHECK(is_zero((char *)ta_dynamic_get_data(d, h) + cases[i].before, cases[i].then - cases[i].before));
+            CHECK_OK(ta_dynamic_free(d, h));
+            close_dynamic(d);
+            CHECK_OK(ta_pool_destroy(pool));
+            tb_counting_check(&counting, 1);
+            tb_counting_end(&counting);
+        }
+    }
+    test_context("%s", "");
+}
+
 typedef struct onlooker {
     ta_dynamic *d;
     ta_handle self, other;
@@ -4740,7 +4797,7 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(the_limit_is_never_exceeded), TEST_CASE(siblings_share_a_budget), TEST_CASE(warm_ranges),
           TEST_CASE(huge_pages_are_committed_whole), TEST_CASE(a_fit_is_asked_before),
           TEST_CASE(a_failed_zeroing_takes_nothing_that_is_gone), TEST_CASE(capacity_binds_when_a_shrink_is_refused),
-          TEST_CASE(capacity_is_never_less_than_the_shapes), TEST_CASE(the_peak_is_that_of_a_moment), TEST_CASE(handles_go_stale), TEST_CASE(a_disposed_one_answers_so),
+          TEST_CASE(a_failed_zeroing_changes_nothing), TEST_CASE(capacity_is_never_less_than_the_shapes), TEST_CASE(the_peak_is_that_of_a_moment), TEST_CASE(handles_go_stale), TEST_CASE(a_disposed_one_answers_so),
           TEST_CASE(plain_blocks_are_handles), TEST_CASE(events_are_told), TEST_CASE(strategies_may_call_back),
           TEST_CASE(events_may_call_back), TEST_CASE(events_come_with_nothing_claimed),
           TEST_CASE(the_report_tells_the_figures), TEST_CASE(over_an_arena_the_last_block_grows_in_place),
