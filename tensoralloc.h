@@ -1214,8 +1214,8 @@ typedef struct ta_strategy_vtable {
     size_t (*required_size)(const void *config, void *state, const ta_strategy_input *in);
     /* Nonzero: change the capacity although the size fits into it. NULL: never. */
     int (*should_resize)(const void *config, void *state, const ta_strategy_input *in);
-    /* in->size_bytes was used: after each resize and ta_dynamic_observe; of growing handles instead when they are
-       freed (and after ta_dynamic_observe). NULL: nothing. */
+    /* in->size_bytes was used: after each resize and ta_dynamic_observe that tells of another use (which see); of growing
+       handles instead when they are freed (and after ta_dynamic_observe). NULL: nothing. */
     void (*observe)(const void *config, void *state, const ta_strategy_input *in);
 } ta_strategy_vtable;
 
@@ -1373,9 +1373,9 @@ TENSORALLOC_DEF void *ta_dynamic_resize_data(ta_dynamic *dynamic, ta_handle hand
    the backend above cached_bytes_max. */
 TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *dynamic, ta_handle handle);
 /* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations): its
-   strategy learns, capacity and figures stay. A resize, or the allocation, tells it already: the first call after it is
-   of the same use if it is of the same size, and teaches nothing anew. Errors: as ta_dynamic_resize, but for memory.
-   Threads: any. Never blocks in the backend. O(1). */
+   strategy learns, capacity and figures stay. Before a use or after it: a call and the next resize of the handle, or a
+   resize (or the allocation) and the next call, are one use if they are of the same size, and the second teaches
+   nothing anew. Errors: as ta_dynamic_resize, but for memory. Threads: any. Never blocks in the backend. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
 /* Address of the tensor; NULL if the handle is stale or foreign, or the tensor never had memory. Valid until a resize
    that moves, or the free. Not to be dereferenced on the host for device memory. Threads: any. Pure. O(1). */
@@ -17824,11 +17824,15 @@ typedef struct tai_site {
     uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
 } tai_site;
 
+/* Who has told the strategy of a use that the other may tell of once more; 0: nobody. */
+enum { TAI_BY_RESIZE = 1, TAI_BY_OBSERVE = 2 };
+
 typedef struct tai_handle {
     tai_link link;     /* addr: data, 0 if there is none; pending: freed while held, its range waits until that ends */
     size_t effective, capacity, held;
     size_t committed, accessible, span_bytes; /* ranges; span_bytes 0: a block of the upstream */
     size_t start;      /* effective when it was made */
+    size_t told;       /* size of the last use that the strategy was told of */
     size_t keep;       /* ordered backends: a shrink that waits for ticket; TA_UNLIMITED: none */
     uint64_t ticket;
     uint64_t time_ns, use_count;
@@ -17847,7 +17851,7 @@ typedef struct tai_handle {
     int flat;          /* a plain block: no bounds */
     uint32_t holds;    /* by graph pools: it stays where it is, with all its memory */
     uint32_t strategy_word;
-    int is_told;       /* the strategy has observed the last resize, and nothing since */
+    int told_by;       /* of the last use, TAI_BY; 0: both, or it was none */
     int rank;
     int has_symbols;   /* then sizes are asked for anew each time */
     ta_bounds_sizes sizes; /* of the bounds */
@@ -18925,10 +18929,17 @@ static TAI_COLD void tai_handle_unask(const ta_dynamic *d, tai_handle *h, const 
     h->strategy_word = past->word;
 }
 
-static void tai_handle_observe(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
+/* Tells the strategy of a use, once: the other of resize and observe may have told it already. */
+static void tai_handle_observe(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size, int by)
 {
     tai_site *site = tai_site_at(d, h->site);
     ta_strategy_input in;
+    if (h->told_by == (by ^ 3) && h->told == size) {
+        h->told_by = 0;
+        return;
+    }
+    h->told_by = by;
+    h->told = size;
     if (site->strategy.vtable->observe != NULL) {
         tai_handle_input(h, sizes, size, &in);
         site->strategy.vtable->observe(site->strategy.config, site->state, &in);
@@ -19051,9 +19062,8 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         }
         return result;
     }
-    h->is_told = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0;
-    if (h->is_told) {
-        tai_handle_observe(d, h, sizes, size);
+    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0) {
+        tai_handle_observe(d, h, sizes, size, TAI_BY_RESIZE);
     }
     tai_news_take(d, h, news);
     tai_gate_enter(&d->common.gate, NULL);
@@ -19620,10 +19630,9 @@ TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, co
     }
     if (result == TA_OK) {
         result = h->flat ? TA_ERROR_UNSUPPORTED : tai_handle_measure(d, h, dims, rank, &sizes, &size);
-        if (result == TA_OK && !(h->is_told && size == h->effective)) {
-            tai_handle_observe(d, h, &sizes, size);
+        if (result == TA_OK) {
+            tai_handle_observe(d, h, &sizes, size, TAI_BY_OBSERVE);
         }
-        h->is_told = result == TA_OK ? 0 : h->is_told;
         tai_handle_release(d, h);
     }
     return result;
@@ -19638,7 +19647,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     size_t size = h->effective;
     int in_range = h->span_bytes != 0, waits;
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && tai_handle_sizes(h, &sizes) == TA_OK) {
-        tai_handle_observe(d, h, &sizes, h->effective);
+        tai_handle_observe(d, h, &sizes, h->effective, TAI_BY_OBSERVE);
     }
     tai_gate_enter(&d->common.gate, NULL);
     if (h->link.addr != 0) { /* first of all: others may get this address next */

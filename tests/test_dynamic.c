@@ -4543,6 +4543,49 @@ static void a_shrink_that_is_refused_costs_nothing(void)
     CHECK_OK(ta_pool_destroy(pool));
 }
 
+/* To observe a size and then to resize to it is one use, each time; a failed resize is none. */
+static void expectations_come_first(void)
+{
+    ta_dynamic_desc desc = spy_desc();
+    ta_dynamic *d;
+    const int64_t sizes[] = {200000, 3000, 2 * (int64_t)MIB};
+    ta_handle h;
+    int i;
+    desc.capacity_bytes_max = MIB;
+    d = open_dynamic(&desc);
+    h = make(d, 0, 1000, 2 * MIB);
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[1], 1)); /* another size than the first */
+    the_spy.observe_calls = 0;
+    CHECK_OK(resize(d, h, 3000));
+    CHECK_EQ(the_spy.observe_calls, 0);
+    for (i = 0; i < 10; i++) {
+        CHECK_OK(ta_dynamic_observe(d, h, &sizes[i % 2], 1));
+        CHECK_EQ(the_spy.observe_calls, i + 1);
+        CHECK_EQ(the_spy.observed.size_bytes, sizes[i % 2]);
+        CHECK_OK(resize(d, h, (size_t)sizes[i % 2]));
+        CHECK_EQ(the_spy.observe_calls, i + 1);
+    }
+    CHECK_OK(resize(d, h, 3000)); /* that is another use, */
+    CHECK_EQ(the_spy.observe_calls, 11);
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[1], 1)); /* and this the same, */
+    CHECK_EQ(the_spy.observe_calls, 11);
+    CHECK_OK(resize(d, h, 3000)); /* and both have told of it */
+    CHECK_EQ(the_spy.observe_calls, 12);
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[0], 1));
+    CHECK_OK(resize(d, h, 199999)); /* not what was expected */
+    CHECK_EQ(the_spy.observe_calls, 14);
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[2], 1));
+    CHECK_EQ(the_spy.observe_calls, 15);
+    CHECK_RESULT(resize(d, h, 2 * MIB), TA_ERROR_LIMIT);
+    CHECK_OK(resize(d, h, 0));
+    CHECK_EQ(the_spy.observe_calls, 16);
+    CHECK_OK(ta_dynamic_free(d, h));
+    h = make(d, 0, 0, 2 * MIB); /* nobody has expected that of this one */
+    CHECK_EQ(the_spy.observe_calls, 17);
+    CHECK_OK(ta_dynamic_free(d, h));
+    close_dynamic(d);
+}
+
 /* A resize is a use; to observe the same size after it tells of the same use, once. */
 static void a_use_is_learned_once(void)
 {
@@ -4817,7 +4860,7 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(odd_upstreams), TEST_CASE(large_ranges_grow_in_large_steps), TEST_CASE(a_backend_that_does_not_say),
           TEST_CASE(plain_blocks_are_ordered),
           TEST_CASE(what_comes_back_is_counted), TEST_CASE(what_fails_teaches_nothing),
-          TEST_CASE(a_strategy_may_be_patient), TEST_CASE(a_shrink_that_is_refused_costs_nothing), TEST_CASE(a_use_is_learned_once),
+          TEST_CASE(a_strategy_may_be_patient), TEST_CASE(a_shrink_that_is_refused_costs_nothing), TEST_CASE(a_use_is_learned_once), TEST_CASE(expectations_come_first),
           TEST_CASE(upstreams_that_do_little), TEST_CASE(plain_blocks_are_bound_too),
           TEST_CASE(blocks_of_others_wait_for_all_streams), TEST_CASE(warm_ranges_at_the_wrong_places),
           TEST_CASE(two_mistakes_at_once))
