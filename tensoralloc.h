@@ -1597,8 +1597,12 @@ TENSORALLOC_DEF ta_result ta_graph_pool_destroy(ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_allocator ta_graph_pool_allocator(ta_graph_pool *graph_pool);
 /* Allocates from it, in its scope or outside of any capture (inputs and outputs of graphs): then, while there are
    graphs or captures, only memory that none of them has had, above the highest place that they had, so that no replay
-   writes into it. A block that graphs use is freed when they are gone. Alignment: 256 on CUDA devices, or a power of
-   two up to 1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
+   writes into it. They had what was allocated in a capture, and what was live when a scope was opened, or was left
+   after success, or a graph was attached or retained: freed, that is for later captures alone until nothing refers to
+   the graph pool any more. What is allocated outside and freed outside between these comes again: where a capture uses
+   such a block, free it on a captured stream in the scope, or say so (ta_pool_record_use, ta_graph_pool_hold,
+   TA_GRAPH_PIN): then it is held, and waits for the graphs. Alignment: 256 on CUDA devices, or a power of two up to
+   1 GiB. Errors as ta_pool_alloc, and TA_ERROR_CAPTURE (another scope's capture). */
 TENSORALLOC_DEF void *ta_graph_pool_alloc(ta_graph_pool *graph_pool, const ta_request *request, ta_result *result);
 
 /* Takes memory until size_bytes are reserved in all, from the beginning of its range, so that a capture need not grow:
@@ -1625,10 +1629,11 @@ TENSORALLOC_DEF ta_result ta_graph_pool_attach(ta_graph_pool *graph_pool, uint64
    TA_ERROR_INVALID_ARGUMENT: released more often than retained; TA_ERROR_FORKED. */
 TENSORALLOC_DEF ta_result ta_graph_pool_retain(ta_graph_pool *graph_pool);
 TENSORALLOC_DEF ta_result ta_graph_pool_release(ta_graph_pool *graph_pool);
-/* A block of an ordered pool (the pool's, that of another graph pool, pinned memory's) is used by graphs: freed or
-   not, nobody else gets it while they live; that pool cannot be disposed until then (TA_ERROR_BUSY). In a scope
+/* A block of an ordered pool (the pool's, a graph pool's, pinned memory's) is used by graphs: freed or not,
+   nobody else gets it while they live; that pool cannot be disposed until then (TA_ERROR_BUSY). In a scope
    ta_pool_record_use with a captured stream does the same, as does freeing a block whose home stream, or the stream
    named, is captured. What an earlier use on a stream that is captured now has to wait for is asked after the capture.
+   What the graph pool has for a capture that is open needs no hold, and gets none.
    A hold is for the graphs there are and for the next capture that succeeds, and ends when all of these are gone, or
    with reset or destroy; one that is made in a scope, and there alone, ends with a scope that failed too. Twice is
    once, and counts anew. Errors: TA_ERROR_FOREIGN, _INTERIOR, _STALE, _RECORDS, _UNSUPPORTED (without order, or on
@@ -1756,9 +1761,9 @@ typedef enum ta_graph_compatible {
 /* Makes graphs able to use the tensor: its address stays good as long as they live. Pin: the tensor stays the
    program's, and may be destroyed at any time: its memory waits for the graphs. Copy: all bytes of its block, so that
    strides stay what they are, are copied on the stream; the old block is freed after that, the tensor owns the new one.
-   Nothing to do where it lies in the graph pool already, or is empty. Errors, nothing has changed then: those of
-   ta_graph_pool_hold and ta_graph_pool_alloc, TA_ERROR_CAPTURE (copy on a captured stream), _UNSUPPORTED (pin: not a
-   tensor of a pool or of ta_dynamic; copy: another device). */
+   Nothing to do where it is empty, or lies in the graph pool already, but for a pin of what was allocated outside.
+   Errors, nothing has changed then: those of ta_graph_pool_hold and ta_graph_pool_alloc, TA_ERROR_CAPTURE (copy on a
+   captured stream), _UNSUPPORTED (pin: not a tensor of a pool or of ta_dynamic; copy: another device). */
 TENSORALLOC_DEF ta_result ta_tensor_ensure_graph_compatible(ta_tensor *tensor, ta_graph_pool *graph_pool,
                                                             ta_stream stream, ta_graph_compatible how);
 /* 1 if that was done and is in force: the tensor lies in the graph pool, or is held by it, or is empty; else 0. Asks
@@ -6345,7 +6350,8 @@ static TAI_COLD int tai_cu_context_sync(ta_cuda *c)
     uint64_t ignored = 0;
     int status = 0, code = c->cu.capture_info(tai_cu_stream(1), &status, &ignored);
     TAI_LOCK_ACQUIRE(&c->lock);
-    code = code != TAI_CU_OK || c->captures != 0 ? TAI_CU_NOT_READY : TAI_CU_OK;
+    code = (code >= TAI_CU_CAPTURE_FIRST && code <= TAI_CU_CAPTURE_LAST) || (code == TAI_CU_OK && c->captures != 0)
+               ? TAI_CU_NOT_READY : code;
     c->syncing += code == TAI_CU_OK;
     TAI_LOCK_RELEASE(&c->lock);
     if (code == TAI_CU_OK) {
@@ -12454,20 +12460,29 @@ TAI_INLINE void tai_block_captured(const tai_space *space, const tai_block *bloc
     region->high = region->high < end ? end : region->high;
 }
 
-/* Whether it is a block of a graph pool that a capture has which goes on: it waits for the end of that in any case. */
+/* Whether memory of a graph pool has the live block at ptr for a capture that goes on: it waits for the end of that in
+   any case. */
+static TAI_COLD int tai_memory_captured(ta_pool *memory, const void *ptr)
+{
+    ta_result why;
+    uint32_t index;
+    int captured;
+    tai_gate_enter(&memory->space.gate, NULL);
+    index = tai_pool_live(memory, ptr, &why);
+    captured = index != 0 && !tai_block_outside(&memory->space, &memory->space.blocks.at[index]);
+    tai_gate_leave(&memory->space.gate, NULL);
+    return captured;
+}
+
+/* The same of the graph pools beside a pool. */
 static TAI_COLD int tai_pool_is_captured(ta_pool *pool, const void *ptr)
 {
     ta_pool *beside = tai_pool_has(pool, ptr) ? NULL : pool->hooks->find(pool, ptr);
-    ta_result why;
-    uint32_t index;
     int captured;
     if (beside == NULL) {
         return 0;
     }
-    tai_gate_enter(&beside->space.gate, NULL);
-    index = tai_pool_live(beside, ptr, &why);
-    captured = index != 0 && !tai_block_outside(&beside->space, &beside->space.blocks.at[index]);
-    tai_gate_leave(&beside->space.gate, NULL);
+    captured = tai_memory_captured(beside, ptr);
     pool->hooks->let_go(pool, beside);
     return captured;
 }
@@ -20508,7 +20523,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
       end of the capture (leave, or the next enter): lists and parked blocks become ready for all: settled
       memory goes back: all streams are waited for, until nothing unproven was freed meanwhile
   What is allocated outside of captures while graphs may replay, or a capture goes on, comes from above the floors: each
-  region's end of what captures had that succeeded or may yet. Below it is what replays write.
+  region's end of what captures had that succeeded or may yet. Below it is what replays write. What was live when a
+  scope was opened or left, or a graph tied, counts as theirs: inputs. Such a block is held as others are, by its own
+  graph pool: where that is asked for, or it is freed on a captured stream.
   Nothing a capture does marks, asks or waits: the order is that of the graph, and of replays the program's affair.
   Growth in a capture commits; it asks nobody to give back. Backend memory is given back only after drain: a mark and a
   wait on each stream.
@@ -20988,7 +21005,21 @@ static TAI_COLD uint32_t tai_graph_take_apart(tai_space *space, const tai_plan *
     return index;
 }
 
-/* What captures had is in a graph now (keep), or has come to nothing. none: there are no graphs any more, either. */
+/* Inputs: what is live now, wherever it was allocated, may be in a graph. Inside the gate. */
+static TAI_COLD void tai_region_keep_live(const tai_space *space, tai_region *region)
+{
+    const tai_block *at = space->blocks.at;
+    uint32_t index = region->last;
+    while (index != 0 && TENSORALLOC_LOAD_RELAXED(&at[index].state) != TAI_LIVE) {
+        index = at[index].prev;
+    }
+    if (index != 0 && at[index].addr + at[index].size > region->floor) {
+        region->floor = at[index].addr + at[index].size;
+    }
+}
+
+/* What captures had is in a graph now (keep), as is what is live, or has come to nothing. none: there are no graphs any
+   more, either. */
 static TAI_COLD void tai_graph_set_floors(ta_graph_pool *g, int keep, int none)
 {
     tai_space *space = &g->memory->space;
@@ -20997,6 +21028,9 @@ static TAI_COLD void tai_graph_set_floors(ta_graph_pool *g, int keep, int none)
     tai_gate_enter(&space->gate, me);
     for (r = 0; r < space->region_count; r++) {
         tai_region *region = space->regions[r];
+        if (keep) {
+            tai_region_keep_live(space, region);
+        }
         region->floor_safe = none ? 0 : keep ? region->floor : region->floor_safe;
         region->floor = region->floor_safe;
     }
@@ -21395,7 +21429,9 @@ static TAI_COLD ta_result tai_hold_block(ta_pool *pool, const void *ptr, uint64_
                 block->place.class_index = 0; /* not into a thread cache: it has to wait */
                 hold->pool = pool;
                 hold->use = use;
-                TENSORALLOC_STORE_RELAXED(&pool->held, pool->held + 1); /* read outside the gate */
+                if (pool->id != id) { /* read outside the gate */
+                    TENSORALLOC_STORE_RELAXED(&pool->held, pool->held + 1);
+                }
             }
         }
     }
@@ -21436,8 +21472,8 @@ static TAI_COLD void tai_hold_end(const tai_hold *hold, uint64_t id)
     tai_gate_leave(&space->gate, NULL);
 }
 
-/* A hold of a block has ended. What waited for ended holds alone is free: all of a pool's at one look. */
-static TAI_COLD void tai_hold_sweep(ta_pool *pool)
+/* A graph pool's hold of a block has ended. What waited for ended holds alone is free: all of a pool's at one look. */
+static TAI_COLD void tai_hold_sweep(ta_pool *pool, uint64_t id)
 {
     tai_space *space = &pool->space;
     uint32_t s;
@@ -21448,7 +21484,9 @@ static TAI_COLD void tai_hold_sweep(ta_pool *pool)
             space->uses_ended = 0;
         }
     }
-    TENSORALLOC_STORE_RELAXED(&pool->held, pool->held - 1);
+    if (pool->id != id) {
+        TENSORALLOC_STORE_RELAXED(&pool->held, pool->held - 1);
+    }
     tai_gate_leave(&space->gate, NULL);
 }
 
@@ -21498,7 +21536,7 @@ static TAI_COLD void tai_graph_let_go(ta_graph_pool *g, tai_hold_why why, uint32
     while ((hold = ended) != NULL) {
         ended = hold->next;
         if (hold->pool != NULL) {
-            tai_hold_sweep(hold->pool);
+            tai_hold_sweep(hold->pool, g->id);
         }
         TENSORALLOC_FREE(hold);
     }
@@ -21553,7 +21591,7 @@ static TAI_COLD ta_result tai_graph_hold(ta_graph_pool *g, ta_pool *pool, const 
     if (result == TA_OK && !tai_graph_reaches(g, &pool->space.info)) {
         result = TA_ERROR_UNSUPPORTED;
     }
-    if (result != TA_OK || pool == g->memory) {
+    if (result != TA_OK || (pool == g->memory && tai_memory_captured(pool, ptr))) {
         return result;
     }
     hold = (tai_hold *)TENSORALLOC_MALLOC(sizeof *hold);
@@ -21573,7 +21611,7 @@ static TAI_COLD ta_result tai_graph_hold(ta_graph_pool *g, ta_pool *pool, const 
     TENSORALLOC_FREE(hold);
     beside = tai_pool_beside(pool, ptr, result);
     if (beside != NULL) { /* memory of another graph pool, or our own */
-        result = beside == g->memory ? TA_OK : tai_graph_hold(g, beside, ptr, serial);
+        result = tai_graph_hold(g, beside, ptr, serial);
         pool->hooks->let_go(pool, beside);
     }
     return result;
@@ -21895,9 +21933,11 @@ static void tai_graphs_let_go(ta_pool *pool, const ta_pool *memory)
     TAI_LOCK_RELEASE(&all->lock);
 }
 
-/* The home stream of a live block of the pool's own; 0 without one, or if it has retired: its name may be another's. */
+/* The home stream of a live block that no open capture has, of the pool's own or of a graph pool beside it; 0 without
+   one, or if it has retired: its name may be another's. */
 static TAI_COLD int tai_graphs_home(ta_pool *pool, const void *ptr, ta_stream *home)
 {
+    ta_pool *beside;
     ta_result why;
     uint32_t index, stream;
     int ok;
@@ -21905,8 +21945,14 @@ static TAI_COLD int tai_graphs_home(ta_pool *pool, const void *ptr, ta_stream *h
     index = tai_pool_live(pool, ptr, &why);
     stream = pool->space.blocks.at[index].place.stream;
     *home = pool->space.streams[stream].id;
-    ok = index != 0 && !pool->space.streams[stream].retired;
+    ok = index != 0 && !pool->space.streams[stream].retired &&
+         (!pool->space.parks || tai_block_outside(&pool->space, &pool->space.blocks.at[index]));
     tai_gate_leave(&pool->space.gate, NULL);
+    beside = tai_pool_beside(pool, ptr, why);
+    if (beside != NULL) {
+        ok = tai_graphs_home(beside, ptr, home);
+        pool->hooks->let_go(pool, beside);
+    }
     return ok;
 }
 
@@ -21931,7 +21977,7 @@ static TAI_COLD ta_result tai_graphs_use(ta_pool *pool, void *ptr, ta_stream str
     if (g == NULL) {
         return freed ? TA_OK : TA_ERROR_CAPTURE;
     }
-    if (tai_pool_has(g->memory, ptr)) {
+    if (tai_memory_captured(g->memory, ptr)) {
         result = ta_pool_record_use(g->memory, ptr, stream);
     } else {
         result = tai_graph_hold(g, pool, ptr, serial);
@@ -22385,6 +22431,9 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64
     tie->next = g->ties; /* after an error too: until the backend has let it go */
     g->ties = tie;
     TAI_LOCK_RELEASE(&all->lock);
+    if (result == TA_OK) {
+        tai_graph_set_floors(g, 1, 0);
+    }
     return result;
 }
 
@@ -22396,6 +22445,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_retain(ta_graph_pool *g)
         g->retains++;
         tai_graph_tied(g);
         TAI_LOCK_RELEASE(&g->parent->graphs->lock);
+        tai_graph_set_floors(g, 1, 0);
     }
     return result;
 }
@@ -22558,6 +22608,7 @@ static TAI_COLD void tai_scope_begin(tai_capture *scope)
     ta_pool *memory = scope->owner->memory;
     tai_region *first = memory->space.primary[TAI_LARGE];
     tai_holder *me = tai_graph_me(scope->owner);
+    uint32_t r;
     tai_gate_enter(&memory->space.gate, me);
     tai_graph_unlist(memory);
     tai_pool_note_parked(memory);
@@ -22567,6 +22618,9 @@ static TAI_COLD void tai_scope_begin(tai_capture *scope)
     scope->reserved_before = memory->space.reserved;
     scope->peak_before = memory->peak_in_use;
     memory->peak_in_use = tai_space_used(&memory->space);
+    for (r = 0; r < memory->space.region_count; r++) {
+        tai_region_keep_live(&memory->space, memory->space.regions[r]);
+    }
     if (first != NULL) {
         scope->high_before = first->high;
         first->high = first->top;
@@ -23004,9 +23058,14 @@ static TAI_COLD void *tai_graph_v_remap(void *self, void *ptr, size_t old_bytes,
 
 static TAI_COLD ta_result tai_graph_v_free(void *self, void *ptr, size_t size, size_t alignment, ta_stream stream)
 {
-    ta_result result = tai_graph_usable((ta_graph_pool *)self);
+    const ta_graph_pool *g = (const ta_graph_pool *)self;
+    const ta_stream *on = &stream;
+    ta_result result = tai_graph_usable(g);
     (void)alignment;
-    return result == TA_OK ? tai_pool_free_slow(((ta_graph_pool *)self)->memory, ptr, size, &stream) : result;
+    if (result == TA_OK && TENSORALLOC_LOAD_RELAXED(&g->parent->scopes) != 0 && tai_pool_has(g->memory, ptr)) {
+        result = tai_pool_freed_in_scope(g->parent, ptr, &on);
+    }
+    return result == TA_OK ? tai_pool_free_slow(g->memory, ptr, size, on) : result;
 }
 
 static TAI_COLD ta_result tai_graph_v_empty_cache(void *self)
@@ -23334,7 +23393,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_tensor_ensure_graph_compatible(ta_tensor *
     if (result != TA_OK || tensor == NULL || (int)how < 0 || how > TA_GRAPH_COPY_RECORDED) {
         return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
     }
-    if (tensor->buffer.data == NULL || ta_pool_owns(g->memory, tensor->buffer.data)) {
+    if (tensor->buffer.data == NULL || (how != TA_GRAPH_PIN && ta_pool_owns(g->memory, tensor->buffer.data))) {
         return TA_OK;
     }
     result = ta_allocator_check_buffer(tensor->allocator, &tensor->buffer);

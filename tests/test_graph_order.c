@@ -1042,6 +1042,147 @@ static void inputs_come_again(void)
     }
 }
 
+/* An input in memory of the graph pool, freed while its graph lives: no replay writes into what others get then. */
+enum { INPUT_LIVE, INPUT_RECORDED, INPUT_HELD, INPUT_PINNED, INPUT_FREED, INPUT_LATE, INPUT_ALLOCATOR, INPUT_HELD_EARLY,
+       INPUT_GROWN, INPUT_OF_GRAPH, INPUT_WAYS };
+
+static CUdeviceptr input_new(int how)
+{
+    if (how == INPUT_PINNED || how == INPUT_ALLOCATOR) {
+        const int64_t shape[1] = {(int64_t)(MIB / 4)};
+        ta_tensor like, x;
+        CUdeviceptr at;
+        CHECK_OK(ta_tensor_create(ta_pool_allocator(pool), TA_F32, shape, 1, 0, STREAM(s), &like));
+        CHECK_OK(ta_tensor_with_graph_memory(&like, graphs, STREAM(s), &x));
+        at = ADDRESS(x.buffer.data);
+        if (how == INPUT_PINNED) {
+            CHECK_OK(ta_tensor_ensure_graph_compatible(&x, graphs, STREAM(s), TA_GRAPH_PIN));
+            CHECK_EQ(stats_of(graphs).held_count, 1);
+        }
+        CHECK_OK(ta_tensor_destroy(&like, STREAM(s)));
+        return at;
+    }
+    return take_input(MIB, s);
+}
+
+/* Captures work on an input that is said to be used, or freed, in one of these ways. */
+static CUgraphExec input_capture(int how, CUdeviceptr *x)
+{
+    CUgraphExec exec;
+    CUgraph graph;
+    *x = how == INPUT_LATE ? 0 : input_new(how);
+    if (how == INPUT_HELD_EARLY) {
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(*x)));
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(*x))); /* twice is once */
+        CHECK_EQ(stats_of(graphs).held_count, 1);
+        give(*x);
+    }
+    if (how == INPUT_OF_GRAPH) { /* made without a scope */
+        begin(s);
+        OK(fill(*x, 0xaa, 64, s));
+        graph = end(s);
+        CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graph));
+        exec = instantiate(graph);
+        OK(cu.cuGraphDestroy(graph));
+        return exec;
+    }
+    CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+    *x = how == INPUT_LATE ? input_new(how) : *x;
+    begin(s);
+    OK(fill(*x, 0xaa, 64, s));
+    if (how == INPUT_RECORDED) {
+        CHECK_OK(ta_pool_record_use(pool, pointer(*x), STREAM(s)));
+    } else if (how == INPUT_HELD) {
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(*x)));
+    } else if (how == INPUT_FREED || how == INPUT_LATE) {
+        give(*x);
+    } else if (how == INPUT_ALLOCATOR) {
+        CHECK_OK(ta_allocator_free(ta_graph_pool_allocator(graphs), pointer(*x), 0, 0, STREAM(s)));
+    } else if (how == INPUT_GROWN) {
+        CHECK_OK(ta_pool_resize_in_place(pool, pointer(*x), 2 * MIB));
+        OK(fill(*x + MIB, 0xaa, 64, s));
+    }
+    return finish(graphs, s, NULL);
+}
+
+static void inputs_stay(void)
+{
+    int share, how, i;
+    for (share = 0; share < 2; share++) {
+        for (how = 0; how < INPUT_WAYS; how++) {
+            const int held = how != INPUT_LIVE && how != INPUT_GROWN && how != INPUT_OF_GRAPH;
+            CUdeviceptr x, y[4];
+            CUgraphExec exec;
+            if (!graphs_open("sched=eager", share)) { return; }
+            test_context("shared %d, way %d", share, how);
+            exec = input_capture(how, &x);
+            CHECK_EQ(stats_of(graphs).held_count, held);
+            if (how <= INPUT_PINNED || how == INPUT_GROWN || how == INPUT_OF_GRAPH) {
+                give(x);
+            }
+            OK(cu.cuCtxSynchronize());
+            for (i = 0; i < 4; i++) {
+                y[i] = take_input(MIB, s);
+                OK(fill(y[i], 7 + (unsigned)i, 64, s));
+            }
+            OK(cu.cuGraphLaunch(exec, s));
+            OK(cu.cuStreamSynchronize(s));
+            for (i = 0; i < 4; i++) {
+                CHECK_EQ(read32(y[i]), 7 + (unsigned)i);
+                give(y[i]);
+            }
+            if (share && held) { /* nor does a later capture have it */
+                enter(graphs, t);
+                y[0] = take(MIB, t);
+                CHECK(y[0] != x);
+                give(y[0]);
+                OK(cu.cuGraphDestroy(end(t)));
+                CHECK_OK(ta_capture_leave(graphs, STREAM(t), 1, NULL));
+            }
+            OK(cu.cuGraphExecDestroy(exec));
+            fake.tafake_settle();
+            CHECK_EQ(stats_of(graphs).held_count, 0);
+            CHECK_EQ(stats_of(graphs).is_referenced, 0);
+            CHECK_OK(ta_graph_pool_trim(graphs));
+            CHECK_EQ(take_input(MIB, s), x); /* now it comes again */
+            graphs_close();
+        }
+    }
+}
+
+/* A capture that comes to nothing keeps no input. */
+static void inputs_of_failures_come_again(void)
+{
+    static const int ways[] = {INPUT_LIVE, INPUT_RECORDED, INPUT_FREED};
+    int i;
+    for (i = 0; i < 3; i++) {
+        const int how = ways[i];
+        CUdeviceptr x;
+        if (!graphs_open("sched=eager", 0)) { return; }
+        test_context("way %d", how);
+        x = take_input(MIB, s);
+        enter(graphs, s);
+        OK(fill(x, 0xaa, 64, s));
+        if (how == INPUT_RECORDED) {
+            CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(s)));
+        } else if (how == INPUT_FREED) {
+            give(x);
+        }
+        OK(cu.cuGraphDestroy(end(s)));
+        CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+        CHECK_EQ(stats_of(graphs).held_count, 0);
+        CHECK_EQ(stats_of(graphs).is_referenced, 0);
+        if (how != INPUT_FREED) {
+            give(x);
+        }
+        CHECK_OK(ta_graph_pool_retain(graphs)); /* as if there were graphs */
+        OK(cu.cuCtxSynchronize());
+        CHECK_EQ(take_input(MIB, s), x);
+        CHECK_OK(ta_graph_pool_release(graphs));
+        graphs_close();
+    }
+}
+
 /* Grown above all that captures had, freed while its work goes on: not for others yet. */
 static void grown_outputs_are_waited_for(void)
 {
@@ -1402,6 +1543,7 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(places_that_moved), TEST_CASE(streams_retired_beside_allocations),
           TEST_CASE(retired_handles_come_again), TEST_CASE(vanished_streams_beside_captures),
           TEST_CASE(scopes_wait_for_who_waits), TEST_CASE(inputs_come_again),
+          TEST_CASE(inputs_stay), TEST_CASE(inputs_of_failures_come_again),
           TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact),
           TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
           TEST_CASE(scopes_of_streams_that_join))
