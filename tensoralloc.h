@@ -1214,8 +1214,8 @@ typedef struct ta_strategy_vtable {
     size_t (*required_size)(const void *config, void *state, const ta_strategy_input *in);
     /* Nonzero: change the capacity although the size fits into it. NULL: never. */
     int (*should_resize)(const void *config, void *state, const ta_strategy_input *in);
-    /* in->size_bytes was used: after each resize and ta_dynamic_observe that tells of another use (which see); of growing
-       handles instead when they are freed (and after ta_dynamic_observe). NULL: nothing. */
+    /* in->size_bytes was used: after each resize and ta_dynamic_observe (which see: both may tell of one use); of
+       growing handles instead when they are freed (and after ta_dynamic_observe). NULL: nothing. */
     void (*observe)(const void *config, void *state, const ta_strategy_input *in);
 } ta_strategy_vtable;
 
@@ -18884,7 +18884,7 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
     return result == TA_ERROR_WOULD_MOVE && size <= old ? TA_OK : result; /* it stays as it is */
 }
 
-static void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t size, ta_strategy_input *in)
+static TAI_NOINLINE void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t size, ta_strategy_input *in)
 {
     in->size_bytes = size;
     in->capacity_bytes = h->capacity;
@@ -19004,15 +19004,19 @@ static TAI_COLD void tai_handle_shape_first(ta_dynamic *d, tai_handle *h, size_t
     tai_gate_leave(&d->common.gate, NULL);
 }
 
-/* The new part of a tensor that grew where it is could not be zeroed: its capacity is as before, unless its upstream
-   does not shrink it. */
-static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capacity)
+/* Zeroes [from, size) of a tensor that stays where it is. On failure its capacity is as before, unless it has grown in
+   a block and the upstream does not shrink it. */
+static TAI_COLD ta_result tai_handle_zero(ta_dynamic *d, tai_handle *h, size_t from, size_t size, size_t capacity)
 {
     size_t held = tai_round_up(capacity, d->common.info.granularity_bytes);
+    ta_result result = tai_backend_zero(d->common.backend, (void *)(h->link.addr + from), size - from, h->stream);
+    if (result == TA_OK || capacity == h->capacity) {
+        return result;
+    }
     if (h->span_bytes == 0) {
         if (d->upstream.vtable->resize_in_place(d->upstream.self, (void *)h->link.addr, h->capacity,
                                                 capacity + (capacity == 0)) != TA_OK) {
-            return;
+            return result;
         }
         held = tai_handle_held(d, (const void *)h->link.addr, capacity);
     }
@@ -19021,6 +19025,7 @@ static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capaci
     tai_handle_hold(d, h, held);
     h->capacity = capacity;
     tai_gate_leave(&d->common.gate, NULL);
+    return result;
 }
 
 /* Inside the gate. */
@@ -19036,10 +19041,10 @@ static void tai_handle_unclaim(const ta_dynamic *d, tai_handle *h)
 static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index, const ta_bounds_sizes *sizes,
                                    size_t size, const int64_t *dims, tai_news *news)
 {
-    size_t old = h->capacity, target, from = h->effective, committed = h->committed, fresh;
+    size_t old = h->capacity, target, from = h->effective, committed = h->committed;
     uintptr_t addr = h->link.addr;
     int64_t was[TA_RANK_MAX];
-    int first = h->use_count == 0;
+    int first = h->use_count == 0, zeroes;
     tai_strategy_past past;
     ta_result result = TA_OK;
     past.is_set = 0;
@@ -19052,21 +19057,17 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         memcpy(was, h->dims, sizeof was);
         tai_handle_shape_first(d, h, size, dims);
     }
-    fresh = size > from && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0 ? size - from : 0;
-    if (fresh != 0 && size <= old) { /* before the capacity changes: then it need not be put back */
-        result = tai_backend_zero(d->common.backend, (void *)(addr + from), fresh, h->stream);
-        fresh = 0;
+    zeroes = size > from && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0;
+    if (zeroes && size <= old) { /* before less capacity is held, which could not be put back */
+        result = tai_handle_zero(d, h, from, size, old);
     }
     if (result == TA_OK && (target != old || size > old)) {
         result = tai_common_use_stream(&d->common, h->stream)
                      ? tai_handle_fit(d, h, index, sizes->max_bytes, target, size)
                      : TA_ERROR_RECORDS;
     }
-    if (result == TA_OK && fresh != 0 && h->link.addr == addr) {
-        result = tai_backend_zero(d->common.backend, (void *)(addr + from), fresh, h->stream);
-        if (result != TA_OK) {
-            tai_handle_undo(d, h, old);
-        }
+    if (result == TA_OK && zeroes && size > old && h->link.addr == addr) {
+        result = tai_handle_zero(d, h, from, size, old);
     }
     if (past.is_set && (result != TA_OK || (h->capacity == old && past.answer != old))) {
         tai_handle_unask(d, h, &past);
