@@ -18884,7 +18884,8 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
     return result == TA_ERROR_WOULD_MOVE && size <= old ? TA_OK : result; /* it stays as it is */
 }
 
-static TAI_NOINLINE void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t size, ta_strategy_input *in)
+static TAI_NOINLINE void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t size,
+                                          ta_strategy_input *in)
 {
     in->size_bytes = size;
     in->capacity_bytes = h->capacity;

@@ -1730,8 +1730,8 @@ static void capacity_binds_when_a_shrink_is_refused(void)
     CHECK_OK(ta_pool_destroy(pool));
 }
 
-/* Nothing has changed when the new part cannot be zeroed: nor the capacity, whether the resize would have given capacity
-   to a tensor that was made empty, or to one that has some, or would have taken some away. */
+/* Nothing has changed when the new part cannot be zeroed: nor the capacity, whether the resize would have given some to
+   a tensor that was made empty, or to one that has some, or would have taken some away. */
 static void a_failed_zeroing_changes_nothing(void)
 {
     static const struct { size_t before, capacity, then, answer; } cases[] = {
@@ -4835,7 +4835,8 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(bad_shapes_change_nothing), TEST_CASE(unbounded_maxima), TEST_CASE(symbols_are_held_once),
           TEST_CASE(zeroed_growth_reads_zero), TEST_CASE(strategies_are_asked),
           TEST_CASE(nonsense_of_a_strategy_does_no_harm), TEST_CASE(sites_learn_together),
-          TEST_CASE(what_fails_leaves_no_site), TEST_CASE(more_sites_than_handles), TEST_CASE(padding_strategies_of_the_specification),
+          TEST_CASE(what_fails_leaves_no_site), TEST_CASE(more_sites_than_handles),
+          TEST_CASE(padding_strategies_of_the_specification),
           TEST_CASE(capacity_binds_over_all_handles), TEST_CASE(headroom_is_given_up),
           TEST_CASE(the_limit_is_never_exceeded), TEST_CASE(siblings_share_a_budget), TEST_CASE(warm_ranges),
           TEST_CASE(huge_pages_are_committed_whole), TEST_CASE(a_fit_is_asked_before),
