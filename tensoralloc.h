@@ -318,7 +318,8 @@ typedef void (*ta_event_fn)(void *user, const ta_event *event);
       "call ta_allocator_empty_cache on all of them, in the threads that use them") \
     X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
     X(TA_VERDICT_GRAPHS, "graphs hold it", TA_ACTION_DESTROY_GRAPHS, \
-      "destroy graphs that are not replayed any more, and trim their graph pools") \
+      "destroy graphs that are not replayed any more, and trim their graph pools; " \
+      "reset or destroy those without graphs") \
     X(TA_VERDICT_CAPACITY, "capacity_bytes_max is reached", TA_ACTION_RAISE_CAPACITY, "raise capacity_bytes_max") \
     X(TA_VERDICT_LIMIT, "the limit of the budget is reached", TA_ACTION_RAISE_LIMIT, "raise the limit") \
     X(TA_VERDICT_OUTSIDE, "others than this budget have it", TA_ACTION_FREE_OUTSIDE, "free memory outside") \
@@ -367,8 +368,9 @@ typedef struct ta_failure {
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
     size_t sibling_cached_bytes;   /* of that, what empty_cache gives back; single-threaded ones are not asked */
-    size_t graph_bytes;         /* kept for graphs and not live: by graph pools over the budget, and what was freed but
-                                   is used by graphs (here: part of pending_bytes) */
+    size_t graph_bytes;         /* kept for graphs and not live: what graph pools and other allocators over the budget
+                                   would give back without them, and what was freed here but is used by graphs (part
+                                   of pending_bytes) */
     size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
     size_t backend_total_bytes;
     size_t outside_bytes;       /* total - free - what the budget holds; 0 if not known */
@@ -804,7 +806,8 @@ typedef struct ta_pool_desc {
                                         1 MiB), 1/8 for middle ones (at most 8 MiB), the rest large; 0: none */
     size_t cached_bytes_max;         /* free bytes kept: above it whole pages go back, highest first; 0: TA_UNLIMITED */
     size_t buffers_per_bucket_max;   /* blocks kept uncoalesced per size class and thread; 0: TA_UNLIMITED */
-    size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole; 0: always split */
+    size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole, unless trimmed;
+                                        0: always split */
     size_t thread_cache_bytes;       /* what one thread may hold; 0: 2 MiB */
     size_t thread_cache_block_bytes; /* largest block that thread caches hold, 1 to 64 KiB; 0: 64 KiB */
     size_t range_bytes;              /* first range of addresses for large blocks, 5/16 as much more for smaller
@@ -7772,6 +7775,19 @@ TAI_INLINE void tai_heap_put(tai_space *space, uint32_t index)
     tai_heap_give(space, index);
 }
 
+/* The end of a used block above size becomes free. The caller has ensured a record. Inside the gate. */
+static TAI_NOINLINE void tai_heap_cut(tai_space *space, uint32_t index, size_t size)
+{
+    tai_block *block = &space->blocks.at[index];
+    uint32_t region = block->place.region;
+    uint32_t rest = tai_heap_add(space, space->regions[region], region, block->addr + size, block->size - size, index,
+                                 block->next);
+    space->blocks.at[rest].place.stream = block->place.stream;
+    space->blocks.at[rest].place.flags = block->place.flags & TAI_FLAG_HOLES;
+    block->size = size;
+    tai_heap_put(space, rest);
+}
+
 /* ---- pointer -> record */
 static uint32_t tai_region_find(const tai_space *space, const tai_region *region, uintptr_t addr)
 {
@@ -11112,17 +11128,17 @@ static TAI_COLD size_t tai_pool_spare(ta_pool *pool, unsigned what)
 static TAI_COLD size_t tai_pool_yields(void *self, tai_kind kind)
 {
     ta_pool *pool = (ta_pool *)self;
-    size_t held;
-    if (!tai_pool_is_open(pool)) {
+    const unsigned what = TAI_IF_SYNCED | TAI_IF_FLUSHED;
+    size_t bytes, more;
+    if (!tai_pool_is_open(pool) || (!TAI_GRAPHS && kind == TAI_OF_GRAPHS)) {
         return 0;
     }
-    if (kind == TAI_OF_CACHES) {
-        return tai_pool_spare(pool, TAI_IF_SYNCED | TAI_IF_FLUSHED);
+    bytes = tai_pool_spare(pool, what);
+    if (TAI_GRAPHS && kind == TAI_OF_GRAPHS) { /* pages that only holds keep from going back */
+        more = tai_pool_spare(pool, what | TAI_IF_UNHELD);
+        bytes = more > bytes ? more - bytes : 0;
     }
-    tai_gate_enter(&pool->space.gate, NULL);
-    held = pool->space.held_bytes;
-    tai_gate_leave(&pool->space.gate, NULL);
-    return held;
+    return bytes;
 }
 
 /* Whether the request could not be served if all that is free anywhere came together: nobody's caches are emptied in
@@ -11202,6 +11218,16 @@ TAI_INLINE int tai_pool_is_bound(const ta_pool *pool, const tai_plan *plan)
     return (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&pool->sealed);
 }
 
+/* A busy block with holes is cut to what was asked for: slack is not worth memory. Outside the gate. */
+static TAI_COLD void tai_pool_cut_slack(ta_pool *pool, uint32_t index, size_t size, tai_holder *me)
+{
+    tai_gate_enter(&pool->space.gate, me);
+    if (pool->space.blocks.at[index].size > size && tai_blocks_ensure(&pool->space.blocks, 1)) {
+        tai_heap_cut(&pool->space, index, size);
+    }
+    tai_gate_leave(&pool->space.gate, me);
+}
+
 /* Finds a busy, committed block for the plan, going to the backend where it must. 0 with *result.
    *missed: bit 0 the heap grew, bit 1 trimmed pages came back. Outside the gate. */
 static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const tai_plan *plan, tai_slot *slot,
@@ -11231,6 +11257,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
             *result = (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
         } else if (index != 0) {
             tai_pool_balance(pool, plan, plan->size, slot);
+            tai_pool_cut_slack(pool, index, plan->size, me);
             *result = tai_space_recommit(space, index, me, &bytes);
             if (bytes != 0) {
                 tai_pool_event(pool, TA_EVENT_GROW, TA_OK, NULL, bytes, 0, 0, NULL, 0);
@@ -12595,18 +12622,13 @@ static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
 {
     tai_space *space = &pool->space;
     tai_block *block = &space->blocks.at[index];
-    uint32_t rest;
     if (block->place.class_index != 0 || block->left != 0 || block->size <= size ||
         tai_block_outside(space, block) || /* eager work may use the end, and nobody would wait for it */
         block->size - size <= space->slack || !tai_blocks_ensure(&space->blocks, 1)) {
         return;
     }
-    rest = tai_heap_add(space, space->regions[block->place.region], block->place.region, block->addr + size,
-                        block->size - size, index, block->next);
-    space->blocks.at[rest].place.stream = block->place.stream;
     TAI_HIDE(space, block->addr + size, block->size - size);
-    block->size = size;
-    tai_heap_put(space, rest);
+    tai_heap_cut(space, index, size);
 }
 
 /* Grows a live block into what follows it. Inside the gate. 0: not possible without the backend. */
@@ -19237,9 +19259,10 @@ static TAI_COLD ta_verdict tai_dynamic_diagnose(ta_dynamic *d, ta_result why, si
         return TA_VERDICT_CAPACITY;
     }
     held += gain.graphs; /* in ranges and in our pool */
+    gain.graphs += TAI_GRAPHS && d->pool != NULL ? tai_pool_yields(d->pool, TAI_OF_GRAPHS) : 0;
     return why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY
                ? tai_common_judge_memory(&d->common, need, asked, gain.own, gain.flushed, out->pending_bytes > held,
-                                         held, out)
+                                         gain.graphs, out)
                : tai_result_verdict(why);
 }
 
@@ -19609,7 +19632,7 @@ static ta_result tai_dynamic_resize(ta_dynamic *d, ta_handle handle, const int64
         *out = news.addr;
         tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
     } else {
-        size_t capacity = h->capacity, kept = h->span_bytes != 0 ? h->capacity : 0;
+        size_t capacity = h->capacity, kept = size <= h->span_bytes ? h->capacity : 0; /* above: it moves */
         uint32_t flags = h->flags;
         tai_news_take(d, h, &news);
         tai_handle_release(d, h);
@@ -22200,11 +22223,15 @@ static TAI_COLD ta_result tai_graph_give_up(ta_graph_pool *g, int disposed)
         g->unwanted = 1;
         g->disposed = disposed;
         g->loose = 0;
+        g->visitors++; /* who allocates from the parent meanwhile would give it back */
         all->chosen = all->chosen == g ? NULL : all->chosen;
     }
     TAI_LOCK_RELEASE(&all->lock);
     if (result == TA_OK) {
         tai_graph_finished(g, NULL);
+        TAI_LOCK_ACQUIRE(&all->lock);
+        g->visitors--;
+        TAI_LOCK_RELEASE(&all->lock);
         (void)tai_graphs_collect(parent);
     }
     return result;

@@ -1,8 +1,26 @@
 /* test_graph_order.c - graph pools where order is easily lost: what another thread does between two driver calls of
    ours, played by a driver call that does it; and eager work on what captures left. Whatever is given to somebody else,
    or back to the driver, too early is reported by the software driver. */
-#include "graph.h"
 #include <pthread.h>
+
+/* ---- what another thread does as soon as a lock is free, once: played by the release of the lock */
+static void (*at_release)(void);
+static int releases_before;
+
+static void lock_was_released(void)
+{
+    void (*it)(void) = at_release;
+    if (it != NULL && releases_before-- == 0) {
+        at_release = NULL;
+        it();
+    }
+}
+
+#define TENSORALLOC_LOCK_TYPE pthread_mutex_t
+#define TENSORALLOC_LOCK_INIT(l) ((void)pthread_mutex_init(l, NULL))
+#define TENSORALLOC_LOCK_ACQUIRE(l) ((void)pthread_mutex_lock(l))
+#define TENSORALLOC_LOCK_RELEASE(l) ((void)pthread_mutex_unlock(l), lock_was_released())
+#include "graph.h"
 #include <time.h>
 
 /* ---- a driver call that does something of the program's first, once */
@@ -1532,6 +1550,137 @@ static void scopes_of_streams_that_join(void)
     }
 }
 
+/* ---- graph pools that go while others allocate */
+static void allocate_from_the_parent(void)
+{
+    give(take(4 * MIB, s)); /* nothing is cached: what can be given back is, first */
+}
+
+static void destroyed_while_others_allocate(void)
+{
+    int n;
+    for (n = 0; n < 3; n++) {
+        if (!graphs_open("sched=lazy", 0)) {
+            return;
+        }
+        releases_before = n;
+        at_release = allocate_from_the_parent;
+        CHECK_OK(ta_graph_pool_destroy(graphs));
+        CHECK(at_release == NULL); /* else nothing is tested */
+        at_release = NULL;
+        graphs = NULL;
+        graphs_close();
+    }
+}
+
+/* ---- what is said of memory that graphs keep */
+static ta_failure refused_by(ta_pool *of, size_t bytes)
+{
+    ta_failure failure;
+    ta_result result = TA_OK;
+    memset(&failure, 0, sizeof failure);
+    CHECK(ta_pool_alloc_stream(of, bytes, STREAM(s), &result) == NULL);
+    CHECK_RESULT(result, TA_ERROR_LIMIT);
+    CHECK_OK(ta_pool_get_failure(of, &failure));
+    return failure;
+}
+
+/* A hold waits for a capture to come: no graph is there to be destroyed. What the advice names ends it. */
+static void holds_without_graphs(void)
+{
+    ta_pool_desc desc;
+    ta_failure failure;
+    CUdeviceptr kept;
+    memset(&desc, 0, sizeof desc);
+    desc.limit_bytes = 32 * MIB;
+    if (!world_open("sched=lazy", TA_CUDA_RANGES, &desc)) {
+        return;
+    }
+    s = stream_new();
+    t = stream_new();
+    graphs = graphs_new(0);
+    kept = take(20 * MIB, t);
+    CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(kept)));
+    give(kept);
+    OK(cu.cuCtxSynchronize());
+    failure = refused_by(pool, 30 * MIB);
+    CHECK_EQ(failure.verdict, TA_VERDICT_GRAPHS);
+    CHECK_EQ(stats_of(graphs).graph_count, 0);
+    CHECK(strstr(ta_action_text(failure.action), "reset or destroy those without graphs") != NULL);
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    (void)refused_by(pool, 30 * MIB);
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    give(take(30 * MIB, s));
+    graphs_close();
+}
+
+/* Blocks that graphs hold between live ones of another allocator: no page would come back without the graphs. */
+static void held_between_live_blocks(void)
+{
+    enum { PAIRS = 4 };
+    ta_budget_desc budget_desc;
+    ta_pool_desc desc;
+    ta_budget *budget = NULL;
+    ta_budget_stats stats;
+    ta_pool *other = NULL;
+    ta_failure failure;
+    CUdeviceptr live[PAIRS], held[PAIRS];
+    void *ptr;
+    int i;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    memset(&desc, 0, sizeof desc);
+    if (!world_open("sched=lazy", TA_CUDA_RANGES, NULL)) {
+        return;
+    }
+    CHECK_OK(ta_pool_destroy(pool));
+    budget_desc.backend = ta_cuda_backend(cuda);
+    CHECK_OK(ta_budget_create(&budget_desc, &budget));
+    desc.budget = budget;
+    CHECK_OK(ta_pool_create(&desc, &pool));
+    CHECK_OK(ta_pool_create(&desc, &other));
+    s = stream_new();
+    t = stream_new();
+    graphs = graphs_new(0);
+    for (i = 0; i < PAIRS; i++) {
+        live[i] = take(MIB, s);
+        held[i] = take(MIB, s);
+    }
+    for (i = 0; i < PAIRS; i++) {
+        CHECK_OK(ta_graph_pool_hold(graphs, pool, pointer(held[i])));
+        give(held[i]);
+    }
+    OK(cu.cuCtxSynchronize());
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_OK(ta_budget_get_stats(budget, &stats));
+    CHECK_EQ(stats.reserved_bytes, 2 * PAIRS * MIB);
+    CHECK_OK(ta_budget_set_limit(budget, stats.reserved_bytes));
+    failure = refused_by(other, 2 * MIB);
+    CHECK_EQ(failure.verdict, TA_VERDICT_LIMIT);
+    CHECK_EQ(failure.graph_bytes, 0);
+    give(live[1]); /* now one page would */
+    OK(cu.cuCtxSynchronize());
+    failure = refused_by(other, 2 * MIB);
+    CHECK_EQ(failure.verdict, TA_VERDICT_GRAPHS);
+    CHECK_EQ(failure.graph_bytes, 2 * MIB);
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    ptr = ta_pool_alloc_stream(other, 2 * MIB, STREAM(s), NULL);
+    CHECK(ptr != NULL);
+    CHECK_OK(ta_pool_free(other, ptr));
+    for (i = 0; i < PAIRS; i++) {
+        if (i != 1) {
+            give(live[i]);
+        }
+    }
+    OK(cu.cuCtxSynchronize());
+    CHECK_OK(ta_graph_pool_destroy(graphs));
+    graphs = NULL;
+    CHECK_OK(ta_pool_destroy(other));
+    CHECK_OK(ta_pool_destroy(pool));
+    CHECK_OK(ta_budget_destroy(budget));
+    pool = pool_new(cuda, NULL);
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1546,4 +1695,5 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(inputs_stay), TEST_CASE(inputs_of_failures_come_again),
           TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact),
           TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
-          TEST_CASE(scopes_of_streams_that_join))
+          TEST_CASE(scopes_of_streams_that_join), TEST_CASE(destroyed_while_others_allocate),
+          TEST_CASE(holds_without_graphs), TEST_CASE(held_between_live_blocks))
