@@ -18929,6 +18929,17 @@ typedef struct tai_strategy_past {
     int is_set;
 } tai_strategy_past;
 
+/* Asks the strategy for a capacity, so that it can be unasked. */
+static TAI_COLD size_t tai_handle_ask(const tai_handle *h, tai_site *site, const ta_strategy_input *in,
+                                      tai_strategy_past *past)
+{
+    memcpy(past->state, site->state, sizeof past->state);
+    past->word = h->strategy_word;
+    past->is_set = 1;
+    past->answer = site->strategy.vtable->required_size(site->strategy.config, site->state, in);
+    return past->answer;
+}
+
 /* The capacity that a tensor with bounds and this size is to have. */
 static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size,
                                 tai_strategy_past *past)
@@ -18945,10 +18956,7 @@ static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bou
         (strategy->should_resize == NULL || !strategy->should_resize(site->strategy.config, site->state, &in))) {
         return h->capacity;
     }
-    memcpy(past->state, site->state, sizeof past->state);
-    past->word = h->strategy_word;
-    past->is_set = 1;
-    past->answer = target = strategy->required_size(site->strategy.config, site->state, &in);
+    target = tai_handle_ask(h, site, &in, past);
     target = target < size ? size : target > most ? most : target;
     if (target > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
         target = size;
