@@ -318,7 +318,8 @@ typedef void (*ta_event_fn)(void *user, const ta_event *event);
       "call ta_allocator_empty_cache on all of them, in the threads that use them") \
     X(TA_VERDICT_FRAGMENTED, "free memory is in pieces", TA_ACTION_FREE_BLOCKING, "free the blocks between them") \
     X(TA_VERDICT_GRAPHS, "graphs hold it", TA_ACTION_DESTROY_GRAPHS, \
-      "destroy graphs that are not replayed any more, and trim their graph pools") \
+      "destroy graphs that are not replayed any more, and trim their graph pools; " \
+      "reset or destroy those without graphs") \
     X(TA_VERDICT_CAPACITY, "capacity_bytes_max is reached", TA_ACTION_RAISE_CAPACITY, "raise capacity_bytes_max") \
     X(TA_VERDICT_LIMIT, "the limit of the budget is reached", TA_ACTION_RAISE_LIMIT, "raise the limit") \
     X(TA_VERDICT_OUTSIDE, "others than this budget have it", TA_ACTION_FREE_OUTSIDE, "free memory outside") \
@@ -367,8 +368,9 @@ typedef struct ta_failure {
     size_t thread_cached_bytes; /* in thread caches of this allocator */
     size_t sibling_reserved_bytes; /* by other allocators over the budget */
     size_t sibling_cached_bytes;   /* of that, what empty_cache gives back; single-threaded ones are not asked */
-    size_t graph_bytes;         /* kept for graphs and not live: by graph pools over the budget, and what was freed but
-                                   is used by graphs (here: part of pending_bytes) */
+    size_t graph_bytes;         /* kept for graphs and not live: what graph pools and other allocators over the budget
+                                   would give back without them, and what was freed here but is used by graphs (part
+                                   of pending_bytes) */
     size_t backend_free_bytes;  /* memory_info; TA_UNLIMITED: it does not say, or was not asked (limit) */
     size_t backend_total_bytes;
     size_t outside_bytes;       /* total - free - what the budget holds; 0 if not known */
@@ -597,10 +599,11 @@ typedef struct ta_backend_vtable {
        already or becomes so. TA_ERROR_UNSUPPORTED when the driver cannot tell. */
     ta_result (*attach)(void *self, uint64_t graph, uint32_t *gone);
 
-    /* O ORDERED. The stream has been marked for the last time: what comes under its name is another one. */
+    /* O ORDERED. This allocator has marked the stream for the last time: what it calls so later is another one. */
     void (*retire)(void *self, ta_stream stream);
-    /* O ORDERED. change 1: captures may be open from now on; -1: they are over. Waits for what would break them. */
-    void (*expect_captures)(void *self, int change);
+    /* O ORDERED. change 1: captures may be open from now on, on stream first (0: wherever); -1: they are over. Waits
+       for what would break them. */
+    void (*expect_captures)(void *self, ta_stream stream, int change);
 } ta_backend_vtable;
 
 /* A backend is a table and its pointer, passed by value. It must outlive every allocator and budget over it. */
@@ -804,7 +807,8 @@ typedef struct ta_pool_desc {
                                         1 MiB), 1/8 for middle ones (at most 8 MiB), the rest large; 0: none */
     size_t cached_bytes_max;         /* free bytes kept: above it whole pages go back, highest first; 0: TA_UNLIMITED */
     size_t buffers_per_bucket_max;   /* blocks kept uncoalesced per size class and thread; 0: TA_UNLIMITED */
-    size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole; 0: always split */
+    size_t slack_bytes_max;          /* a free block at most this much larger is handed out whole, unless trimmed;
+                                        0: always split */
     size_t thread_cache_bytes;       /* what one thread may hold; 0: 2 MiB */
     size_t thread_cache_block_bytes; /* largest block that thread caches hold, 1 to 64 KiB; 0: 64 KiB */
     size_t range_bytes;              /* first range of addresses for large blocks, 5/16 as much more for smaller
@@ -926,8 +930,9 @@ TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream
 TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event);
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
-   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured). Threads: any.
-   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew.
+   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured); the call can be
+   repeated then, before the stream is destroyed. Threads: any. Does not wait for its work. Cost: a few events on the
+   stream, a short lock; threads look their streams up anew. Each pool that uses the stream retires it, after its work.
    A stream that is destroyed without: what it used, or what its handle used since the driver gave that out again, waits
    until the whole context has been waited for: at once, in the call that frees it, or later while a scope of a graph
    pool over the backend is open, or a stream is captured that blocks the legacy one (this call: TA_ERROR_NOT_READY).
@@ -1691,8 +1696,9 @@ typedef struct ta_capture_report {
    newest counts, and the one before counts again when it is left. Never begins a capture. Errors: TA_ERROR_BUSY (the
    graph pool has a scope on another stream; or, without share_sequential, graphs may still use what it holds: reset
    first, or destroy them), TA_ERROR_CAPTURE (the stream's capture is broken), _RECORDS. Threads: any. Asks for the
-   state of the capture, and whether eager work on blocks of the graph pool that were freed outside of captures is done;
-   makes no other driver call. */
+   state of the capture, before it begins for the name of the stream, and whether eager work on blocks of the graph pool
+   that were freed outside of captures is done; makes no other driver call. While another stream joins the capture, no
+   other thread may free what that stream used outside of it: asking for its name at that moment breaks the capture. */
 TENSORALLOC_DEF ta_result ta_capture_enter(ta_graph_pool *graph_pool, ta_stream stream);
 /* Closes the newest scope of the graph pool on the stream, after the end of the capture. One that went well leaves a
    graph, and the graph pool is in use until that was attached, or reset; but where no capture was seen and nothing is
@@ -5467,7 +5473,10 @@ typedef struct tai_cu_spare {
 typedef struct tai_cu_seen {
     struct tai_cu_seen *next;
     ta_stream stream;
-    uint64_t name; /* 0: it has retired */
+    uint64_t name;
+    uint64_t last; /* it has retired: ticket of its work up to then; 0: it has not */
+    uint64_t now;  /* in a scope: its name, asked before the capture; 0: not known */
+    size_t scopes; /* of graph pools, on the stream: it stays what it is, and may be captured any time */
 } tai_cu_seen;
 
 struct ta_cuda {
@@ -6183,26 +6192,39 @@ static TAI_COLD uint64_t tai_cu_stream_name(const ta_cuda *c, ta_stream stream)
     return c->cu.stream_id != NULL && c->cu.stream_id(tai_cu_stream(stream), &id) == TAI_CU_OK ? (uint64_t)id + 1 : 0;
 }
 
-/* The name under which a stream was seen last, 0: it was not. With the lock. */
-static TAI_COLD uint64_t *tai_cu_seen_as(const ta_cuda *c, ta_stream stream)
+/* What is known of who has the handle of a stream; NULL: it was not seen. With the lock. */
+static TAI_COLD tai_cu_seen *tai_cu_seen_as(const ta_cuda *c, ta_stream stream)
 {
     tai_cu_seen *seen = c->seen;
     while (seen != NULL && seen->stream != stream) {
         seen = seen->next;
     }
-    return seen != NULL ? &seen->name : NULL;
+    return seen;
+}
+
+/* The name of the stream. In a scope on it that is what it was called before: a capture that another thread begins
+   meanwhile is not asked. Inside a scope of the context; the stream is not being captured. */
+static TAI_COLD uint64_t tai_cu_stream_now(ta_cuda *c, ta_stream stream)
+{
+    const tai_cu_seen *seen;
+    uint64_t now;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    now = seen != NULL && seen->scopes != 0 ? seen->now : 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    return now != 0 ? now : tai_cu_stream_name(c, stream);
 }
 
 /* Notes the name of a stream; whoever had the handle before is done. */
 static TAI_COLD void tai_cu_see(ta_cuda *c, ta_stream stream, uint64_t name)
 {
-    tai_cu_seen *seen = (tai_cu_seen *)TENSORALLOC_MALLOC(sizeof *seen);
-    uint64_t *known;
+    tai_cu_seen *seen = (tai_cu_seen *)TENSORALLOC_MALLOC(sizeof *seen), *known;
     TAI_LOCK_ACQUIRE(&c->lock);
     known = tai_cu_seen_as(c, stream);
     if (known != NULL) {
-        *known = name;
+        known->name = name;
     } else if (seen != NULL) {
+        memset(seen, 0, sizeof *seen);
         seen->stream = stream;
         seen->name = name;
         seen->next = c->seen;
@@ -6211,31 +6233,6 @@ static TAI_COLD void tai_cu_see(ta_cuda *c, ta_stream stream, uint64_t name)
     }
     TAI_LOCK_RELEASE(&c->lock);
     TENSORALLOC_FREE(seen);
-}
-
-static TAI_COLD void tai_cuda_retire(void *self, ta_stream stream)
-{
-    ta_cuda *c = (ta_cuda *)self;
-    uint64_t *known;
-    TAI_LOCK_ACQUIRE(&c->lock);
-    known = tai_cu_seen_as(c, stream);
-    if (known != NULL) {
-        *known = 0;
-    }
-    TAI_LOCK_RELEASE(&c->lock);
-}
-
-static TAI_COLD void tai_cuda_expect_captures(void *self, int change)
-{
-    ta_cuda *c = (ta_cuda *)self;
-    TAI_LOCK_ACQUIRE(&c->lock);
-    c->captures += (uint32_t)change;
-    while (c->syncing != 0) {
-        TAI_LOCK_RELEASE(&c->lock);
-        TAI_WAIT_A_MOMENT();
-        TAI_LOCK_ACQUIRE(&c->lock);
-    }
-    TAI_LOCK_RELEASE(&c->lock);
 }
 
 /* What the driver says of a capture on the stream. */
@@ -6250,6 +6247,51 @@ static int tai_cu_capture(ta_cuda *c, ta_stream stream, int *status, uint64_t *i
         }
     }
     return code;
+}
+
+/* Another scope on the stream, or one less. Its name is asked now: that would break its capture. */
+static TAI_COLD void tai_cu_expect_on(ta_cuda *c, ta_stream stream, int change)
+{
+    uint64_t now = 0, ignored = 0;
+    int status = 0, is_known;
+    tai_cu_seen *seen;
+    tai_cu_scope scope;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    is_known = seen != NULL;
+    now = is_known && seen->scopes != 0 ? seen->now : 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (change > 0 && now == 0 && !tai_cu_lost(c) && tai_cu_capture(c, stream, &status, &ignored) == TAI_CU_OK &&
+        status == 0 && tai_cu_enter(c, &scope) == TA_OK) {
+        now = tai_cu_stream_name(c, stream);
+        tai_cu_leave(c, &scope);
+    }
+    if (change > 0 && !is_known) {
+        tai_cu_see(c, stream, 0);
+    }
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    if (seen != NULL && (change > 0 || seen->scopes != 0)) {
+        seen->scopes = change > 0 ? seen->scopes + 1 : seen->scopes - 1;
+        seen->now = change > 0 ? now : seen->now;
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+}
+
+static TAI_COLD void tai_cuda_expect_captures(void *self, ta_stream stream, int change)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    c->captures += (uint32_t)change;
+    while (c->syncing != 0) {
+        TAI_LOCK_RELEASE(&c->lock);
+        TAI_WAIT_A_MOMENT();
+        TAI_LOCK_ACQUIRE(&c->lock);
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+    if (stream > 2 && c->cu.stream_id != NULL) {
+        tai_cu_expect_on(c, stream, change);
+    }
 }
 
 /* Whether the calling thread may say 2, the per-thread default stream: the first one that does so, and no other, for
@@ -6348,6 +6390,9 @@ static TAI_COLD int tai_cu_context_sync(ta_cuda *c)
 {
     uint64_t ignored = 0;
     int status = 0, code = c->cu.capture_info(tai_cu_stream(1), &status, &ignored);
+    if (code != TAI_CU_OK && (code < TAI_CU_CAPTURE_FIRST || code > TAI_CU_CAPTURE_LAST)) {
+        return code;
+    }
     TAI_LOCK_ACQUIRE(&c->lock);
     code = (code >= TAI_CU_CAPTURE_FIRST && code <= TAI_CU_CAPTURE_LAST) || (code == TAI_CU_OK && c->captures != 0)
                ? TAI_CU_NOT_READY : code;
@@ -6362,19 +6407,27 @@ static TAI_COLD int tai_cu_context_sync(ta_cuda *c)
     return code;
 }
 
-/* An event for the work on the stream, and on those whose handle it has: the driver gives them out again. Inside a
+/* An event for the work on the stream, and on those whose handle it has: the driver gives them out again. Of one that
+   retired its last event is waited for, of others the whole context: for who has not retired it marks it yet. Inside a
    scope. */
 static TAI_COLD tai_cu_spare *tai_cu_mark(ta_cuda *c, ta_stream stream, int vanished, int *code)
 {
     tai_cu_spare *event = tai_cu_event(c, code);
-    uint64_t name = vanished || stream <= 2 ? 0 : tai_cu_stream_name(c, stream), known;
-    const uint64_t *seen;
+    uint64_t name = vanished || stream <= 2 ? 0 : tai_cu_stream_now(c, stream), known = 0, last = 0;
+    tai_cu_seen *seen;
     TAI_LOCK_ACQUIRE(&c->lock);
     seen = tai_cu_seen_as(c, stream);
-    known = name != 0 && seen != NULL ? *seen : 0;
+    if (seen != NULL) {
+        known = name != 0 ? seen->name : 0;
+        last = seen->last;
+        seen->last = 0; /* for this thread to wait for; or it goes on after all */
+    }
     TAI_LOCK_RELEASE(&c->lock);
     if (event != NULL && (vanished || (known != 0 && known != name))) {
-        *code = tai_cu_context_sync(c);
+        *code = last == 0 || vanished ? tai_cu_context_sync(c) : c->cu.event_sync(tai_cu_event_of(last));
+    }
+    if (last != 0) {
+        tai_cuda_drop(c, last);
     }
     if (event != NULL && *code == TAI_CU_OK && name != known) {
         tai_cu_see(c, stream, name);
@@ -6406,6 +6459,31 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
     event = tai_cu_mark(c, stream, vanished, &code);
     tai_cu_leave(c, &scope);
     return tai_cu_ticket(c, event, code, out_ticket);
+}
+
+/* Whoever gets the handle next is another stream. Other pools may not have retired this one: they mark the handle, and
+   the event covers what is on the stream up to now. Without an event that is found out by its name alone. */
+static TAI_COLD void tai_cuda_retire(void *self, ta_stream stream)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_seen *seen;
+    uint64_t last = 0, other;
+    int known;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    known = seen != NULL && seen->name != 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (!known || tai_cuda_mark(self, stream, &last) != TA_OK) {
+        return;
+    }
+    TAI_LOCK_ACQUIRE(&c->lock);
+    other = seen->last;
+    seen->last = other == 0 ? last : 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (other != 0) { /* of another thread meanwhile: who knows which is the later one */
+        tai_cuda_drop(c, other);
+        tai_cuda_drop(c, last);
+    }
 }
 
 /* When the context is gone, so is its work. */
@@ -6791,6 +6869,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_destroy(ta_cuda *cuda)
     for (range = cuda->ranges; range != NULL; range = range->next) {
         if (!range->unwanted) {
             return TA_ERROR_BUSY;
+        }
+    }
+    for (seen = cuda->seen; seen != NULL; seen = seen->next) {
+        if (seen->last != 0) {
+            tai_cuda_drop(cuda, seen->last);
+            seen->last = 0;
         }
     }
     if (cuda->context != NULL && tai_cuda_close(cuda) != TA_OK && !tai_cu_lost(cuda)) {
@@ -7771,6 +7855,19 @@ TAI_INLINE void tai_heap_put(tai_space *space, uint32_t index)
     tai_heap_give(space, index);
 }
 
+/* The end of a used block above size becomes free. The caller has ensured a record. Inside the gate. */
+static TAI_NOINLINE void tai_heap_cut(tai_space *space, uint32_t index, size_t size)
+{
+    tai_block *block = &space->blocks.at[index];
+    uint32_t region = block->place.region;
+    uint32_t rest = tai_heap_add(space, space->regions[region], region, block->addr + size, block->size - size, index,
+                                 block->next);
+    space->blocks.at[rest].place.stream = block->place.stream;
+    space->blocks.at[rest].place.flags = block->place.flags & TAI_FLAG_HOLES;
+    block->size = size;
+    tai_heap_put(space, rest);
+}
+
 /* ---- pointer -> record */
 static uint32_t tai_region_find(const tai_space *space, const tai_region *region, uintptr_t addr)
 {
@@ -8550,6 +8647,9 @@ static uint32_t tai_use_new(tai_space *space, uint32_t stream, uint32_t next)
     at[index].stream = stream;
     at[index].next = next;
     at[index].has_ticket = 0;
+    if (TAI_GRAPHS) {
+        at[index].ticket = 0; /* no graph pool's id */
+    }
     return index;
 }
 
@@ -8611,6 +8711,30 @@ static TAI_COLD void tai_space_drop(tai_space *space, uint64_t ticket)
     }
 }
 
+/* A free has failed: drops the marks of the newest uses, count of them, as if nothing had been asked. Outside the
+   gate. */
+static TAI_COLD void tai_uses_unmark(tai_space *space, tai_block *block, uint32_t count, tai_holder *me)
+{
+    tai_use *at = (tai_use *)(void *)space->uses.base;
+    uint32_t use;
+    for (use = block->left; count != 0; use = at[use].next, count--) {
+        if (!at[use].has_ticket) {
+            tai_space_drop(space, at[use].ticket);
+        } else if (TAI_GRAPHS && at[use].has_ticket >= 3) { /* work to come on such a stream is to be marked, too */
+            tai_gate_enter(&space->gate, me);
+            at[use].has_ticket = space->streams[at[use].stream].id == TAI_STREAM_GRAPHS ? 3 : 0;
+            tai_gate_leave(&space->gate, me);
+        }
+    }
+    if (at[block->left].has_ticket == 1) { /* the caller's, and the newest: it is not waited for any more */
+        tai_gate_enter(&space->gate, me);
+        use = block->left;
+        block->left = at[use].next;
+        tai_use_recycle(space, use);
+        tai_gate_leave(&space->gate, me);
+    }
+}
+
 /* Frees a busy block that streams still use: marks each of them, then the block waits in their lists. Outside the
    gate. patient: a stream that is being captured is marked later, when its block is looked at, as is one that cannot be
    marked beside captures. On failure nothing has changed but the marks made so far, which are dropped. */
@@ -8640,18 +8764,7 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
         count += result == TA_OK;
     }
     if (result != TA_OK) {
-        for (use = block->left; count != 0; use = at[use].next, count--) {
-            if (!at[use].has_ticket) {
-                tai_space_drop(space, at[use].ticket);
-            }
-        }
-        if (at[block->left].has_ticket == 1) { /* the caller's, and the newest: it is not waited for any more */
-            tai_gate_enter(&space->gate, me);
-            use = block->left;
-            block->left = at[use].next;
-            tai_use_recycle(space, use);
-            tai_gate_leave(&space->gate, me);
-        }
+        tai_uses_unmark(space, block, count, me);
         return result;
     }
     tai_gate_enter(&space->gate, me);
@@ -9138,7 +9251,7 @@ typedef struct tai_graph_hooks {
     void (*let_go)(ta_pool *pool, const ta_pool *memory);
     /* Work of a capture uses a block of ours, or (freed) may use it because it is of a captured stream. */
     ta_result (*use)(ta_pool *pool, void *ptr, ta_stream stream, int freed);
-    void (*retire)(ta_pool *pool, ta_stream stream);
+    ta_result (*retire)(ta_pool *pool, ta_stream stream);
     /* Lets go of what graphs that are gone used; nonzero: something. */
     size_t (*collect)(ta_pool *pool);
     /* 0: there still are graph pools. */
@@ -11111,17 +11224,17 @@ static TAI_COLD size_t tai_pool_spare(ta_pool *pool, unsigned what)
 static TAI_COLD size_t tai_pool_yields(void *self, tai_kind kind)
 {
     ta_pool *pool = (ta_pool *)self;
-    size_t held;
-    if (!tai_pool_is_open(pool)) {
+    const unsigned what = TAI_IF_SYNCED | TAI_IF_FLUSHED;
+    size_t bytes, more;
+    if (!tai_pool_is_open(pool) || (!TAI_GRAPHS && kind == TAI_OF_GRAPHS)) {
         return 0;
     }
-    if (kind == TAI_OF_CACHES) {
-        return tai_pool_spare(pool, TAI_IF_SYNCED | TAI_IF_FLUSHED);
+    bytes = tai_pool_spare(pool, what);
+    if (TAI_GRAPHS && kind == TAI_OF_GRAPHS) { /* pages that only holds keep from going back */
+        more = tai_pool_spare(pool, what | TAI_IF_UNHELD);
+        bytes = more > bytes ? more - bytes : 0;
     }
-    tai_gate_enter(&pool->space.gate, NULL);
-    held = pool->space.held_bytes;
-    tai_gate_leave(&pool->space.gate, NULL);
-    return held;
+    return bytes;
 }
 
 /* Whether the request could not be served if all that is free anywhere came together: nobody's caches are emptied in
@@ -11201,6 +11314,16 @@ TAI_INLINE int tai_pool_is_bound(const ta_pool *pool, const tai_plan *plan)
     return (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 || TENSORALLOC_LOAD_RELAXED(&pool->sealed);
 }
 
+/* A busy block with holes is cut to what was asked for: slack is not worth memory. Outside the gate. */
+static TAI_COLD void tai_pool_cut_slack(ta_pool *pool, uint32_t index, size_t size, tai_holder *me)
+{
+    tai_gate_enter(&pool->space.gate, me);
+    if (pool->space.blocks.at[index].size > size && tai_blocks_ensure(&pool->space.blocks, 1)) {
+        tai_heap_cut(&pool->space, index, size);
+    }
+    tai_gate_leave(&pool->space.gate, me);
+}
+
 /* Finds a busy, committed block for the plan, going to the backend where it must. 0 with *result.
    *missed: bit 0 the heap grew, bit 1 trimmed pages came back. Outside the gate. */
 static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const tai_plan *plan, tai_slot *slot,
@@ -11230,6 +11353,7 @@ static uint32_t tai_pool_obtain(ta_pool *pool, const ta_request *request, const 
             *result = (plan->flags & TA_REQUEST_CACHED_ONLY) != 0 ? TA_ERROR_NOT_CACHED : TA_ERROR_SEALED;
         } else if (index != 0) {
             tai_pool_balance(pool, plan, plan->size, slot);
+            tai_pool_cut_slack(pool, index, plan->size, me);
             *result = tai_space_recommit(space, index, me, &bytes);
             if (bytes != 0) {
                 tai_pool_event(pool, TA_EVENT_GROW, TA_OK, NULL, bytes, 0, 0, NULL, 0);
@@ -12533,7 +12657,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
         return result;
     }
     if (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
-        pool->hooks->retire(pool, stream);
+        result = pool->hooks->retire(pool, stream);
+        if (result != TA_OK) { /* what has retired of it meanwhile is not retired twice */
+            tai_space_drop(space, ticket);
+            return result;
+        }
     }
     tai_gate_enter(&space->gate, NULL);
     for (s = 1; s < space->stream_count && (space->streams[s].id != stream || space->streams[s].retired); s++) {
@@ -12594,18 +12722,13 @@ static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
 {
     tai_space *space = &pool->space;
     tai_block *block = &space->blocks.at[index];
-    uint32_t rest;
     if (block->place.class_index != 0 || block->left != 0 || block->size <= size ||
         tai_block_outside(space, block) || /* eager work may use the end, and nobody would wait for it */
         block->size - size <= space->slack || !tai_blocks_ensure(&space->blocks, 1)) {
         return;
     }
-    rest = tai_heap_add(space, space->regions[block->place.region], block->place.region, block->addr + size,
-                        block->size - size, index, block->next);
-    space->blocks.at[rest].place.stream = block->place.stream;
     TAI_HIDE(space, block->addr + size, block->size - size);
-    block->size = size;
-    tai_heap_put(space, rest);
+    tai_heap_cut(space, index, size);
 }
 
 /* Grows a live block into what follows it. Inside the gate. 0: not possible without the backend. */
@@ -19246,9 +19369,10 @@ static TAI_COLD ta_verdict tai_dynamic_diagnose(ta_dynamic *d, ta_result why, si
         return TA_VERDICT_CAPACITY;
     }
     held += gain.graphs; /* in ranges and in our pool */
+    gain.graphs += TAI_GRAPHS && d->pool != NULL ? tai_pool_yields(d->pool, TAI_OF_GRAPHS) : 0;
     return why == TA_ERROR_LIMIT || why == TA_ERROR_OUT_OF_MEMORY
                ? tai_common_judge_memory(&d->common, need, asked, gain.own, gain.flushed, out->pending_bytes > held,
-                                         held, out)
+                                         gain.graphs, out)
                : tai_result_verdict(why);
 }
 
@@ -19610,7 +19734,7 @@ static ta_result tai_dynamic_resize(ta_dynamic *d, ta_handle handle, const int64
         *out = news.addr;
         tai_news_tell(d, &news, TA_EVENT_RESIZE, TA_OK, size);
     } else {
-        size_t capacity = h->capacity, kept = h->span_bytes != 0 ? h->capacity : 0;
+        size_t capacity = h->capacity, kept = size <= h->span_bytes ? h->capacity : 0; /* above: it moves */
         uint32_t flags = h->flags;
         tai_news_take(d, h, &news);
         tai_handle_release(d, h);
@@ -20236,7 +20360,7 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
             out->peak_reserved_bytes = TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak);
         }
     }
-    out->cached_bytes = out->reserved_bytes - out->in_use_bytes;
+    out->cached_bytes = out->reserved_bytes > out->in_use_bytes ? out->reserved_bytes - out->in_use_bytes : 0;
     out->miss_recommit_count = out->miss_recommit_count < out->allocation_count ? out->miss_recommit_count
                                                                                : out->allocation_count;
     out->hit_count = out->allocation_count - out->miss_recommit_count; /* a pool of ours counts moves as well */
@@ -20639,12 +20763,13 @@ static TAI_COLD void tai_looks_pass(const tai_graphs *all, const void *gone, con
     }
 }
 
-/* Captures may be open from now on, or are over: nothing waits for the whole device meanwhile. */
-static TAI_COLD void tai_graph_expect(const ta_graph_pool *g, int change)
+/* Captures (on stream first; 0: wherever) may be open from now on, or are over: nothing waits for the whole device
+   meanwhile. */
+static TAI_COLD void tai_graph_expect(const ta_graph_pool *g, ta_stream stream, int change)
 {
     const ta_backend *backend = &g->memory->space.backend;
     if (backend->vtable->expect_captures != NULL) {
-        backend->vtable->expect_captures(backend->self, change);
+        backend->vtable->expect_captures(backend->self, stream, change);
     }
 }
 
@@ -20658,7 +20783,7 @@ static TAI_COLD void tai_graph_finished(ta_graph_pool *g, const ta_stream *strea
     g->unfinished -= was;
     TAI_LOCK_RELEASE(&all->lock);
     if (was) {
-        tai_graph_expect(g, -1);
+        tai_graph_expect(g, 0, -1);
     }
 }
 
@@ -21987,13 +22112,33 @@ static TAI_COLD ta_result tai_graphs_use(ta_pool *pool, void *ptr, ta_stream str
     return result;
 }
 
-static TAI_COLD void tai_graphs_retire(ta_pool *pool, ta_stream stream)
+/* Whether the stream was seen there, and has not retired since. */
+static TAI_COLD int tai_graph_knows(const ta_graph_pool *g, ta_stream stream)
+{
+    tai_space *space = &g->memory->space;
+    uint32_t s;
+    int known;
+    if (g->memory->disposed) {
+        return 0;
+    }
+    tai_gate_enter(&space->gate, NULL);
+    for (s = 1; s < space->stream_count && (space->streams[s].id != stream || space->streams[s].retired); s++) {
+    }
+    known = s < space->stream_count;
+    tai_gate_leave(&space->gate, NULL);
+    return known;
+}
+
+static TAI_COLD ta_result tai_graphs_retire(ta_pool *pool, ta_stream stream)
 {
     ta_graph_pool *g = NULL;
+    ta_result result = TA_OK, one;
     while ((g = tai_graphs_visit(pool, g)) != NULL) {
         tai_graph_finished(g, &stream); /* another one may have the name */
-        (void)ta_pool_retire_stream(g->memory, stream);
+        one = tai_graph_knows(g, stream) ? ta_pool_retire_stream(g->memory, stream) : TA_OK;
+        result = result == TA_OK ? one : result;
     }
+    return result;
 }
 
 static TAI_COLD int tai_graphs_close(ta_pool *pool)
@@ -22199,11 +22344,15 @@ static TAI_COLD ta_result tai_graph_give_up(ta_graph_pool *g, int disposed)
         g->unwanted = 1;
         g->disposed = disposed;
         g->loose = 0;
+        g->visitors++; /* who allocates from the parent meanwhile would give it back */
         all->chosen = all->chosen == g ? NULL : all->chosen;
     }
     TAI_LOCK_RELEASE(&all->lock);
     if (result == TA_OK) {
         tai_graph_finished(g, NULL);
+        TAI_LOCK_ACQUIRE(&all->lock);
+        g->visitors--;
+        TAI_LOCK_RELEASE(&all->lock);
         (void)tai_graphs_collect(parent);
     }
     return result;
@@ -22715,6 +22864,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     scope->stream = stream;
     scope->capture = capture;
     scope->by_mode = by_mode;
+    tai_graph_expect(g, stream, 1); /* before anything is asked: the capture may have begun */
     TAI_LOCK_ACQUIRE(&all->lock);
     while (g->trimmer != 0 && g->trimmer != tai_thread_id()) {
         TAI_LOCK_RELEASE(&all->lock);
@@ -22738,6 +22888,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
     if (result != TA_OK) {
+        tai_graph_expect(g, stream, -1);
         TENSORALLOC_FREE(scope);
         return result;
     }
@@ -22748,7 +22899,6 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     if (first) {
         tai_graphs_divert(g->parent);
     }
-    tai_graph_expect(g, 1);
     tai_graph_finished(g, NULL);
     return TA_OK;
 }
@@ -22897,9 +23047,10 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
         (void)tai_graph_settle(g, NULL);
     }
     tai_scope_end(scope, failed, &still, &last);
-    if (!still) {
-        tai_graph_expect(g, -1);
+    if (still) {
+        tai_graph_expect(g, 0, 1); /* its capture goes on without a scope */
     }
+    tai_graph_expect(g, scope->stream, -1);
     TENSORALLOC_FREE(scope);
     if (last) {
         tai_graphs_divert(parent);

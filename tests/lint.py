@@ -25,7 +25,7 @@ CORE_CONDITIONALS = {'TAI_THREAD_INDEX', 'TENSORALLOC_NO_THREADS', 'TENSORALLOC_
 NEVER_MAX = 40  # conditions that cannot hold
 FOREIGN_MACROS = {'WIN32_LEAN_AND_MEAN', 'CLOCK_MONOTONIC'}  # of the system, set where it hides them
 
-TEXT_BYTES_MAX = 138 * 1024  # of everything for the host; one translation unit keeps what it does not call
+TEXT_BYTES_MAX = 139 * 1024  # of everything for the host; one translation unit keeps what it does not call
 COMPILE_SECONDS = 4   # the budgets; a test fails at twice as much, since machines differ and are noisy
 INCLUDE_SECONDS = 0.06
 

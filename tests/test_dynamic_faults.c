@@ -81,6 +81,27 @@ static int system_mprotect(void *addr, size_t size, int protection)
     #define mprotect system_mprotect
 #endif
 
+/* What another thread does as soon as a lock is free, once: played by the release of the lock. */
+#if !defined(_WIN32) && !defined(TENSORALLOC_NO_THREADS)
+    #define LOCKS_TELL
+static void (*at_release)(void);
+static int releases_before;
+
+static void lock_was_released(void)
+{
+    void (*it)(void) = at_release;
+    if (it != NULL && releases_before-- == 0) {
+        at_release = NULL;
+        it();
+    }
+}
+
+    #define TENSORALLOC_LOCK_TYPE pthread_mutex_t
+    #define TENSORALLOC_LOCK_INIT(l) ((void)pthread_mutex_init(l, NULL))
+    #define TENSORALLOC_LOCK_ACQUIRE(l) ((void)pthread_mutex_lock(l))
+    #define TENSORALLOC_LOCK_RELEASE(l) ((void)pthread_mutex_unlock(l), lock_was_released())
+#endif
+
 #define TENSORALLOC_IMPLEMENTATION
 #include "tensoralloc.h"
 #undef mmap
@@ -898,8 +919,54 @@ static void address_space_of_4_gib(void)
 }
 #endif
 
+/*---------------------------------------------------------------------------------------------------------
+  Figures that are read one after the other, while another thread frees.
+  -------------------------------------------------------------------------------------------------------*/
+#ifdef LOCKS_TELL
+static ta_allocator looked_at;
+static void *freed_meanwhile;
+
+static void free_meanwhile(void)
+{
+    CHECK_OK(ta_allocator_free(looked_at, freed_meanwhile, 0, 0, 0));
+    CHECK_OK(ta_allocator_trim(looked_at, 0, NULL));
+    freed_meanwhile = NULL;
+}
+
+static void figures_while_others_free(void)
+{
+    ta_dynamic *dynamic = NULL;
+    ta_request request;
+    ta_stats stats;
+    int n, done = 0;
+    arm(0, 0, 0, 0);
+    memset(&request, 0, sizeof request);
+    request.size_bytes = (size_t)3 << 20;
+    REQUIRE(ta_dynamic_create(NULL, &dynamic) == TA_OK);
+    looked_at = ta_dynamic_allocator(dynamic);
+    for (n = 0; n < 6; n++) {
+        freed_meanwhile = ta_allocator_alloc(looked_at, &request, NULL);
+        CHECK(freed_meanwhile != NULL);
+        releases_before = n;
+        at_release = free_meanwhile;
+        CHECK_OK(ta_allocator_get_stats(looked_at, &stats));
+        at_release = NULL;
+        CHECK_LE(stats.cached_bytes, stats.reserved_bytes);
+        done += freed_meanwhile == NULL;
+        CHECK_OK(ta_allocator_free(looked_at, freed_meanwhile, 0, 0, 0));
+    }
+    CHECK_GE(done, 2); /* else nothing is tested */
+    CHECK_OK(ta_dynamic_destroy(dynamic));
+}
+#else
+static void figures_while_others_free(void)
+{
+    TEST_SKIP("no locks of its own here");
+}
+#endif
+
 TEST_MAIN(TEST_CASE(address_space_of_256_mib), TEST_CASE(address_space_of_4_gib),
           TEST_CASE(the_backend_fails_making_and_freeing), TEST_CASE(the_backend_fails_growing),
           TEST_CASE(the_backend_fails_moving), TEST_CASE(the_backend_fails_giving_back), TEST_CASE(records_run_out),
           TEST_CASE(the_system_fails), TEST_CASE(records_run_out_with_many_tensors),
-          TEST_CASE(two_faults))
+          TEST_CASE(two_faults), TEST_CASE(figures_while_others_free))

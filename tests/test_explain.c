@@ -1321,6 +1321,72 @@ static void limits_below_what_is_reserved(void)
     CHECK_OK(ta_budget_destroy(budget));
 }
 
+/* A tensor that must move needs all of its new size: what it has in its range stays there. */
+static void tensors_that_must_move(void)
+{
+    ta_budget_desc budget_desc;
+    ta_dynamic_desc desc;
+    ta_budget *budget;
+    ta_dynamic *dynamic = NULL;
+    ta_shape_bounds bounds;
+    ta_handle handle;
+    ta_failure failure;
+    int64_t least = 1, expected = 3 << 20, most = 4 << 20, more = 20 << 20;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    memset(&desc, 0, sizeof desc);
+    budget_desc.limit_bytes = 16 * MIB;
+    REQUIRE(ta_budget_create(&budget_desc, &budget) == TA_OK);
+    desc.budget = budget;
+    REQUIRE(ta_dynamic_create(&desc, &dynamic) == TA_OK);
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &expected, &most));
+    CHECK_OK(ta_dynamic_alloc(dynamic, &bounds, &handle));
+    CHECK_RESULT(ta_dynamic_resize(dynamic, handle, &more, 1), TA_ERROR_LIMIT);
+    CHECK_OK(ta_dynamic_get_failure(dynamic, &failure));
+    CHECK_EQ(failure.verdict, TA_VERDICT_LIMIT);
+    CHECK_GE(failure.action_bytes, failure.budget_used_bytes + 20 * MIB);
+    CHECK_OK(ta_budget_set_limit(budget, failure.action_bytes));
+    CHECK_OK(ta_dynamic_resize(dynamic, handle, &more, 1));
+    CHECK_OK(ta_dynamic_destroy(dynamic));
+    CHECK_OK(ta_budget_destroy(budget));
+}
+
+/* A trimmed free block is handed out whole where slack allows it only if that costs nothing. */
+static void slack_is_not_worth_memory(void)
+{
+    ta_pool_desc desc = zero_desc();
+    ta_budget_desc budget_desc;
+    ta_budget *budget;
+    ta_pool *pool;
+    ta_request request = request_of(100 * KIB, 0, NULL);
+    ta_failure failure;
+    ta_stats stats;
+    void *first, *second;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    budget_desc.limit_bytes = 16 * MIB;
+    REQUIRE(ta_budget_create(&budget_desc, &budget) == TA_OK);
+    desc.budget = budget;
+    desc.slack_bytes_max = 64 * KIB;
+    desc.huge_pages = TA_HUGE_PAGES_OFF;
+    pool = open_pool(&desc);
+    first = must(pool, 160 * KIB, NULL);
+    second = must(pool, 160 * KIB, NULL);
+    CHECK_OK(ta_pool_free(pool, first));
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_OK(ta_pool_get_stats(pool, &stats));
+    CHECK_OK(ta_budget_set_limit(budget, stats.reserved_bytes + 16 * KIB));
+    if (stats.reserved_bytes + 16 * KIB < 320 * KIB) { /* pages are small enough, and nothing else is kept */
+        failure = fails_in(ta_pool_allocator(pool), &request, TA_ERROR_LIMIT, TA_VERDICT_LIMIT, "raise the limit");
+        CHECK_OK(ta_budget_set_limit(budget, failure.action_bytes));
+        first = must(pool, 100 * KIB, NULL);
+        CHECK(first != NULL);
+        CHECK_OK(ta_pool_check(pool));
+        CHECK_OK(ta_pool_free(pool, first));
+    }
+    CHECK_OK(ta_pool_free(pool, second));
+    close_pool(pool);
+    CHECK_OK(ta_budget_destroy(budget));
+}
+
 TEST_MAIN(TEST_CASE(limits_of_arenas_and_direct_allocators), TEST_CASE(other_reasons_of_arenas_and_direct_allocators),
           TEST_CASE(freed_blocks_inside_of_arenas), TEST_CASE(what_backends_refuse), TEST_CASE(tables_without_reasons),
           TEST_CASE(warm_ranges_within_the_budget), TEST_CASE(a_dynamic_and_its_own_pool),
@@ -1330,4 +1396,5 @@ TEST_MAIN(TEST_CASE(limits_of_arenas_and_direct_allocators), TEST_CASE(other_rea
           TEST_CASE(pages_of_its_own), TEST_CASE(memory_that_siblings_cache), TEST_CASE(memory_that_threads_cache),
           TEST_CASE(memory_in_pieces), TEST_CASE(pieces_of_segments_under_a_limit), TEST_CASE(the_limit_that_would_do),
           TEST_CASE(memory_that_others_have), TEST_CASE(bounded_backends_that_are_full),
-          TEST_CASE(tensors_with_bounds), TEST_CASE(callbacks_are_told))
+          TEST_CASE(tensors_with_bounds), TEST_CASE(callbacks_are_told),
+          TEST_CASE(tensors_that_must_move), TEST_CASE(slack_is_not_worth_memory))
