@@ -17044,6 +17044,7 @@ enum {
     TAI_PREDICT_WEIGHT_MAX = 8,        /* and the maximum */
     TAI_PREDICT_TOTAL = 4096,          /* sizes: the last 128 to 256 count most */
     TAI_PREDICT_TOTAL_DRIFT = 512,     /* while they drift: the last 16 to 32 */
+    TAI_PREDICT_TOTAL_RARE = 16384,    /* in large debt, which is owed to what is rare: the last 512 to 1024 */
     TAI_PREDICT_TOTAL_GROWING = 14336,
     TAI_PREDICT_GROUPS = 4,
     TAI_PREDICT_ZONES = 8,
@@ -17062,6 +17063,8 @@ enum {
     TAI_DRIFT_SPREAD = 512,            /* positions: what sizes are thought to lie apart at first, */
     TAI_DRIFT_LEAST = 16,              /* and what they may at least */
     TAI_DRIFT_USES = 32,               /* observations before any drift is seen */
+    TAI_DRIFT_CALM = 65,               /* and without any, after which drift is over */
+    TAI_DRIFT_FAR = 8,                 /* times that the mean is off when it begins anew */
     TAI_CHANGE_ONE = 1024,             /* of blocks: what a change of capacity costs */
     TAI_CHANGE_ALLOWED = 111,          /* what each use pays: 108 changes in 1000 uses are paid for */
     TAI_CHANGE_DOUBLES = 45,           /* a debt of so many changes doubles the price; above 31 a third as many do */
@@ -17073,6 +17076,7 @@ enum {
     TAI_COMMIT_AHEAD_MAX = 32 * TAI_COMMIT_ONE,
     TAI_COMMIT_DEBT_MAX = 512 * TAI_COMMIT_ONE,
     TAI_COMMIT_STEEP = 68 * TAI_COMMIT_ONE, /* of the debt: up to here 16 mean sizes double the odds, above it 192 */
+    TAI_COMMIT_RARE = 160 * TAI_COMMIT_ONE, /* above this it is large */
     TAI_RANGE_ONE = 4096,              /* to a use */
     TAI_RANGE_ODDS = 14797             /* without debt a level holds 5.8 uses for one that exceeds it: its position */
 };
@@ -17086,6 +17090,7 @@ typedef struct tai_predictor_sizes {
     int32_t spread;         /* and how far from the former they do */
     uint32_t given_top;     /* position of the largest capacity that was given back; where handles have no word */
     uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
+    uint8_t drifted;        /* 0: no drift; 1: seen once; else counts down to when it is over */
 } tai_predictor_sizes;
 
 typedef struct tai_predictor_growth {
@@ -17252,9 +17257,24 @@ static int32_t tai_drift_toward(int32_t at, int32_t to, int32_t most, int32_t st
     return at + way / steps;
 }
 
+/* Drift is over. What is owed to sizes that are gone is forgiven, for it would be paid off in memory that the new ones
+   have no use for; and a mean that is far off would follow them for too long, and debts with it. */
+static TAI_COLD void tai_predictor_renew(tai_predictor *p)
+{
+    uint64_t mean = tai_position_size((uint32_t)p->of.sizes.far_mean / TAI_DRIFT_ONE);
+    if (mean < p->mean_bytes / TAI_DRIFT_FAR || mean / TAI_DRIFT_FAR > p->mean_bytes) {
+        p->mean_bytes = mean;
+        p->count = TAI_DRIFT_USES;
+    }
+    if (p->of.sizes.commit_debt > 0) {
+        p->of.sizes.commit_debt = 0;
+    }
+}
+
 /* What all observations may count together. Where sizes lie is followed in two ways, a nimble and a slow one; what is
    drawn from one distribution keeps them together. When they part, by more than six tenths of what sizes lie apart, the
-   past is of little use, and soon forgotten. One that lies far off is held for nearer: it says little about others. */
+   past is of little use, and soon forgotten. One that lies far off is held for nearer: it says little about others. In
+   large debt more is remembered: what comes once in several hundred uses is not known to do so otherwise. */
 static uint32_t tai_predictor_total(tai_predictor *p, uint32_t position)
 {
     tai_predictor_sizes *s = &p->of.sizes;
@@ -17269,8 +17289,15 @@ static uint32_t tai_predictor_total(tai_predictor *p, uint32_t position)
     s->near_mean = tai_drift_toward(s->near_mean, at, most, 16);
     s->far_mean = tai_drift_toward(s->far_mean, at, most, 64);
     apart = s->near_mean > s->far_mean ? s->near_mean - s->far_mean : s->far_mean - s->near_mean;
-    return p->count >= TAI_DRIFT_USES && 5 * apart > 3 * (s->spread + TAI_DRIFT_LEAST * TAI_DRIFT_ONE)
-               ? TAI_PREDICT_TOTAL_DRIFT : TAI_PREDICT_TOTAL;
+    if (p->count >= TAI_DRIFT_USES && 5 * apart > 3 * (s->spread + TAI_DRIFT_LEAST * TAI_DRIFT_ONE)) {
+        s->drifted = s->drifted == 0 ? 1 : TAI_DRIFT_CALM; /* once is by chance */
+        return TAI_PREDICT_TOTAL_DRIFT;
+    }
+    if (s->drifted == 2) {
+        tai_predictor_renew(p);
+    }
+    s->drifted = (uint8_t)(s->drifted > 2 ? s->drifted - 1 : 0);
+    return s->commit_debt > TAI_COMMIT_RARE ? TAI_PREDICT_TOTAL_RARE : TAI_PREDICT_TOTAL;
 }
 
 static void tai_predictor_learn(tai_predictor *p, uint32_t position)
@@ -17505,7 +17532,7 @@ static uint32_t *tai_predictor_given_top(tai_predictor *p, const ta_strategy_inp
 }
 
 /* Range: it grows. What it had before, up to its largest capacity, is committed again. */
-static void tai_predictor_commit(tai_predictor *p, const ta_strategy_input *in)
+static TAI_COLD void tai_predictor_commit(tai_predictor *p, const ta_strategy_input *in)
 {
     uint64_t top = *tai_predictor_given_top(p, in);
     top = top == 0 ? 0 : tai_position_size((uint32_t)top);
@@ -17516,7 +17543,7 @@ static void tai_predictor_commit(tai_predictor *p, const ta_strategy_input *in)
 }
 
 /* Range: what is to be kept; the rest goes back. */
-static size_t tai_predictor_give(tai_predictor *p, const ta_predictive_config *c, const ta_strategy_input *in)
+static TAI_COLD size_t tai_predictor_give(tai_predictor *p, const ta_predictive_config *c, const ta_strategy_input *in)
 {
     uint32_t *top = tai_predictor_given_top(p, in), position = tai_size_position(in->capacity_bytes);
     *top = *top > position ? *top : position;
