@@ -1387,6 +1387,32 @@ static void slack_is_not_worth_memory(void)
     CHECK_OK(ta_budget_destroy(budget));
 }
 
+static void long_tags_are_cut_between_characters(void)
+{
+    ta_failure failure;
+    char tag[80], text[512], want[80];
+    size_t lead;
+    memset(&failure, 0, sizeof failure);
+    failure.result = TA_ERROR_FRAGMENTED;
+    failure.verdict = TA_VERDICT_FRAGMENTED;
+    failure.action = TA_ACTION_FREE_BLOCKING;
+    failure.blocking_tag = tag;
+    for (lead = 55; lead < 62; lead++) {
+        const size_t whole = lead > 57 && lead < 60 ? lead : 60; /* 58, 59: the character does not fit */
+        memset(tag, 'n', lead);
+        memcpy(tag + lead, "\xe2\x82\xac" "and more", 12); /* the sign of the euro */
+        want[0] = '"';
+        memcpy(want + 1, tag, whole);
+        want[whole + 1] = '"';
+        want[whole + 2] = 0;
+        CHECK_GT(ta_failure_report(&failure, text, sizeof text), 60);
+        CHECK(strstr(text, want) != NULL);
+    }
+    memset(tag, 0x80, sizeof tag); /* no characters at all */
+    tag[sizeof tag - 1] = 0;
+    CHECK_GT(ta_failure_report(&failure, text, sizeof text), 56);
+}
+
 TEST_MAIN(TEST_CASE(limits_of_arenas_and_direct_allocators), TEST_CASE(other_reasons_of_arenas_and_direct_allocators),
           TEST_CASE(freed_blocks_inside_of_arenas), TEST_CASE(what_backends_refuse), TEST_CASE(tables_without_reasons),
           TEST_CASE(warm_ranges_within_the_budget), TEST_CASE(a_dynamic_and_its_own_pool),
@@ -1397,4 +1423,5 @@ TEST_MAIN(TEST_CASE(limits_of_arenas_and_direct_allocators), TEST_CASE(other_rea
           TEST_CASE(memory_in_pieces), TEST_CASE(pieces_of_segments_under_a_limit), TEST_CASE(the_limit_that_would_do),
           TEST_CASE(memory_that_others_have), TEST_CASE(bounded_backends_that_are_full),
           TEST_CASE(tensors_with_bounds), TEST_CASE(callbacks_are_told),
-          TEST_CASE(tensors_that_must_move), TEST_CASE(slack_is_not_worth_memory))
+          TEST_CASE(tensors_that_must_move), TEST_CASE(slack_is_not_worth_memory),
+          TEST_CASE(long_tags_are_cut_between_characters))
