@@ -4927,7 +4927,12 @@ static TAI_COLD size_t tai_budget_lacks(const ta_budget *budget, size_t bytes)
 
 static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
 {
-    return tai_budget_ask(budget, except, tai_budget_lacks(budget, want_bytes), 1, TAI_OF_CACHES);
+    size_t want = tai_budget_lacks(budget, want_bytes);
+    size_t got = tai_budget_ask(budget, except, want, 1, TAI_OF_CACHES);
+    if (got != 0 && got < want) { /* who had not enough for all of it gave nothing, and may have enough for the rest */
+        got += tai_budget_ask(budget, except, want - got, 1, TAI_OF_CACHES);
+    }
+    return got;
 }
 
 /* What the backend and siblings say of a request that needs bytes more of them. The result, what the budget held and
