@@ -600,10 +600,11 @@ typedef struct ta_backend_vtable {
        already or becomes so. TA_ERROR_UNSUPPORTED when the driver cannot tell. */
     ta_result (*attach)(void *self, uint64_t graph, uint32_t *gone);
 
-    /* O ORDERED. The stream has been marked for the last time: what comes under its name is another one. */
+    /* O ORDERED. This allocator has marked the stream for the last time: what it calls so later is another one. */
     void (*retire)(void *self, ta_stream stream);
-    /* O ORDERED. change 1: captures may be open from now on; -1: they are over. Waits for what would break them. */
-    void (*expect_captures)(void *self, int change);
+    /* O ORDERED. change 1: captures may be open from now on, on stream first (0: wherever); -1: they are over. Waits
+       for what would break them. */
+    void (*expect_captures)(void *self, ta_stream stream, int change);
 } ta_backend_vtable;
 
 /* A backend is a table and its pointer, passed by value. It must outlive every allocator and budget over it. */
@@ -930,8 +931,9 @@ TENSORALLOC_DEF ta_result ta_pool_record_use(ta_pool *pool, void *ptr, ta_stream
 TENSORALLOC_DEF ta_result ta_pool_free_after(ta_pool *pool, void *ptr, uint64_t event);
 /* The stream is about to be destroyed: call it before that, with no block of the stream in the caches of other
    threads. What it freed is ready for all streams when its work is done. 0 cannot be retired. Ordered backends only
-   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured). Threads: any.
-   Does not wait for its work. Cost: an event on the stream, a short lock; threads look their streams up anew.
+   (else TA_OK). Errors: TA_ERROR_INVALID_ARGUMENT, _BACKEND, _RECORDS, _CAPTURE (it is being captured); the call can be
+   repeated then, before the stream is destroyed. Threads: any. Does not wait for its work. Cost: a few events on the
+   stream, a short lock; threads look their streams up anew. Each pool that uses the stream retires it, after its work.
    A stream that is destroyed without: what it used, or what its handle used since the driver gave that out again, waits
    until the whole context has been waited for: at once, in the call that frees it, or later while a scope of a graph
    pool over the backend is open, or a stream is captured that blocks the legacy one (this call: TA_ERROR_NOT_READY).
@@ -1695,8 +1697,9 @@ typedef struct ta_capture_report {
    newest counts, and the one before counts again when it is left. Never begins a capture. Errors: TA_ERROR_BUSY (the
    graph pool has a scope on another stream; or, without share_sequential, graphs may still use what it holds: reset
    first, or destroy them), TA_ERROR_CAPTURE (the stream's capture is broken), _RECORDS. Threads: any. Asks for the
-   state of the capture, and whether eager work on blocks of the graph pool that were freed outside of captures is done;
-   makes no other driver call. */
+   state of the capture, before it begins for the name of the stream, and whether eager work on blocks of the graph pool
+   that were freed outside of captures is done; makes no other driver call. While another stream joins the capture, no
+   other thread may free what that stream used outside of it: asking for its name at that moment breaks the capture. */
 TENSORALLOC_DEF ta_result ta_capture_enter(ta_graph_pool *graph_pool, ta_stream stream);
 /* Closes the newest scope of the graph pool on the stream, after the end of the capture. One that went well leaves a
    graph, and the graph pool is in use until that was attached, or reset; but where no capture was seen and nothing is
@@ -5479,7 +5482,10 @@ typedef struct tai_cu_spare {
 typedef struct tai_cu_seen {
     struct tai_cu_seen *next;
     ta_stream stream;
-    uint64_t name; /* 0: it has retired */
+    uint64_t name;
+    uint64_t last; /* it has retired: ticket of its work up to then; 0: it has not */
+    uint64_t now;  /* in a scope: its name, asked before the capture; 0: not known */
+    size_t scopes; /* of graph pools, on the stream: it stays what it is, and may be captured any time */
 } tai_cu_seen;
 
 struct ta_cuda {
@@ -6195,26 +6201,39 @@ static TAI_COLD uint64_t tai_cu_stream_name(const ta_cuda *c, ta_stream stream)
     return c->cu.stream_id != NULL && c->cu.stream_id(tai_cu_stream(stream), &id) == TAI_CU_OK ? (uint64_t)id + 1 : 0;
 }
 
-/* The name under which a stream was seen last, 0: it was not. With the lock. */
-static TAI_COLD uint64_t *tai_cu_seen_as(const ta_cuda *c, ta_stream stream)
+/* What is known of who has the handle of a stream; NULL: it was not seen. With the lock. */
+static TAI_COLD tai_cu_seen *tai_cu_seen_as(const ta_cuda *c, ta_stream stream)
 {
     tai_cu_seen *seen = c->seen;
     while (seen != NULL && seen->stream != stream) {
         seen = seen->next;
     }
-    return seen != NULL ? &seen->name : NULL;
+    return seen;
+}
+
+/* The name of the stream. In a scope on it that is what it was called before: a capture that another thread begins
+   meanwhile is not asked. Inside a scope of the context; the stream is not being captured. */
+static TAI_COLD uint64_t tai_cu_stream_now(ta_cuda *c, ta_stream stream)
+{
+    const tai_cu_seen *seen;
+    uint64_t now;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    now = seen != NULL && seen->scopes != 0 ? seen->now : 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    return now != 0 ? now : tai_cu_stream_name(c, stream);
 }
 
 /* Notes the name of a stream; whoever had the handle before is done. */
 static TAI_COLD void tai_cu_see(ta_cuda *c, ta_stream stream, uint64_t name)
 {
-    tai_cu_seen *seen = (tai_cu_seen *)TENSORALLOC_MALLOC(sizeof *seen);
-    uint64_t *known;
+    tai_cu_seen *seen = (tai_cu_seen *)TENSORALLOC_MALLOC(sizeof *seen), *known;
     TAI_LOCK_ACQUIRE(&c->lock);
     known = tai_cu_seen_as(c, stream);
     if (known != NULL) {
-        *known = name;
+        known->name = name;
     } else if (seen != NULL) {
+        memset(seen, 0, sizeof *seen);
         seen->stream = stream;
         seen->name = name;
         seen->next = c->seen;
@@ -6223,31 +6242,6 @@ static TAI_COLD void tai_cu_see(ta_cuda *c, ta_stream stream, uint64_t name)
     }
     TAI_LOCK_RELEASE(&c->lock);
     TENSORALLOC_FREE(seen);
-}
-
-static TAI_COLD void tai_cuda_retire(void *self, ta_stream stream)
-{
-    ta_cuda *c = (ta_cuda *)self;
-    uint64_t *known;
-    TAI_LOCK_ACQUIRE(&c->lock);
-    known = tai_cu_seen_as(c, stream);
-    if (known != NULL) {
-        *known = 0;
-    }
-    TAI_LOCK_RELEASE(&c->lock);
-}
-
-static TAI_COLD void tai_cuda_expect_captures(void *self, int change)
-{
-    ta_cuda *c = (ta_cuda *)self;
-    TAI_LOCK_ACQUIRE(&c->lock);
-    c->captures += (uint32_t)change;
-    while (c->syncing != 0) {
-        TAI_LOCK_RELEASE(&c->lock);
-        TAI_WAIT_A_MOMENT();
-        TAI_LOCK_ACQUIRE(&c->lock);
-    }
-    TAI_LOCK_RELEASE(&c->lock);
 }
 
 /* What the driver says of a capture on the stream. */
@@ -6262,6 +6256,51 @@ static int tai_cu_capture(ta_cuda *c, ta_stream stream, int *status, uint64_t *i
         }
     }
     return code;
+}
+
+/* Another scope on the stream, or one less. Its name is asked now: that would break its capture. */
+static TAI_COLD void tai_cu_expect_on(ta_cuda *c, ta_stream stream, int change)
+{
+    uint64_t now = 0, ignored = 0;
+    int status = 0, is_known;
+    tai_cu_seen *seen;
+    tai_cu_scope scope;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    is_known = seen != NULL;
+    now = is_known && seen->scopes != 0 ? seen->now : 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (change > 0 && now == 0 && !tai_cu_lost(c) && tai_cu_capture(c, stream, &status, &ignored) == TAI_CU_OK &&
+        status == 0 && tai_cu_enter(c, &scope) == TA_OK) {
+        now = tai_cu_stream_name(c, stream);
+        tai_cu_leave(c, &scope);
+    }
+    if (change > 0 && !is_known) {
+        tai_cu_see(c, stream, 0);
+    }
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    if (seen != NULL && (change > 0 || seen->scopes != 0)) {
+        seen->scopes = change > 0 ? seen->scopes + 1 : seen->scopes - 1;
+        seen->now = change > 0 ? now : seen->now;
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+}
+
+static TAI_COLD void tai_cuda_expect_captures(void *self, ta_stream stream, int change)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    c->captures += (uint32_t)change;
+    while (c->syncing != 0) {
+        TAI_LOCK_RELEASE(&c->lock);
+        TAI_WAIT_A_MOMENT();
+        TAI_LOCK_ACQUIRE(&c->lock);
+    }
+    TAI_LOCK_RELEASE(&c->lock);
+    if (stream > 2 && c->cu.stream_id != NULL) {
+        tai_cu_expect_on(c, stream, change);
+    }
 }
 
 /* Whether the calling thread may say 2, the per-thread default stream: the first one that does so, and no other, for
@@ -6360,6 +6399,9 @@ static TAI_COLD int tai_cu_context_sync(ta_cuda *c)
 {
     uint64_t ignored = 0;
     int status = 0, code = c->cu.capture_info(tai_cu_stream(1), &status, &ignored);
+    if (code != TAI_CU_OK && (code < TAI_CU_CAPTURE_FIRST || code > TAI_CU_CAPTURE_LAST)) {
+        return code;
+    }
     TAI_LOCK_ACQUIRE(&c->lock);
     code = (code >= TAI_CU_CAPTURE_FIRST && code <= TAI_CU_CAPTURE_LAST) || (code == TAI_CU_OK && c->captures != 0)
                ? TAI_CU_NOT_READY : code;
@@ -6374,19 +6416,27 @@ static TAI_COLD int tai_cu_context_sync(ta_cuda *c)
     return code;
 }
 
-/* An event for the work on the stream, and on those whose handle it has: the driver gives them out again. Inside a
+/* An event for the work on the stream, and on those whose handle it has: the driver gives them out again. Of one that
+   retired its last event is waited for, of others the whole context: for who has not retired it marks it yet. Inside a
    scope. */
 static TAI_COLD tai_cu_spare *tai_cu_mark(ta_cuda *c, ta_stream stream, int vanished, int *code)
 {
     tai_cu_spare *event = tai_cu_event(c, code);
-    uint64_t name = vanished || stream <= 2 ? 0 : tai_cu_stream_name(c, stream), known;
-    const uint64_t *seen;
+    uint64_t name = vanished || stream <= 2 ? 0 : tai_cu_stream_now(c, stream), known = 0, last = 0;
+    tai_cu_seen *seen;
     TAI_LOCK_ACQUIRE(&c->lock);
     seen = tai_cu_seen_as(c, stream);
-    known = name != 0 && seen != NULL ? *seen : 0;
+    if (seen != NULL) {
+        known = name != 0 ? seen->name : 0;
+        last = seen->last;
+        seen->last = 0; /* for this thread to wait for; or it goes on after all */
+    }
     TAI_LOCK_RELEASE(&c->lock);
     if (event != NULL && (vanished || (known != 0 && known != name))) {
-        *code = tai_cu_context_sync(c);
+        *code = last == 0 || vanished ? tai_cu_context_sync(c) : c->cu.event_sync(tai_cu_event_of(last));
+    }
+    if (last != 0) {
+        tai_cuda_drop(c, last);
     }
     if (event != NULL && *code == TAI_CU_OK && name != known) {
         tai_cu_see(c, stream, name);
@@ -6418,6 +6468,31 @@ static TAI_COLD ta_result tai_cuda_mark(void *self, ta_stream stream, uint64_t *
     event = tai_cu_mark(c, stream, vanished, &code);
     tai_cu_leave(c, &scope);
     return tai_cu_ticket(c, event, code, out_ticket);
+}
+
+/* Whoever gets the handle next is another stream. Other pools may not have retired this one: they mark the handle, and
+   the event covers what is on the stream up to now. Without an event that is found out by its name alone. */
+static TAI_COLD void tai_cuda_retire(void *self, ta_stream stream)
+{
+    ta_cuda *c = (ta_cuda *)self;
+    tai_cu_seen *seen;
+    uint64_t last = 0, other;
+    int known;
+    TAI_LOCK_ACQUIRE(&c->lock);
+    seen = tai_cu_seen_as(c, stream);
+    known = seen != NULL && seen->name != 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (!known || tai_cuda_mark(self, stream, &last) != TA_OK) {
+        return;
+    }
+    TAI_LOCK_ACQUIRE(&c->lock);
+    other = seen->last;
+    seen->last = other == 0 ? last : 0;
+    TAI_LOCK_RELEASE(&c->lock);
+    if (other != 0) { /* of another thread meanwhile: who knows which is the later one */
+        tai_cuda_drop(c, other);
+        tai_cuda_drop(c, last);
+    }
 }
 
 /* When the context is gone, so is its work. */
@@ -6803,6 +6878,12 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_cuda_destroy(ta_cuda *cuda)
     for (range = cuda->ranges; range != NULL; range = range->next) {
         if (!range->unwanted) {
             return TA_ERROR_BUSY;
+        }
+    }
+    for (seen = cuda->seen; seen != NULL; seen = seen->next) {
+        if (seen->last != 0) {
+            tai_cuda_drop(cuda, seen->last);
+            seen->last = 0;
         }
     }
     if (cuda->context != NULL && tai_cuda_close(cuda) != TA_OK && !tai_cu_lost(cuda)) {
@@ -8575,6 +8656,9 @@ static uint32_t tai_use_new(tai_space *space, uint32_t stream, uint32_t next)
     at[index].stream = stream;
     at[index].next = next;
     at[index].has_ticket = 0;
+    if (TAI_GRAPHS) {
+        at[index].ticket = 0; /* no graph pool's id */
+    }
     return index;
 }
 
@@ -8636,6 +8720,30 @@ static TAI_COLD void tai_space_drop(tai_space *space, uint64_t ticket)
     }
 }
 
+/* A free has failed: drops the marks of the newest uses, count of them, as if nothing had been asked. Outside the
+   gate. */
+static TAI_COLD void tai_uses_unmark(tai_space *space, tai_block *block, uint32_t count, tai_holder *me)
+{
+    tai_use *at = (tai_use *)(void *)space->uses.base;
+    uint32_t use;
+    for (use = block->left; count != 0; use = at[use].next, count--) {
+        if (!at[use].has_ticket) {
+            tai_space_drop(space, at[use].ticket);
+        } else if (TAI_GRAPHS && at[use].has_ticket >= 3) { /* work to come on such a stream is to be marked, too */
+            tai_gate_enter(&space->gate, me);
+            at[use].has_ticket = space->streams[at[use].stream].id == TAI_STREAM_GRAPHS ? 3 : 0;
+            tai_gate_leave(&space->gate, me);
+        }
+    }
+    if (at[block->left].has_ticket == 1) { /* the caller's, and the newest: it is not waited for any more */
+        tai_gate_enter(&space->gate, me);
+        use = block->left;
+        block->left = at[use].next;
+        tai_use_recycle(space, use);
+        tai_gate_leave(&space->gate, me);
+    }
+}
+
 /* Frees a busy block that streams still use: marks each of them, then the block waits in their lists. Outside the
    gate. patient: a stream that is being captured is marked later, when its block is looked at, as is one that cannot be
    marked beside captures. On failure nothing has changed but the marks made so far, which are dropped. */
@@ -8665,18 +8773,7 @@ static ta_result tai_space_give_later(tai_space *space, uint32_t index, int pati
         count += result == TA_OK;
     }
     if (result != TA_OK) {
-        for (use = block->left; count != 0; use = at[use].next, count--) {
-            if (!at[use].has_ticket) {
-                tai_space_drop(space, at[use].ticket);
-            }
-        }
-        if (at[block->left].has_ticket == 1) { /* the caller's, and the newest: it is not waited for any more */
-            tai_gate_enter(&space->gate, me);
-            use = block->left;
-            block->left = at[use].next;
-            tai_use_recycle(space, use);
-            tai_gate_leave(&space->gate, me);
-        }
+        tai_uses_unmark(space, block, count, me);
         return result;
     }
     tai_gate_enter(&space->gate, me);
@@ -9163,7 +9260,7 @@ typedef struct tai_graph_hooks {
     void (*let_go)(ta_pool *pool, const ta_pool *memory);
     /* Work of a capture uses a block of ours, or (freed) may use it because it is of a captured stream. */
     ta_result (*use)(ta_pool *pool, void *ptr, ta_stream stream, int freed);
-    void (*retire)(ta_pool *pool, ta_stream stream);
+    ta_result (*retire)(ta_pool *pool, ta_stream stream);
     /* Lets go of what graphs that are gone used; nonzero: something. */
     size_t (*collect)(ta_pool *pool);
     /* 0: there still are graph pools. */
@@ -12569,7 +12666,11 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_retire_stream(ta_pool *pool, ta_strea
         return result;
     }
     if (TAI_GRAPHS && TENSORALLOC_LOAD_ACQUIRE(&pool->hooks) != NULL) {
-        pool->hooks->retire(pool, stream);
+        result = pool->hooks->retire(pool, stream);
+        if (result != TA_OK) { /* what has retired of it meanwhile is not retired twice */
+            tai_space_drop(space, ticket);
+            return result;
+        }
     }
     tai_gate_enter(&space->gate, NULL);
     for (s = 1; s < space->stream_count && (space->streams[s].id != stream || space->streams[s].retired); s++) {
@@ -20644,12 +20745,13 @@ static TAI_COLD void tai_looks_pass(const tai_graphs *all, const void *gone, con
     }
 }
 
-/* Captures may be open from now on, or are over: nothing waits for the whole device meanwhile. */
-static TAI_COLD void tai_graph_expect(const ta_graph_pool *g, int change)
+/* Captures (on stream first; 0: wherever) may be open from now on, or are over: nothing waits for the whole device
+   meanwhile. */
+static TAI_COLD void tai_graph_expect(const ta_graph_pool *g, ta_stream stream, int change)
 {
     const ta_backend *backend = &g->memory->space.backend;
     if (backend->vtable->expect_captures != NULL) {
-        backend->vtable->expect_captures(backend->self, change);
+        backend->vtable->expect_captures(backend->self, stream, change);
     }
 }
 
@@ -20663,7 +20765,7 @@ static TAI_COLD void tai_graph_finished(ta_graph_pool *g, const ta_stream *strea
     g->unfinished -= was;
     TAI_LOCK_RELEASE(&all->lock);
     if (was) {
-        tai_graph_expect(g, -1);
+        tai_graph_expect(g, 0, -1);
     }
 }
 
@@ -21992,13 +22094,33 @@ static TAI_COLD ta_result tai_graphs_use(ta_pool *pool, void *ptr, ta_stream str
     return result;
 }
 
-static TAI_COLD void tai_graphs_retire(ta_pool *pool, ta_stream stream)
+/* Whether the stream was seen there, and has not retired since. */
+static TAI_COLD int tai_graph_knows(const ta_graph_pool *g, ta_stream stream)
+{
+    tai_space *space = &g->memory->space;
+    uint32_t s;
+    int known;
+    if (g->memory->disposed) {
+        return 0;
+    }
+    tai_gate_enter(&space->gate, NULL);
+    for (s = 1; s < space->stream_count && (space->streams[s].id != stream || space->streams[s].retired); s++) {
+    }
+    known = s < space->stream_count;
+    tai_gate_leave(&space->gate, NULL);
+    return known;
+}
+
+static TAI_COLD ta_result tai_graphs_retire(ta_pool *pool, ta_stream stream)
 {
     ta_graph_pool *g = NULL;
+    ta_result result = TA_OK, one;
     while ((g = tai_graphs_visit(pool, g)) != NULL) {
         tai_graph_finished(g, &stream); /* another one may have the name */
-        (void)ta_pool_retire_stream(g->memory, stream);
+        one = tai_graph_knows(g, stream) ? ta_pool_retire_stream(g->memory, stream) : TA_OK;
+        result = result == TA_OK ? one : result;
     }
+    return result;
 }
 
 static TAI_COLD int tai_graphs_close(ta_pool *pool)
@@ -22724,6 +22846,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     scope->stream = stream;
     scope->capture = capture;
     scope->by_mode = by_mode;
+    tai_graph_expect(g, stream, 1); /* before anything is asked: the capture may have begun */
     TAI_LOCK_ACQUIRE(&all->lock);
     while (g->trimmer != 0 && g->trimmer != tai_thread_id()) {
         TAI_LOCK_RELEASE(&all->lock);
@@ -22747,6 +22870,7 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     TAI_LOCK_RELEASE(&all->lock);
     tai_ties_free(gone);
     if (result != TA_OK) {
+        tai_graph_expect(g, stream, -1);
         TENSORALLOC_FREE(scope);
         return result;
     }
@@ -22757,7 +22881,6 @@ static TAI_COLD ta_result tai_scope_enter(ta_graph_pool *g, ta_stream stream, in
     if (first) {
         tai_graphs_divert(g->parent);
     }
-    tai_graph_expect(g, 1);
     tai_graph_finished(g, NULL);
     return TA_OK;
 }
@@ -22906,9 +23029,10 @@ static TAI_COLD ta_result tai_scope_leave(ta_pool *parent, tai_capture *scope, i
         (void)tai_graph_settle(g, NULL);
     }
     tai_scope_end(scope, failed, &still, &last);
-    if (!still) {
-        tai_graph_expect(g, -1);
+    if (still) {
+        tai_graph_expect(g, 0, 1); /* its capture goes on without a scope */
     }
+    tai_graph_expect(g, scope->stream, -1);
     TENSORALLOC_FREE(scope);
     if (last) {
         tai_graphs_divert(parent);

@@ -1681,6 +1681,284 @@ static void held_between_live_blocks(void)
     graphs_close();
 }
 
+/* A free in a capture fails at the second of three streams: those asked before are as they were, so that eager work
+   to come on them is waited for, and a graph pool finds no hold of its own there. */
+static void frees_that_fail_in_captures(void)
+{
+    ta_graph_pool *second;
+    CUdeviceptr x, y[3], old[2];
+    CUgraphExec exec;
+    CUstream u, v;
+    int i;
+    if (!graphs_open("sched=eager", 0)) { return; }
+    second = graphs_new(0);
+    u = stream_new();
+    v = stream_new();
+    for (i = 0; i < 2; i++) { /* records of uses with the id of the second graph pool, for the next ones */
+        old[i] = take_input(4096, s);
+        CHECK_OK(ta_graph_pool_hold(second, pool, pointer(old[i])));
+    }
+    CHECK_OK(ta_graph_pool_reset(second));
+    enter(graphs, s);
+    order(s, t);
+    x = take(4 * MIB, s);
+    OK(fill(x, 1, 64, s));
+    order(s, t);
+    OK(add(x, 1, 64, t));
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(u)));
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(t)));
+    fake.tafake_fail("cuEventRecord", 1, 2);
+    CHECK_RESULT(ta_pool_free(pool, pointer(x)), TA_ERROR_OUT_OF_MEMORY);
+    fake.tafake_fail("*", 0, 0);
+    CHECK_OK(ta_graph_pool_hold(second, pool, pointer(x)));
+    CHECK_EQ(stats_of(second).held_count, 1);
+    order(t, s);
+    exec = finish(graphs, s, NULL);
+    OK(cu.cuGraphLaunch(exec, s));
+    OK(cu.cuStreamSynchronize(s));
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    CHECK_OK(ta_graph_pool_reset(second));
+    CHECK_EQ(stats_of(graphs).is_referenced, 0);
+    OK(spin_ns(1000000, t));
+    OK(add(x, 1, 64, t));
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(t)));
+    give(x);
+    enter(graphs, v);
+    for (i = 0; i < 3; i++) {
+        y[i] = take(4 * MIB, v);
+        OK(fill(y[i], 5, 64, v));
+    }
+    for (i = 0; i < 3; i++) {
+        give(y[i]);
+    }
+    exec = finish(graphs, v, NULL);
+    OK(cu.cuGraphLaunch(exec, v));
+    OK(cu.cuCtxSynchronize());
+    OK(cu.cuGraphExecDestroy(exec));
+    fake.tafake_settle();
+    give(old[0]);
+    give(old[1]);
+    CHECK_OK(ta_graph_pool_destroy(second));
+    OK(cu.cuStreamDestroy_v2(u));
+    OK(cu.cuStreamDestroy_v2(v));
+    graphs_close();
+}
+
+/* What a graph pool knows of a stream cannot retire: that is answered, nothing has retired, and the next call does it. */
+static void retiring_in_graph_pools_fails(void)
+{
+    CUdeviceptr x, y;
+    CUstream u, v;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    u = stream_new();
+    give(take_input(4 * MIB, u));
+    x = take_input(4 * MIB, u);
+    OK(spin_ns(1000000, u));
+    OK(fill(x, 1, 64, u));
+    give(take(4096, u));
+    fake.tafake_fail("cuEventRecord", 2, 2);
+    CHECK_RESULT(ta_pool_retire_stream(pool, STREAM(u)), TA_ERROR_OUT_OF_MEMORY);
+    fake.tafake_fail("*", 0, 0);
+    CHECK_OK(ta_pool_retire_stream(pool, STREAM(u)));
+    OK(cu.cuStreamDestroy_v2(u));
+    v = stream_new();
+    CHECK(u == v); /* else nothing is tested */
+    OK(fill(take(4096, v), 1, 64, v));
+    give(x);
+    OK(cu.cuStreamSynchronize(v));
+    y = take_input(4 * MIB, v);
+    OK(fill(y, 2, 64, v));
+    OK(cu.cuStreamDestroy_v2(v));
+    CHECK_OK(ta_graph_pool_reset(graphs));
+    graphs_close();
+}
+
+/* A scope for a capture that has begun already, while memory of a stream that vanished waits: nobody waits for the whole
+   context, which would break that capture. */
+static void scopes_for_captures_that_go_on(void)
+{
+    ta_graph_pool *second;
+    CUdeviceptr x;
+    CUstream u;
+    CUgraph graph;
+    uint64_t before;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    second = graphs_new(0);
+    u = stream_new();
+    x = take_input(4096, u);
+    OK(fill(x, 1, 64, u));
+    CHECK_OK(ta_capture_enter(second, STREAM(t)));
+    OK(cu.cuStreamDestroy_v2(u));
+    give(x);
+    CHECK_OK(ta_capture_leave(second, STREAM(t), 0, NULL));
+    begin(s);
+    before = context_syncs();
+    CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+    CHECK_EQ(context_syncs(), before);
+    give(take(4096, s));
+    graph = end(s);
+    CHECK(graph != NULL);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+    OK(cu.cuGraphDestroy(graph));
+    CHECK_OK(ta_graph_pool_trim(graphs));
+    CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 0);
+    CHECK_OK(ta_graph_pool_destroy(second));
+    graphs_close();
+}
+
+/* Two pools over one device use a stream; the first retires it, the second does not, or before or after that; its handle
+   comes again. What the second has freed there is not given back before that work is done, and nobody waits for the
+   whole context, unless it went on to use the stream and did not retire it. */
+static void streams_of_two_pools(void)
+{
+    int who;
+    for (who = 0; who < 5; who++) {
+        ta_pool *other;
+        ta_result result;
+        void *x, *y, *z;
+        CUstream u, v;
+        uint64_t before;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("who %d", who);
+        other = pool_new(cuda, NULL);
+        u = stream_new();
+        x = ta_pool_alloc_stream(other, 4 * MIB, STREAM(s), &result);
+        CHECK_OK(result);
+        z = ta_pool_alloc_stream(other, 4096, STREAM(s), &result);
+        CHECK_OK(result);
+        CHECK_OK(ta_pool_record_use(other, z, STREAM(u)));
+        CHECK_OK(ta_pool_free(other, z)); /* marked: its name is known */
+        give(take(4096, u));
+        if (who == 4) { /* the first is done with it before */
+            CHECK_OK(ta_pool_retire_stream(pool, STREAM(u)));
+            z = ta_pool_alloc_stream(other, 4096, STREAM(s), &result);
+            CHECK_OK(ta_pool_record_use(other, z, STREAM(u)));
+            CHECK_OK(ta_pool_free(other, z));
+        }
+        OK(spin_ns(1000000, u));
+        OK(fill(ADDRESS(x), 3, 1024, u));
+        CHECK_OK(ta_pool_record_use(other, x, STREAM(u)));
+        if (who >= 1 && who <= 3) {
+            CHECK_OK(ta_pool_retire_stream(who == 3 ? other : pool, STREAM(u)));
+        }
+        if (who == 2 || who == 3) {
+            CHECK_OK(ta_pool_retire_stream(who == 2 ? other : pool, STREAM(u)));
+        }
+        OK(cu.cuStreamDestroy_v2(u));
+        v = stream_new();
+        CHECK(u == v); /* else nothing is tested */
+        before = context_syncs();
+        z = ta_pool_alloc_stream(other, 4096, STREAM(v), &result);
+        OK(fill(ADDRESS(z), 1, 64, v));
+        CHECK_OK(ta_pool_free(other, x));
+        OK(cu.cuStreamSynchronize(v));
+        CHECK_OK(ta_pool_trim(other, 0, NULL));
+        CHECK_EQ(context_syncs() - before, who == 0 || who == 4);
+        y = ta_pool_alloc_stream(other, 4 * MIB, STREAM(s), &result);
+        OK(fill(ADDRESS(y), 9, 1024, s));
+        OK(cu.cuCtxSynchronize());
+        CHECK_EQ(fake.tafake_race_count(), 0);
+        CHECK_OK(ta_pool_free(other, y));
+        CHECK_OK(ta_pool_free(other, z));
+        CHECK_OK(ta_pool_destroy(other));
+        OK(cu.cuStreamDestroy_v2(v));
+        graphs_close();
+    }
+}
+
+static int begin_after;
+
+static void *begins(void *context)
+{
+    OK(cu.cuCtxSetCurrent((CUcontext)context));
+    OK(cu.cuStreamBeginCapture_v2(s, CU_STREAM_CAPTURE_MODE_RELAXED));
+    return NULL;
+}
+
+static int info_before_that(void *stream, int *status, uint64_t *id)
+{
+    const int code = real_info(stream, status, id);
+    if (stream == (void *)s && begin_after-- == 0) {
+        pthread_t other;
+        CUcontext context;
+        OK(cu.cuCtxGetCurrent(&context));
+        CHECK_EQ(pthread_create(&other, NULL, begins, (void *)context), 0);
+        CHECK_EQ(pthread_join(other, NULL), 0);
+    }
+    return code;
+}
+
+/* Another thread begins the capture of a scope after we have asked for it: nothing breaks it. */
+static void captures_that_begin_beside_frees(void)
+{
+    int after, how;
+    for (after = 0; after < 8; after++) {
+        CUdeviceptr x;
+        CUgraph graph;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("after %d", after);
+        x = take_input(4096, s);
+        OK(fill(x, 1, 64, s));
+        OK(cu.cuStreamSynchronize(s));
+        how = after % 2; /* whether the name was known */
+        if (how) {
+            give(take_input(4096, s));
+        }
+        CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+        begin_after = after / 2;
+        real_info = cuda->cu.capture_info;
+        cuda->cu.capture_info = info_before_that;
+        give(x);
+        cuda->cu.capture_info = real_info;
+        CHECK(after >= 2 || begin_after < 0);
+        if (begin_after >= 0) {
+            OK(cu.cuStreamBeginCapture_v2(s, CU_STREAM_CAPTURE_MODE_RELAXED));
+        }
+        graph = end(s);
+        CHECK(graph != NULL);
+        OK(cu.cuGraphDestroy(graph));
+        CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+        CHECK_OK(ta_graph_pool_trim(graphs));
+        CHECK_EQ(stats_of(graphs).memory.reserved_bytes, 0);
+        graphs_close();
+    }
+}
+
+/* The stream of a scope has the handle of one that vanished: what that one used waits. */
+static void scopes_on_handles_that_came_again(void)
+{
+    CUdeviceptr x, y;
+    CUstream gone;
+    uint64_t before;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    gone = stream_gone(0, 1);
+    x = take(MIB, t);
+    OK(cu.cuStreamSynchronize(t));
+    OK(spin_ns(1000000, gone));
+    OK(fill(x, 1, 64, gone));
+    CHECK_OK(ta_pool_record_use(pool, pointer(x), STREAM(gone)));
+    OK(cu.cuStreamDestroy_v2(gone));
+    CHECK(stream_new() == gone); /* else nothing is tested */
+    before = context_syncs();
+    CHECK_OK(ta_capture_enter(graphs, STREAM(gone)));
+    CHECK_OK(ta_capture_enter(graphs, STREAM(gone)));
+    give(x);
+    OK(cu.cuStreamSynchronize(gone));
+    y = take(MIB, t);
+    OK(fill(y, 2, 64, t));
+    give(y);
+    CHECK_EQ(context_syncs(), before);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(gone), 1, NULL));
+    CHECK_OK(ta_capture_leave(graphs, STREAM(gone), 1, NULL));
+    CHECK_OK(ta_pool_retire_stream(pool, STREAM(gone)));
+    CHECK_GE(context_syncs(), before + 1);
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_EQ(check_books(pool).reserved_bytes, 0);
+    OK(cu.cuStreamDestroy_v2(gone));
+    graphs_close();
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1696,4 +1974,7 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(grown_outputs_are_waited_for), TEST_CASE(reports_are_exact),
           TEST_CASE(twice_is_once), TEST_CASE(copies_that_fail_hold_nothing), TEST_CASE(many_holds_end),
           TEST_CASE(scopes_of_streams_that_join), TEST_CASE(destroyed_while_others_allocate),
-          TEST_CASE(holds_without_graphs), TEST_CASE(held_between_live_blocks))
+          TEST_CASE(holds_without_graphs), TEST_CASE(held_between_live_blocks),
+          TEST_CASE(frees_that_fail_in_captures), TEST_CASE(retiring_in_graph_pools_fails),
+          TEST_CASE(scopes_for_captures_that_go_on), TEST_CASE(streams_of_two_pools),
+          TEST_CASE(captures_that_begin_beside_frees), TEST_CASE(scopes_on_handles_that_came_again))
