@@ -1215,12 +1215,13 @@ typedef struct ta_strategy_vtable {
     const char *name;
     size_t state_bytes;    /* at most TA_STRATEGY_STATE_BYTES */
     /* Capacity to have for in->size_bytes: when a handle is made, grows, or should_resize said yes. When nothing comes
-       of it (no memory, or a block that cannot shrink), state and own are put back as they were before. */
+       of it (no memory, or a block that cannot shrink), state and own are put back as they were before; not so where
+       the answer is in->capacity_bytes: that is what comes of it. */
     size_t (*required_size)(const void *config, void *state, const ta_strategy_input *in);
     /* Nonzero: change the capacity although the size fits into it. NULL: never. */
     int (*should_resize)(const void *config, void *state, const ta_strategy_input *in);
-    /* in->size_bytes was used: after each resize and ta_dynamic_observe; of growing handles instead when they are
-       freed (and after ta_dynamic_observe). NULL: nothing. */
+    /* in->size_bytes was used: after each resize and ta_dynamic_observe (which see: both may tell of one use); of
+       growing handles instead when they are freed (and after ta_dynamic_observe). NULL: nothing. */
     void (*observe)(const void *config, void *state, const ta_strategy_input *in);
 } ta_strategy_vtable;
 
@@ -1378,9 +1379,9 @@ TENSORALLOC_DEF void *ta_dynamic_resize_data(ta_dynamic *dynamic, ta_handle hand
    the backend above cached_bytes_max. */
 TENSORALLOC_DEF ta_result ta_dynamic_free(ta_dynamic *dynamic, ta_handle handle);
 /* Tells that the tensor, or one like it, is used with this shape, without resizing it (UpdateExpectations): its
-   strategy learns, capacity and figures stay. A resize, or the allocation, tells it already: the first call after it is
-   of the same use if it is of the same size, and teaches nothing anew. Errors: as ta_dynamic_resize, but for memory.
-   Threads: any. Never blocks in the backend. O(1). */
+   strategy learns, capacity and figures stay. Before a use or after it: a call and the next resize of the handle, or a
+   resize (or the allocation) and the next call, are one use if they are of the same size, and the second teaches
+   nothing anew. Errors: as ta_dynamic_resize, but for memory. Threads: any. Never blocks in the backend. O(1). */
 TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *dynamic, ta_handle handle, const int64_t *dims, int rank);
 /* Address of the tensor; NULL if the handle is stale or foreign, or the tensor never had memory. Valid until a resize
    that moves, or the free. Not to be dereferenced on the host for device memory. Threads: any. Pure. O(1). */
@@ -14260,8 +14261,9 @@ static TAI_COLD void tai_common_end(tai_common *common, ta_result result)
     }
 }
 
+/* upstream_bytes: reserved too, by blocks of the program's upstream; NULL: there are none. */
 static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *table, size_t object_bytes,
-                                           ta_stats *out)
+                                           const size_t *upstream_bytes, ta_stats *out)
 {
     memset(out, 0, sizeof *out);
     if (TAI_CHECKED && common->disposed == 2) {
@@ -14273,8 +14275,8 @@ static TAI_COLD ta_result tai_common_stats(tai_common *common, const tai_table *
     tai_gate_enter(&common->gate, NULL);
     out->requested_bytes = (size_t)(common->count.allocated_bytes - common->count.freed_bytes);
     out->in_use_bytes = common->in_use;
-    out->reserved_bytes = common->reserved;
-    out->cached_bytes = common->reserved - common->in_use;
+    out->reserved_bytes = common->reserved + (upstream_bytes != NULL ? *upstream_bytes : 0);
+    out->cached_bytes = out->reserved_bytes - common->in_use;
     out->wasted_bytes = out->in_use_bytes - out->requested_bytes;
     out->live_count = (size_t)(common->count.allocation_count - common->count.deallocation_count);
     out->address_range_bytes = common->address_range_bytes;
@@ -15439,7 +15441,7 @@ static TAI_COLD size_t tai_arena_reclaim(void *self, size_t want_bytes)
 static ta_result tai_arena_v_stats(void *self, ta_stats *out)
 {
     ta_arena *arena = (ta_arena *)self;
-    return tai_common_stats(&arena->common, &arena->table, sizeof *arena, out);
+    return tai_common_stats(&arena->common, &arena->table, sizeof *arena, NULL, out);
 }
 
 static ta_result tai_arena_v_dispose(void *self)
@@ -16087,7 +16089,7 @@ static ta_result tai_direct_v_stats(void *self, ta_stats *out)
 {
     ta_direct *direct = (ta_direct *)self;
     return tai_common_stats(&direct->common, &direct->records.table,
-                            sizeof *direct + tai_records_bytes(&direct->records), out);
+                            sizeof *direct + tai_records_bytes(&direct->records), NULL, out);
 }
 
 static ta_result tai_direct_v_dispose(void *self)
@@ -17051,6 +17053,7 @@ enum {
     TAI_PREDICT_WEIGHT_MAX = 8,        /* and the maximum */
     TAI_PREDICT_TOTAL = 4096,          /* sizes: the last 128 to 256 count most */
     TAI_PREDICT_TOTAL_DRIFT = 512,     /* while they drift: the last 16 to 32 */
+    TAI_PREDICT_TOTAL_RARE = 16384,    /* in large debt, which is owed to what is rare: the last 512 to 1024 */
     TAI_PREDICT_TOTAL_GROWING = 14336,
     TAI_PREDICT_GROUPS = 4,
     TAI_PREDICT_ZONES = 8,
@@ -17069,6 +17072,8 @@ enum {
     TAI_DRIFT_SPREAD = 512,            /* positions: what sizes are thought to lie apart at first, */
     TAI_DRIFT_LEAST = 16,              /* and what they may at least */
     TAI_DRIFT_USES = 32,               /* observations before any drift is seen */
+    TAI_DRIFT_CALM = 65,               /* and without any, after which drift is over */
+    TAI_DRIFT_FAR = 8,                 /* times that the mean is off when it begins anew */
     TAI_CHANGE_ONE = 1024,             /* of blocks: what a change of capacity costs */
     TAI_CHANGE_ALLOWED = 111,          /* what each use pays: 108 changes in 1000 uses are paid for */
     TAI_CHANGE_DOUBLES = 45,           /* a debt of so many changes doubles the price; above 31 a third as many do */
@@ -17080,6 +17085,7 @@ enum {
     TAI_COMMIT_AHEAD_MAX = 32 * TAI_COMMIT_ONE,
     TAI_COMMIT_DEBT_MAX = 512 * TAI_COMMIT_ONE,
     TAI_COMMIT_STEEP = 68 * TAI_COMMIT_ONE, /* of the debt: up to here 16 mean sizes double the odds, above it 192 */
+    TAI_COMMIT_RARE = 160 * TAI_COMMIT_ONE, /* above this it is large */
     TAI_RANGE_ONE = 4096,              /* to a use */
     TAI_RANGE_ODDS = 14797             /* without debt a level holds 5.8 uses for one that exceeds it: its position */
 };
@@ -17093,6 +17099,7 @@ typedef struct tai_predictor_sizes {
     int32_t spread;         /* and how far from the former they do */
     uint32_t given_top;     /* position of the largest capacity that was given back; where handles have no word */
     uint8_t creep_count;    /* changes of blocks that grew by little, less the others */
+    uint8_t drifted;        /* 0: no drift; 1: seen once; else counts down to when it is over */
 } tai_predictor_sizes;
 
 typedef struct tai_predictor_growth {
@@ -17259,9 +17266,24 @@ static int32_t tai_drift_toward(int32_t at, int32_t to, int32_t most, int32_t st
     return at + way / steps;
 }
 
+/* Drift is over. What is owed to sizes that are gone is forgiven, for it would be paid off in memory that the new ones
+   have no use for; and a mean that is far off would follow them for too long, and debts with it. */
+static TAI_COLD void tai_predictor_renew(tai_predictor *p)
+{
+    uint64_t mean = tai_position_size((uint32_t)p->of.sizes.far_mean / TAI_DRIFT_ONE);
+    if (mean < p->mean_bytes / TAI_DRIFT_FAR || mean / TAI_DRIFT_FAR > p->mean_bytes) {
+        p->mean_bytes = mean;
+        p->count = TAI_DRIFT_USES;
+    }
+    if (p->of.sizes.commit_debt > 0) {
+        p->of.sizes.commit_debt = 0;
+    }
+}
+
 /* What all observations may count together. Where sizes lie is followed in two ways, a nimble and a slow one; what is
    drawn from one distribution keeps them together. When they part, by more than six tenths of what sizes lie apart, the
-   past is of little use, and soon forgotten. One that lies far off is held for nearer: it says little about others. */
+   past is of little use, and soon forgotten. One that lies far off is held for nearer: it says little about others. In
+   large debt more is remembered: what comes once in several hundred uses is not known to do so otherwise. */
 static uint32_t tai_predictor_total(tai_predictor *p, uint32_t position)
 {
     tai_predictor_sizes *s = &p->of.sizes;
@@ -17276,8 +17298,15 @@ static uint32_t tai_predictor_total(tai_predictor *p, uint32_t position)
     s->near_mean = tai_drift_toward(s->near_mean, at, most, 16);
     s->far_mean = tai_drift_toward(s->far_mean, at, most, 64);
     apart = s->near_mean > s->far_mean ? s->near_mean - s->far_mean : s->far_mean - s->near_mean;
-    return p->count >= TAI_DRIFT_USES && 5 * apart > 3 * (s->spread + TAI_DRIFT_LEAST * TAI_DRIFT_ONE)
-               ? TAI_PREDICT_TOTAL_DRIFT : TAI_PREDICT_TOTAL;
+    if (p->count >= TAI_DRIFT_USES && 5 * apart > 3 * (s->spread + TAI_DRIFT_LEAST * TAI_DRIFT_ONE)) {
+        s->drifted = s->drifted == 0 ? 1 : TAI_DRIFT_CALM; /* once is by chance */
+        return TAI_PREDICT_TOTAL_DRIFT;
+    }
+    if (s->drifted == 2) {
+        tai_predictor_renew(p);
+    }
+    s->drifted = (uint8_t)(s->drifted > 2 ? s->drifted - 1 : 0);
+    return s->commit_debt > TAI_COMMIT_RARE ? TAI_PREDICT_TOTAL_RARE : TAI_PREDICT_TOTAL;
 }
 
 static void tai_predictor_learn(tai_predictor *p, uint32_t position)
@@ -17512,7 +17541,7 @@ static uint32_t *tai_predictor_given_top(tai_predictor *p, const ta_strategy_inp
 }
 
 /* Range: it grows. What it had before, up to its largest capacity, is committed again. */
-static void tai_predictor_commit(tai_predictor *p, const ta_strategy_input *in)
+static TAI_COLD void tai_predictor_commit(tai_predictor *p, const ta_strategy_input *in)
 {
     uint64_t top = *tai_predictor_given_top(p, in);
     top = top == 0 ? 0 : tai_position_size((uint32_t)top);
@@ -17523,7 +17552,7 @@ static void tai_predictor_commit(tai_predictor *p, const ta_strategy_input *in)
 }
 
 /* Range: what is to be kept; the rest goes back. */
-static size_t tai_predictor_give(tai_predictor *p, const ta_predictive_config *c, const ta_strategy_input *in)
+static TAI_COLD size_t tai_predictor_give(tai_predictor *p, const ta_predictive_config *c, const ta_strategy_input *in)
 {
     uint32_t *top = tai_predictor_given_top(p, in), position = tai_size_position(in->capacity_bytes);
     *top = *top > position ? *top : position;
@@ -17965,15 +17994,19 @@ typedef struct tai_site {
     uintptr_t busy;    /* the thread that uses the state */
     ta_strategy strategy;
     int full_size;     /* the predictive strategy: small tensors get their maximum at once */
-    uint32_t padding;  /* state lies at a multiple of 8, on 32 bits too */
+    uint32_t is_known; /* a tensor of it has been there; state lies at a multiple of 8, on 32 bits too */
     uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
 } tai_site;
+
+/* Who has told the strategy of a use that the other may tell of once more; 0: nobody. */
+enum { TAI_BY_RESIZE = 1, TAI_BY_OBSERVE = 2 };
 
 typedef struct tai_handle {
     tai_link link;     /* addr: data, 0 if there is none; pending: freed while held, its range waits until that ends */
     size_t effective, capacity, held;
     size_t committed, accessible, span_bytes; /* ranges; span_bytes 0: a block of the upstream */
     size_t start;      /* effective when it was made */
+    size_t told;       /* size of the last use that the strategy was told of */
     size_t keep;       /* ordered backends: a shrink that waits for ticket; TA_UNLIMITED: none */
     uint64_t ticket;
     uint64_t time_ns, use_count;
@@ -17992,7 +18025,7 @@ typedef struct tai_handle {
     int flat;          /* a plain block: no bounds */
     uint32_t holds;    /* by graph pools: it stays where it is, with all its memory */
     uint32_t strategy_word;
-    int is_told;       /* the strategy has observed the last resize, and nothing since */
+    int told_by;       /* of the last use, TAI_BY; 0: both, or it was none */
     int rank;
     int has_symbols;   /* then sizes are asked for anew each time */
     ta_bounds_sizes sizes; /* of the bounds */
@@ -18683,8 +18716,8 @@ static TAI_COLD ta_result tai_handle_set_block(ta_dynamic *d, tai_handle *h, uin
         copied = ptr != NULL;
     }
     held = tai_handle_held(d, moved, capacity);
-    old = *h;
     tai_gate_enter(&d->common.gate, NULL);
+    old = *h; /* with its place in the chain, which others change */
     tai_handle_hold(d, h, held);
     h->capacity = capacity;
     if (moved != ptr) {
@@ -19010,7 +19043,8 @@ static ta_result tai_handle_fit(ta_dynamic *d, tai_handle *h, uint32_t index, si
     return result == TA_ERROR_WOULD_MOVE && size <= old ? TA_OK : result; /* it stays as it is */
 }
 
-static void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t size, ta_strategy_input *in)
+static TAI_NOINLINE void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t size,
+                                          ta_strategy_input *in)
 {
     in->size_bytes = size;
     in->capacity_bytes = h->capacity;
@@ -19027,9 +19061,21 @@ static void tai_handle_input(tai_handle *h, const ta_bounds_sizes *sizes, size_t
 /* What a strategy knew before it was asked for a capacity. */
 typedef struct tai_strategy_past {
     uint64_t state[TA_STRATEGY_STATE_BYTES / 8];
+    size_t answer;
     uint32_t word;
     int is_set;
 } tai_strategy_past;
+
+/* Asks the strategy for a capacity, so that it can be unasked. */
+static TAI_COLD size_t tai_handle_ask(const tai_handle *h, tai_site *site, const ta_strategy_input *in,
+                                      tai_strategy_past *past)
+{
+    memcpy(past->state, site->state, sizeof past->state);
+    past->word = h->strategy_word;
+    past->is_set = 1;
+    past->answer = site->strategy.vtable->required_size(site->strategy.config, site->state, in);
+    return past->answer;
+}
 
 /* The capacity that a tensor with bounds and this size is to have. */
 static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size,
@@ -19047,10 +19093,7 @@ static size_t tai_handle_target(const ta_dynamic *d, tai_handle *h, const ta_bou
         (strategy->should_resize == NULL || !strategy->should_resize(site->strategy.config, site->state, &in))) {
         return h->capacity;
     }
-    memcpy(past->state, site->state, sizeof past->state);
-    past->word = h->strategy_word;
-    past->is_set = 1;
-    target = strategy->required_size(site->strategy.config, site->state, &in);
+    target = tai_handle_ask(h, site, &in, past);
     target = target < size ? size : target > most ? most : target;
     if (target > (size_t)PTRDIFF_MAX - TAI_ALIGNMENT_MAX) {
         target = size;
@@ -19069,10 +19112,17 @@ static TAI_COLD void tai_handle_unask(const ta_dynamic *d, tai_handle *h, const 
     h->strategy_word = past->word;
 }
 
-static void tai_handle_observe(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size)
+/* Tells the strategy of a use, once: the other of resize and observe may have told it already. */
+static void tai_handle_observe(const ta_dynamic *d, tai_handle *h, const ta_bounds_sizes *sizes, size_t size, int by)
 {
     tai_site *site = tai_site_at(d, h->site);
     ta_strategy_input in;
+    if (h->told_by == (by ^ 3) && h->told == size) {
+        h->told_by = 0;
+        return;
+    }
+    h->told_by = by;
+    h->told = size;
     if (site->strategy.vtable->observe != NULL) {
         tai_handle_input(h, sizes, size, &in);
         site->strategy.vtable->observe(site->strategy.config, site->state, &in);
@@ -19122,17 +19172,19 @@ static TAI_COLD void tai_handle_shape_first(ta_dynamic *d, tai_handle *h, size_t
     tai_gate_leave(&d->common.gate, NULL);
 }
 
-/* The new part of a tensor that stayed where it is could not be zeroed: its capacity is as before. */
-static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capacity)
+/* Zeroes [from, size) of a tensor that stays where it is. On failure its capacity is as before, unless it has grown in
+   a block and the upstream does not shrink it. */
+static TAI_COLD ta_result tai_handle_zero(ta_dynamic *d, tai_handle *h, size_t from, size_t size, size_t capacity)
 {
     size_t held = tai_round_up(capacity, d->common.info.granularity_bytes);
-    if (capacity >= h->capacity) {
-        return; /* it has shrunk: nothing that others might have wanted was taken */
+    ta_result result = tai_backend_zero(d->common.backend, (void *)(h->link.addr + from), size - from, h->stream);
+    if (result == TA_OK || capacity == h->capacity) {
+        return result;
     }
     if (h->span_bytes == 0) {
-        if (capacity == 0 || d->upstream.vtable->resize_in_place(d->upstream.self, (void *)h->link.addr, h->capacity,
-                                                                 capacity) != TA_OK) {
-            return;
+        if (d->upstream.vtable->resize_in_place(d->upstream.self, (void *)h->link.addr, h->capacity,
+                                                capacity + (capacity == 0)) != TA_OK) {
+            return result;
         }
         held = tai_handle_held(d, (const void *)h->link.addr, capacity);
     }
@@ -19141,6 +19193,7 @@ static TAI_COLD void tai_handle_undo(ta_dynamic *d, tai_handle *h, size_t capaci
     tai_handle_hold(d, h, held);
     h->capacity = capacity;
     tai_gate_leave(&d->common.gate, NULL);
+    return result;
 }
 
 /* Inside the gate. */
@@ -19159,7 +19212,7 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     size_t old = h->capacity, target, from = h->effective, committed = h->committed;
     uintptr_t addr = h->link.addr;
     int64_t was[TA_RANK_MAX];
-    int first = h->use_count == 0;
+    int first = h->use_count == 0, zeroes;
     tai_strategy_past past;
     ta_result result = TA_OK;
     past.is_set = 0;
@@ -19168,22 +19221,23 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
     }
     target = tai_handle_target(d, h, sizes, size, &past);
     target = TAI_GRAPHS && h->holds != 0 && target < old ? old : target;
-    if (target < old && size < from) {
+    if (target != old && size < from) { /* more than it has may become less: all that it needs */
         memcpy(was, h->dims, sizeof was);
         tai_handle_shape_first(d, h, size, dims);
     }
-    if (target != old || size > old) {
+    zeroes = size > from && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0;
+    if (zeroes && size <= old) { /* before less capacity is held, which could not be put back */
+        result = tai_handle_zero(d, h, from, size, old);
+    }
+    if (result == TA_OK && (target != old || size > old)) {
         result = tai_common_use_stream(&d->common, h->stream)
                      ? tai_handle_fit(d, h, index, sizes->max_bytes, target, size)
                      : TA_ERROR_RECORDS;
     }
-    if (result == TA_OK && size > from && h->link.addr == addr && (h->flags & (uint32_t)TA_REQUEST_ZEROED) != 0) {
-        result = tai_backend_zero(d->common.backend, (void *)(addr + from), size - from, h->stream);
-        if (result != TA_OK) {
-            tai_handle_undo(d, h, old);
-        }
+    if (result == TA_OK && zeroes && size > old && h->link.addr == addr) {
+        result = tai_handle_zero(d, h, from, size, old);
     }
-    if (past.is_set && (result != TA_OK || h->capacity == old)) {
+    if (past.is_set && (result != TA_OK || (h->capacity == old && past.answer != old))) {
         tai_handle_unask(d, h, &past);
     }
     if (result != TA_OK) {
@@ -19192,9 +19246,8 @@ static ta_result tai_handle_resize(ta_dynamic *d, tai_handle *h, uint32_t index,
         }
         return result;
     }
-    h->is_told = (h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0;
-    if (h->is_told) {
-        tai_handle_observe(d, h, sizes, size);
+    if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) == 0) {
+        tai_handle_observe(d, h, sizes, size, TAI_BY_RESIZE);
     }
     tai_news_take(d, h, news);
     tai_gate_enter(&d->common.gate, NULL);
@@ -19437,6 +19490,7 @@ static TAI_COLD uint32_t tai_site_new(ta_dynamic *d, uintptr_t number, const ta_
         site->full_size = site->strategy.vtable == ta_strategy_predictive(NULL).vtable;
         site->link.addr = number;
         site->link.state = TAI_LIVE;
+        site->is_known = 0;
         if (number != 0) {
             tai_record_link(&d->sites, index);
         }
@@ -19479,14 +19533,20 @@ static TAI_COLD uint32_t tai_site_claim(ta_dynamic *d, uintptr_t number, const t
     return *result == TA_OK ? index : 0;
 }
 
-/* A handle lets go of its claimed site. Inside the gate. */
+/* A handle lets go of its claimed site, which goes if it is its own alone or no tensor of it ever was. Inside the
+   gate. */
 static TAI_COLD void tai_site_leave(ta_dynamic *d, uint32_t index)
 {
     if (index != 0) {
-        tai_site_at(d, index)->busy = 0;
-        if (tai_site_at(d, index)->link.addr == 0) {
-            tai_record_drop(&d->sites, index);
+        tai_site *site = tai_site_at(d, index);
+        site->busy = 0;
+        if (site->link.addr != 0 && site->is_known) {
+            return;
         }
+        if (site->link.addr != 0) {
+            tai_record_unlink(&d->sites, index);
+        }
+        tai_record_drop(&d->sites, index);
     }
 }
 
@@ -19564,6 +19624,7 @@ static TAI_COLD void tai_handle_publish(ta_dynamic *d, uint32_t index, ta_handle
     }
     if (h->site != 0) {
         tai_site_at(d, h->site)->busy = 0;
+        tai_site_at(d, h->site)->is_known = 1;
     }
     out->owner = d->common.id;
     out->index = index;
@@ -19754,10 +19815,9 @@ TENSORALLOC_DEF ta_result ta_dynamic_observe(ta_dynamic *d, ta_handle handle, co
     }
     if (result == TA_OK) {
         result = h->flat ? TA_ERROR_UNSUPPORTED : tai_handle_measure(d, h, dims, rank, &sizes, &size);
-        if (result == TA_OK && !(h->is_told && size == h->effective)) {
-            tai_handle_observe(d, h, &sizes, size);
+        if (result == TA_OK) {
+            tai_handle_observe(d, h, &sizes, size, TAI_BY_OBSERVE);
         }
-        h->is_told = result == TA_OK ? 0 : h->is_told;
         tai_handle_release(d, h);
     }
     return result;
@@ -19772,7 +19832,7 @@ static TAI_COLD ta_result tai_handle_free(ta_dynamic *d, tai_handle *h, uint32_t
     size_t size = h->effective;
     int in_range = h->span_bytes != 0, waits;
     if ((h->flags & (uint32_t)TA_DYNAMIC_GROWING) != 0 && tai_handle_sizes(h, &sizes) == TA_OK) {
-        tai_handle_observe(d, h, &sizes, h->effective);
+        tai_handle_observe(d, h, &sizes, h->effective, TAI_BY_OBSERVE);
     }
     tai_gate_enter(&d->common.gate, NULL);
     if (h->link.addr != 0) { /* first of all: others may get this address next */
@@ -20308,22 +20368,25 @@ static TAI_COLD size_t tai_dynamic_yields(void *self, tai_kind kind)
 static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
 {
     ta_dynamic *d = (ta_dynamic *)self;
-    size_t records = 0;
+    size_t records = sizeof *d, addresses = 0;
     ta_result result;
-    if (d->use_ranges && !d->common.disposed && tai_common_usable(&d->common) == TA_OK) {
-        tai_gate_enter(&d->spans.gate, NULL);
-        records = tai_space_record_bytes(&d->spans);
-        tai_gate_leave(&d->spans.gate, NULL);
+    if (!d->common.disposed && tai_common_usable(&d->common) == TA_OK) {
+        if (d->use_ranges) {
+            tai_gate_enter(&d->spans.gate, NULL);
+            records += tai_space_record_bytes(&d->spans);
+            addresses = d->spans.address_range_bytes;
+            tai_gate_leave(&d->spans.gate, NULL);
+        }
+        tai_gate_enter(&d->common.gate, NULL);
+        records += tai_records_bytes(&d->handles) + d->sites.table.committed + tai_records_bytes(&d->sites);
+        tai_gate_leave(&d->common.gate, NULL);
     }
-    records += sizeof *d + tai_records_bytes(&d->handles) + d->sites.table.committed + tai_records_bytes(&d->sites);
-    result = tai_common_stats(&d->common, &d->handles.table, records, out);
+    result = tai_common_stats(&d->common, &d->handles.table, records, d->pool == NULL ? &d->block_bytes : NULL, out);
     if (result != TA_OK) {
         return result;
     }
-    out->address_range_bytes += d->use_ranges && !d->common.disposed ? d->spans.address_range_bytes : 0;
-    if (d->pool == NULL) {
-        out->reserved_bytes += d->block_bytes;
-    } else {
+    out->address_range_bytes += addresses;
+    if (d->pool != NULL) {
         ta_stats pool;
         result = ta_pool_get_stats(d->pool, &pool);
         out->reserved_bytes += pool.reserved_bytes;
@@ -20341,8 +20404,8 @@ static TAI_COLD ta_result tai_dynamic_v_stats(void *self, ta_stats *out)
         if (d->common.budget_owned || out->peak_reserved_bytes > TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak)) {
             out->peak_reserved_bytes = TENSORALLOC_LOAD_RELAXED(&d->common.budget->peak);
         }
+        out->cached_bytes = out->reserved_bytes > out->in_use_bytes ? out->reserved_bytes - out->in_use_bytes : 0;
     }
-    out->cached_bytes = out->reserved_bytes > out->in_use_bytes ? out->reserved_bytes - out->in_use_bytes : 0;
     out->miss_recommit_count = out->miss_recommit_count < out->allocation_count ? out->miss_recommit_count
                                                                                : out->allocation_count;
     out->hit_count = out->allocation_count - out->miss_recommit_count; /* a pool of ours counts moves as well */

@@ -938,8 +938,8 @@ typedef struct spy {
     ta_strategy_input required, should, observed; /* the last ones */
     uint64_t uses;      /* in the state, at the last observe */
     int dirty;          /* a state that was new and not zero */
-    /* to be called in each entry */
-    void (*inside)(void *user);
+    void (*inside)(void *user); /* called in the next entry, whichever it is */
+    void (*on_observe)(void *user); /* in the next observe */
     void *user;
 } spy;
 
@@ -984,7 +984,12 @@ static int spy_should(const void *config, void *state, const ta_strategy_input *
 
 static void spy_observe(const void *config, void *state, const ta_strategy_input *in)
 {
+    void (*inside)(void *user) = the_spy.on_observe;
     the_spy.observe_calls++;
+    the_spy.on_observe = NULL;
+    if (inside != NULL) {
+        inside(the_spy.user);
+    }
     spy_note(config, state, &the_spy.observed, in);
     the_spy.uses = ++((spy_state *)state)->uses;
 }
@@ -1157,6 +1162,54 @@ static void sites_learn_together(void)
     CHECK_OK(ta_dynamic_free(d, a));
     CHECK_OK(ta_dynamic_free(d, c));
     CHECK_OK(ta_dynamic_free(d, alone));
+    close_dynamic(d);
+}
+
+/* An allocation that fails leaves no site behind: the first tensor that is made says which strategy the site has, and
+   the room for sites is for those that have had tensors. What a site has learned outlives its tensors and failures. */
+static void what_fails_leaves_no_site(void)
+{
+    ta_dynamic_desc desc = spy_desc();
+    const ta_shape_bounds small = bounds_of(0, 1000, 2000), large = bounds_of(0, 10 * MIB, 20 * MIB);
+    ta_dynamic_request request = request_of(&large, 0);
+    const ta_strategy spying = desc.strategy;
+    ta_dynamic *d;
+    ta_handle h;
+    uint64_t uses;
+    int i;
+    desc.limit_bytes = MIB;
+    desc.handle_count_max = 64;
+    d = open_dynamic(&desc);
+    request.site = 5;
+    request.strategy = ta_strategy_exact();
+    CHECK_RESULT(ta_dynamic_alloc_request(d, &request, &h), TA_ERROR_LIMIT);
+    request.bounds = &small;
+    request.strategy = spying;
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    CHECK_OK(resize(d, h, 500));
+    uses = the_spy.uses;
+    CHECK_GT(uses, 0);
+    CHECK_OK(ta_dynamic_free(d, h));
+    request.bounds = &large;
+    memset(&request.strategy, 0, sizeof request.strategy);
+    for (i = 0; i < 70; i++) {
+        CHECK_RESULT(ta_dynamic_alloc_request(d, &request, &h), TA_ERROR_LIMIT);
+        request.site++;
+    }
+    request.bounds = &small;
+    request.site = 5;
+    CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+    CHECK_OK(resize(d, h, 500));
+    CHECK_GT(the_spy.uses, uses); /* it remembers */
+    CHECK_OK(ta_dynamic_free(d, h));
+    request.site = 1000; /* and so does one that is new: there is room */
+    for (i = 0; i < 2; i++) {
+        the_spy.uses = 0;
+        CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+        CHECK_OK(resize(d, h, 500));
+        CHECK_EQ(the_spy.uses > 2, i);
+        CHECK_OK(ta_dynamic_free(d, h));
+    }
     close_dynamic(d);
 }
 
@@ -1675,6 +1728,117 @@ static void capacity_binds_when_a_shrink_is_refused(void)
     CHECK_OK(ta_dynamic_free(d, h));
     close_dynamic(d);
     CHECK_OK(ta_pool_destroy(pool));
+}
+
+/* Nothing has changed when the new part cannot be zeroed: nor the capacity, whether the resize would have given some to
+   a tensor that was made empty, or to one that has some, or would have taken some away. */
+static void a_failed_zeroing_changes_nothing(void)
+{
+    static const struct { size_t before, capacity, then, answer; } cases[] = {
+        {0, 0, 900, 900},              /* an empty one that has its place */
+        {1000, 1000, 5000, 5000},      /* grows */
+        {1000, 300000, 5000, 5000},    /* fits, and gives back */
+        {1000, 300000, 5000, 300000},  /* fits */
+        {1000, 5000, 300000, 400000}}; /* grows, with headroom */
+    size_t kind, i;
+    for (kind = 0; kind < 3; kind++) { /* a range, a block of our pool, one of the program's */
+        for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            tb_counting counting;
+            ta_dynamic_desc desc = spy_desc();
+            const ta_shape_bounds bounds = bounds_of(0, 1000, MIB);
+            const ta_dynamic_request request = request_of(&bounds, TA_REQUEST_ZEROED);
+            ta_pool *pool = NULL;
+            ta_dynamic *d;
+            ta_handle h;
+            ta_handle_info before, after;
+            test_context("kind %d, case %d", (int)kind, (int)i);
+            desc.backend = tb_counting_init(&counting, ta_backend_host(), 0);
+            desc.disable_ranges = kind > 0;
+            if (kind == 2) {
+                ta_pool_desc pool_desc;
+                memset(&pool_desc, 0, sizeof pool_desc);
+                pool_desc.backend = desc.backend;
+                CHECK_OK(ta_pool_create(&pool_desc, &pool));
+                desc.upstream = ta_pool_allocator(pool);
+            }
+            d = open_dynamic(&desc);
+            CHECK_OK(ta_dynamic_alloc_request(d, &request, &h));
+            the_spy.resize = 1;
+            the_spy.answer = cases[i].capacity;
+            CHECK_OK(resize(d, h, cases[i].before));
+            before = info_of(d, h);
+            the_spy.answer = cases[i].answer;
+            tb_counting_fail(&counting, TB_ZERO, 1, 1);
+            CHECK_RESULT(resize(d, h, cases[i].then), TA_ERROR_BACKEND);
+            tb_counting_fail(&counting, TB_ANY, 0, 0);
+            after = info_of(d, h);
+            same_info(&before, &after);
+            CHECK_EQ(figures_of(d).capacity_bytes, before.capacity_bytes);
+            CHECK_LE(stats_of(d).in_use_bytes, stats_of(d).reserved_bytes);
+            CHECK_OK(resize(d, h, cases[i].then));
+            CHECK(is_zero((char *)ta_dynamic_get_data(d, h) + cases[i].before, cases[i].then - cases[i].before));
+            CHECK_OK(ta_dynamic_free(d, h));
+            close_dynamic(d);
+            CHECK_OK(ta_pool_destroy(pool));
+            tb_counting_check(&counting, 1);
+            tb_counting_end(&counting);
+        }
+    }
+    test_context("%s", "");
+}
+
+typedef struct onlooker {
+    ta_dynamic *d;
+    ta_handle self, other;
+    int looks;
+} onlooker;
+
+/* What others see, and do, between the moment when the tensor has its new capacity and the end of its resize. */
+static void look_on(void *user)
+{
+    onlooker *o = (onlooker *)user;
+    const ta_handle_info info = info_of(o->d, o->self);
+    const ta_dynamic_stats f = figures_of(o->d);
+    o->looks++;
+    CHECK_LE(info.effective_bytes, info.capacity_bytes);
+    CHECK_LE(f.effective_bytes, f.capacity_bytes);
+    CHECK_OK(resize(o->d, o->other, 10));
+}
+
+/* A tensor wants more capacity for a smaller shape, the others leave it no more than the shape needs: at no moment is
+   there less capacity than the shapes have, and what is wasted is never less than nothing. */
+static void capacity_is_never_less_than_the_shapes(void)
+{
+    int ranges;
+    for (ranges = 0; ranges < 2; ranges++) {
+        ta_dynamic_desc desc = spy_desc();
+        onlooker o;
+        ta_handle third;
+        memset(&o, 0, sizeof o);
+        test_context("ranges %d", ranges);
+        desc.capacity_bytes_max = MIB;
+        desc.disable_ranges = ranges == 0;
+        o.d = open_dynamic(&desc);
+        o.self = make(o.d, 0, 400000, MIB);
+        o.other = make(o.d, 0, 10, 10);
+        third = make(o.d, 0, 400000, 400000);
+        the_spy.resize = 1;
+        the_spy.answer = MIB;
+        CHECK_OK(resize(o.d, o.self, 390000)); /* wants the maximum, and gets what it needs */
+        CHECK_LT(info_of(o.d, o.self).capacity_bytes, 400000);
+        CHECK_OK(resize(o.d, o.self, 390000));
+        the_spy.on_observe = look_on;
+        the_spy.user = &o;
+        CHECK_OK(resize(o.d, o.self, 1000));
+        CHECK_EQ(o.looks, 1);
+        CHECK_LE(figures_of(o.d).peak_wasted_bytes, MIB);
+        CHECK_LE(figures_of(o.d).peak_capacity_bytes, MIB);
+        CHECK_OK(ta_dynamic_free(o.d, o.self));
+        CHECK_OK(ta_dynamic_free(o.d, o.other));
+        CHECK_OK(ta_dynamic_free(o.d, third));
+        close_dynamic(o.d);
+    }
+    test_context("%s", "");
 }
 
 /* The peak of what was reserved at one time, not a sum of peaks. */
@@ -2990,6 +3154,54 @@ static void capacity_binds_while_threads_grow(void)
     }
 }
 
+/* Of a tensor of an upstream nothing is ever cached: what is reserved and what is in use are of one moment. Thread
+   0 looks. */
+static void *work_look(void *user)
+{
+    worker *w = (worker *)user;
+    ta_handle h = no_handle();
+    int i;
+    for (i = 0; i < w->rounds; i++) {
+        const ta_shape_bounds bounds = bounds_of(0, 1000 * (size_t)(1 + i % 7), MIB);
+        const int64_t dims = (int64_t)(1000 * (size_t)(i % 50));
+        ta_stats s;
+        if (w->number == 0) {
+            memset(&s, 0, sizeof s);
+            work_note(w, ta_allocator_get_stats(ta_dynamic_allocator(w->d), &s));
+            w->wrong += s.cached_bytes != 0 || s.reserved_bytes != s.in_use_bytes;
+        } else {
+            work_note(w, h.owner == 0 ? ta_dynamic_alloc(w->d, &bounds, &h) : ta_dynamic_resize(w->d, h, &dims, 1));
+            if (i % 4 == 3) {
+                work_note(w, ta_dynamic_free(w->d, h));
+                h = no_handle();
+            }
+        }
+    }
+    work_note(w, ta_dynamic_free(w->d, h));
+    return NULL;
+}
+
+static void statistics_are_of_one_moment(void)
+{
+    worker workers[THREADS];
+    ta_dynamic_desc desc = exact_desc();
+    ta_pool *pool;
+    ta_dynamic *d;
+    int i;
+    CHECK_OK(ta_pool_create(NULL, &pool));
+    desc.upstream = ta_pool_allocator(pool);
+    desc.disable_ranges = 1;
+    d = open_dynamic(&desc);
+    memset(workers, 0, sizeof workers);
+    for (i = 0; i < THREADS; i++) {
+        workers[i].d = d;
+        workers[i].rounds = (i == 0 ? 20000 : 5000) / SLOWER;
+    }
+    run_workers(workers, THREADS, work_look);
+    close_dynamic(d);
+    CHECK_OK(ta_pool_destroy(pool));
+}
+
 /* Two dynamics and a pool that reclaim from each other. */
 static void threads_reclaim_from_each_other(void)
 {
@@ -4255,6 +4467,52 @@ static ta_result no_shrinking(void *self, void *ptr, size_t old_bytes, size_t ne
                ? TA_ERROR_WOULD_MOVE : the_stubborn.pool.vtable->resize_in_place(self, ptr, old_bytes, new_bytes);
 }
 
+/* A strategy that gives back what it has for the third time in a row that it is asked, and keeps it before: what it
+   counts on the way stays counted, for its site and for its handle. */
+static size_t patient_required(const void *config, void *state, const ta_strategy_input *in)
+{
+    uint32_t *asked = (uint32_t *)state;
+    (void)config;
+    if (in->size_bytes > in->capacity_bytes) {
+        *asked = *in->own = 0;
+        return in->size_bytes;
+    }
+    CHECK_EQ(*asked, *in->own);
+    *in->own = ++*asked;
+    return *asked < 3 ? in->capacity_bytes : in->size_bytes;
+}
+
+static int patient_should(const void *config, void *state, const ta_strategy_input *in)
+{
+    (void)config;
+    (void)state;
+    return in->size_bytes < in->capacity_bytes / 2;
+}
+
+static void a_strategy_may_be_patient(void)
+{
+    static const ta_strategy_vtable table = {sizeof(ta_strategy_vtable), "patient", sizeof(uint32_t),
+                                             patient_required, patient_should, NULL};
+    int ranges, i;
+    for (ranges = 0; ranges < 2; ranges++) {
+        ta_dynamic_desc desc = zero_desc();
+        ta_dynamic *d;
+        ta_handle h;
+        desc.strategy.vtable = &table;
+        desc.disable_ranges = ranges == 0;
+        d = open_dynamic(&desc);
+        h = make(d, 0, MIB, 4 * MIB);
+        for (i = 0; i < 4; i++) {
+            test_context("ranges %d, use %d", ranges, i);
+            CHECK_OK(resize(d, h, 1000));
+            CHECK_EQ(info_of(d, h).capacity_bytes >= MIB, i < 2);
+        }
+        CHECK_OK(ta_dynamic_free(d, h));
+        close_dynamic(d);
+    }
+    test_context("%s", "");
+}
+
 /* A block whose upstream does not shrink it stays as it is, and that is no change to be paid for. */
 static void a_shrink_that_is_refused_costs_nothing(void)
 {
@@ -4283,6 +4541,49 @@ static void a_shrink_that_is_refused_costs_nothing(void)
     CHECK_OK(ta_dynamic_free(d, h));
     close_dynamic(d);
     CHECK_OK(ta_pool_destroy(pool));
+}
+
+/* To observe a size and then to resize to it is one use, each time; a failed resize is none. */
+static void expectations_come_first(void)
+{
+    ta_dynamic_desc desc = spy_desc();
+    ta_dynamic *d;
+    const int64_t sizes[] = {200000, 3000, 2 * (int64_t)MIB};
+    ta_handle h;
+    int i;
+    desc.capacity_bytes_max = MIB;
+    d = open_dynamic(&desc);
+    h = make(d, 0, 1000, 2 * MIB);
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[1], 1)); /* another size than the first */
+    the_spy.observe_calls = 0;
+    CHECK_OK(resize(d, h, 3000));
+    CHECK_EQ(the_spy.observe_calls, 0);
+    for (i = 0; i < 10; i++) {
+        CHECK_OK(ta_dynamic_observe(d, h, &sizes[i % 2], 1));
+        CHECK_EQ(the_spy.observe_calls, i + 1);
+        CHECK_EQ(the_spy.observed.size_bytes, sizes[i % 2]);
+        CHECK_OK(resize(d, h, (size_t)sizes[i % 2]));
+        CHECK_EQ(the_spy.observe_calls, i + 1);
+    }
+    CHECK_OK(resize(d, h, 3000)); /* that is another use, */
+    CHECK_EQ(the_spy.observe_calls, 11);
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[1], 1)); /* and this the same, */
+    CHECK_EQ(the_spy.observe_calls, 11);
+    CHECK_OK(resize(d, h, 3000)); /* and both have told of it */
+    CHECK_EQ(the_spy.observe_calls, 12);
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[0], 1));
+    CHECK_OK(resize(d, h, 199999)); /* not what was expected */
+    CHECK_EQ(the_spy.observe_calls, 14);
+    CHECK_OK(ta_dynamic_observe(d, h, &sizes[2], 1));
+    CHECK_EQ(the_spy.observe_calls, 15);
+    CHECK_RESULT(resize(d, h, 2 * MIB), TA_ERROR_LIMIT);
+    CHECK_OK(resize(d, h, 0));
+    CHECK_EQ(the_spy.observe_calls, 16);
+    CHECK_OK(ta_dynamic_free(d, h));
+    h = make(d, 0, 0, 2 * MIB); /* nobody has expected that of this one */
+    CHECK_EQ(the_spy.observe_calls, 17);
+    CHECK_OK(ta_dynamic_free(d, h));
+    close_dynamic(d);
 }
 
 /* A resize is a use; to observe the same size after it tells of the same use, once. */
@@ -4534,19 +4835,20 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(bad_shapes_change_nothing), TEST_CASE(unbounded_maxima), TEST_CASE(symbols_are_held_once),
           TEST_CASE(zeroed_growth_reads_zero), TEST_CASE(strategies_are_asked),
           TEST_CASE(nonsense_of_a_strategy_does_no_harm), TEST_CASE(sites_learn_together),
-          TEST_CASE(more_sites_than_handles), TEST_CASE(padding_strategies_of_the_specification),
+          TEST_CASE(what_fails_leaves_no_site), TEST_CASE(more_sites_than_handles),
+          TEST_CASE(padding_strategies_of_the_specification),
           TEST_CASE(capacity_binds_over_all_handles), TEST_CASE(headroom_is_given_up),
           TEST_CASE(the_limit_is_never_exceeded), TEST_CASE(siblings_share_a_budget), TEST_CASE(warm_ranges),
           TEST_CASE(huge_pages_are_committed_whole), TEST_CASE(a_fit_is_asked_before),
           TEST_CASE(a_failed_zeroing_takes_nothing_that_is_gone), TEST_CASE(capacity_binds_when_a_shrink_is_refused),
-          TEST_CASE(the_peak_is_that_of_a_moment), TEST_CASE(handles_go_stale), TEST_CASE(a_disposed_one_answers_so),
+          TEST_CASE(a_failed_zeroing_changes_nothing), TEST_CASE(capacity_is_never_less_than_the_shapes), TEST_CASE(the_peak_is_that_of_a_moment), TEST_CASE(handles_go_stale), TEST_CASE(a_disposed_one_answers_so),
           TEST_CASE(plain_blocks_are_handles), TEST_CASE(events_are_told), TEST_CASE(strategies_may_call_back),
           TEST_CASE(events_may_call_back), TEST_CASE(events_come_with_nothing_claimed),
           TEST_CASE(the_report_tells_the_figures), TEST_CASE(over_an_arena_the_last_block_grows_in_place),
           TEST_CASE(nothing_stays_in_the_upstream), TEST_CASE(handle_count_max_is_for_live_handles),
           TEST_CASE(random_programs_keep_contents_and_figures), TEST_CASE_THREADS(threads_with_tensors_of_their_own),
           TEST_CASE_THREADS(threads_resize_one_tensor), TEST_CASE_THREADS(a_tensor_is_freed_under_the_others),
-          TEST_CASE_THREADS(capacity_binds_while_threads_grow), TEST_CASE_THREADS(threads_reclaim_from_each_other),
+          TEST_CASE_THREADS(capacity_binds_while_threads_grow), TEST_CASE_THREADS(statistics_are_of_one_moment), TEST_CASE_THREADS(threads_reclaim_from_each_other),
           TEST_CASE_THREADS(events_that_cross_do_not_deadlock), TEST_CASE(many_tensors_need_few_mappings),
           TEST_CASE(a_freed_range_waits_for_its_stream), TEST_CASE(a_shrink_waits_for_its_stream),
           TEST_CASE(a_move_is_ordered), TEST_CASE(streams_of_empty_tensors_are_not_forgotten),
@@ -4559,7 +4861,7 @@ TEST_MAIN(TEST_CASE(first_shape_is_the_expected_one_or_the_given), TEST_CASE(sha
           TEST_CASE(odd_upstreams), TEST_CASE(large_ranges_grow_in_large_steps), TEST_CASE(a_backend_that_does_not_say),
           TEST_CASE(plain_blocks_are_ordered),
           TEST_CASE(what_comes_back_is_counted), TEST_CASE(what_fails_teaches_nothing),
-          TEST_CASE(a_shrink_that_is_refused_costs_nothing), TEST_CASE(a_use_is_learned_once),
+          TEST_CASE(a_strategy_may_be_patient), TEST_CASE(a_shrink_that_is_refused_costs_nothing), TEST_CASE(a_use_is_learned_once), TEST_CASE(expectations_come_first),
           TEST_CASE(upstreams_that_do_little), TEST_CASE(plain_blocks_are_bound_too),
           TEST_CASE(blocks_of_others_wait_for_all_streams), TEST_CASE(warm_ranges_at_the_wrong_places),
           TEST_CASE(two_mistakes_at_once))

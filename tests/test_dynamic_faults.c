@@ -1,7 +1,8 @@
 /* test_dynamic_faults.c - tensors with bounds when everything that can fail fails: calls of the backend, memory for
    records, system calls. Each scenario is run once for every n: the n-th of them fails, or it and all that follow;
    a short one for every pair. Whatever happens, tensors and figures stay as they were, the same call works when there is memory again, and in the
-   end nothing is left. The first cases take address space away from a child process. */
+   end nothing is left. The first cases take address space away from a child process, the last ones have another thread
+   come in wherever it can. */
 #if !defined(_WIN32)
     #include <pthread.h>
     #include <sys/mman.h>
@@ -920,7 +921,7 @@ static void address_space_of_4_gib(void)
 #endif
 
 /*---------------------------------------------------------------------------------------------------------
-  Figures that are read one after the other, while another thread frees.
+  Figures that are read one after the other, while another thread frees or resizes.
   -------------------------------------------------------------------------------------------------------*/
 #ifdef LOCKS_TELL
 static ta_allocator looked_at;
@@ -958,8 +959,69 @@ static void figures_while_others_free(void)
     CHECK_GE(done, 2); /* else nothing is tested */
     CHECK_OK(ta_dynamic_destroy(dynamic));
 }
+
+static struct {
+    ta_dynamic *d;
+    ta_handle h;
+    int64_t size;
+    int calls;
+} intruded;
+
+static void resize_in_the_middle(void)
+{
+    intruded.calls++;
+    CHECK_OK(ta_dynamic_resize(intruded.d, intruded.h, &intruded.size, 1));
+}
+
+/* What is reserved and what is in use are of one moment, wherever another thread resizes in the middle: of a tensor
+   in a block of an upstream nothing is cached. */
+static void statistics_are_of_one_moment(void)
+{
+    int own, grows, n;
+    for (own = 0; own < 2; own++) {
+        for (grows = 0; grows < 2; grows++) {
+            for (n = 0; n < 100; n++) {
+                const ta_shape_bounds bounds = bounds_of(grows ? 1000 : 900 * KIB);
+                ta_dynamic_desc desc;
+                ta_pool *pool = NULL;
+                ta_stats s;
+                memset(&desc, 0, sizeof desc);
+                memset(&intruded, 0, sizeof intruded);
+                if (!own) {
+                    CHECK_OK(ta_pool_create(NULL, &pool));
+                    desc.upstream = ta_pool_allocator(pool);
+                }
+                desc.strategy = ta_strategy_exact();
+                desc.disable_ranges = 1;
+                CHECK_OK(ta_dynamic_create(&desc, &intruded.d));
+                CHECK_OK(ta_dynamic_alloc(intruded.d, &bounds, &intruded.h));
+                intruded.size = grows ? 900 * (int64_t)KIB : 1000;
+                releases_before = n;
+                at_release = resize_in_the_middle;
+                CHECK_OK(ta_allocator_get_stats(ta_dynamic_allocator(intruded.d), &s));
+                at_release = NULL;
+                test_context("own pool %d, grows %d, lock %d", own, grows, n);
+                CHECK(own || s.reserved_bytes == s.in_use_bytes);
+                CHECK(own || s.cached_bytes == 0);
+                CHECK_LE(s.cached_bytes, s.reserved_bytes);
+                CHECK_OK(ta_dynamic_destroy(intruded.d));
+                CHECK_OK(ta_pool_destroy(pool));
+                if (intruded.calls == 0) {
+                    break; /* all places are through */
+                }
+            }
+            CHECK(n > 0 && n < 100); /* else nothing is tested */
+        }
+    }
+    test_context("%s", "");
+}
 #else
 static void figures_while_others_free(void)
+{
+    TEST_SKIP("no locks of its own here");
+}
+
+static void statistics_are_of_one_moment(void)
 {
     TEST_SKIP("no locks of its own here");
 }
@@ -969,4 +1031,4 @@ TEST_MAIN(TEST_CASE(address_space_of_256_mib), TEST_CASE(address_space_of_4_gib)
           TEST_CASE(the_backend_fails_making_and_freeing), TEST_CASE(the_backend_fails_growing),
           TEST_CASE(the_backend_fails_moving), TEST_CASE(the_backend_fails_giving_back), TEST_CASE(records_run_out),
           TEST_CASE(the_system_fails), TEST_CASE(records_run_out_with_many_tensors),
-          TEST_CASE(two_faults), TEST_CASE(figures_while_others_free))
+          TEST_CASE(two_faults), TEST_CASE(figures_while_others_free), TEST_CASE(statistics_are_of_one_moment))

@@ -528,7 +528,7 @@ static void all_inputs(void)
 /* The same decisions on every machine: their hash is part of the test. */
 static void golden_decisions(void)
 {
-    static const uint64_t golden[5] = {0x355c011a762fe277u, 0x29cdef8bc9402e56u, 0xd1630830c23c7847u,
+    static const uint64_t golden[5] = {0x355c011a762fe277u, 0xe4f7702299b038f1u, 0xd1630830c23c7847u,
                                        0xdf62d825d05e5cf2u, 0x08af70c3c0c89b21u};
     int kind;
     for (kind = 0; kind < 5; kind++) {
@@ -600,9 +600,10 @@ static void back_to_normal(void)
 }
 
 #define STREAM 88172645463325252u
-enum { NARROW, EVEN, LOGNORMAL, HEAVY };
+enum { NARROW, EVEN, LOGNORMAL, HEAVY, WIDE, RARE };
 
-/* Sizes around scale: a logarithm of standard deviation 0.35 or 0.97, even ones, or with an endless mean square. */
+/* Sizes around scale: a logarithm of standard deviation 0.35, 0.97 or 1.56, even ones, with an endless mean square, or
+   narrow ones of which one in a hundred is a hundred times as large. */
 static size_t drawn(uint64_t *state, int kind, uint64_t scale)
 {
     uint32_t position = tai_size_position(scale);
@@ -617,10 +618,14 @@ static size_t drawn(uint64_t *state, int kind, uint64_t scale)
         }
         return (size_t)tai_position_size(position + (uint32_t)(bell * 2 / 3));
     }
+    if (kind == RARE) {
+        position += test_below(state, 100) == 0 ? 6804u : 0u;
+    }
     for (i = 0; i < 12; i++) {
         bell += (int)test_below(state, 1024);
     }
-    bell = kind == NARROW ? (bell - 6138) / 2 : (bell - 6138) * 7 / 5;
+    bell = kind == NARROW || kind == RARE ? (bell - 6138) / 2 : kind == WIDE ? (bell - 6138) * 9 / 4
+                                                                             : (bell - 6138) * 7 / 5;
     return (size_t)tai_position_size((uint32_t)((int)position + bell));
 }
 
@@ -664,6 +669,70 @@ static double recommitted(tensor *t, uint64_t *random, int kind, int count)
         top = now > top ? now : top;
     }
     return again / t->used;
+}
+
+/* Of ranges: sizes change in shape and scale at once, down by a factor of 5 to 5000, and up. What is owed to those that
+   are gone, or paid ahead, does not last: neither more waste than the new ones alone have, nor much committed again. */
+static void back_to_normal_from_other_shapes(void)
+{
+    static const struct {
+        int kinds[2]; /* before, and after */
+        uint32_t scales[2];
+    } pairs[] = {
+        {{LOGNORMAL, EVEN}, {16000000, 20000}}, {{WIDE, LOGNORMAL}, {80000, 11000}}, {{WIDE, EVEN}, {80000, 20000}},
+        {{LOGNORMAL, LOGNORMAL}, {16000000, 11000}}, {{NARROW, EVEN}, {100000000, 20000}},
+        {{NARROW, LOGNORMAL}, {100000000, 11000}}, {{RARE, EVEN}, {1500, 20000}}, {{RARE, LOGNORMAL}, {1500, 11000}},
+        {{EVEN, LOGNORMAL}, {2, 11000}}, {{EVEN, WIDE}, {2, 80000}}
+    };
+    size_t s;
+    for (s = 0; s < sizeof pairs / sizeof pairs[0]; s++) {
+        double waste[2] = {0, 0}, again[2] = {0, 0};
+        int round, i;
+        for (round = 0; round < 24; round++) {
+            uint64_t random = STREAM + (uint64_t)(round / 2);
+            tensor t = tensor_of(ta_strategy_predictive(NULL), pairs[s].scales[round % 2], TA_UNLIMITED);
+            size_t top = 0;
+            double commits = 0;
+            t.in.in_range = 1;
+            for (i = 0; i < 4800; i++) {
+                int after = i >= 4000 || round % 2 == 1;
+                size_t before = t.in.capacity_bytes, now;
+                if (i == 4400) {
+                    t.used = t.held = commits = 0;
+                }
+                now = tensor_use(&t, drawn(&random, pairs[s].kinds[after], pairs[s].scales[after]));
+                commits += now > before && before < top ? (double)((now < top ? now : top) - before) : 0.0;
+                top = now > top ? now : top;
+            }
+            waste[round % 2] += waste_of(&t) / 12;
+            again[round % 2] += commits / t.used / 12;
+        }
+        test_context("pair %u: waste %.3f and %.3f, committed again %.3f and %.3f", (unsigned)s, waste[0], waste[1],
+                     again[0], again[1]);
+        CHECK(waste[0] <= 1.25 * waste[1]);
+        CHECK(again[0] <= 0.135);
+    }
+}
+
+/* What comes once in several hundred uses is remembered when the debt says that it should be. */
+static void rare_sizes_are_remembered(void)
+{
+    static const int every[] = {100, 200, 256, 300};
+    int k, i;
+    for (k = 0; k < 4; k++) {
+        tensor t = tensor_of(ta_strategy_predictive(NULL), 1000, TA_UNLIMITED);
+        double again = 0;
+        size_t top = 0;
+        t.in.in_range = 1;
+        for (i = 0; i < 100000; i++) {
+            size_t before = t.in.capacity_bytes, now = tensor_use(&t, i % every[k] == 0 ? 100000 : 1000);
+            again += now > before && before < top ? (double)((now < top ? now : top) - before) : 0.0;
+            top = now > top ? now : top;
+        }
+        test_context("one in %d: waste %.3f, %.4f committed again", every[k], waste_of(&t), again / t.used);
+        CHECK(again <= 0.11 * t.used);
+        CHECK(waste_of(&t) <= 100.0 / (1 + 99.0 / every[k]) - 1); /* that of never giving anything back */
+    }
 }
 
 /* What may be committed again is used up whatever the sizes are, and not more than that, in the long run too. */
@@ -1070,7 +1139,8 @@ TEST_MAIN(TEST_CASE(sizes_of_bounds), TEST_CASE(bad_bounds), TEST_CASE(shapes_wi
           TEST_CASE(tables), TEST_CASE(exact), TEST_CASE(padding), TEST_CASE(adaptive_step_by_step),
           TEST_CASE(adaptive_settings), TEST_CASE(adaptive_mean), TEST_CASE(the_scale_rounds_up),
           TEST_CASE(products_are_scaled), TEST_CASE(all_inputs), TEST_CASE(golden_decisions), TEST_CASE(back_to_normal),
-          TEST_CASE(back_to_normal_with_long_tails), TEST_CASE(the_rate_is_kept), TEST_CASE(drift_is_followed),
+          TEST_CASE(back_to_normal_with_long_tails), TEST_CASE(back_to_normal_from_other_shapes),
+          TEST_CASE(rare_sizes_are_remembered), TEST_CASE(the_rate_is_kept), TEST_CASE(drift_is_followed),
           TEST_CASE(first_decisions), TEST_CASE(ranges_keep_what_is_used), TEST_CASE(sizes_that_lie_close_together),
           TEST_CASE(sizes_that_creep_up), TEST_CASE(growth_is_learned),
           TEST_CASE(growth_depends_on_the_start), TEST_CASE(groups_are_quarters), TEST_CASE(edges_stay_on_the_scale),
