@@ -943,7 +943,8 @@ TENSORALLOC_DEF ta_result ta_pool_retire_stream(ta_pool *pool, ta_stream stream)
 /* The calling thread's cache goes back to the heap. */
 TENSORALLOC_DEF ta_result ta_pool_thread_flush(ta_pool *pool);
 /* Flushes the calling thread's cache and gives all whole free pages back to the backend. What other threads' caches
-   hold stays (at most thread_cache_bytes each). Ordered backends: waits for the work on freed blocks first. */
+   hold stays (at most thread_cache_bytes each). Ordered backends: waits for the work on freed blocks first; where that
+   cannot be now, for streams destroyed without ta_pool_retire_stream while captures are open, they stay. */
 TENSORALLOC_DEF ta_result ta_pool_empty_cache(ta_pool *pool);
 /* As empty_cache, but stops when at most keep_bytes are cached. out_released_bytes may be NULL. */
 TENSORALLOC_DEF ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes, size_t *out_released_bytes);
@@ -8965,7 +8966,8 @@ static uint32_t tai_space_steal(tai_space *space, int heap, size_t size, size_t 
     return index;
 }
 
-/* Waits for the work on all freed blocks; afterwards they are ready for every stream. Outside the gate. */
+/* Waits for the work on all freed blocks; afterwards they are ready for every stream. TA_ERROR_NOT_READY: but for those
+   of streams that cannot be waited for beside captures, and nothing else was wrong. Outside the gate. */
 static TAI_COLD ta_result tai_space_synchronize(tai_space *space, tai_holder *me)
 {
     ta_result result = TA_OK, one;
@@ -8986,7 +8988,7 @@ static TAI_COLD ta_result tai_space_synchronize(tai_space *space, tai_holder *me
             one = space->backend.vtable->sync(space->backend.self, ticket);
             tai_space_drop(space, ticket);
         }
-        result = result == TA_OK ? one : result;
+        result = result == TA_OK || (TAI_GRAPHS && one != TA_OK && result == TA_ERROR_NOT_READY) ? one : result;
         tai_gate_enter(&space->gate, me);
         (void)tai_stream_refill(space, list, one == TA_OK);
     }
@@ -13043,6 +13045,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_pool_trim(ta_pool *pool, size_t keep_bytes
     (void)tai_pool_collect(pool);
     if (pool->space.ordered) {
         result = tai_space_synchronize(&pool->space, tai_slot_me(slot));
+        result = TAI_GRAPHS && result == TA_ERROR_NOT_READY ? TA_OK : result; /* these stay */
     }
     tai_gate_enter(&pool->space.gate, tai_slot_me(slot));
     held = tai_pool_thread_cached(pool);
@@ -20726,7 +20729,7 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_dynamic_destroy(ta_dynamic *d)
 typedef struct tai_tie {
     struct tai_tie *next;
     uint64_t graph;    /* 0: it could not be attached, or is tied twice: to be kept, not to be counted */
-    uint64_t captures; /* that had succeeded: so that twice is once */
+    uint64_t captures; /* that had succeeded, or ended: so that twice is once, and a handle given out again is not */
     uint32_t gone; /* written by the backend, once */
     uint32_t padding;
 } tai_tie;
@@ -22591,12 +22594,32 @@ static TAI_COLD void tai_graph_tied(ta_graph_pool *g)
     }
 }
 
+/* Whether the capture of its newest scope has ended, and the scope has not been left: there is a graph of it. */
+static TAI_COLD int tai_graph_ended(const ta_graph_pool *g)
+{
+    const ta_backend *backend = &g->memory->space.backend;
+    tai_graphs *all = g->parent->graphs;
+    const tai_capture *scope;
+    uint64_t capture = 0, id = 0;
+    ta_stream stream = 0;
+    TAI_LOCK_ACQUIRE(&all->lock);
+    for (scope = all->scopes; scope != NULL && scope->owner != g; scope = scope->next) {
+    }
+    if (scope != NULL) {
+        capture = scope->capture;
+        stream = scope->stream;
+    }
+    TAI_LOCK_RELEASE(&all->lock);
+    return capture != 0 && backend->vtable->capture(backend->self, stream, &id) == TA_OK && id != capture;
+}
+
 TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64_t graph)
 {
     const tai_tie *twin;
     tai_tie *tie;
     const ta_backend *backend;
     tai_graphs *all;
+    uint64_t ended;
     ta_result result = tai_graph_usable(g);
     if (result != TA_OK || graph == 0) {
         return result != TA_OK ? result : TAI_BAD(TA_ERROR_INVALID_ARGUMENT);
@@ -22611,9 +22634,10 @@ TENSORALLOC_DEF TAI_COLD ta_result ta_graph_pool_attach(ta_graph_pool *g, uint64
         return TA_ERROR_RECORDS;
     }
     memset(tie, 0, sizeof *tie);
+    ended = (uint64_t)tai_graph_ended(g);
     result = backend->vtable->attach(backend->self, graph, &tie->gone);
     TAI_LOCK_ACQUIRE(&all->lock);
-    tie->captures = g->capture_count;
+    tie->captures = g->capture_count + ended;
     for (twin = g->ties; twin != NULL; twin = twin->next) {
         if (twin->graph == graph && twin->captures == tie->captures && TENSORALLOC_LOAD_ACQUIRE(&twin->gone) == 0) {
             break;

@@ -1959,6 +1959,80 @@ static void scopes_on_handles_that_came_again(void)
     graphs_close();
 }
 
+/* What a pool gives back while a scope is open and a stream has vanished: what it can, and that is no error. */
+static void trims_beside_captures(void)
+{
+    CUdeviceptr x, y;
+    CUstream u;
+    size_t released = 0;
+    uint64_t before;
+    if (!graphs_open("sched=lazy", 0)) { return; }
+    u = stream_new();
+    x = take(6 * MIB, u);
+    OK(fill(x, 1, 64, u));
+    y = take(4 * MIB, t); /* its own */
+    give(x);
+    OK(cu.cuStreamDestroy_v2(u));
+    give(y);
+    CHECK_OK(ta_capture_enter(graphs, STREAM(s)));
+    before = context_syncs();
+    CHECK_OK(ta_pool_trim(pool, 0, &released));
+    CHECK_EQ(released, 4 * MIB);
+    CHECK_OK(ta_pool_empty_cache(pool));
+    CHECK_EQ(check_books(pool).cached_bytes, 6 * MIB);
+    CHECK_EQ(context_syncs(), before);
+    CHECK_OK(ta_capture_leave(graphs, STREAM(s), 1, NULL));
+    CHECK_OK(ta_pool_trim(pool, 0, &released));
+    CHECK_EQ(released, 6 * MIB);
+    CHECK_EQ(check_books(pool).cached_bytes, 0);
+    graphs_close();
+}
+
+/* Graphs of one shared graph pool with the same handle, for the driver gives it out again: each counts, whenever it is
+   attached; the same one twice does not. */
+static void handles_of_graphs_come_again(void)
+{
+    int early, twice;
+    for (early = 0; early < 4; early++) {
+        for (twice = 0; twice < 2; twice++) {
+            CUgraph graphs_made[2];
+            CUgraphExec execs[2];
+            int i;
+            if (!graphs_open("sched=lazy", 1)) { return; }
+            test_context("early %d, twice %d", early, twice);
+            for (i = 0; i < 2; i++) {
+                const int before = early >> i & 1;
+                enter(graphs, s);
+                give(take(4096, s));
+                graphs_made[i] = end(s);
+                if (before) {
+                    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graphs_made[i]));
+                }
+                if (before && twice) {
+                    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graphs_made[i]));
+                }
+                CHECK_OK(ta_capture_leave(graphs, STREAM(s), 0, NULL));
+                if (!before || twice) {
+                    CHECK_OK(ta_graph_pool_attach(graphs, (uint64_t)(uintptr_t)graphs_made[i]));
+                }
+                CHECK_EQ(stats_of(graphs).graph_count, (size_t)i + 1);
+                execs[i] = instantiate(graphs_made[i]);
+                OK(cu.cuGraphDestroy(graphs_made[i]));
+            }
+            CHECK(graphs_made[0] == graphs_made[1]); /* else nothing is tested */
+            for (i = 0; i < 2; i++) {
+                CHECK_EQ(stats_of(graphs).is_referenced, 1);
+                OK(cu.cuGraphExecDestroy(execs[i]));
+                fake.tafake_settle();
+            }
+            CHECK_EQ(stats_of(graphs).graph_count, 0);
+            CHECK_EQ(stats_of(graphs).is_referenced, 0);
+            CHECK_OK(ta_graph_pool_trim(graphs));
+            graphs_close();
+        }
+    }
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -1977,4 +2051,5 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(holds_without_graphs), TEST_CASE(held_between_live_blocks),
           TEST_CASE(frees_that_fail_in_captures), TEST_CASE(retiring_in_graph_pools_fails),
           TEST_CASE(scopes_for_captures_that_go_on), TEST_CASE(streams_of_two_pools),
-          TEST_CASE(captures_that_begin_beside_frees), TEST_CASE(scopes_on_handles_that_came_again))
+          TEST_CASE(captures_that_begin_beside_frees), TEST_CASE(scopes_on_handles_that_came_again),
+          TEST_CASE(trims_beside_captures), TEST_CASE(handles_of_graphs_come_again))
