@@ -475,10 +475,11 @@ TENSORALLOC_DEF ta_result ta_trace_step(ta_trace *trace);
 TENSORALLOC_DEF void ta_trace_event(void *trace, const ta_event *event);
 /* Writes the events recorded so far that were not flushed before, oldest first, and takes them out. What a text calls
    a block (ID) holds over all flushes. A block resized in place is freed and allocated again in it; frees of blocks
-   from before the trace, or whose allocation was dropped, are comments. A sink that fails ends the flush with its
-   result: the lines it did not take come first in the next flush of that format; a JSON document is cut off there, and
-   the next flush begins another. Errors: TA_ERROR_INVALID_ARGUMENT, _BUSY (another flush is in progress, or the sink
-   calls), _RECORDS. Threads: any; others may record, also into the pool that the sink uses. Allocates records. */
+   from before the trace, or whose allocation was dropped, are comments. What in tags and names is no UTF-8 becomes
+   U+FFFD. A sink that fails ends the flush with its result: the lines it did not take come first in the next flush
+   of that format; a JSON document is cut off there, and the next flush begins another. Errors:
+   TA_ERROR_INVALID_ARGUMENT, _BUSY (another flush is in progress, or the sink calls), _RECORDS. Threads: any; others
+   may record, also into the pool that the sink uses. Allocates records. */
 TENSORALLOC_DEF ta_result ta_trace_flush(ta_trace *trace, ta_trace_format format, ta_write_fn write, void *user);
 /* Calls fn for every event that the rings hold, oldest first, and leaves them in: what was flushed is seen as long as
    nothing came in its place. Others may record meanwhile. Errors: TA_ERROR_INVALID_ARGUMENT, _RECORDS (some may have
@@ -4114,12 +4115,15 @@ static TAI_COLD void tai_put_text(tai_writer *w, const char *text)
     tai_put(w, text, strlen(text));
 }
 
-/* Text of the user's in a comment: on one line. */
+/* Text of the user's in a comment: on one line; what is no UTF-8 becomes U+FFFD. */
 static TAI_COLD void tai_put_comment(tai_writer *w, const char *text)
 {
-    for (; *text != 0; text++) {
-        char c = (unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : *text;
-        tai_put(w, &c, 1);
+    size_t length;
+    for (; *text != 0; text += length) {
+        const char *put = (unsigned char)*text < 0x20 || *text == 0x7f ? " " : text;
+        int valid = 1;
+        length = (unsigned char)*text < 0x80 ? 1 : tai_utf8_length((const unsigned char *)text, &valid);
+        tai_put(w, valid ? put : "\xef\xbf\xbd", valid ? length : 3);
     }
 }
 
@@ -4932,7 +4936,12 @@ static TAI_COLD size_t tai_budget_lacks(const ta_budget *budget, size_t bytes)
 
 static TAI_COLD size_t tai_budget_reclaim(ta_budget *budget, const tai_member *except, size_t want_bytes)
 {
-    return tai_budget_ask(budget, except, tai_budget_lacks(budget, want_bytes), 1, TAI_OF_CACHES);
+    size_t want = tai_budget_lacks(budget, want_bytes);
+    size_t got = tai_budget_ask(budget, except, want, 1, TAI_OF_CACHES);
+    if (got != 0 && got < want) { /* who had not enough for all of it gave nothing, and may have enough for the rest */
+        got += tai_budget_ask(budget, except, want - got, 1, TAI_OF_CACHES);
+    }
+    return got;
 }
 
 /* What the backend and siblings say of a request that needs bytes more of them. The result, what the budget held and
@@ -24132,8 +24141,16 @@ TENSORALLOC_DEF TAI_COLD size_t ta_dynamic_report(ta_dynamic *d, char *text, siz
 /* The second half of the sentence. */
 static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_t text_bytes)
 {
+    const char *tag = f->blocking_tag != NULL ? f->blocking_tag : "nothing";
     char a[32], b[32], c[32];
+    int cut = 0;
     text[0] = 0;
+    while (cut < 60 && tag[cut] != 0) {
+        cut++;
+    }
+    while (cut > 56 && ((unsigned char)tag[cut] & 0xc0) == 0x80) { /* in the middle of a character */
+        cut--;
+    }
     switch ((int)f->verdict) {
     case TA_VERDICT_NONE:
         break;
@@ -24155,11 +24172,10 @@ static TAI_COLD void tai_verdict_sentence(const ta_failure *f, char *text, size_
                        ta_action_text(f->action));
         break;
     case TA_VERDICT_FRAGMENTED:
-        (void)snprintf(text, text_bytes, "; in the way are %s in %llu blocks, %s of them tagged %s%.60s%s: %s",
+        (void)snprintf(text, text_bytes, "; in the way are %s in %llu blocks, %s of them tagged %s%.*s%s: %s",
                        tai_size_text(f->blocking_bytes, a, sizeof a), (unsigned long long)f->blocking_count,
-                       tai_size_text(f->blocking_tag_bytes, b, sizeof b), f->blocking_tag != NULL ? "\"" : "",
-                       f->blocking_tag != NULL ? f->blocking_tag : "nothing", f->blocking_tag != NULL ? "\"" : "",
-                       ta_action_text(f->action));
+                       tai_size_text(f->blocking_tag_bytes, b, sizeof b), f->blocking_tag != NULL ? "\"" : "", cut, tag,
+                       f->blocking_tag != NULL ? "\"" : "", ta_action_text(f->action));
         break;
     case TA_VERDICT_CAPACITY:
     case TA_VERDICT_LIMIT:

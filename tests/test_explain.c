@@ -1387,6 +1387,68 @@ static void slack_is_not_worth_memory(void)
     CHECK_OK(ta_budget_destroy(budget));
 }
 
+static void long_tags_are_cut_between_characters(void)
+{
+    ta_failure failure;
+    char tag[80], text[512], want[80];
+    size_t lead;
+    memset(&failure, 0, sizeof failure);
+    failure.result = TA_ERROR_FRAGMENTED;
+    failure.verdict = TA_VERDICT_FRAGMENTED;
+    failure.action = TA_ACTION_FREE_BLOCKING;
+    failure.blocking_tag = tag;
+    for (lead = 55; lead < 62; lead++) {
+        const size_t whole = lead > 57 && lead < 60 ? lead : 60; /* 58, 59: the character does not fit */
+        memset(tag, 'n', lead);
+        memcpy(tag + lead, "\xe2\x82\xac" "and more", 12); /* the sign of the euro */
+        want[0] = '"';
+        memcpy(want + 1, tag, whole);
+        want[whole + 1] = '"';
+        want[whole + 2] = 0;
+        CHECK_GT(ta_failure_report(&failure, text, sizeof text), 60);
+        CHECK(strstr(text, want) != NULL);
+    }
+    memset(tag, 0x80, sizeof tag); /* no characters at all */
+    tag[sizeof tag - 1] = 0;
+    CHECK_GT(ta_failure_report(&failure, text, sizeof text), 56);
+}
+
+/* A sibling has too little headroom for all that is missing, and is asked first; another one gives a part. */
+static void siblings_give_together(void)
+{
+    const double factor = 4;
+    ta_budget_desc budget_desc;
+    ta_dynamic_desc dynamic_desc;
+    ta_pool_desc desc = zero_desc();
+    ta_budget *budget;
+    ta_pool *pool, *sibling;
+    ta_dynamic *dynamic = NULL;
+    ta_shape_bounds bounds;
+    ta_handle handle;
+    ta_budget_stats stats;
+    int64_t least = 1, now = 2 << 20, most = 32 << 20;
+    memset(&budget_desc, 0, sizeof budget_desc);
+    memset(&dynamic_desc, 0, sizeof dynamic_desc);
+    budget_desc.limit_bytes = 64 * MIB;
+    REQUIRE(ta_budget_create(&budget_desc, &budget) == TA_OK);
+    desc.budget = dynamic_desc.budget = budget;
+    pool = open_pool(&desc);
+    sibling = open_pool(&desc);
+    dynamic_desc.strategy = ta_strategy_padding(&factor);
+    REQUIRE(ta_dynamic_create(&dynamic_desc, &dynamic) == TA_OK);
+    CHECK_OK(ta_shape_bounds_init(&bounds, TA_U8, 1, &least, &now, &most));
+    CHECK_OK(ta_dynamic_alloc(dynamic, &bounds, &handle)); /* 8 MiB, of which it needs 2 */
+    CHECK_OK(ta_pool_free(sibling, must(sibling, 10 * MIB, NULL)));
+    CHECK_OK(ta_budget_get_stats(budget, &stats));
+    CHECK_OK(ta_budget_set_limit(budget, stats.reserved_bytes));
+    CHECK(must(pool, 14 * MIB, NULL) != NULL);
+    CHECK_OK(ta_pool_clear(pool));
+    CHECK_OK(ta_dynamic_destroy(dynamic));
+    close_pool(sibling);
+    close_pool(pool);
+    CHECK_OK(ta_budget_destroy(budget));
+}
+
 TEST_MAIN(TEST_CASE(limits_of_arenas_and_direct_allocators), TEST_CASE(other_reasons_of_arenas_and_direct_allocators),
           TEST_CASE(freed_blocks_inside_of_arenas), TEST_CASE(what_backends_refuse), TEST_CASE(tables_without_reasons),
           TEST_CASE(warm_ranges_within_the_budget), TEST_CASE(a_dynamic_and_its_own_pool),
@@ -1397,4 +1459,5 @@ TEST_MAIN(TEST_CASE(limits_of_arenas_and_direct_allocators), TEST_CASE(other_rea
           TEST_CASE(memory_in_pieces), TEST_CASE(pieces_of_segments_under_a_limit), TEST_CASE(the_limit_that_would_do),
           TEST_CASE(memory_that_others_have), TEST_CASE(bounded_backends_that_are_full),
           TEST_CASE(tensors_with_bounds), TEST_CASE(callbacks_are_told),
-          TEST_CASE(tensors_that_must_move), TEST_CASE(slack_is_not_worth_memory))
+          TEST_CASE(tensors_that_must_move), TEST_CASE(slack_is_not_worth_memory),
+          TEST_CASE(long_tags_are_cut_between_characters), TEST_CASE(siblings_give_together))

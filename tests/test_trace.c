@@ -631,7 +631,7 @@ static void a_text_is_a_trace(void)
     CHECK(strstr(text.text, "a 1 200000 # ") != NULL);
     CHECK(strstr(text.text, "a 2 100 8192 # ") != NULL);
     CHECK(strstr(text.text, "f 1\na 3 70000 # ") != NULL);
-    CHECK(strstr(text.text, "tag line feed \"quoted\" \xff\x80 \xe2\x82\xac\n") != NULL);
+    CHECK(strstr(text.text, "tag line feed \"quoted\" \xef\xbf\xbd\xef\xbf\xbd \xe2\x82\xac\n") != NULL);
     CHECK(strstr(text.text, "pool grow of ") != NULL);
     close_traced(&f);
     sink_close(&text);
@@ -1158,6 +1158,26 @@ static void events_of_every_kind(void)
     }
 }
 
+static void texts_are_utf8(void)
+{
+    ta_trace *trace = NULL;
+    ta_event event;
+    sink text;
+    REQUIRE(ta_trace_create(NULL, &trace) == TA_OK);
+    memset(&event, 0, sizeof event);
+    event.kind = TA_EVENT_GROW;
+    event.size_bytes = 64;
+    event.name = "\xc3(\xe2\x82\xac)";
+    event.tag = "\xff" "a\n\xe2\x82 \xc3\xa9";
+    ta_trace_event(trace, &event);
+    sink_open(&text);
+    CHECK_OK(ta_trace_flush(trace, TA_TRACE_TEXT, sink_write, &text));
+    CHECK(strstr(text.text, " \xef\xbf\xbd(\xe2\x82\xac) grow of 64") != NULL);
+    CHECK(strstr(text.text, " tag \xef\xbf\xbd" "a \xef\xbf\xbd \xc3\xa9\n") != NULL);
+    sink_close(&text);
+    CHECK_OK(ta_trace_destroy(trace));
+}
+
 TEST_MAIN(TEST_CASE(events_of_every_kind), TEST_CASE(regions_nest), TEST_CASE(the_same_name_is_the_same_text),
           TEST_CASE(long_names_are_cut_between_characters), TEST_CASE(blocks_take_tags),
           TEST_CASE(events_and_realloc_keep_tags), TEST_CASE(tags_of_tensors_with_bounds),
@@ -1169,4 +1189,4 @@ TEST_MAIN(TEST_CASE(events_of_every_kind), TEST_CASE(regions_nest), TEST_CASE(th
           TEST_CASE(many_names_share_one), TEST_CASE(bad_arguments), TEST_CASE(without_memory),
           TEST_CASE(clear_forgets), TEST_CASE_THREADS(events_stand_in_their_order),
           TEST_CASE_THREADS(flushes_while_others_allocate), TEST_CASE_THREADS(a_lapped_ring_tells_no_lies),
-          TEST_CASE_THREADS(a_forked_child_can_write_it))
+          TEST_CASE_THREADS(a_forked_child_can_write_it), TEST_CASE(texts_are_utf8))
