@@ -768,10 +768,12 @@ static void places_that_moved(void)
     }
     for (i = 0; i < 20; i++) {
         streams[i] = stream_new();
-        give(take(4096, streams[i]));
     }
     for (i = 0; i < 5000 && met < 3; i++) {
         const tai_slot *there = tai_thread_slots[tai_slot_place_0(pool)];
+        for (k = 0; i % 101 == 0 && k < 20; k++) {
+            give(take(4096, streams[k]));
+        }
         if (there->pool == pool && there->stream_id != 0) {
             ta_block_info info;
             void *ptr = ta_pool_alloc(pool, 4096, NULL);
@@ -1750,6 +1752,10 @@ static void retiring_in_graph_pools_fails(void)
 {
     CUdeviceptr x, y;
     CUstream u, v;
+#ifdef TENSORALLOC_CHECKED
+    TEST_SKIP("what is held back is marked too: the second mark is another one");
+    return;
+#endif
     if (!graphs_open("sched=lazy", 0)) { return; }
     u = stream_new();
     give(take_input(4 * MIB, u));
