@@ -904,9 +904,10 @@ TENSORALLOC_DEF ta_result ta_pool_put(ta_pool *pool, void *ptr, size_t size_byte
 TENSORALLOC_DEF ta_result ta_pool_put_aligned(ta_pool *pool, void *ptr, size_t size_bytes, size_t alignment_bytes);
 
 /* Resizes a live block without moving it: requested becomes new_bytes (> 0). Shrinking always succeeds; it gives
-   the tail back for blocks above thread_cache_block_bytes, down to that size, others keep their capacity. Growing
-   may take memory from the backend. Errors, nothing has changed then: TA_ERROR_WOULD_MOVE, _INVALID_SIZE,
-   _OVERFLOW, _INVALID_ARGUMENT (NULL), _FOREIGN, _INTERIOR, _STALE, _DISPOSED, _FORKED. Threads: any. */
+   the tail back for blocks above thread_cache_block_bytes, down to that size, others keep their capacity, and all do
+   while a capture scope over the pool is open. Growing may take memory from the backend. Errors, nothing has changed
+   then: TA_ERROR_WOULD_MOVE, _INVALID_SIZE, _OVERFLOW, _INVALID_ARGUMENT (NULL), _FOREIGN, _INTERIOR, _STALE,
+   _DISPOSED, _FORKED. Threads: any. */
 TENSORALLOC_DEF ta_result ta_pool_resize_in_place(ta_pool *pool, void *ptr, size_t new_bytes);
 /* In place, or a new block with min(old, new) bytes copied. NULL: nothing has changed, ptr is still valid.
    ptr NULL allocates; new_bytes 0 is TA_ERROR_INVALID_SIZE. The alignment is kept. */
@@ -12742,6 +12743,7 @@ static void tai_pool_shrink(ta_pool *pool, uint32_t index, size_t size)
     tai_block *block = &space->blocks.at[index];
     if (block->place.class_index != 0 || block->left != 0 || block->size <= size ||
         tai_block_outside(space, block) || /* eager work may use the end, and nobody would wait for it */
+        (TAI_GRAPHS && TENSORALLOC_LOAD_RELAXED(&pool->scopes) != 0) || /* or a graph that is being captured */
         block->size - size <= space->slack || !tai_blocks_ensure(&space->blocks, 1)) {
         return;
     }

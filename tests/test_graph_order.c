@@ -2039,6 +2039,41 @@ static void handles_of_graphs_come_again(void)
     }
 }
 
+/* ---- shrinking in a scope */
+/* The end of an eager block that a graph being captured writes to goes to nobody. */
+static void shrinks_in_scopes(void)
+{
+    int moves; /* by ta_pool_realloc, which does not move then */
+    for (moves = 0; moves < 2; moves++) {
+        CUdeviceptr x, y;
+        CUgraphExec exec;
+        ta_capture_report report;
+        if (!graphs_open("sched=lazy", 0)) { return; }
+        test_context("realloc %d", moves);
+        x = take(8 * MIB, s);
+        OK(fill(x, 1, 64, s));
+        enter(graphs, s);
+        OK(fill(x, 0xAA, 2 * 1024 * 1024, s));
+        if (moves != 0) {
+            CHECK(ta_pool_realloc(pool, pointer(x), 4096, NULL) == pointer(x));
+        } else {
+            CHECK_OK(ta_pool_resize_in_place(pool, pointer(x), 4096));
+        }
+        exec = finish(graphs, s, &report);
+        y = take(2 * MIB, s);
+        OK(fill(y, 7, 64, s));
+        OK(cu.cuGraphLaunch(exec, s));
+        OK(cu.cuStreamSynchronize(s));
+        CHECK_EQ(read32(y), 7);
+        CHECK_OK(ta_pool_resize_in_place(pool, pointer(x), 2048)); /* no scope is open any more */
+        give(y);
+        give(x);
+        OK(cu.cuGraphExecDestroy(exec));
+        fake.tafake_settle();
+        graphs_close();
+    }
+}
+
 TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_for),
           TEST_CASE(shared_outputs_serve_the_next_capture), TEST_CASE(eager_blocks_keep_off_open_captures),
           TEST_CASE(outputs_keep_off_replays), TEST_CASE(what_is_cut_off_is_waited_for),
@@ -2058,4 +2093,5 @@ TEST_MAIN(TEST_CASE(frees_while_memory_goes_back), TEST_CASE(outputs_are_waited_
           TEST_CASE(frees_that_fail_in_captures), TEST_CASE(retiring_in_graph_pools_fails),
           TEST_CASE(scopes_for_captures_that_go_on), TEST_CASE(streams_of_two_pools),
           TEST_CASE(captures_that_begin_beside_frees), TEST_CASE(scopes_on_handles_that_came_again),
-          TEST_CASE(trims_beside_captures), TEST_CASE(handles_of_graphs_come_again))
+          TEST_CASE(trims_beside_captures), TEST_CASE(handles_of_graphs_come_again),
+          TEST_CASE(shrinks_in_scopes))
